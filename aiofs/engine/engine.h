@@ -1,0 +1,221 @@
+/*
+ * engine.h - what the engine offers to the faces above it (Python's _core, the C face in posix/).
+ *
+ * The engine knows nothing of Python and nothing of struct aiocb. It knows three things:
+ *
+ *   file      an open file: a descriptor of the program, and for entries of a volume the lock that
+ *             stays held until the descriptor is closed and the last request on it is terminal.
+ *   request   one operation in flight. The face allocates it, fills the first part and submits it;
+ *             from then until the state is terminal it and the memory it points at belong to the
+ *             engine. Each accepted request ends exactly once, and `done` is called exactly once,
+ *             after the state is final, with no engine lock held, on any thread.
+ *   carrier   what moves the bytes: the page-cache fast path inside the call (inline.c), io_uring
+ *             (ring.c) or readiness (poll.c) on the engine's own thread, and worker threads (pool.c).
+ *
+ * Ownership. A request is counted: the face holds one reference from aiofs_request_init, the engine
+ * one from submission until `done` has returned; `destroy` runs when both are gone. A file is
+ * counted too: by its opener, and by each of its requests.
+ *
+ * Locking. One mutex, the engine lock (request.c), guards files, their lanes and every queue. It is
+ * held for a few list operations, never across a call that can block, never while `done` or any other
+ * hook runs. The state of a request is an atomic word that may be read by anybody, in signal handlers
+ * too.
+ *
+ * Return values are the kernel's: >= 0, or a negated errno. errno itself is never touched.
+ */
+#ifndef AIOFS_ENGINE_H
+#define AIOFS_ENGINE_H
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#define AIOFS_API __attribute__((visibility("default")))
+
+#define AIOFS_PRIO_DELTA_MAX 20
+
+typedef struct aiofs_file aiofs_file;
+typedef struct aiofs_request aiofs_request;
+typedef struct aiofs_hold aiofs_hold; /* volume.h: an entry, and the lock an open file holds on it */
+
+/* ---- engine ------------------------------------------------------------------------------------ */
+
+enum aiofs_engine_kind { AIOFS_ENGINE_AUTO, AIOFS_ENGINE_IO_URING, AIOFS_ENGINE_THREADS };
+
+/* Starts the engine of this process if it does not run; every call that needs it does so itself.
+ * -EINVAL: AIOFS_ENGINE holds an unknown word; -ENOSYS: it demands io_uring and the kernel refuses. */
+AIOFS_API int aiofs_engine_start(void);
+
+/* The kind that runs ("io_uring", "threads"), starting the engine if need be; NULL if it cannot. */
+AIOFS_API const char *aiofs_engine_name(void);
+
+/* Resolves what is outstanding: requests that wait for a peer are cancelled, disk requests get
+ * `seconds` to finish. For exit; the engine starts again if it is used again. */
+AIOFS_API void aiofs_engine_settle(double seconds);
+
+struct aiofs_counters {
+    uint64_t inline_reads, inline_writes; /* finished inside the call */
+    uint64_t ring, polled, pooled;        /* finished by each carrier */
+    uint64_t outstanding;                 /* requests not terminal now */
+    uint64_t files;                       /* open files known now */
+    uint64_t workers;                     /* threads of the pools now */
+};
+AIOFS_API void aiofs_engine_counters(struct aiofs_counters *out);
+
+/* ---- requests ---------------------------------------------------------------------------------- */
+
+enum aiofs_op {
+    AIOFS_READ = 1,
+    AIOFS_WRITE,
+    AIOFS_FSYNC,
+    AIOFS_FDATASYNC,
+    AIOFS_TRUNCATE, /* offset is the new size; a file with an entry only */
+    AIOFS_FLUSH,    /* as AIOFS_FDATASYNC, and the entry's name made durable if aiofs made it */
+    AIOFS_CALL,     /* call(request) on a worker that shares the program's descriptors */
+};
+
+enum aiofs_state {
+    AIOFS_NEW,       /* not yet submitted */
+    AIOFS_SUBMITTED, /* accepted; still cancellable unless a carrier says otherwise */
+    AIOFS_DONE,      /* terminal: result >= 0 */
+    AIOFS_FAILED,    /* terminal: result is a negated errno */
+    AIOFS_CANCELED,  /* terminal: result is -ECANCELED */
+};
+
+struct aiofs_link {
+    struct aiofs_link *next, *prev;
+};
+
+struct aiofs_request {
+    /* The face's, constant from submission to the terminal state. */
+    int op;                         /* enum aiofs_op */
+    int fd;                         /* the descriptor as the program named it */
+    int reqprio;                    /* 0..AIOFS_PRIO_DELTA_MAX; higher runs later */
+    int iovcnt;
+    const struct iovec *iov;        /* &single for one buffer */
+    struct iovec single;
+    int64_t offset;
+    bool ordered;                   /* as if serialised with the file's other ordered requests */
+    int64_t (*call)(aiofs_request *);
+    void (*done)(aiofs_request *);
+    void (*destroy)(aiofs_request *);
+
+    /* The engine's. `state` and `result` may be read through the functions below. */
+    _Atomic uint32_t state;
+    _Atomic int32_t refs;
+    int64_t result;
+    uint64_t moved;                 /* bytes moved so far */
+    uint64_t total;                 /* bytes asked for */
+    aiofs_file *file;
+    uint8_t lane, phase;
+    struct aiofs_link in_flight;    /* the file's requests in order of submission */
+    struct aiofs_link queued;       /* the lane's waiting requests, or a carrier's list */
+};
+
+AIOFS_API void aiofs_request_init(aiofs_request *request);
+AIOFS_API void aiofs_request_retain(aiofs_request *request);
+AIOFS_API void aiofs_request_release(aiofs_request *request);
+
+/* Accepts a request on `file`, or with file NULL on descriptor request->fd, which is bound to its open
+ * file before this returns. 0: accepted, it will end and `done` will run (perhaps already has, on this
+ * thread). Errors, with nothing started: -EINVAL reqprio out of range; -EBADF fsync of a bad
+ * descriptor; -EAGAIN a resource is exhausted. */
+AIOFS_API int aiofs_submit(aiofs_request *request, aiofs_file *file);
+
+/* For those who carry a request out from outside (aiofs_ops.submit): ends it with `result`. */
+AIOFS_API void aiofs_complete(aiofs_request *request, int64_t result);
+
+/* Async-signal-safe. */
+static inline enum aiofs_state aiofs_request_state(const aiofs_request *request)
+{
+    return (enum aiofs_state)(atomic_load_explicit(&request->state, memory_order_acquire) & 0xff);
+}
+static inline bool aiofs_request_terminal(const aiofs_request *request)
+{
+    return aiofs_request_state(request) >= AIOFS_DONE;
+}
+
+/* Waits until one of the requests is terminal; NULL and never submitted ones are passed over, and with
+ * no request outstanding it returns 0 at once. `timeout` is relative, NULL waits. 0, -EAGAIN when the time is up,
+ * -EINTR when a signal handler ran. Async-signal-safe. */
+AIOFS_API int aiofs_wait(aiofs_request *const *requests, size_t count, const struct timespec *timeout);
+
+enum { AIOFS_CANCEL_CANCELED, AIOFS_CANCEL_NOTCANCELED, AIOFS_CANCEL_ALLDONE }; /* <aio.h>'s values */
+
+/* Cancels one request; when AIOFS_CANCEL_CANCELED is returned it is terminal and `done` has run. */
+AIOFS_API int aiofs_cancel(aiofs_request *request);
+/* The same without waiting for the answer of the kernel: for threads that must not block. */
+AIOFS_API void aiofs_cancel_soon(aiofs_request *request);
+/* Cancels all that is outstanding on a descriptor; -EBADF if it is closed. */
+AIOFS_API int aiofs_cancel_all(int fd);
+
+/* ---- inside the call --------------------------------------------------------------------------- */
+
+#define AIOFS_NOT_INLINE INT64_MIN
+#define AIOFS_INLINE_MAX ((size_t)256 * 1024) /* the largest copy made on the caller's thread */
+
+/* Moves bytes at once when that cannot block: a cached read, or a write whose pages are cached. Returns
+ * the count, a negated errno, or AIOFS_NOT_INLINE: nothing was done, submit a request. `file` NULL: a
+ * plain descriptor. Does no more than the two system calls it is named for. */
+AIOFS_API int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total,
+                                    int64_t offset);
+AIOFS_API int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total,
+                                     int64_t offset);
+
+/* ---- files ------------------------------------------------------------------------------------- */
+
+/* How a file that is no kernel file works; the entry of such a volume carries this table. Each function
+ * is called with no engine lock held and returns as the kernel does. */
+struct aiofs_ops {
+    int64_t (*read)(void *self, const struct iovec *iov, int iovcnt, int64_t offset);
+    int64_t (*write)(void *self, const struct iovec *iov, int iovcnt, int64_t offset);
+    int64_t (*size)(void *self);
+    int64_t (*truncate)(void *self, int64_t size);
+    int64_t (*flush)(void *self);
+    void (*submit)(void *self, aiofs_request *request); /* NULL: the synchronous one, completed at once */
+    void (*close)(void *self);                          /* the last use of self */
+};
+
+/* Takes over `fd`, which was opened with `flags`, as an open file of aiofs: registered under its number,
+ * closed by aiofs. `hold` may be NULL (no entry); it is released when the file is closed and its last
+ * request terminal. `ops` NULL: a kernel file. On an error (-ENOMEM, -EBADF) nothing was taken. */
+AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops *ops, void *self,
+                               aiofs_file **file);
+/* The open file registered under a descriptor, retained; NULL: the descriptor is not aiofs's. */
+AIOFS_API aiofs_file *aiofs_file_find(int fd);
+AIOFS_API void aiofs_file_retain(aiofs_file *file);
+AIOFS_API void aiofs_file_release(aiofs_file *file);
+
+/* Ends the opener's use: the number is free again when this returns if nothing is in flight, else when the last request is
+ * terminal, and so is the lock. 0; -EBADF: it was closed before, or somebody else closed the number. */
+AIOFS_API int aiofs_file_close(aiofs_file *file);
+/* Waits until nothing is in flight on the file. 0, or -EINTR. */
+AIOFS_API int aiofs_file_drain(aiofs_file *file);
+
+AIOFS_API int aiofs_file_fd(const aiofs_file *file);
+AIOFS_API aiofs_hold *aiofs_file_hold(const aiofs_file *file);
+AIOFS_API bool aiofs_file_busy(const aiofs_file *file); /* requests in flight */
+
+/* Blocking, on the caller's thread, whole (short only at the end of the file, or when the disk is full):
+ * for synchronous handles. They obey the entry's quota and mark it changed. */
+AIOFS_API int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset);
+AIOFS_API int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset);
+AIOFS_API int64_t aiofs_file_size(aiofs_file *file);
+AIOFS_API int64_t aiofs_file_truncate(aiofs_file *file, int64_t size);
+AIOFS_API int64_t aiofs_file_flush(aiofs_file *file); /* does nothing if nothing changed since the last */
+
+/* ---- notification ------------------------------------------------------------------------------ */
+
+/* Queues a signal to the process with si_code SI_ASYNCIO; refused by a full queue, it is sent again until
+ * it is accepted. Signal 0 does nothing. */
+AIOFS_API void aiofs_notify_signal(int signo, union sigval value);
+/* Runs function(value) in a fresh detached thread; `attributes` may be NULL. 0 or -EAGAIN. */
+AIOFS_API int aiofs_notify_thread(void (*function)(union sigval), union sigval value,
+                                  const void *attributes);
+
+#endif

@@ -1,0 +1,250 @@
+/*
+ * sys.c - the kernel, as the engine sees it: one function per call, no state, no locks.
+ *
+ * Raw system calls, because libc's wrappers are cancellation points, set errno, and some (cachestat,
+ * io_uring, openat2) do not exist in every libc.
+ */
+#define _GNU_SOURCE
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(long) == 8, "aiofs needs a 64-bit Linux");
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+/* The kernel's answer as it was, and errno as it was. */
+#define KERNEL(...)                                                                                                    \
+    ({                                                                                                                 \
+        int saved_ = errno;                                                                                            \
+        long answer_ = syscall(__VA_ARGS__);                                                                           \
+        if (answer_ == -1) {                                                                                           \
+            answer_ = -errno;                                                                                          \
+            errno = saved_;                                                                                            \
+        }                                                                                                              \
+        answer_;                                                                                                       \
+    })
+
+static ssize_t sys_preadv2(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags)
+{
+    return KERNEL(SYS_preadv2, fd, iov, iovcnt, offset, 0L, flags);
+}
+
+static ssize_t sys_pwritev2(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags)
+{
+    return KERNEL(SYS_pwritev2, fd, iov, iovcnt, offset, 0L, flags);
+}
+
+static ssize_t sys_recvmsg(int fd, struct msghdr *message, int flags)
+{
+    return KERNEL(SYS_recvmsg, fd, message, flags);
+}
+
+static ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    return KERNEL(SYS_sendmsg, fd, message, flags);
+}
+
+static int sys_fsync(int fd)
+{
+    return (int)KERNEL(SYS_fsync, fd);
+}
+
+static int sys_fdatasync(int fd)
+{
+    return (int)KERNEL(SYS_fdatasync, fd);
+}
+
+static int sys_ftruncate(int fd, int64_t size)
+{
+    return (int)KERNEL(SYS_ftruncate, fd, size);
+}
+
+static int sys_cachestat(int fd, int64_t offset, uint64_t length, struct aiofs_cachestat *out)
+{
+    struct {
+        uint64_t offset, length;
+    } range = {(uint64_t)offset, length};
+    return (int)KERNEL(SYS_cachestat, fd, &range, out, 0);
+}
+
+static int sys_close(int fd)
+{
+    return (int)KERNEL(SYS_close, fd);
+}
+
+static int sys_close_range(unsigned first, unsigned last, unsigned flags)
+{
+    return (int)KERNEL(SYS_close_range, first, last, flags);
+}
+
+static int sys_unshare(int flags)
+{
+    return (int)KERNEL(SYS_unshare, flags);
+}
+
+static int sys_fcntl(int fd, int command, long argument)
+{
+    return (int)KERNEL(SYS_fcntl, fd, command, argument);
+}
+
+static int sys_fstat(int fd, struct stat *out)
+{
+    return (int)KERNEL(SYS_fstat, fd, out);
+}
+
+static int64_t sys_lseek(int fd, int64_t offset, int whence)
+{
+    return KERNEL(SYS_lseek, fd, offset, whence);
+}
+
+static int sys_socketpair(int domain, int type, int protocol, int pair[2])
+{
+    return (int)KERNEL(SYS_socketpair, domain, type, protocol, pair);
+}
+
+static int sys_io_uring_setup(unsigned entries, struct io_uring_params *params)
+{
+    return (int)KERNEL(SYS_io_uring_setup, entries, params);
+}
+
+static int sys_io_uring_enter(int fd, unsigned submit, unsigned complete, unsigned flags, const void *argument,
+                              size_t size)
+{
+    return (int)KERNEL(SYS_io_uring_enter, fd, submit, complete, flags, argument, size);
+}
+
+static int sys_io_uring_register(int fd, unsigned opcode, void *argument, unsigned count)
+{
+    return (int)KERNEL(SYS_io_uring_register, fd, opcode, argument, count);
+}
+
+static int sys_epoll_create1(int flags)
+{
+    return (int)KERNEL(SYS_epoll_create1, flags);
+}
+
+static int sys_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
+{
+    return (int)KERNEL(SYS_epoll_ctl, epoll, operation, fd, event);
+}
+
+static int sys_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms)
+{
+    return (int)KERNEL(SYS_epoll_pwait, epoll, events, count, timeout_ms, NULL, 8);
+}
+
+static int sys_poll(struct pollfd *fds, unsigned long count, int timeout_ms)
+{
+    struct timespec timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1000000L};
+    return (int)KERNEL(SYS_ppoll, fds, count, timeout_ms < 0 ? NULL : &timeout, NULL, 8);
+}
+
+static int sys_futex(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout,
+                     uint32_t bits)
+{
+    return (int)KERNEL(SYS_futex, word, operation, value, timeout, NULL, bits);
+}
+
+static int sys_rt_sigqueueinfo(pid_t pid, int signo, siginfo_t *info)
+{
+    return (int)KERNEL(SYS_rt_sigqueueinfo, pid, signo, info);
+}
+
+static int sys_openat(int dirfd, const char *path, int flags, mode_t mode)
+{
+    return (int)KERNEL(SYS_openat, dirfd, path, flags, mode);
+}
+
+static int sys_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve)
+{
+    struct open_how how = {
+        .flags = (uint64_t)(unsigned)flags,
+        .mode = flags & (O_CREAT | __O_TMPFILE) ? mode & 07777 : 0,
+        .resolve = resolve,
+    };
+    return (int)KERNEL(SYS_openat2, dirfd, path, &how, sizeof how);
+}
+
+static int sys_fstatat(int dirfd, const char *path, struct stat *out, int flags)
+{
+    return (int)KERNEL(SYS_newfstatat, dirfd, path, out, flags);
+}
+
+static int sys_mkdirat(int dirfd, const char *path, mode_t mode)
+{
+    return (int)KERNEL(SYS_mkdirat, dirfd, path, mode);
+}
+
+static int sys_unlinkat(int dirfd, const char *path, int flags)
+{
+    return (int)KERNEL(SYS_unlinkat, dirfd, path, flags);
+}
+
+static int sys_renameat2(int fromfd, const char *from, int tofd, const char *to, unsigned flags)
+{
+    return (int)KERNEL(SYS_renameat2, fromfd, from, tofd, to, flags);
+}
+
+static ssize_t sys_readlinkat(int dirfd, const char *path, char *out, size_t size)
+{
+    return KERNEL(SYS_readlinkat, dirfd, path, out, size);
+}
+
+static int sys_faccessat(int dirfd, const char *path, int mode, int flags)
+{
+    return (int)KERNEL(SYS_faccessat, dirfd, path, mode, flags);
+}
+
+static ssize_t sys_getdents64(int fd, void *buffer, size_t size)
+{
+    return KERNEL(SYS_getdents64, fd, buffer, size);
+}
+
+struct aiofs_sys aiofs_sys = {
+    .preadv2 = sys_preadv2,
+    .pwritev2 = sys_pwritev2,
+    .recvmsg = sys_recvmsg,
+    .sendmsg = sys_sendmsg,
+    .fsync = sys_fsync,
+    .fdatasync = sys_fdatasync,
+    .ftruncate = sys_ftruncate,
+    .cachestat = sys_cachestat,
+    .close = sys_close,
+    .close_range = sys_close_range,
+    .unshare = sys_unshare,
+    .fcntl = sys_fcntl,
+    .fstat = sys_fstat,
+    .lseek = sys_lseek,
+    .socketpair = sys_socketpair,
+    .io_uring_setup = sys_io_uring_setup,
+    .io_uring_enter = sys_io_uring_enter,
+    .io_uring_register = sys_io_uring_register,
+    .epoll_create1 = sys_epoll_create1,
+    .epoll_ctl = sys_epoll_ctl,
+    .epoll_wait = sys_epoll_wait,
+    .poll = sys_poll,
+    .futex = sys_futex,
+    .rt_sigqueueinfo = sys_rt_sigqueueinfo,
+    .openat = sys_openat,
+    .openat2 = sys_openat2,
+    .fstatat = sys_fstatat,
+    .mkdirat = sys_mkdirat,
+    .unlinkat = sys_unlinkat,
+    .renameat2 = sys_renameat2,
+    .readlinkat = sys_readlinkat,
+    .faccessat = sys_faccessat,
+    .getdents64 = sys_getdents64,
+};

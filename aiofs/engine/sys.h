@@ -1,0 +1,73 @@
+/*
+ * sys.h - every system call the engine makes, through one table that tests can replace.
+ *
+ * Each entry returns what the kernel does: >= 0, or a negated errno; errno is left alone. A test stores
+ * its own function in the table (see tests/fault.c) to make the n-th call fail, return short, or be
+ * interrupted. Nothing else in engine/ or posix/ may call the kernel, but for memory, threads and clocks.
+ */
+#ifndef AIOFS_SYS_H
+#define AIOFS_SYS_H
+
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "engine.h"
+
+struct io_uring_params;
+struct aiofs_cachestat {
+    uint64_t cached, dirty, writeback, evicted, recently_evicted;
+};
+
+struct aiofs_sys {
+    /* bytes */
+    ssize_t (*preadv2)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
+    ssize_t (*pwritev2)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
+    ssize_t (*recvmsg)(int fd, struct msghdr *message, int flags);
+    ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
+    int (*fsync)(int fd);
+    int (*fdatasync)(int fd);
+    int (*ftruncate)(int fd, int64_t size);
+    int (*cachestat)(int fd, int64_t offset, uint64_t length, struct aiofs_cachestat *out);
+
+    /* descriptors */
+    int (*close)(int fd);
+    int (*close_range)(unsigned first, unsigned last, unsigned flags);
+    int (*unshare)(int flags);
+    int (*fcntl)(int fd, int command, long argument);
+    int (*fstat)(int fd, struct stat *out);
+    int64_t (*lseek)(int fd, int64_t offset, int whence);
+    int (*socketpair)(int domain, int type, int protocol, int pair[2]);
+
+    /* waiting */
+    int (*io_uring_setup)(unsigned entries, struct io_uring_params *params);
+    int (*io_uring_enter)(int fd, unsigned submit, unsigned complete, unsigned flags, const void *argument, size_t size);
+    int (*io_uring_register)(int fd, unsigned opcode, void *argument, unsigned count);
+    int (*epoll_create1)(int flags);
+    int (*epoll_ctl)(int epoll, int operation, int fd, struct epoll_event *event);
+    int (*epoll_wait)(int epoll, struct epoll_event *events, int count, int timeout_ms);
+    int (*poll)(struct pollfd *fds, unsigned long count, int timeout_ms);
+    int (*futex)(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout, uint32_t bits);
+    int (*rt_sigqueueinfo)(pid_t pid, int signo, siginfo_t *info);
+
+    /* the tree */
+    int (*openat)(int dirfd, const char *path, int flags, mode_t mode);
+    int (*openat2)(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve);
+    int (*fstatat)(int dirfd, const char *path, struct stat *out, int flags);
+    int (*mkdirat)(int dirfd, const char *path, mode_t mode);
+    int (*unlinkat)(int dirfd, const char *path, int flags);
+    int (*renameat2)(int fromfd, const char *from, int tofd, const char *to, unsigned flags);
+    ssize_t (*readlinkat)(int dirfd, const char *path, char *out, size_t size);
+    int (*faccessat)(int dirfd, const char *path, int mode, int flags);
+    ssize_t (*getdents64)(int fd, void *buffer, size_t size);
+};
+
+extern AIOFS_API struct aiofs_sys aiofs_sys;
+
+#endif

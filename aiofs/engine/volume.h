@@ -1,0 +1,100 @@
+/*
+ * volume.h - volumes, their entries, and the locks on them.
+ *
+ * A volume is a directory, known by device and inode: opened twice in one process it is one object,
+ * and two processes meet in the lock files under its `.aiofs`. (A volume with no directory, `ops`, has
+ * its lock table in this process only.) An entry is a path in it, relative, canonical, with no symbolic
+ * link in it; the entry object lives while a hold or a lock needs it. A hold is what an open file has of
+ * an entry: a share of its lock.
+ *
+ * Locking. One mutex, the namespace lock, guards volumes, entries and locks. It may be taken by a
+ * thread that holds nothing else; the engine lock is never taken under it, nor it under the engine lock.
+ * The lock never waits for another holder: a refused lock is -EBUSY at once.
+ *
+ * Return values are the kernel's: >= 0, or a negated errno.
+ */
+#ifndef AIOFS_VOLUME_H
+#define AIOFS_VOLUME_H
+
+#include <sys/stat.h>
+
+#include "engine.h"
+
+typedef struct aiofs_volume aiofs_volume;
+
+enum aiofs_lock {
+    AIOFS_LOCK_NONE,             /* a read-only open, get_file: sees live bytes */
+    AIOFS_LOCK_EXCLUSIVE,        /* X: in-place, exclusive */
+    AIOFS_LOCK_SHARED,           /* with other shared ones */
+    AIOFS_LOCK_READ_ONLY,        /* with other read-only ones */
+    AIOFS_LOCK_READWRITE_UNSAFE, /* with other readwrite-unsafe ones */
+};
+
+enum {
+    AIOFS_VOLUME_CREATE = 1,    /* make the last component, mode 0700, if it is missing */
+    AIOFS_VOLUME_HOST = 2,      /* somebody's directory: symbolic links inside it are followed */
+    AIOFS_VOLUME_READ_ONLY = 4, /* every change is -EROFS; nothing is written, not even .aiofs */
+};
+
+/* ---- volumes ------------------------------------------------------------------------------------ */
+
+/* Opens a directory as a volume. -ENOENT parent missing, -ENOTDIR, -EACCES not writable, -EBUSY inside
+ * or around another open volume, ... quota -1: none. Retained; the last release closes it. */
+AIOFS_API int aiofs_volume_open(const char *directory, unsigned flags, int64_t quota, aiofs_volume **volume);
+/* A volume with no directory: names and locks only, in this process. */
+AIOFS_API int aiofs_volume_virtual(aiofs_volume **volume);
+AIOFS_API void aiofs_volume_retain(aiofs_volume *volume);
+AIOFS_API void aiofs_volume_release(aiofs_volume *volume);
+AIOFS_API bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b);
+AIOFS_API int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota);
+/* Holds (open files and locks) that this process has in the volume, below `path` ("" is the root). */
+AIOFS_API long aiofs_volume_holds(aiofs_volume *volume, const char *path);
+
+/* ---- the tree ------------------------------------------------------------------------------------ */
+
+/* Paths are relative to the volume's root, '/' between components, "" the root. They cannot leave it:
+ * -EXDEV for one that tries (".." at the root, a symbolic link that leads out), -ENOENT for .aiofs.
+ * `owner` names who asks (a FileSystem): an entry locked by another owner is -EBUSY, by the same is not. */
+
+/* Opens a file as open(2) does with `flags` and `mode`, takes `lock` before it truncates or creates
+ * anything, and gives the open file, which holds the lock. With owner not NULL, an EXCLUSIVE lock is
+ * shared by all holds of that owner. -EISDIR for a directory. O_CLOEXEC is always added. */
+AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
+                                     enum aiofs_lock lock, const void *owner, aiofs_file **file);
+AIOFS_API int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out);
+AIOFS_API int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode);
+AIOFS_API int aiofs_volume_rmdir(aiofs_volume *volume, const char *path);
+AIOFS_API int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owner);
+AIOFS_API int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, const void *owner);
+AIOFS_API int aiofs_volume_truncate(aiofs_volume *volume, const char *path, int64_t size, const void *owner);
+/* Removes a directory and all below it, all or nothing as far as locks go: -EBUSY if anything in it is locked. */
+AIOFS_API int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path);
+/* A descriptor of the directory, O_RDONLY, for getdents; the caller closes it. */
+AIOFS_API int aiofs_volume_open_directory(aiofs_volume *volume, const char *path);
+
+/* ---- holds: what an open file has of its entry ---------------------------------------------------- */
+
+/* Takes a lock on the entry at `path` with no file: for virtual volumes and for moves. */
+AIOFS_API int aiofs_hold_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
+                              aiofs_hold **hold);
+AIOFS_API void aiofs_hold_release(aiofs_hold *hold);
+AIOFS_API aiofs_volume *aiofs_hold_volume(const aiofs_hold *hold);
+AIOFS_API enum aiofs_lock aiofs_hold_lock(const aiofs_hold *hold);
+
+/* Called by the engine around every change of a file's bytes. */
+
+/* Before a write or truncate that makes the file `size` bytes long: -EDQUOT if the quota forbids it. The
+ * growth is charged; `current` is the file's size now. Returns at once where there is no quota. */
+int aiofs_hold_charge(aiofs_hold *hold, int64_t current, int64_t size);
+/* The file is `size` bytes long after all (a failed or short write, a truncate): what was charged beyond
+ * that is given back. */
+void aiofs_hold_settle(aiofs_hold *hold, int64_t size);
+bool aiofs_hold_has_quota(const aiofs_hold *hold);
+/* After the bytes changed: the entry's generation moves on (a File taken earlier is stale). */
+void aiofs_hold_changed(aiofs_hold *hold);
+/* Makes the entry's name durable: fsync of its directory, once per entry that aiofs made. */
+int aiofs_hold_sync_name(aiofs_hold *hold);
+/* Until when (CLOCK_MONOTONIC, ns) writes inside the call are turned off for the hold's volume. */
+_Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold);
+
+#endif
