@@ -1,0 +1,154 @@
+# The one command list of aiofs; `make` alone prints it. What may be chosen:
+#
+#   PYTHON=python3.12         the Python; the virtual environment is then .venv-3.12, not .venv
+#   TESTS=tests/test_aio.py   what `test` and `asan` run, and PYTEST_ARGS="-x -k lock" how
+#   ENGINES=threads           on which engines `test` and `tsan` run
+#   TREE=/some/folder         what `demo` copies
+
+PYTHON ?= python3
+PYTHON_VERSION := import sys; print("%d.%d" % sys.version_info[:2])
+ifeq ($(origin PYTHON),file)
+VENV ?= .venv
+else
+VENV ?= .venv-$(shell $(PYTHON) -c '$(PYTHON_VERSION)' 2>/dev/null)
+endif
+VENV := $(VENV)
+TESTS ?= tests
+PYTEST_ARGS ?=
+ENGINES ?= io_uring threads
+TREE ?=
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+PYTEST := $(PY) -m pytest
+
+ENGINE_C := $(wildcard aiofs/engine/*.c aiofs/posix/*.c)
+INCLUDES := -Iaiofs -Iaiofs/engine -Iaiofs/posix
+WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
+            -Wold-style-definition -Wwrite-strings -Wundef -Wvla -Werror
+C_TESTS := $(wildcard tests/c/*.c)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-all lint bench docs asan tsan clean build
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.with-demo build ## run the demonstration, on real files
+	@$(VENV)/bin/aiofs demo $(TREE)
+
+# The packaging tests know no engine: they run with the first. An engine that this machine's kernel
+# refuses is left out, aloud.
+test: $(VENV)/.with-test build ## run every test: on each engine, and in asyncio's debug mode
+	@without=; for engine in $(ENGINES); do \
+	    if ! AIOFS_ENGINE=$$engine $(PY) -c $(ENGINE_STARTS); then \
+	        echo "== engine $$engine: refused by this kernel, left out"; continue; \
+	    fi; \
+	    echo "== engine $$engine"; \
+	    AIOFS_ENGINE=$$engine $(PYTEST) -m "$$without" $(PYTEST_ARGS) $(TESTS) || exit 1; \
+	    without="not packaging"; \
+	done; \
+	echo "== asyncio debug mode"; \
+	PYTHONASYNCIODEBUG=1 $(PYTEST) -m "not packaging" $(PYTEST_ARGS) $(TESTS)
+
+ENGINE_STARTS := 'import ctypes, sys; \
+    sys.exit(ctypes.CDLL("aiofs/libaiofs.so").aiofs_engine_start() != 0)'
+
+test-all: ## run the tests on every CPython from 3.10 on that this machine has
+	@seen=; failed=; \
+	for python in python3.10 python3.11 python3.12 python3.13 python3.14 \
+	              $$HOME/.pyenv/versions/3.*/bin/python; do \
+	    v=$$($$python -c '$(PYTHON_VERSION); $(IS_OURS)' 2>/dev/null) || continue; \
+	    case " $$seen " in *" $$v "*) continue;; esac; \
+	    seen="$$seen $$v"; \
+	    echo "=== CPython $$v"; \
+	    $(MAKE) --no-print-directory test PYTHON=$$python || failed="$$failed $$v"; \
+	done; \
+	echo "=== tested on:$$seen"; \
+	[ -z "$$failed" ] || { echo "=== failed on:$$failed"; exit 1; }
+
+IS_OURS := sys.exit(sys.version_info < (3, 10) or sys.implementation.name != "cpython")
+
+lint: $(VENV)/.with-dev ## check style, types and the compilers' warnings
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy aiofs
+	@mkdir -p build/lint
+	@for source in $(ENGINE_C) $(C_TESTS); do \
+	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \
+	done
+	@$(PY) -m cython -3 -Wextra -Werror $(INCLUDES) aiofs/_core.pyx -o build/lint/_core.c
+
+bench: $(VENV)/.with-bench build ## measure aiofs beside C and its peers
+	@$(PY) -m benchmarks
+
+docs: $(VENV)/.with-docs build ## write the reference of the public names to build/docs
+	@$(VENV)/bin/pdoc --output-directory build/docs aiofs
+
+# Sanitized libraries are built in a copy of the tree, so that neither build disturbs the other.
+asan: $(VENV)/.with-test ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(call copy-tree,build/asan)
+	@cd build/asan && AIOFS_SANITIZE=address,undefined CC=gcc $(abspath $(PY)) setup.py -q build_ext --inplace
+	@cd build/asan && LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" PYTHONPATH="$$PWD" \
+	    PYTHONMALLOC=malloc AIOFS_SANITIZE=address,undefined \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	    $(abspath $(PY)) -m pytest -m "not packaging" $(PYTEST_ARGS) $(TESTS)
+
+tsan: ## run the engine's C tests under ThreadSanitizer
+	@mkdir -p build/tsan
+	@for test in $(C_TESTS); do \
+	    program=build/tsan/$$(basename $$test .c); \
+	    gcc -std=gnu11 -O1 -g -pthread -fsanitize=thread $(INCLUDES) $(ENGINE_C) $$test -o $$program -ldl \
+	        || exit 1; \
+	    for engine in $(ENGINES); do \
+	        echo "== $$program, $$engine"; AIOFS_ENGINE=$$engine $$program || exit 1; \
+	    done; \
+	done
+
+clean: ## remove everything that these commands made
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -f aiofs/*.so aiofs/_core.c
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# ---- what the commands stand on -----------------------------------------------------------------
+
+build:
+	@$(PY) setup.py -q build_ext --inplace
+
+# One stamp for each extra of pyproject.toml that is installed.
+$(VENV)/.with-%: pyproject.toml setup.py | $(VENV)/.made
+	@echo "installing what \`$*\` needs, and building aiofs"
+	@$(PIP) install --no-build-isolation --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.made: pyproject.toml
+	@$(PY) -m pip --version >/dev/null 2>&1 \
+	    || { $(check-tools); echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@sed -n 's/^requires = \[\(.*\)\]$$/\1/p' pyproject.toml | sed 's/", "/\n/g; s/"//g' \
+	    > $(VENV)/build-requires.txt
+	@$(PIP) install --requirement $(VENV)/build-requires.txt
+	@touch $@
+
+define check-tools
+need() { echo "aiofs needs $$1" >&2; exit 1; }; \
+has() { $(PYTHON) -c "$$1" 2>/dev/null; }; \
+has '' || need "Python 3.10 or newer, and there is no $(PYTHON): name one by make PYTHON=..."; \
+has 'import sys; sys.exit(sys.version_info < (3, 10))' \
+    || need "Python 3.10 or newer, and $(PYTHON) is older: name one by make PYTHON=..."; \
+has 'import os, sysconfig as s; os.stat(s.get_paths()["include"] + "/Python.h")' \
+    || need "Python's headers: install the package python3-dev, or what your system calls it"; \
+has 'import ensurepip, venv' \
+    || need "Python's venv: install the package python3-venv, or what your system calls it"; \
+cc=$${CC:-$$($(PYTHON) -c 'import sysconfig as s; print(s.get_config_var("CC").split()[0])')}; \
+command -v "$$cc" >/dev/null \
+    || need "a C compiler, and there is no $$cc: install gcc, or name one by make CC=..."
+endef
+
+define copy-tree
+mkdir -p $(1); \
+find $(1) -mindepth 1 -path '$(1)/build' -prune -o -type f ! -name '*.so' -exec rm -f {} +; \
+tar -c --exclude=./build --exclude=./dist --exclude='./.venv*' --exclude=./.git --exclude=__pycache__ \
+    --exclude='*.so' . | tar -x -C $(1)
+endef
