@@ -1,0 +1,73 @@
+"""The command list: what `make` promises before anything is built."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.packaging
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def make(*arguments):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def broken_python(tmp_path):
+    """Makes a Python that answers only the questions that have these words in them."""
+
+    def with_answers(*words):
+        path = tmp_path / "python"
+        cases = "".join(f'*"{word}"*) exit 0;;\n' for word in words)
+        path.write_text(f'#!/bin/sh\ncase "$2" in\n"") exit 0;;\n{cases}*) exit 1;;\nesac\n')
+        path.chmod(0o755)
+        return f"PYTHON={path}"
+
+    return with_answers
+
+
+def test_make_alone_lists_the_commands():
+    listed = re.findall(r"^make (\S+) +\S", make().stdout, re.MULTILINE)
+    assert {"demo", "test", "test-all", "lint", "bench", "asan", "tsan", "clean"} <= set(listed)
+
+
+def test_every_listed_command_is_in_the_contributors_guide():
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    listed = re.findall(r"^make (\S+)", make().stdout, re.MULTILINE)
+    assert [name for name in listed if f"make {name}" not in guide] == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "missing"),
+    [
+        ([], "Python 3.10 or newer"),
+        (["version_info"], "headers"),
+        (["version_info", "Python.h"], "venv"),
+    ],
+)
+def test_missing_tool_is_named_in_one_line(broken_python, tmp_path, answers, missing):
+    stopped = make("test", broken_python(*answers), f"VENV={tmp_path / 'venv'}")
+    assert stopped.returncode != 0
+    complaint, *rest = stopped.stderr.splitlines()
+    assert complaint.startswith("aiofs needs ")
+    assert missing in complaint
+    assert all(line.startswith("make: ***") for line in rest)
+
+
+def test_missing_compiler_is_named_in_one_line(tmp_path):
+    stopped = make("test", "CC=no-such-compiler", f"VENV={tmp_path / 'venv'}")
+    assert stopped.returncode != 0
+    assert "a C compiler, and there is no no-such-compiler" in stopped.stderr
+
+
+def test_continuous_integration_runs_lint_and_the_tests():
+    commands = (ROOT / ".ci/run").read_text().splitlines()
+    assert [line for line in commands if line.startswith("make")] == ["make lint", "make test"]
+    assert os.access(ROOT / ".ci/run", os.X_OK)

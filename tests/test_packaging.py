@@ -1,0 +1,286 @@
+"""What a user installs (sdist, wheel, the package in an empty environment), and how it is built."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[1]
+EXTENSION = "_core" + __import__("sysconfig").get_config_var("EXT_SUFFIX")
+
+
+def run(*command, cwd, **environment):
+    """Output of a command that must succeed, run knowing nothing of this process's own build."""
+    for_this_run = ("PYTHONPATH", "LD_PRELOAD", "AIOFS_SANITIZE", "AIOFS_DEBUG", "MAKEFLAGS")
+    inherited = {name: value for name, value in os.environ.items() if name not in for_this_run}
+    finished = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env=inherited | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stdout
+    return finished.stdout
+
+
+def dynamic_section(library):
+    if shutil.which("readelf") is None:
+        pytest.skip("needs readelf")
+    return run("readelf", "--dynamic", library, cwd=library.parent, LC_ALL="C")
+
+
+# ---- what is shipped ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The source archive, made where there is no repository and git, if called, fails."""
+    folder = tmp_path_factory.mktemp("sdist")
+    tree = folder / "tree"
+    made = shutil.ignore_patterns(
+        ".*", "build", "dist", "*.egg-info", "*.so", "_core.c", "__pycache__"
+    )
+    shutil.copytree(ROOT, tree, ignore=made)
+    git = folder / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text("#!/bin/sh\nexit 1\n")
+    git.chmod(0o755)
+    run(
+        sys.executable,
+        "-c",
+        "from setuptools.build_meta import build_sdist; build_sdist('..')",
+        cwd=tree,
+        PATH=f"{git.parent}:{os.environ['PATH']}",
+    )
+    (archive,) = folder.glob("aiofs-*.tar.gz")
+    return archive
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory):
+    """The wheel, made of the source archive and nothing else."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip_wheel = [sys.executable, "-m", "pip", "wheel", "--no-index", "--no-build-isolation"]
+    run(*pip_wheel, "--no-deps", "--wheel-dir", folder, sdist, cwd=folder)
+    (archive,) = folder.glob("aiofs-*.whl")
+    return archive
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory):
+    """Python of an environment that holds aiofs and its one dependency, and nothing else."""
+    folder = tmp_path_factory.mktemp("environment")
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+    python = folder / "bin" / "python"
+    pip_install = [sys.executable, "-m", "pip", "--python", python, "install", "--no-index"]
+    run(*pip_install, "--no-deps", wheel, cwd=folder)
+    (site_packages,) = folder.glob("lib/python3.*/site-packages")
+    (uvloop,) = find_spec("uvloop").submodule_search_locations
+    (site_packages / "uvloop").symlink_to(uvloop)
+    return python
+
+
+def test_sdist_holds_every_source(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {
+        str(path.relative_to(ROOT))
+        for pattern in ("aiofs/**/*.py", "aiofs/**/*.[ch]", "aiofs/*.p[yx]*", "tests/**/*.py")
+        for path in ROOT.glob(pattern)
+        if path.suffix != ".pyc" and path.name != "_core.c"
+    }
+    assert sources <= names
+    assert {"LICENSE", "README.md", "Makefile", "pyproject.toml", "setup.py"} <= names
+
+
+def test_sdist_holds_nothing_that_was_built(sdist):
+    with tarfile.open(sdist) as archive:
+        names = archive.getnames()
+    assert not [name for name in names if re.search(r"\.so$|\.pyc$|_core\.c$|/build/", name)]
+
+
+def test_wheel_holds_both_libraries_and_what_others_compile_against(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"aiofs/libaiofs.so", f"aiofs/{EXTENSION}", "aiofs/py.typed"} <= names
+    headers_and_types = {
+        str(path.relative_to(ROOT))
+        for pattern in ("aiofs/*.pyi", "aiofs/*.pxd", "aiofs/engine/*.h", "aiofs/posix/*.h")
+        for path in ROOT.glob(pattern)
+    }
+    assert headers_and_types <= names
+    assert not [name for name in names if name.startswith("tests")]
+
+
+def test_wheel_is_for_linux_only_and_needs_only_uvloop(wheel):
+    assert "-linux_" in wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = [name for name in archive.namelist() if name.endswith("METADATA")]
+        fields = archive.read(metadata).decode().splitlines()
+    always = [field for field in fields if field.startswith("Requires-Dist") and ";" not in field]
+    assert always == ["Requires-Dist: uvloop"]
+    assert "Requires-Python: >=3.10" in fields
+    assert "License-Expression: MIT" in fields
+
+
+def test_core_finds_the_library_beside_itself(environment):
+    (package,) = environment.parents[1].glob("lib/python3.*/site-packages/aiofs")
+    assert re.search(r"RUNPATH.*\$ORIGIN", dynamic_section(package / EXTENSION))
+    assert re.search(r"NEEDED.*\[libaiofs\.so\]", dynamic_section(package / EXTENSION))
+    assert re.search(r"SONAME.*\[libaiofs\.so\]", dynamic_section(package / "libaiofs.so"))
+
+
+def test_library_exports_the_posix_names(environment):
+    if shutil.which("nm") is None:
+        pytest.skip("needs nm")
+    (library,) = environment.parents[1].glob("lib/python3.*/site-packages/aiofs/libaiofs.so")
+    listing = run("nm", "--dynamic", "--defined-only", library, cwd=library.parent)
+    exported = {line.split()[-1] for line in listing.splitlines()}
+    posix = "aio_read aio_write aio_fsync aio_error aio_return aio_suspend aio_cancel lio_listio"
+    assert set(posix.split()) <= exported
+    assert {name + "64" for name in posix.split()} <= exported
+
+
+def test_installed_package_reads_a_file(environment, tmp_path):
+    program = (
+        "import os, sys, aiofs\n"
+        "from aiofs import aio\n"
+        "with open('greeting', 'wb') as file: file.write(b'good morning')\n"
+        "buffer = bytearray(12)\n"
+        "cb = aio.aiocb(os.open('greeting', os.O_RDONLY), buffer)\n"
+        "aio.aio_read(cb)\n"
+        "while aio.aio_error(cb): aio.aio_suspend([cb])\n"
+        "print(aio.aio_return(cb), buffer.decode(), aiofs.__file__)\n"
+    )
+    answer = run(environment, "-I", "-c", program, cwd=tmp_path)
+    assert answer.startswith("12 good morning ")
+    assert str(ROOT) not in answer
+    assert run(environment.parent / "aiofs", "--version", cwd=tmp_path).strip()
+
+
+# ---- how it is built: on a project of the same shape that compiles in a second ------------------
+
+SMALL_PROJECT = {
+    "README.md": "small\n",
+    "aiofs/__init__.py": "__version__ = '1'\n",
+    "aiofs/engine/engine.h": '__attribute__((visibility("default"))) int engine_number(void);\n',
+    "aiofs/engine/one.c": '#include "engine.h"\nint engine_number(void) { return 40; }\n',
+    "aiofs/engine/two.c": '#include "engine.h"\n',
+    "aiofs/_core.pyx": (
+        'cdef extern from "engine/engine.h":\n    int engine_number()\ninclude "part.pxi"\n'
+    ),
+    "aiofs/part.pxi": "def number():\n    return engine_number() + 2\n",
+}
+
+
+@pytest.fixture
+def small_project(tmp_path):
+    for name in ("setup.py", "pyproject.toml", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name, text in SMALL_PROJECT.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    build(tmp_path)
+    return tmp_path
+
+
+def build(project, **environment):
+    return run(sys.executable, "setup.py", "build_ext", "--inplace", cwd=project, **environment)
+
+
+def compiled(output):
+    return set(re.findall(r" -c (\S+)", output))
+
+
+def edit(path, old, new):
+    later = path.stat().st_mtime + 2
+    path.write_text(path.read_text().replace(old, new))
+    os.utime(path, (later, later))
+
+
+def number(project):
+    program = "import aiofs._core; print(aiofs._core.number())"
+    return int(run(sys.executable, "-c", program, cwd=project, PYTHONPATH=str(project)))
+
+
+def test_second_build_compiles_nothing(small_project):
+    assert number(small_project) == 42
+    assert compiled(build(small_project)) == set()
+
+
+def test_changed_engine_source_is_compiled_alone(small_project):
+    edit(small_project / "aiofs/engine/one.c", "40", "50")
+    assert compiled(build(small_project)) == {"aiofs/engine/one.c"}
+    assert number(small_project) == 52
+
+
+def test_changed_cython_part_rebuilds_the_core_alone(small_project):
+    edit(small_project / "aiofs/part.pxi", "2", "3")
+    assert compiled(build(small_project)) == {"aiofs/_core.c"}
+    assert number(small_project) == 43
+
+
+def test_changed_header_rebuilds_everything(small_project):
+    edit(small_project / "aiofs/engine/engine.h", ";", "; /* documented */")
+    everything = {"aiofs/engine/one.c", "aiofs/engine/two.c", "aiofs/_core.c"}
+    assert compiled(build(small_project)) == everything
+
+
+def test_removed_engine_source_leaves_the_library(small_project):
+    (small_project / "aiofs/engine/two.c").unlink()
+    assert "two.o" not in build(small_project)
+    assert number(small_project) == 42
+
+
+def test_sanitized_build_and_the_plain_one_replace_each_other(small_project):
+    libraries = [small_project / "aiofs" / name for name in ("libaiofs.so", EXTENSION)]
+
+    def sanitized():
+        return [b"__ubsan_handle" in library.read_bytes() for library in libraries]
+
+    assert sanitized() == [False, False]
+    if "/" not in run("gcc", "-print-file-name=libubsan.so", cwd=small_project):
+        pytest.skip("needs the compiler's libubsan")
+    divides = "static volatile int two = 2; return 80 / two"
+    edit(small_project / "aiofs/engine/one.c", "return 40", divides)
+    build(small_project)
+    build(small_project, AIOFS_SANITIZE="undefined")
+    assert sanitized() == [True, True]
+    build(small_project)
+    assert sanitized() == [False, False]
+    assert number(small_project) == 42
+
+
+def test_in_place_build_leaves_the_mapped_library_alone(small_project):
+    library = small_project / "aiofs/libaiofs.so"
+    with open(library, "rb") as mapped:
+        before = mapped.read()
+        edit(small_project / "aiofs/engine/one.c", "40", "50")
+        build(small_project)
+        mapped.seek(0)
+        assert mapped.read() == before
+    assert library.read_bytes() != before
+
+
+def test_elsewhere_than_linux_setup_stops_with_one_sentence():
+    program = (
+        "import runpy, sys\n"
+        "sys.platform, sys.argv = 'darwin', ['setup.py', '--version']\n"
+        "runpy.run_path('setup.py', run_name='__main__')\n"
+    )
+    stopped = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    assert stopped.returncode == 1
+    assert stopped.stdout == ""
+    assert re.fullmatch(r"[^.\n]*\bLinux\b[^.\n]*\.\n", stopped.stderr.replace("'s", ""))
