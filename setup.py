@@ -72,9 +72,10 @@ class BuildExt(build_ext):
             shutil.rmtree(self.build_temp, ignore_errors=True)
             for product in self.products():
                 Path(self.build_lib, product).unlink(missing_ok=True)
+            configuration.parent.mkdir(parents=True)
+            configuration.write_text(wanted)
         self.build_libaiofs()
         super().build_extensions()
-        configuration.write_text(wanted)
 
     def build_libaiofs(self):
         def compile_one(source):
