@@ -1,0 +1,69 @@
+"""The C side of the benchmarks, built by the system's compiler into the user's cache directory."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+SOURCES = Path(__file__).parent
+FLAGS = ("-O2", "-Wall", "-Wextra", "-pthread")
+
+
+def compiler() -> str:
+    return os.environ.get("CC", "cc")
+
+
+def cache_directory() -> Path:
+    """Where the programs and, for the length of a run, the data files are."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(home) / "aiofs-benchmarks"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+@cache
+def floor() -> Path:
+    """The program that does the same I/O in C."""
+    return build("floor.c")
+
+
+@cache
+def beside() -> ctypes.CDLL:
+    """The library that beats, counts resident pages and runs C threads beside a loop."""
+    library = ctypes.CDLL(str(build("beside.c", "-shared", "-fPIC")), use_errno=True)
+    library.ticker.argtypes = [ctypes.c_int64, ctypes.c_int64]
+    library.resident.argtypes = [ctypes.c_int]
+    library.resident.restype = ctypes.c_int64
+    library.start.argtypes = [
+        *(ctypes.c_int, ctypes.c_int, ctypes.c_size_t),
+        *(ctypes.POINTER(ctypes.c_int64), ctypes.c_int64, ctypes.c_int),
+        *(ctypes.POINTER(ctypes.c_void_p), ctypes.c_int),
+    ]
+    library.start.restype = ctypes.c_void_p
+    library.finish.argtypes = [ctypes.c_void_p]
+    return library
+
+
+def check(result: int) -> int:
+    """The result of a function of `beside` that returns -1 and sets errno."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def build(source: str, *flags: str) -> Path:
+    """Compile unless the very same was compiled before; the path of the program or library."""
+    path = SOURCES / source
+    command = [compiler(), *FLAGS, *flags]
+    key = hashlib.sha256(repr(command).encode() + path.read_bytes()).hexdigest()[:16]
+    target = cache_directory() / f"{path.stem}-{key}"
+    if not target.exists():
+        unfinished = target.with_suffix(f".{os.getpid()}")
+        subprocess.run([*command, "-o", str(unfinished), str(path)], check=True)
+        unfinished.rename(target)
+    return target
