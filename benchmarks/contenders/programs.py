@@ -1,0 +1,83 @@
+"""Other programs that move bytes: fio's engines and dd; and Python, importing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+
+from ..work import Unavailable, Work
+from .base import Finished
+
+
+class Fio:
+    """fio with one of its engines, on the same file (fio draws random offsets of its own)."""
+
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
+
+    def command(self, work: Work) -> list[str]:
+        if not shutil.which("fio"):
+            raise Unavailable("fio is not installed")
+        return [
+            "fio",
+            "--name=bench",
+            f"--filename={work.path}",
+            f"--size={work.file.size}",
+            "--readonly",
+            "--allow_file_create=0",
+            f"--rw={'read' if work.sequential else 'randread'}",
+            f"--bs={work.block}",
+            f"--direct={int(work.direct)}",
+            f"--ioengine={self.engine}",
+            f"--iodepth={work.depth}",
+            f"--runtime={work.seconds + work.observed}",
+            "--time_based",
+            "--output-format=json",
+        ]
+
+    def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
+        job = json.loads(finished.stdout[finished.stdout.index("{") :])["jobs"][0]
+        read, time = job["read"], 1 / job["read"]["iops"]
+        latency = read["clat_ns"]["percentile"]
+        return {
+            "time": time,
+            "cpu": time * (job["usr_cpu"] + job["sys_cpu"]) / 100,
+            "p50": latency["50.000000"] * 1e-9,
+            "p99": latency["99.000000"] * 1e-9,
+            "p99.9": latency["99.900000"] * 1e-9,
+        }
+
+
+class Dd:
+    """dd from the file to nowhere, in pieces of the case's size."""
+
+    def command(self, work: Work) -> list[str]:
+        if not shutil.which("dd"):
+            raise Unavailable("dd is not installed")
+        return ["env", "LC_ALL=C", "dd", f"if={work.path}", "of=/dev/null", f"bs={work.block}"]
+
+    def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
+        told = re.search(r"copied, ([0-9.e+-]+) s", finished.stderr)
+        if told is None:
+            raise Unavailable(f"this dd tells no time: {finished.stderr.strip()}")
+        return {"time": float(told[1]) / (work.file.size // work.block)}
+
+
+class Importing:
+    """A fresh Python that imports modules, one after the other."""
+
+    def __init__(self, *modules: str) -> None:
+        self.modules = modules
+
+    def command(self, work: Work) -> list[str]:
+        statement = (
+            "import json, time; start = time.perf_counter(); "
+            f"import {', '.join(self.modules)}; "
+            "print(json.dumps({'time': time.perf_counter() - start}))"
+        )
+        return [sys.executable, "-c", statement]
+
+    def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
+        return json.loads(finished.stdout)  # type: ignore[no-any-return]

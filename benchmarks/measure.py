@@ -1,0 +1,253 @@
+"""One measurement in a process of its own: one Python library doing one work on one loop.
+
+Passes, in this order: a warm-up that also finds how much work fills the time; the timed one, with
+nothing beside the work (time and CPU per operation, memory); a heartbeat on the idle loop; the
+observed one, with that heartbeat and every operation's latency; and one that checks bytes.
+The result is one line of JSON, in seconds and bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import itertools
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any
+
+from .contenders import LIBRARIES
+from .contenders.base import Library
+from .heartbeat import Heartbeat
+from .spread import percentile
+from .work import PAGE, PAYLOAD, MiB, Unavailable, Work, content, cycle_to, drop_cache, shares
+
+Metrics = dict[str, float]
+Offsets = list[int]
+
+WARM_UP = 128
+WARM_UP_BYTES = 16 * MiB
+IDLE_SECONDS = 0.25
+LONGEST = 2_000_000
+SPAWNED_AT_ONCE = 100
+CHECKED = 64
+
+
+def main() -> None:
+    name, text = sys.argv[1:]
+    try:
+        result: dict[str, Any] = measure(name, Work.from_json(text))
+    except (ImportError, Unavailable) as error:
+        result = {"unavailable": str(error)}
+    print(json.dumps(result))
+
+
+def measure(name: str, work: Work) -> Metrics:
+    loop = new_loop(work.loop)
+    library = LIBRARIES[name](work)
+    stack = contextlib.AsyncExitStack()
+    try:
+        loop.run_until_complete(library.prepare(stack))
+        return Measurement(loop, library).metrics()
+    finally:
+        loop.run_until_complete(stack.aclose())
+        loop.close()
+
+
+def new_loop(name: str) -> asyncio.AbstractEventLoop:
+    if name == "asyncio":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+class Measurement:
+    """The passes over one library's operation."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, library: Library) -> None:
+        self.loop = loop
+        self.library = library
+        self.work = library.work
+        self.operation = library.operation()
+        self.awaited = inspect.iscoroutinefunction(self.operation)
+
+    def metrics(self) -> Metrics:
+        offsets = self.warm_up()
+        metrics: Metrics = {}
+        if self.work.seconds:
+            metrics |= self.timed(offsets)
+        metrics |= self.observed(offsets, with_time=not self.work.seconds)
+        self.check()
+        return metrics
+
+    def warm_up(self) -> Offsets:
+        """What one go consists of."""
+        offsets = self.work.offsets()
+        first = cycle_to(offsets, max(1, min(WARM_UP, WARM_UP_BYTES // self.work.block)))
+        for _ in range(2):
+            start = time.perf_counter()
+            self.go(first)
+            each = (time.perf_counter() - start) / len(first)
+        seconds = self.work.seconds or self.work.observed
+        return cycle_to(offsets, self.work.sweep or min(LONGEST, math.ceil(seconds / each)))
+
+    def timed(self, offsets: Offsets) -> Metrics:
+        before = reset_peak_memory()
+        metrics = self.repeat(offsets, self.work.seconds)
+        return {**metrics, "memory": peak_memory() - before}
+
+    def observed(self, offsets: Offsets, with_time: bool) -> Metrics:
+        stamps: list[list[int]] = []
+
+        def stamped(share: Offsets) -> Iterator[int]:
+            times: list[int] = []
+            stamps.append(times)
+            return stamp(share, times)
+
+        if not self.awaited:
+            metrics = self.repeat(self.shortened(offsets), self.work.observed, stamped)
+            return (metrics if with_time else {}) | self.latencies(stamps)
+
+        idle, busy = Heartbeat(self.loop), Heartbeat(self.loop)
+        with idle:
+            self.loop.run_until_complete(asyncio.sleep(min(self.work.observed, IDLE_SECONDS)))
+        metrics = self.repeat(self.shortened(offsets), self.work.observed, stamped, busy)
+        return {
+            **(metrics if with_time else {}),
+            **self.latencies(stamps),
+            **stall("stall", busy.lateness),
+            **stall("idle", idle.lateness),
+        }
+
+    def latencies(self, stamps: list[list[int]]) -> Metrics:
+        if self.library.batched:
+            return {}
+        taken = sorted(
+            after - before for times in stamps for before, after in itertools.pairwise(times)
+        )
+        return {
+            name: percentile(taken, part) * 1e-9
+            for name, part in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
+        }
+
+    def shortened(self, offsets: Offsets) -> Offsets:
+        """Calibrated work may be cut to any length: goes short enough to keep to the time given."""
+        return offsets if self.work.sweep else offsets[: math.ceil(len(offsets) / 4)]
+
+    def repeat(
+        self,
+        offsets: Offsets,
+        seconds: float,
+        each: Callable[[Offsets], Iterable[int]] = iter,
+        beside: contextlib.AbstractContextManager[Any] | None = None,
+    ) -> Metrics:
+        """Go again and again until the time is over: seconds per operation, of time and CPU."""
+        count, wall, cpu = 0, 0.0, 0.0
+        while wall < seconds:
+            if self.work.cold:
+                drop_cache(self.work.path)
+            with beside or contextlib.nullcontext():
+                cpu_start, start = time.process_time(), time.perf_counter()
+                self.go(offsets, each)
+                wall += time.perf_counter() - start
+                cpu += time.process_time() - cpu_start
+            count += len(offsets)
+        return {"time": wall / count, "cpu": cpu / count}
+
+    def go(self, offsets: Offsets, each: Callable[[Offsets], Iterable[int]] = iter) -> Any:
+        """Carry out the operation once at each offset; what the last one read."""
+        if not self.awaited:
+            return self.operation(0, each(offsets))
+        lanes = self.library.lanes
+        if lanes == 1 or len(offsets) == 1:
+            return self.loop.run_until_complete(self.operation(0, each(offsets)))
+        dealt = enumerate(shares(offsets, lanes))
+        coroutines = (self.operation(lane, each(share)) for lane, share in dealt)
+        return self.loop.run_until_complete(side_by_side(coroutines, lanes))
+
+    def check(self) -> None:
+        """Every byte that is read or written, at some of the offsets."""
+        block, path = self.work.block, self.work.path
+        for offset in self.work.offsets()[:CHECKED]:
+            if self.work.operation == "read":
+                right = bytes(memoryview(self.go([offset]))) == content(offset, block)
+            elif self.work.operation in ("write", "save"):
+                with open(path, "r+b", buffering=0) as file:
+                    file.seek(offset)
+                    file.write(bytes(block))
+                    self.go([offset])
+                    file.seek(offset)
+                    right = file.read(block) == PAYLOAD * (block // PAGE)
+            else:
+                return
+            if not right:
+                raise AssertionError(f"wrong bytes at offset {offset} of {path}")
+
+
+async def side_by_side(coroutines: Iterable[Coroutine[Any, Any, Any]], count: int) -> None:
+    """Run long-lived coroutines, started in portions so that the loop breathes between.
+
+    `gather` would add a callback for each of them to the loop's work; this wakes once, at the end.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    left = count
+
+    async def lane(coroutine: Coroutine[Any, Any, Any]) -> None:
+        nonlocal left
+        try:
+            await coroutine
+        except Exception as error:
+            if not done.done():
+                done.set_exception(error)
+        left -= 1
+        if not left and not done.done():
+            done.set_result(None)
+
+    tasks = []
+    for coroutine in coroutines:
+        tasks.append(loop.create_task(lane(coroutine)))
+        if len(tasks) % SPAWNED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    await done
+
+
+def stamp(offsets: Offsets, times: list[int]) -> Iterator[int]:
+    """The offsets, noting when each is asked for: from one to the next is a latency."""
+    clock = time.perf_counter_ns
+    for offset in offsets:
+        times.append(clock())
+        yield offset
+    times.append(clock())
+
+
+def stall(name: str, lateness: list[int]) -> Metrics:
+    lateness = sorted(lateness) or [0]
+    return {
+        f"{name} p99.9": percentile(lateness, 0.999) * 1e-9,
+        f"{name} worst": lateness[-1] * 1e-9,
+        f"{name} beats": len(lateness),
+    }
+
+
+def reset_peak_memory() -> int:
+    """Start the process's peak of resident memory anew; what is resident now, in bytes."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    return memory_field("VmRSS")
+
+
+def peak_memory() -> int:
+    return memory_field("VmHWM")
+
+
+def memory_field(name: str) -> int:
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(name + ":"):
+                return int(line.split()[1]) * 1024
+    raise Unavailable(f"no {name} in /proc/self/status")

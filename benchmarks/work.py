@@ -1,0 +1,159 @@
+"""What one measurement does: which operation on which file, in which order, for how long."""
+
+from __future__ import annotations
+
+import array
+import dataclasses
+import json
+import mmap
+import os
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import native
+
+KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
+PAGE = 4 * KiB
+PAYLOAD = bytes(range(256)) * (PAGE // 256)
+SEED = 20
+
+
+class Unavailable(Exception):
+    """This contender cannot do this work here; the message says why, and the report shows it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFile:
+    """A file that measurements work on; made anew for every run, by writes of `fill` bytes.
+
+    How a file was filled matters: large writes give the page cache large folios, and later small
+    writes into those cost many times more.
+    """
+
+    name: str
+    size: int
+    fill: int = PAGE
+    on_tmpfs: bool = False
+
+    def make(self, directory: Path) -> None:
+        with open(directory / self.name, "wb", buffering=0) as file:
+            for offset in range(0, self.size, self.fill):
+                file.write(content(offset, self.fill))
+            os.fsync(file)
+
+
+def content(offset: int, size: int) -> bytes:
+    """What a data file holds there: in each 8 bytes of a page, the page's own offset."""
+    pages = range(offset, offset + size, PAGE)
+    return b"".join(struct.pack("<q", page) * (PAGE // 8) for page in pages)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One measurement's work.
+
+    operation  read, write, save (a write, then fdatasync), open (open, lock, close), or import
+    depth      operations in flight, each of a coroutine that awaits one at a time
+    sweep      operations in one go; None: as many as take about `seconds`
+    seconds    length of the timed pass; 0: there is only the observed one
+    observed   length of the pass with a heartbeat and with every operation's latency taken
+    """
+
+    file: DataFile
+    operation: str = "read"
+    block: int = PAGE
+    depth: int = 1
+    sequential: bool = False
+    cold: bool = False
+    direct: bool = False
+    sweep: int | None = None
+    seconds: float = 0.15
+    observed: float = 0.25
+    directory: str = ""
+    loop: str = "uvloop"
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.directory, self.file.name)
+
+    def offsets(self) -> list[int]:
+        """One visit of every block of the file, in the order that all contenders follow."""
+        order = list(range(0, self.file.size - self.block + 1, self.block))
+        if not self.sequential:
+            random.Random(SEED).shuffle(order)
+        return order
+
+    def offsets_path(self) -> str:
+        """The offsets as a file, for programs in C."""
+        kind = "sequential" if self.sequential else "random"
+        path = f"{self.path}.{kind}-{self.block}"
+        if not os.path.exists(path):
+            Path(path).write_bytes(array.array("q", self.offsets()).tobytes())
+        return path
+
+    def describe(self) -> str:
+        """The case wholly, but for what is the same in the whole run."""
+        if self.operation == "open":
+            return f"open, lock and close a file of {size_text(self.file.size)}"
+        if self.operation == "import":
+            return "a fresh interpreter for each"
+        order = "sequential" if self.sequential else "random"
+        operation = {"save": "write + fdatasync"}.get(self.operation, self.operation)
+        cache = "cold (POSIX_FADV_DONTNEED)" if self.cold else "cached"
+        state = "O_DIRECT" if self.direct else cache
+        sweep = f", {self.sweep} in a go" if self.sweep else ""
+        place = "tmpfs file" if self.file.on_tmpfs else "file"
+        return (
+            f"{size_text(self.block)} {order} {operation}, depth {self.depth}{sweep}, {state}; "
+            f"{place} of {size_text(self.file.size)} filled by {size_text(self.file.fill)} writes"
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Work:
+        fields = json.loads(text)
+        return cls(**{**fields, "file": DataFile(**fields["file"])})
+
+
+def size_text(size: int) -> str:
+    for unit, name in ((GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
+
+
+def new_buffer(size: int) -> mmap.mmap:
+    """A page-aligned buffer, as the C floor has, with its pages already there."""
+    buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for offset in range(0, size, len(PAYLOAD)):
+        buffer[offset : offset + len(PAYLOAD)] = PAYLOAD[: size - offset]
+    return buffer
+
+
+def drop_cache(path: str) -> None:
+    """Make a file cold, and see that it is."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fdatasync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        pages = os.fstat(descriptor).st_size // PAGE
+        resident = native.check(native.beside().resident(descriptor))
+    finally:
+        os.close(descriptor)
+    if resident > pages // 100:
+        raise Unavailable(f"{resident} of {pages} pages stay in the cache: it cannot be made cold")
+
+
+def cycle_to(offsets: list[int], count: int) -> list[int]:
+    """The offsets again and again, until there are `count`."""
+    times, rest = divmod(count, len(offsets))
+    return offsets * times + offsets[:rest]
+
+
+def shares(offsets: list[int], lanes: int) -> Iterator[list[int]]:
+    """Deal the offsets out to the lanes, as evenly as can be."""
+    return (offsets[lane::lanes] for lane in range(lanes))
