@@ -1,0 +1,86 @@
+"""`python -m benchmarks`: run the comparison, print its tables, and keep them if asked to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from . import machine, report
+from .cases import FULL, NOT_MEASURED, QUICK, Case, cases
+from .compare import Comparison
+
+SAVED = Path(__file__).parent / "results" / "latest.json"
+
+
+def main() -> None:
+    options = parse()
+    if options.render:
+        print(report.text(json.loads(options.render.read_text())))
+        return
+    chosen = choose(cases(QUICK if options.quick else FULL), options.only)
+    if options.list:
+        for case in chosen:
+            print(f"{case.key:16}{case.title}")
+        for number, what in NOT_MEASURED.items():
+            print(f"{number:16}{what} (not measured yet)")
+        return
+    results = run(chosen, options)
+    text = report.text(results)
+    print(text)
+    if options.json:
+        save(results, options.json)
+    if options.save:
+        save(results, SAVED)
+        SAVED.with_suffix(".md").write_text(text + "\n")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("--list", action="store_true", help="name the cases and stop")
+    add("--only", metavar="P1,P8/fsync", help="these numbers or cases")
+    add("--quick", action="store_true", help="see that it all runs; the numbers mean little")
+    add("--rounds", type=int, help="rounds of A B A B ... (default: 5; quick: 2)")
+    add("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    add("--directory", type=Path, help="where to make data files (default: the user's cache)")
+    add("--json", type=Path, metavar="FILE", help="write the results to FILE")
+    add("--save", action="store_true", help=f"write {SAVED.parent.name}/{SAVED.name} and .md")
+    add("--render", type=Path, metavar="FILE", help="print earlier results and stop")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (2 if options.quick else 5)
+    return options
+
+
+def choose(known: list[Case], only: str | None) -> list[Case]:
+    if not only:
+        return known
+    wanted = set(only.split(","))
+    unknown = wanted - {name for case in known for name in (case.key, case.number)}
+    if unknown:
+        sys.exit(f"no such case: {', '.join(sorted(unknown))} (--list names them)")
+    return [case for case in known if wanted & {case.key, case.number}]
+
+
+def run(chosen: list[Case], options: argparse.Namespace) -> report.Document:
+    with Comparison(options.directory, options.rounds, options.loop, tell) as comparison:
+        facts = machine.facts(comparison.directory, options.loop)
+        outcomes = [comparison.run(case) for case in chosen]
+    tell("")
+    return report.document(facts, options.rounds, outcomes)
+
+
+def tell(what: str) -> None:
+    """What is going on, on one line of the terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
+
+
+def save(results: report.Document, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

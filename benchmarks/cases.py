@@ -1,0 +1,259 @@
+"""The table of cases: what is done, who does it, and what aiofs has to reach.
+
+Numbers (P1, P2, ...) are those of the project's performance goals. Contenders are measured in the
+order that they have here, so what a goal compares stands close together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .contenders import PEERS
+from .goals import FASTEST_PEER, AtMost, AtMostMore, Faster, Goal, Memory, Overhead
+from .work import DataFile, GiB, KiB, MiB, Work
+
+REQUESTS, HANDLE = "aiofs await aiocb", "aiofs AccessHandle"
+AWAITED = (REQUESTS, HANDLE)
+LISTS = "aiofs lio_listio"
+
+# Where loop stall is compared, one peer of each kind: aiofile moves bytes as caio does, anyio as
+# asyncio.to_thread does.
+STALLING_PEERS = ("caio linux", "caio io_uring", "ayafileio", "asyncio.to_thread", "aiofiles")
+SAVING_PEERS = ("caio io_uring", "asyncio.to_thread")
+
+NOT_MEASURED = {
+    "P7": "fio's posixaio through `aiofs run`",
+    "P9": "100,000 requests outstanding",
+    "P13": "atomic save",
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything: for numbers, or only to see that it all runs."""
+
+    file: int
+    stream: int
+    requests: int
+    saves: int
+    seconds: float
+    stall: float
+
+
+FULL = Scale(256 * MiB, GiB, requests=10_000, saves=256, seconds=0.15, stall=1.0)
+QUICK = Scale(16 * MiB, 64 * MiB, requests=500, saves=32, seconds=0.02, stall=0.05)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One piece of work for several contenders; tables show ratios to the first of them."""
+
+    key: str
+    title: str
+    work: Work
+    contenders: tuple[str, ...]
+    goals: tuple[Goal, ...] = ()
+
+    @property
+    def number(self) -> str:
+        return self.key.split("/")[0]
+
+
+def cases(scale: Scale) -> list[Case]:
+    cached = Work(DataFile("cached", scale.file), seconds=scale.seconds)
+    cold = replace(cached, file=DataFile("cold", scale.file))
+    return [
+        *awaited_reads(cached),
+        synchronous_reads(cached),
+        *awaited_writes(replace(cached, file=DataFile("written", scale.file), operation="write")),
+        memory_reads(replace(cached, file=DataFile("memory", scale.file, on_tmpfs=True))),
+        direct_reads(replace(cold, direct=True)),
+        *loop_stall(scale, cached, cold),
+        *lists(cached, replace(cold, direct=True)),
+        streaming(replace(cached, file=DataFile("stream", scale.stream, fill=MiB))),
+        opening(replace(cached, operation="open")),
+        importing(replace(cached, operation="import")),
+    ]
+
+
+def awaited_reads(cached: Work) -> list[Case]:
+    return [
+        Case(
+            key,
+            f"awaited 4 KiB cached read, {coroutines(depth)}",
+            replace(cached, depth=depth),
+            ("C", *AWAITED, other, *PEERS),
+            beside_c_and_peers(over_c, over_peers),
+        )
+        for key, depth, over_c, over_peers, other in (
+            ("P1", 1, 1.6, 5, "os.preadv inline"),
+            ("P2/32", 32, 2, 2, "aiofs gather"),
+            ("P2/256", 256, 2, 2, "aiofs gather"),
+        )
+    ]
+
+
+def synchronous_reads(cached: Work) -> Case:
+    bounds = {"aiofs SyncAccessHandle": 1.3, "aiofs aio_return": 1.6}
+    return Case(
+        "P3",
+        "synchronous 4 KiB cached read",
+        cached,
+        ("C", *bounds, "os.preadv inline"),
+        tuple(AtMost(name, bound) for name, bound in bounds.items()),
+    )
+
+
+def awaited_writes(cached: Work) -> list[Case]:
+    return [
+        Case(
+            f"P4/{depth}",
+            f"awaited 4 KiB cached write, {coroutines(depth)}",
+            replace(cached, depth=depth),
+            ("C", *AWAITED, "os.preadv inline", *PEERS),
+            beside_c_and_peers(1.7, over_peers),
+        )
+        for depth, over_peers in ((1, 4), (32, 2.5))
+    ]
+
+
+def memory_reads(tmpfs: Work) -> Case:
+    ours = "aiofs MemoryVolume"
+    return Case(
+        "P5",
+        "synchronous 4 KiB read, memory volume",
+        tmpfs,
+        ("C", ours),
+        (AtMost(ours, 1.3),),
+    )
+
+
+def direct_reads(direct: Work) -> Case:
+    return Case(
+        "P6",
+        "O_DIRECT random read, 32 in flight",
+        replace(direct, depth=32, seconds=direct.seconds * 4),
+        ("fio io_uring", REQUESTS, "fio posixaio", "fio psync"),
+        (Faster(REQUESTS, 0.85, "fio io_uring"),),
+    )
+
+
+def loop_stall(scale: Scale, cached: Work, cold: Work) -> list[Case]:
+    cached = replace(cached, seconds=0, observed=scale.stall)
+    cold = replace(cold, seconds=0, observed=scale.stall, cold=True)
+
+    def case(key: str, title: str, work: Work, ours: tuple[str, ...], *peers: str) -> Case:
+        contenders = ("C threads", *ours, *peers)
+        return Case(f"P8/{key}", f"loop stall: {title}", work, contenders, no_more_stall(ours))
+
+    def once(block: int) -> Work:
+        return replace(cold, block=block, sweep=scale.file // block)
+
+    def many(work: Work) -> Work:
+        return replace(work, depth=scale.requests, sweep=scale.requests)
+
+    saved = replace(cached, file=replace(cached.file, name="saved"), operation="save")
+
+    return [
+        case("cached-64K", "cached reads of 64 KiB", replace(cached, block=64 * KiB), AWAITED),
+        case("cached-1M", "cached reads of 1 MiB", replace(cached, block=MiB), AWAITED),
+        case(
+            "cached-file",
+            "cached reads of a whole file",
+            replace(cached, block=scale.file),
+            AWAITED,
+            *STALLING_PEERS,
+        ),
+        case("cold-1M", "cold reads of 1 MiB", once(MiB), AWAITED),
+        case("cold-file", "cold reads of a whole file", once(scale.file), AWAITED),
+        case(
+            "many-cached",
+            "thousands of cached reads at once",
+            many(cached),
+            (*AWAITED, LISTS),
+        ),
+        case(
+            "many-cold",
+            "thousands of cold reads at once",
+            many(cold),
+            (*AWAITED, LISTS),
+            *STALLING_PEERS,
+        ),
+        case(
+            "fsync",
+            "a storm of writes with fdatasync",
+            replace(saved, depth=8, sweep=scale.saves),
+            (REQUESTS,),
+            *SAVING_PEERS,
+        ),
+    ]
+
+
+def lists(cached: Work, direct: Work) -> list[Case]:
+    return [
+        Case(
+            "P10/cached",
+            "lio_listio of 256 cached reads against 256 awaits",
+            replace(cached, depth=256),
+            ("C", REQUESTS, LISTS),
+            (Overhead(LISTS, 0.5, REQUESTS),),
+        ),
+        Case(
+            "P10/direct",
+            "lio_listio of 256 O_DIRECT reads against 256 awaits",
+            replace(direct, depth=256, seconds=direct.seconds * 2),
+            (REQUESTS, LISTS),
+            (AtMost(LISTS, 0.5, REQUESTS, "cpu"),),
+        ),
+    ]
+
+
+def streaming(stream: Work) -> Case:
+    return Case(
+        "P11",
+        "streaming in pieces of 1 MiB",
+        replace(stream, block=MiB, sequential=True, sweep=stream.file.size // MiB),
+        ("dd", HANDLE),
+        (Faster(HANDLE, 0.9, "dd"), Memory(HANDLE, 32 * MiB)),
+    )
+
+
+def opening(work: Work) -> Case:
+    ours = "aiofs open + close"
+    return Case(
+        "P12",
+        "open, lock and close a sync access handle",
+        work,
+        ("C", ours),
+        (AtMost(ours, 4),),
+    )
+
+
+def importing(work: Work) -> Case:
+    ours = "import uvloop, aiofs"
+    return Case(
+        "P14",
+        "import of aiofs",
+        work,
+        ("import uvloop", ours),
+        (AtMostMore(ours, 30e-3, "import uvloop"),),
+    )
+
+
+def beside_c_and_peers(over_c: float, over_peers: float) -> tuple[Goal, ...]:
+    return (
+        *(AtMost(name, over_c) for name in AWAITED),
+        *(Faster(name, over_peers, FASTEST_PEER) for name in AWAITED),
+    )
+
+
+def no_more_stall(ours: tuple[str, ...]) -> tuple[Goal, ...]:
+    return tuple(
+        AtMostMore(name, bound, "C threads", metric)
+        for name in ours
+        for metric, bound in (("stall p99.9", 1e-3), ("stall worst", 5e-3))
+    )
+
+
+def coroutines(depth: int) -> str:
+    return "one at a time" if depth == 1 else f"{depth} coroutines"

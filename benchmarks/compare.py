@@ -1,0 +1,136 @@
+"""Runs a case: its contenders in turn, each in a process of its own, round after round."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from . import native
+from .cases import Case
+from .contenders import PEERS, PROGRAMS
+from .goals import FASTEST_PEER, Goal, Metrics
+from .spread import Spread
+from .work import DataFile, Unavailable, Work
+
+TIMEOUT = 120
+TMPFS = Path("/dev/shm")
+# The repository goes to the end of the path, and no current directory before it: `import aiofs`
+# means the package that is installed, which has its compiled parts.
+START = "import sys; sys.path.append(sys.argv.pop(1)); from benchmarks.measure import main; main()"
+
+
+@dataclass
+class Outcome:
+    """What a case's contenders did: metrics by round, or why there are none."""
+
+    case: Case
+    rounds: dict[str, list[Metrics]] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+
+    def spread(self, contender: str, metric: str) -> Spread:
+        return Spread.of([metrics[metric] for metrics in self.rounds[contender]])
+
+    def ratio(self, contender: str, metric: str = "time") -> Spread:
+        """To the case's first contender, round by round."""
+        pairs = zip(self.rounds[contender], self.rounds[self.case.contenders[0]], strict=True)
+        return Spread.of([own[metric] / reference[metric] for own, reference in pairs])
+
+    def fastest_peer(self) -> str | None:
+        measured = [name for name in self.rounds if name in PEERS]
+        return min(measured, key=lambda name: self.spread(name, "time").median, default=None)
+
+    def judge(self, goal: Goal) -> Spread | None:
+        """What the goal's number came to; None if one of those it compares was not measured."""
+        over = self.compared_with(goal)
+        if not {*goal.needs(), over} - {FASTEST_PEER} <= self.rounds.keys() | {""}:
+            return None
+        turns = zip(*self.rounds.values(), strict=True)
+        rounds = [dict(zip(self.rounds, turn, strict=True)) for turn in turns]
+        return Spread.of([goal.value(results, over) for results in rounds])
+
+    def compared_with(self, goal: Goal) -> str:
+        return self.fastest_peer() or "" if goal.over == FASTEST_PEER else goal.over
+
+
+class Comparison:
+    """A run: the files that it works on, and what holds for all of its cases."""
+
+    def __init__(
+        self, directory: Path | None, rounds: int, loop: str, tell: Callable[[str], None]
+    ) -> None:
+        self.rounds = rounds
+        self.loop = loop
+        self._tell = tell
+        parent = directory or native.cache_directory()
+        self._disk = tempfile.TemporaryDirectory(prefix="data-", dir=parent)
+        self._tmpfs = tempfile.TemporaryDirectory(prefix="aiofs-benchmarks-", dir=TMPFS)
+
+    def __enter__(self) -> Comparison:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._disk.cleanup()
+        self._tmpfs.cleanup()
+
+    @property
+    def directory(self) -> Path:
+        return Path(self._disk.name)
+
+    def run(self, case: Case) -> Outcome:
+        work = replace(case.work, directory=self._place(case.work.file), loop=self.loop)
+        outcome = Outcome(case)
+        rounds: dict[str, list[Metrics]] = {name: [] for name in case.contenders}
+        for turn in range(self.rounds):
+            for name in case.contenders:
+                if name in outcome.unavailable:
+                    continue
+                self._tell(f"{case.key}: round {turn + 1} of {self.rounds}: {name}")
+                try:
+                    rounds[name].append(measure(name, work))
+                except Unavailable as reason:
+                    outcome.unavailable[name] = str(reason)
+        outcome.rounds = {
+            name: metrics for name, metrics in rounds.items() if name not in outcome.unavailable
+        }
+        return outcome
+
+    def _place(self, file: DataFile) -> str:
+        """The directory of a data file, which is made the first time."""
+        directory = Path((self._tmpfs if file.on_tmpfs else self._disk).name)
+        if not (directory / file.name).exists():
+            self._tell(f"filling {file.name}")
+            file.make(directory)
+        return str(directory)
+
+
+def measure(name: str, work: Work) -> Metrics:
+    """One measurement of one contender, in a process of its own."""
+    program = PROGRAMS.get(name)
+    if program:
+        command = program.command(work)
+    else:
+        root = Path(__file__).parent.parent
+        command = [sys.executable, "-c", START, str(root), name, work.to_json()]
+    try:
+        finished = subprocess.run(
+            command, cwd=work.directory, capture_output=True, text=True, timeout=TIMEOUT, check=True
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"took more than {TIMEOUT} s") from None
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr or error.stdout or "").strip().splitlines()[-1:]
+        raise Unavailable(f"failed: {''.join(last) or error}") from None
+    result: dict[str, Any]
+    if program:
+        result = program.metrics(work, finished)
+    else:
+        result = json.loads(finished.stdout.splitlines()[-1])
+    if "unavailable" in result:
+        raise Unavailable(result["unavailable"])
+    return result
