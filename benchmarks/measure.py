@@ -4,12 +4,16 @@ Passes, in this order: a warm-up that also finds how much work fills the time; t
 nothing beside the work (time and CPU per operation, memory); a heartbeat on the idle loop; the
 observed one, with that heartbeat and every operation's latency; and one that checks bytes.
 The result is one line of JSON, in seconds and bytes.
+
+The loop must be held by what is measured, not by the measuring: the garbage collector is off, as in
+`timeit`, and what a go leaves behind is freed when the heartbeat is not looking.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import itertools
 import json
@@ -74,8 +78,10 @@ class Measurement:
         self.work = library.work
         self.operation = library.operation()
         self.awaited = inspect.iscoroutinefunction(self.operation)
+        self.tasks: list[asyncio.Task[None]] = []
 
     def metrics(self) -> Metrics:
+        gc.disable()
         offsets = self.warm_up()
         metrics: Metrics = {}
         if self.work.seconds:
@@ -108,14 +114,15 @@ class Measurement:
             stamps.append(times)
             return stamp(share, times)
 
+        each = iter if self.library.batched else stamped
         if not self.awaited:
-            metrics = self.repeat(self.shortened(offsets), self.work.observed, stamped)
+            metrics = self.repeat(self.shortened(offsets), self.work.observed, each)
             return (metrics if with_time else {}) | self.latencies(stamps)
 
         idle, busy = Heartbeat(self.loop), Heartbeat(self.loop)
         with idle:
             self.loop.run_until_complete(asyncio.sleep(min(self.work.observed, IDLE_SECONDS)))
-        metrics = self.repeat(self.shortened(offsets), self.work.observed, stamped, busy)
+        metrics = self.repeat(self.shortened(offsets), self.work.observed, each, busy)
         return {
             **(metrics if with_time else {}),
             **self.latencies(stamps),
@@ -148,6 +155,7 @@ class Measurement:
         """Go again and again until the time is over: seconds per operation, of time and CPU."""
         count, wall, cpu = 0, 0.0, 0.0
         while wall < seconds:
+            self.tasks.clear()
             if self.work.cold:
                 drop_cache(self.work.path)
             with beside or contextlib.nullcontext():
@@ -167,7 +175,7 @@ class Measurement:
             return self.loop.run_until_complete(self.operation(0, each(offsets)))
         dealt = enumerate(shares(offsets, lanes))
         coroutines = (self.operation(lane, each(share)) for lane, share in dealt)
-        return self.loop.run_until_complete(side_by_side(coroutines, lanes))
+        return self.loop.run_until_complete(side_by_side(coroutines, lanes, self.tasks))
 
     def check(self) -> None:
         """Every byte that is read or written, at some of the offsets."""
@@ -188,10 +196,13 @@ class Measurement:
                 raise AssertionError(f"wrong bytes at offset {offset} of {path}")
 
 
-async def side_by_side(coroutines: Iterable[Coroutine[Any, Any, Any]], count: int) -> None:
+async def side_by_side(
+    coroutines: Iterable[Coroutine[Any, Any, Any]], count: int, tasks: list[asyncio.Task[None]]
+) -> None:
     """Run long-lived coroutines, started in portions so that the loop breathes between.
 
     `gather` would add a callback for each of them to the loop's work; this wakes once, at the end.
+    The caller keeps the list of tasks, and frees it when it likes.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
@@ -208,7 +219,6 @@ async def side_by_side(coroutines: Iterable[Coroutine[Any, Any, Any]], count: in
         if not left and not done.done():
             done.set_result(None)
 
-    tasks = []
     for coroutine in coroutines:
         tasks.append(loop.create_task(lane(coroutine)))
         if len(tasks) % SPAWNED_AT_ONCE == 0:

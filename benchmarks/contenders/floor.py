@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import ctypes
@@ -63,8 +64,8 @@ class Threads(Library):
 
     async def carry_out(self, offsets: Offsets, save: bool = False) -> None:
         library, loop = native.beside(), asyncio.get_running_loop()
-        taken = list(offsets)
-        order = (ctypes.c_int64 * len(taken))(*taken)
+        taken = array.array("q", offsets)
+        order = (ctypes.c_int64 * len(taken)).from_buffer(taken)
         finished: asyncio.Future[None] = loop.create_future()
         loop.add_reader(self.done, finished.set_result, None)
         job = library.start(
