@@ -23,6 +23,7 @@ SAVING_PEERS = ("caio io_uring", "asyncio.to_thread")
 
 NOT_MEASURED = {
     "P7": "fio's posixaio through `aiofs run`",
+    "P8/throttled": "writes while the kernel throttles dirty pages",
     "P9": "100,000 requests outstanding",
     "P13": "atomic save",
 }
@@ -86,7 +87,7 @@ def awaited_reads(cached: Work) -> list[Case]:
             beside_c_and_peers(over_c, over_peers),
         )
         for key, depth, over_c, over_peers, other in (
-            ("P1", 1, 1.6, 5, "os.preadv inline"),
+            ("P1", 1, 1.6, 5, "os call, blocking"),
             ("P2/32", 32, 2, 2, "aiofs gather"),
             ("P2/256", 256, 2, 2, "aiofs gather"),
         )
@@ -99,7 +100,7 @@ def synchronous_reads(cached: Work) -> Case:
         "P3",
         "synchronous 4 KiB cached read",
         cached,
-        ("C", *bounds, "os.preadv inline"),
+        ("C", *bounds, "os call, blocking"),
         tuple(AtMost(name, bound) for name, bound in bounds.items()),
     )
 
@@ -110,7 +111,7 @@ def awaited_writes(cached: Work) -> list[Case]:
             f"P4/{depth}",
             f"awaited 4 KiB cached write, {coroutines(depth)}",
             replace(cached, depth=depth),
-            ("C", *AWAITED, "os.preadv inline", *PEERS),
+            ("C", *AWAITED, "os call, blocking", *PEERS),
             beside_c_and_peers(1.7, over_peers),
         )
         for depth, over_peers in ((1, 4), (32, 2.5))

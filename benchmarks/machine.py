@@ -25,7 +25,7 @@ def facts(directory: Path, loop: str) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "loop": loop,
         "packages": ", ".join(versions()),
-        "compiler": first_line(native.compiler(), "--version"),
+        "compiler": first_line(*native.compiler(), "--version"),
         "fio": first_line("fio", "--version"),
         "load before": f"{os.getloadavg()[0]:.2f}",
     }

@@ -41,6 +41,6 @@ LIBRARIES: dict[str, Callable[[Work], Library]] = {
     "aiofs SyncAccessHandle": aiofs.SyncHandle,
     "aiofs MemoryVolume": aiofs.MemoryHandle,
     "aiofs open + close": aiofs.Opening,
-    "os.preadv inline": peers.Inline,
+    "os call, blocking": peers.Inline,
     **PEERS,
 }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import shlex
+import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -13,8 +16,9 @@ SOURCES = Path(__file__).parent
 FLAGS = ("-O2", "-Wall", "-Wextra", "-pthread")
 
 
-def compiler() -> str:
-    return os.environ.get("CC", "cc")
+def compiler() -> list[str]:
+    """The command, of more than one word if CC is."""
+    return shlex.split(os.environ.get("CC", "cc"))
 
 
 def cache_directory() -> Path:
@@ -59,10 +63,12 @@ def check(result: int) -> int:
 def build(source: str, *flags: str) -> Path:
     """Compile unless the very same was compiled before; the path of the program or library."""
     path = SOURCES / source
-    command = [compiler(), *FLAGS, *flags]
+    command = [*compiler(), *FLAGS, *flags]
     key = hashlib.sha256(repr(command).encode() + path.read_bytes()).hexdigest()[:16]
     target = cache_directory() / f"{path.stem}-{key}"
     if not target.exists():
+        if not shutil.which(command[0]):
+            sys.exit(f"the benchmarks need a C compiler, and there is no {command[0]}")
         unfinished = target.with_suffix(f".{os.getpid()}")
         subprocess.run([*command, "-o", str(unfinished), str(path)], check=True)
         unfinished.rename(target)
