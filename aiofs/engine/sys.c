@@ -105,6 +105,11 @@ static int sys_fstat(int fd, struct stat *out)
     return (int)KERNEL(SYS_fstat, fd, out);
 }
 
+static int sys_fstatfs(int fd, struct statfs *out)
+{
+    return (int)KERNEL(SYS_fstatfs, fd, out);
+}
+
 static int64_t sys_lseek(int fd, int64_t offset, int whence)
 {
     return KERNEL(SYS_lseek, fd, offset, whence);
@@ -113,6 +118,16 @@ static int64_t sys_lseek(int fd, int64_t offset, int whence)
 static int sys_socketpair(int domain, int type, int protocol, int pair[2])
 {
     return (int)KERNEL(SYS_socketpair, domain, type, protocol, pair);
+}
+
+static int sys_getrlimit(int resource, struct rlimit *out)
+{
+    return (int)KERNEL(SYS_prlimit64, 0, resource, NULL, out);
+}
+
+static int sys_uname(struct utsname *out)
+{
+    return (int)KERNEL(SYS_uname, out);
 }
 
 static int sys_io_uring_setup(unsigned entries, struct io_uring_params *params)
@@ -227,8 +242,11 @@ struct aiofs_sys aiofs_sys = {
     .unshare = sys_unshare,
     .fcntl = sys_fcntl,
     .fstat = sys_fstat,
+    .fstatfs = sys_fstatfs,
     .lseek = sys_lseek,
     .socketpair = sys_socketpair,
+    .getrlimit = sys_getrlimit,
+    .uname = sys_uname,
     .io_uring_setup = sys_io_uring_setup,
     .io_uring_enter = sys_io_uring_enter,
     .io_uring_register = sys_io_uring_register,

@@ -12,15 +12,18 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #include "engine.h"
 
 struct io_uring_params;
+struct utsname;
 struct aiofs_cachestat {
     uint64_t cached, dirty, writeback, evicted, recently_evicted;
 };
@@ -42,8 +45,11 @@ struct aiofs_sys {
     int (*unshare)(int flags);
     int (*fcntl)(int fd, int command, long argument);
     int (*fstat)(int fd, struct stat *out);
+    int (*fstatfs)(int fd, struct statfs *out);
     int64_t (*lseek)(int fd, int64_t offset, int whence);
     int (*socketpair)(int domain, int type, int protocol, int pair[2]);
+    int (*getrlimit)(int resource, struct rlimit *out);
+    int (*uname)(struct utsname *out);
 
     /* waiting */
     int (*io_uring_setup)(unsigned entries, struct io_uring_params *params);

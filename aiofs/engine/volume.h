@@ -45,6 +45,8 @@ AIOFS_API int aiofs_volume_open(const char *directory, unsigned flags, int64_t q
 AIOFS_API int aiofs_volume_virtual(aiofs_volume **volume);
 AIOFS_API void aiofs_volume_retain(aiofs_volume *volume);
 AIOFS_API void aiofs_volume_release(aiofs_volume *volume);
+/* Whether any process has a directory open as a volume: 1, 0, or a negated errno. */
+AIOFS_API int aiofs_volume_in_use(const char *directory);
 AIOFS_API bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b);
 AIOFS_API int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota);
 /* Holds (open files and locks) that this process has in the volume, below `path` ("" is the root). */
@@ -62,6 +64,10 @@ AIOFS_API long aiofs_volume_holds(aiofs_volume *volume, const char *path);
 AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                      enum aiofs_lock lock, const void *owner, aiofs_file **file);
 AIOFS_API int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out);
+/* The same for a File: waits, at most a clock tick, until any later change must give the entry other times. */
+AIOFS_API int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *out);
+/* A number that moves on with the changes at `path`, where no stat tells them: virtual volumes only. */
+AIOFS_API uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path);
 AIOFS_API int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode);
 AIOFS_API int aiofs_volume_rmdir(aiofs_volume *volume, const char *path);
 AIOFS_API int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owner);
@@ -80,6 +86,8 @@ AIOFS_API int aiofs_hold_take(aiofs_volume *volume, const char *path, enum aiofs
 AIOFS_API void aiofs_hold_release(aiofs_hold *hold);
 AIOFS_API aiofs_volume *aiofs_hold_volume(const aiofs_hold *hold);
 AIOFS_API enum aiofs_lock aiofs_hold_lock(const aiofs_hold *hold);
+/* Whether this is the child of a fork and the hold was its parent's: there is no lock behind it. */
+AIOFS_API bool aiofs_hold_lost(const aiofs_hold *hold);
 
 /* Called by the engine around every change of a file's bytes. */
 
@@ -96,5 +104,12 @@ void aiofs_hold_changed(aiofs_hold *hold);
 int aiofs_hold_sync_name(aiofs_hold *hold);
 /* Until when (CLOCK_MONOTONIC, ns) writes inside the call are turned off for the hold's volume. */
 _Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold);
+
+/* ---- fork: around it, called by the engine with none of its own locks held ----------------------------- */
+
+/* The child keeps no lock of its parent, and the parent's locks die with the parent. */
+void aiofs_volume_fork_prepare(void);
+void aiofs_volume_fork_parent(void);
+void aiofs_volume_fork_child(void);
 
 #endif

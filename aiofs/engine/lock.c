@@ -1,0 +1,427 @@
+/*
+ * lock.c - entries and the locks on them.
+ *
+ * A lock has two halves. Inside the process it is a line in the entry: the mode, how many holds share it,
+ * and whose it is. Between processes it is an open-file-description lock on the entry's range of bytes in
+ * one of 256 files under .aiofs/locks, all found by hashing the entry's path; this process has one
+ * description per file, so the first hold of an entry takes the bytes and the last gives them back. The
+ * kernel frees them when the process dies.
+ *
+ *     the range:  [ 0..15: one byte per kind of sharing | 16..: one per process tree of `aiofs run` ]
+ *
+ * An exclusive lock write-locks the whole range. A shared one read-locks its byte and then looks whether
+ * anybody holds another byte; if two kinds try at the same moment, each may see the other and both are
+ * refused, which a lock that never waits may do.
+ *
+ * Owners: an open file owns its hold, a hold owns a share of its entry's lock and keeps its volume open.
+ * All of this is guarded by the namespace lock. A child of fork starts with no locks: the descriptors of
+ * the lock files are closed there, so that the parent's locks die with the parent, and every hold it
+ * inherited is marked lost, so that releasing it touches nothing.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sys.h"
+#include "volume_internal.h"
+
+#define RANGE_BITS 20 /* bytes of an entry's range: 2^20 */
+#define RANGE_SIZE ((int64_t)1 << RANGE_BITS)
+
+struct aiofs_tree *aiofs_trees;
+static pthread_mutex_t namespace_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void aiofs_namespace_lock(void)
+{
+    pthread_mutex_lock(&namespace_mutex);
+}
+
+void aiofs_namespace_unlock(void)
+{
+    pthread_mutex_unlock(&namespace_mutex);
+}
+
+/* ---- between processes ------------------------------------------------------------------------------ */
+
+static unsigned lock_file_of(uint64_t hash)
+{
+    return (unsigned)(hash >> 56);
+}
+
+static int64_t range_of(uint64_t hash)
+{
+    return (int64_t)(hash & (((uint64_t)1 << (63 - RANGE_BITS)) - 1)) << RANGE_BITS;
+}
+
+/* The descriptor of a lock file: opened at its first use, made if it is missing. -ENOENT: there is none,
+ * and the volume is read-only; then nobody else has a lock in it. */
+static int lock_file_open(struct aiofs_tree *tree, unsigned number)
+{
+    char name[sizeof "locks/ff"];
+    if (tree->presence < 0 && tree->writable) { /* the child of a fork */
+        int status = aiofs_tree_announce(tree);
+        if (status < 0)
+            return status;
+    }
+    if (tree->lock_files[number] >= 0)
+        return tree->lock_files[number];
+    if (tree->keep < 0)
+        return -ENOENT;
+    snprintf(name, sizeof name, "locks/%02x", number & 0xff);
+    int flags = tree->writable ? O_RDWR | O_CREAT : O_RDONLY;
+    int fd = aiofs_sys.openat(tree->keep, name, flags | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd >= 0)
+        tree->lock_files[number] = fd;
+    return fd;
+}
+
+static int set_bytes(int fd, short type, int64_t start, int64_t length)
+{
+    struct flock bytes = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+    int status = aiofs_sys.fcntl(fd, F_OFD_SETLK, (long)&bytes);
+    return status == -EAGAIN || status == -EACCES ? -EBUSY : status;
+}
+
+/* -EBUSY if another description holds one of the bytes. */
+static int look_at_bytes(int fd, int64_t start, int64_t length)
+{
+    struct flock bytes = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+    int status = aiofs_sys.fcntl(fd, F_OFD_GETLK, (long)&bytes);
+    return status < 0 ? status : bytes.l_type == F_UNLCK ? 0 : -EBUSY;
+}
+
+/* Takes the entry's bytes for `lock`; 0 also where there are no other processes to meet. */
+static int bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lock)
+{
+    if (tree->root < 0)
+        return 0;
+    int fd = lock_file_open(tree, lock_file_of(hash));
+    if (fd < 0)
+        return fd == -ENOENT && !tree->writable ? 0 : fd;
+    int64_t range = range_of(hash);
+    if (lock == AIOFS_LOCK_EXCLUSIVE)
+        return set_bytes(fd, F_WRLCK, range, RANGE_SIZE);
+    int status = set_bytes(fd, F_RDLCK, range + lock, 1);
+    if (status == 0) {
+        status = look_at_bytes(fd, range, lock);
+        if (status == 0)
+            status = look_at_bytes(fd, range + lock + 1, RANGE_SIZE - lock - 1);
+        if (status < 0)
+            set_bytes(fd, F_UNLCK, range, RANGE_SIZE);
+    }
+    return status;
+}
+
+static void bytes_release(struct aiofs_tree *tree, uint64_t hash)
+{
+    int fd = tree->lock_files[lock_file_of(hash)];
+    if (fd >= 0)
+        set_bytes(fd, F_UNLCK, range_of(hash), RANGE_SIZE);
+}
+
+/* ---- entries ----------------------------------------------------------------------------------------- */
+
+static struct aiofs_entry **bucket_of(const struct aiofs_tree *tree, uint64_t hash)
+{
+    return &tree->buckets[hash & (tree->bucket_count - 1)];
+}
+
+struct aiofs_entry *aiofs_entry_find_locked(const struct aiofs_tree *tree, const struct aiofs_place *place)
+{
+    struct aiofs_entry *entry = tree->bucket_count ? *bucket_of(tree, place->hash) : NULL;
+    while (entry && (entry->hash != place->hash || entry->length != place->length ||
+                     memcmp(entry->path, place->path, place->length) != 0))
+        entry = entry->next;
+    return entry;
+}
+
+/* Keeps the buckets at least as many as the entries. */
+static int buckets_grow(struct aiofs_tree *tree)
+{
+    struct aiofs_tree grown = {.bucket_count = tree->bucket_count ? tree->bucket_count * 2 : 64};
+    if (tree->entry_count < tree->bucket_count)
+        return 0;
+    grown.buckets = calloc(grown.bucket_count, sizeof *grown.buckets);
+    if (!grown.buckets)
+        return -ENOMEM;
+    for (size_t i = 0; i < tree->bucket_count; i++) {
+        for (struct aiofs_entry *entry = tree->buckets[i], *next; entry; entry = next) {
+            struct aiofs_entry **bucket = bucket_of(&grown, entry->hash);
+            next = entry->next;
+            entry->next = *bucket;
+            *bucket = entry;
+        }
+    }
+    free(tree->buckets);
+    tree->buckets = grown.buckets;
+    tree->bucket_count = grown.bucket_count;
+    return 0;
+}
+
+static struct aiofs_entry *entry_make(struct aiofs_tree *tree, const struct aiofs_place *place)
+{
+    struct aiofs_entry *entry = aiofs_entry_find_locked(tree, place);
+    if (entry)
+        return entry;
+    if (buckets_grow(tree) < 0 || !(entry = calloc(1, sizeof *entry + place->length + 1)))
+        return NULL;
+    entry->hash = place->hash;
+    entry->length = place->length;
+    memcpy(entry->path, place->path, place->length + 1);
+    struct aiofs_entry **bucket = bucket_of(tree, entry->hash);
+    entry->next = *bucket;
+    *bucket = entry;
+    tree->entry_count++;
+    return entry;
+}
+
+static void entry_free_unheld(struct aiofs_tree *tree, struct aiofs_entry *entry)
+{
+    if (entry->holds)
+        return;
+    struct aiofs_entry **link = bucket_of(tree, entry->hash);
+    while (*link != entry)
+        link = &(*link)->next;
+    *link = entry->next;
+    tree->entry_count--;
+    free(entry);
+}
+
+/* ---- locks in the process ------------------------------------------------------------------------------ */
+
+static bool may_share(const struct aiofs_entry *entry, enum aiofs_lock lock, const void *owner)
+{
+    if (entry->lock == AIOFS_LOCK_NONE)
+        return true;
+    if (entry->lock != lock)
+        return false;
+    return lock != AIOFS_LOCK_EXCLUSIVE || (owner && entry->owner == owner);
+}
+
+static int lock_entry(struct aiofs_tree *tree, struct aiofs_entry *entry, enum aiofs_lock lock, const void *owner)
+{
+    if (lock == AIOFS_LOCK_NONE)
+        return 0;
+    if (!may_share(entry, lock, owner))
+        return -EBUSY;
+    if (entry->locks == 0) {
+        int status = bytes_take(tree, entry->hash, lock);
+        if (status < 0)
+            return status;
+        entry->lock = lock;
+        entry->owner = owner;
+    }
+    entry->locks++;
+    return 0;
+}
+
+static void unlock_entry(struct aiofs_tree *tree, struct aiofs_entry *entry, enum aiofs_lock lock)
+{
+    if (lock == AIOFS_LOCK_NONE || --entry->locks > 0)
+        return;
+    entry->lock = AIOFS_LOCK_NONE;
+    entry->owner = NULL;
+    bytes_release(tree, entry->hash);
+}
+
+/* ---- holds ------------------------------------------------------------------------------------------- */
+
+static void hold_link(struct aiofs_entry *entry, struct aiofs_hold *hold)
+{
+    hold->entry = entry;
+    hold->prev = NULL;
+    hold->next = entry->holds;
+    if (entry->holds)
+        entry->holds->prev = hold;
+    entry->holds = hold;
+}
+
+static void hold_unlink(struct aiofs_hold *hold)
+{
+    if (hold->prev)
+        hold->prev->next = hold->next;
+    else
+        hold->entry->holds = hold->next;
+    if (hold->next)
+        hold->next->prev = hold->prev;
+}
+
+int aiofs_hold_take_locked(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock,
+                           const void *owner, aiofs_hold **out)
+{
+    struct aiofs_tree *tree = volume->tree;
+    struct aiofs_hold *hold = calloc(1, sizeof *hold);
+    struct aiofs_entry *entry = hold ? entry_make(tree, place) : NULL;
+    int status = entry ? lock_entry(tree, entry, lock, owner) : -ENOMEM;
+    if (status < 0) {
+        if (entry)
+            entry_free_unheld(tree, entry);
+        free(hold);
+        return status;
+    }
+    aiofs_volume_retain(volume);
+    hold->volume = volume;
+    hold->lock = lock;
+    hold->unsynced = aiofs_names_outstanding_locked(tree);
+    hold_link(entry, hold);
+    *out = hold;
+    return 0;
+}
+
+int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
+                       aiofs_hold **hold)
+{
+    aiofs_namespace_lock();
+    int status = aiofs_hold_take_locked(volume, place, lock, owner, hold);
+    aiofs_namespace_unlock();
+    return status;
+}
+
+int aiofs_hold_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner, aiofs_hold **hold)
+{
+    struct aiofs_place place;
+    int status = aiofs_locate(volume, path, true, &place);
+    return status < 0 ? status : aiofs_hold_take_at(volume, &place, lock, owner, hold);
+}
+
+void aiofs_hold_release(aiofs_hold *hold)
+{
+    aiofs_volume *volume;
+    if (!hold)
+        return;
+    aiofs_namespace_lock();
+    volume = hold->volume;
+    hold_unlink(hold);
+    if (!hold->lost)
+        unlock_entry(volume->tree, hold->entry, hold->lock);
+    if (hold->charge) {
+        if (hold->entry->charge == hold->charge && hold->charge->refs == 1)
+            hold->entry->charge = NULL;
+        aiofs_charge_release_locked(volume->tree, hold->charge);
+    }
+    entry_free_unheld(volume->tree, hold->entry);
+    aiofs_namespace_unlock();
+    free(hold);
+    aiofs_volume_release(volume);
+}
+
+/* Gives a hold another entry: its file was renamed. The new entry's lock must be one it can share. */
+void aiofs_hold_move_locked(aiofs_hold *hold, struct aiofs_entry *to)
+{
+    struct aiofs_tree *tree = hold->volume->tree;
+    struct aiofs_entry *from = hold->entry;
+    hold_unlink(hold);
+    hold_link(to, hold);
+    if (!hold->lost && hold->lock != AIOFS_LOCK_NONE) {
+        to->locks++;
+        unlock_entry(tree, from, hold->lock);
+    }
+    entry_free_unheld(tree, from);
+}
+
+aiofs_volume *aiofs_hold_volume(const aiofs_hold *hold)
+{
+    return hold->volume;
+}
+
+enum aiofs_lock aiofs_hold_lock(const aiofs_hold *hold)
+{
+    return hold->lock;
+}
+
+bool aiofs_hold_lost(const aiofs_hold *hold)
+{
+    return hold->lost;
+}
+
+_Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold)
+{
+    return &hold->volume->tree->write_brake;
+}
+
+/* ---- what is held ------------------------------------------------------------------------------------- */
+
+/* Whether a path lies below `top`; everything lies below the root. */
+bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length)
+{
+    if (top_length == 0)
+        return length > 0;
+    return length > top_length && path[top_length] == '/' && memcmp(path, top, top_length) == 0;
+}
+
+static long holds_of(const struct aiofs_entry *entry)
+{
+    long count = 0;
+    for (const struct aiofs_hold *hold = entry->holds; hold; hold = hold->next)
+        count += !hold->lost;
+    return count;
+}
+
+long aiofs_volume_holds(aiofs_volume *volume, const char *path)
+{
+    struct aiofs_place top;
+    struct aiofs_tree *tree = volume->tree;
+    long count = 0;
+    int status = aiofs_path_clean(path, &top);
+    if (status < 0)
+        return status;
+    aiofs_namespace_lock();
+    for (size_t i = 0; i < tree->bucket_count; i++) {
+        for (const struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next) {
+            bool itself = entry->length == top.length && memcmp(entry->path, top.path, top.length) == 0;
+            if (itself || aiofs_path_below(entry->path, entry->length, top.path, top.length))
+                count += holds_of(entry);
+        }
+    }
+    aiofs_namespace_unlock();
+    return count;
+}
+
+/* ---- fork ----------------------------------------------------------------------------------------------- */
+
+void aiofs_volume_fork_prepare(void)
+{
+    aiofs_opening_lock();
+    aiofs_namespace_lock();
+}
+
+void aiofs_volume_fork_parent(void)
+{
+    aiofs_namespace_unlock();
+    aiofs_opening_unlock();
+}
+
+static void lose(struct aiofs_entry *entry)
+{
+    entry->lock = AIOFS_LOCK_NONE;
+    entry->locks = 0;
+    entry->owner = NULL;
+    entry->charge = NULL;
+    for (struct aiofs_hold *hold = entry->holds; hold; hold = hold->next) {
+        hold->lost = true;
+        if (hold->charge)
+            hold->charge->orphan = false; /* the parent gives the bytes back */
+    }
+}
+
+void aiofs_volume_fork_child(void)
+{
+    for (struct aiofs_tree *tree = aiofs_trees; tree; tree = tree->next) {
+        for (unsigned i = 0; i < AIOFS_LOCK_FILES; i++) {
+            if (tree->lock_files[i] >= 0)
+                aiofs_sys.close(tree->lock_files[i]);
+            tree->lock_files[i] = -1;
+        }
+        if (tree->presence >= 0)
+            aiofs_sys.close(tree->presence);
+        tree->presence = -1;
+        for (size_t i = 0; i < tree->bucket_count; i++)
+            for (struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next)
+                lose(entry);
+    }
+    aiofs_volume_fork_parent();
+}

@@ -1,0 +1,284 @@
+/*
+ * path.c - paths inside a volume, and opening them so that they cannot leave it.
+ *
+ * A path is made canonical first (aiofs_locate), because the canonical path is what a lock is on; then it
+ * is opened with a call that refuses every symbolic link and every way up (aiofs_open_beneath). So what
+ * somebody else changes between the two can make the call fail, but cannot lead it out of the volume. In
+ * a private volume, where links are not followed, making a path canonical needs no system call.
+ *
+ * Nothing here is stored and nothing is locked: a tree's root descriptor is constant while the tree lives.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
+
+#include "sys.h"
+#include "volume_internal.h"
+
+#define LINKS_MAX 40 /* links followed in one path, as the kernel's own limit */
+
+/* ---- text ---------------------------------------------------------------------------------------- */
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static uint64_t load_little_endian(const char *bytes, size_t count)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < count; i++)
+        value |= (uint64_t)(unsigned char)bytes[i] << (8 * i);
+    return value;
+}
+
+/* The same in every process and on every machine: it says where a path's lock is. */
+uint64_t aiofs_path_hash(const char *path, size_t length)
+{
+    const uint64_t first = 0x9e3779b97f4a7c15u, second = 0xd6e8feb86659fd93u;
+    uint64_t hash = mix(length ^ first, second);
+    for (; length >= 8; path += 8, length -= 8)
+        hash = mix(hash ^ load_little_endian(path, 8), first) + second;
+    hash = mix(hash ^ load_little_endian(path, length), first) + second;
+    return mix(hash ^ (hash >> 32), second);
+}
+
+/* Appends one component. */
+static int append(struct aiofs_place *place, const char *name, size_t length)
+{
+    size_t separator = place->length > 0;
+    if (length > NAME_MAX || place->length + separator + length >= sizeof place->path)
+        return -ENAMETOOLONG;
+    if (place->length == 0 && length == strlen(AIOFS_KEEP) && memcmp(name, AIOFS_KEEP, length) == 0)
+        return -ENOENT;
+    if (separator)
+        place->path[place->length++] = '/';
+    memcpy(place->path + place->length, name, length);
+    place->length += length;
+    place->path[place->length] = 0;
+    return 0;
+}
+
+/* Takes the last component away. */
+static int ascend(struct aiofs_place *place)
+{
+    if (place->length == 0)
+        return -EXDEV;
+    while (place->length > 0 && place->path[place->length - 1] != '/')
+        place->length--;
+    if (place->length > 0)
+        place->length--;
+    place->path[place->length] = 0;
+    return 0;
+}
+
+/* Takes the next component off `path`: its length, and `path` at it; 0 at the end. */
+static size_t next_component(const char **path)
+{
+    while (**path == '/')
+        ++*path;
+    return strcspn(*path, "/");
+}
+
+static bool is_dots(const char *name, size_t length, size_t dots)
+{
+    return length == dots && memcmp(name, "..", dots) == 0;
+}
+
+/* Makes a path canonical as if there were no links. */
+int aiofs_path_clean(const char *path, struct aiofs_place *out)
+{
+    size_t length;
+    out->length = 0;
+    out->path[0] = 0;
+    out->slash = *path && path[strlen(path) - 1] == '/';
+    for (; (length = next_component(&path)) > 0; path += length) {
+        int status = 0;
+        if (is_dots(path, length, 2))
+            status = ascend(out);
+        else if (!is_dots(path, length, 1))
+            status = append(out, path, length);
+        if (status < 0)
+            return status;
+    }
+    out->hash = aiofs_path_hash(out->path, out->length);
+    return 0;
+}
+
+/* A path that is canonical already. */
+int aiofs_place_set(struct aiofs_place *out, const char *path, size_t length)
+{
+    if (length >= sizeof out->path)
+        return -ENAMETOOLONG;
+    memcpy(out->path, path, length);
+    out->path[length] = 0;
+    out->length = length;
+    out->slash = false;
+    out->hash = aiofs_path_hash(path, length);
+    return 0;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------- */
+
+/* One step of the walk: -ELOOP for a link, whatever the flags make the kernel say. */
+static int open_step(int dirfd, const char *name, int flags, mode_t mode)
+{
+    struct stat status;
+    int fd = aiofs_sys.openat(dirfd, name, flags | O_NOFOLLOW, mode);
+    if (fd == -ENOTDIR && aiofs_sys.fstatat(dirfd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode))
+        return -ELOOP;
+    return fd;
+}
+
+/* Where the kernel has no openat2: the same, component by component. */
+static int open_by_walk(int root, const char *path, int flags, mode_t mode)
+{
+    char name[NAME_MAX + 1];
+    const char *slash;
+    int dirfd = root, fd;
+
+    while ((slash = strchr(path, '/'))) {
+        memcpy(name, path, (size_t)(slash - path));
+        name[slash - path] = 0;
+        fd = open_step(dirfd, name, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+        if (dirfd != root)
+            aiofs_sys.close(dirfd);
+        if (fd < 0)
+            return fd;
+        dirfd = fd;
+        path = slash + 1;
+    }
+    fd = open_step(dirfd, path, flags, mode);
+    if (dirfd != root)
+        aiofs_sys.close(dirfd);
+    return fd;
+}
+
+/* Opens a canonical path, "" the root; a symbolic link anywhere in it is -ELOOP. */
+int aiofs_open_beneath(const struct aiofs_tree *tree, const char *path, int flags, mode_t mode)
+{
+    flags |= O_CLOEXEC;
+    if (*path == 0)
+        return aiofs_sys.openat(tree->root, ".", flags, mode);
+    int fd = aiofs_sys.openat2(tree->root, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+    if (fd == -ENOSYS || fd == -EPERM)
+        fd = open_by_walk(tree->root, path, flags, mode);
+    return fd;
+}
+
+int aiofs_parent_open(const struct aiofs_tree *tree, const struct aiofs_place *place, struct aiofs_parent *out)
+{
+    char directory[PATH_MAX];
+    const char *slash = strrchr(place->path, '/');
+    *out = (struct aiofs_parent){tree->root, false, place->path};
+    if (!slash)
+        return 0;
+    memcpy(directory, place->path, (size_t)(slash - place->path));
+    directory[slash - place->path] = 0;
+    out->name = slash + 1;
+    out->fd = aiofs_open_beneath(tree, directory, O_PATH | O_DIRECTORY, 0);
+    out->owned = true;
+    return out->fd < 0 ? out->fd : 0;
+}
+
+void aiofs_parent_close(const struct aiofs_parent *parent)
+{
+    if (parent->owned)
+        aiofs_sys.close(parent->fd);
+}
+
+/* As lstat. */
+int aiofs_place_stat(const struct aiofs_tree *tree, const struct aiofs_place *place, struct stat *out)
+{
+    struct aiofs_parent parent;
+    if (place->length == 0)
+        return aiofs_sys.fstat(tree->root, out);
+    int status = aiofs_parent_open(tree, place, &parent);
+    if (status < 0)
+        return status;
+    status = aiofs_sys.fstatat(parent.fd, parent.name, out, AT_SYMLINK_NOFOLLOW);
+    aiofs_parent_close(&parent);
+    return status;
+}
+
+/* ---- following links ------------------------------------------------------------------------------ */
+
+/* Puts a link's text in front of what is left of the path. */
+static int expand(char *left, const char *rest, const char *link, size_t length)
+{
+    char text[PATH_MAX];
+    size_t rest_length = strlen(rest);
+    if (length == 0)
+        return -ENOENT;
+    if (link[0] == '/')
+        return -EXDEV;
+    if (length + 1 + rest_length >= sizeof text)
+        return -ENAMETOOLONG;
+    memcpy(text, link, length);
+    text[length] = '/';
+    memcpy(text + length + 1, rest, rest_length + 1);
+    memcpy(left, text, length + 1 + rest_length + 1);
+    return 0;
+}
+
+/* Follows the links that a path meets; those that lead out of the volume are -EXDEV. What does not exist
+ * is left as it is: opening it will say so. */
+static int resolve(const struct aiofs_tree *tree, const char *path, bool follow, struct aiofs_place *out)
+{
+    char left[PATH_MAX], link[PATH_MAX];
+    const char *at = left;
+    size_t length;
+    int links = 0, status = 0;
+
+    if (strlen(path) >= sizeof left)
+        return -ENAMETOOLONG;
+    strcpy(left, path);
+    out->length = 0;
+    out->path[0] = 0;
+    out->slash = *path && path[strlen(path) - 1] == '/';
+    for (; status == 0 && (length = next_component(&at)) > 0;) {
+        const char *name = at;
+        at += length;
+        if (is_dots(name, length, 1))
+            continue;
+        if (is_dots(name, length, 2)) {
+            status = ascend(out);
+            continue;
+        }
+        status = append(out, name, length);
+        if (status < 0 || (!follow && at[strspn(at, "/")] == 0))
+            continue;
+        ssize_t got = aiofs_sys.readlinkat(tree->root, out->path, link, sizeof link);
+        if (got < 0)
+            continue;
+        if (++links > LINKS_MAX)
+            return -ELOOP;
+        ascend(out);
+        status = expand(left, at, link, (size_t)got);
+        at = left;
+    }
+    out->hash = aiofs_path_hash(out->path, out->length);
+    return status;
+}
+
+/* Whether a clean path meets no link, as seen now. */
+static bool is_canonical(const struct aiofs_tree *tree, const struct aiofs_place *place, bool follow)
+{
+    struct stat status;
+    int found = aiofs_place_stat(tree, place, &status);
+    return found == 0 && (!follow || !S_ISLNK(status.st_mode));
+}
+
+/* The place that a path names. `follow`: a link in the last component too. */
+int aiofs_locate(const aiofs_volume *volume, const char *path, bool follow, struct aiofs_place *out)
+{
+    int status = aiofs_path_clean(path, out);
+    if (volume->tree->root < 0 || !(volume->flags & AIOFS_VOLUME_HOST))
+        return status;
+    if (status == 0 && !strstr(path, "..") && is_canonical(volume->tree, out, follow))
+        return 0;
+    return resolve(volume->tree, path, follow, out);
+}
