@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 from . import native
@@ -16,6 +17,7 @@ PACKAGES = ("aiofs", "uvloop", "caio", "aiofile", "ayafileio", "anyio", "aiofile
 
 def facts(directory: Path, loop: str) -> dict[str, str]:
     return {
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "revision": revision(),
         "kernel": platform.release(),

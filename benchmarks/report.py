@@ -11,16 +11,43 @@ from typing import Any
 
 from .cases import NOT_MEASURED
 from .compare import Outcome
+from .goals import Goal
 from .spread import Spread
 
 Document = dict[str, Any]
 Row = Sequence[str]
+Form = Callable[[float], str]
 
 NONE = "-"
 
 
-def document(machine: dict[str, str], rounds: int, outcomes: Iterable[Outcome]) -> Document:
-    return {"machine": machine, "rounds": rounds, "cases": [case_document(o) for o in outcomes]}
+def seconds(value: float) -> str:
+    for unit, name in ((1, "s"), (1e-3, "ms")):
+        if value >= unit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value * 1e6:.3g} us"
+
+
+def times(value: float) -> str:
+    return f"{value:.3g}"
+
+
+COLUMNS: tuple[tuple[str, str, Form], ...] = (
+    ("time", "time", seconds),
+    ("x {reference} (spread)", "ratio", times),
+    ("CPU", "cpu", seconds),
+    ("p50", "p50", seconds),
+    ("p99", "p99", seconds),
+    ("p99.9", "p99.9", seconds),
+    ("stall p99.9", "stall p99.9", seconds),
+    ("stall worst (of all)", "stall worst", seconds),
+    ("idle p99.9", "idle p99.9", seconds),
+    ("idle worst (of all)", "idle worst", seconds),
+)
+
+
+def document(facts: dict[str, str], rounds: int, outcomes: Iterable[Outcome]) -> Document:
+    return {"facts": facts, "rounds": rounds, "cases": [case_document(o) for o in outcomes]}
 
 
 def case_document(outcome: Outcome) -> Document:
@@ -42,13 +69,12 @@ def case_document(outcome: Outcome) -> Document:
 def contender_document(outcome: Outcome, name: str) -> Document:
     rounds = outcome.rounds[name]
     metrics = {metric: outcome.spread(name, metric) for metric in rounds[0]}
-    return {
-        "ratio": spread_document(outcome.ratio(name)),
-        **{metric: spread_document(spread) for metric, spread in metrics.items()},
-    }
+    if outcome.case.contenders[0] in outcome.rounds:
+        metrics["ratio"] = outcome.ratio(name)
+    return {metric: spread_document(spread) for metric, spread in metrics.items()}
 
 
-def goal_document(outcome: Outcome, goal: Any) -> Document:
+def goal_document(outcome: Outcome, goal: Goal) -> Document:
     spread = outcome.judge(goal)
     told = {"of": goal.of, "text": goal.text, "over": outcome.compared_with(goal)}
     if spread is None:
@@ -69,13 +95,13 @@ def text(results: Document) -> str:
     return "\n\n".join(
         [
             "# Results",
-            f"Made by `python -m benchmarks --save`; medians of {results['rounds']} rounds, in "
-            "which the contenders are measured in turn, each in a process of its own.",
-            table(("", ""), results["machine"].items()),
+            f"Medians of {results['rounds']} rounds, in which the contenders are measured in turn, "
+            "each in a process of its own. What compares is the ratios, not the times.",
+            table(("", ""), results["facts"].items()),
             *in_short(results),
             "## Goals",
             goals(results),
-            *not_measured(results),
+            not_measured(),
             *(section for case in results["cases"] for section in case_text(case)),
         ]
     )
@@ -85,11 +111,11 @@ def goals(results: Document) -> str:
     """The verdicts, one line for each goal."""
 
     def row(case: Document, goal: Document) -> Row:
-        median, *ends = goal.get("shown", (NONE,))
+        measured, *ends = goal.get("shown", (NONE,))
         text = goal["text"]
         if goal["over"] and goal["over"] not in text:
             text += f" ({goal['over']})"
-        return (case["key"], goal["of"], text, median, " to ".join(ends), goal["verdict"])
+        return (case["key"], goal["of"], text, measured, " to ".join(ends), goal["verdict"])
 
     return table(
         ("case", "contender", "goal", "measured", "spread", ""),
@@ -97,11 +123,9 @@ def goals(results: Document) -> str:
     )
 
 
-def not_measured(results: Document) -> Iterable[str]:
-    if len({case["key"].split("/")[0] for case in results["cases"]}) > 1:
-        yield "Not measured here: " + "; ".join(
-            f"{number} ({what})" for number, what in NOT_MEASURED.items()
-        )
+def not_measured() -> str:
+    named = (f"{number} ({what})" for number, what in NOT_MEASURED.items())
+    return f"Not measured yet: {'; '.join(named)}."
 
 
 def in_short(results: Document) -> Iterable[str]:
@@ -115,8 +139,8 @@ def in_short(results: Document) -> Iterable[str]:
         stall = found["P8/cached-file"].get(name, {})
         return (
             name,
-            *(column(found[key].get(name, {}), "ratio", times) for key in ratios),
-            column(stall, "stall worst", seconds),
+            *(median(found[key].get(name, {}), "ratio", times) for key in ratios),
+            median(stall, "stall worst", seconds),
         )
 
     yield "## In short"
@@ -125,18 +149,15 @@ def in_short(results: Document) -> Iterable[str]:
         "multiple of C's `pread` and `pwrite`. And the longest that the loop stood still while the "
         "whole file was read."
     )
-    names = [name for name in found["P4/1"] if not name.startswith("C")]
+    names = [*(name for name in found["P4/1"] if name != "C"), "C threads"]
     yield table(("", *ratios.values(), "loop stall"), [row(name) for name in names])
-
-
-COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...]
 
 
 def case_text(case: Document) -> Iterable[str]:
     yield f"## {case['key']}: {case['title']}"
     yield case["work"]
     reference = next(iter(case["contenders"]))
-    measured = {name: found for name, found in case["contenders"].items() if "ratio" in found}
+    measured = {name: found for name, found in case["contenders"].items() if "time" in found}
     shown = [
         (title, metric, form)
         for title, metric, form in COLUMNS
@@ -155,40 +176,18 @@ def case_text(case: Document) -> Iterable[str]:
             yield f"{name}: {found['unavailable']}"
 
 
-def column(found: Document, metric: str, form: Callable[[float], str]) -> str:
-    if metric not in found:
-        return NONE
-    spread = found[metric]
-    if metric == "ratio":
-        return f"{form(spread['median'])} ({form(spread['least'])} to {form(spread['most'])})"
-    if metric.endswith("worst"):
-        return f"{form(spread['median'])} ({form(spread['most'])})"
-    return form(spread["median"])
+def column(found: Document, metric: str, form: Form) -> str:
+    """The median; of ratios also how far the rounds lie apart, and of the worst the very worst."""
+    shown, spread = median(found, metric, form), found.get(metric)
+    if spread and metric == "ratio":
+        return f"{shown} ({form(spread['least'])} to {form(spread['most'])})"
+    if spread and metric.endswith("worst"):
+        return f"{shown} ({form(spread['most'])})"
+    return shown
 
 
-def seconds(value: float) -> str:
-    for unit, name in ((1, "s"), (1e-3, "ms")):
-        if value >= unit:
-            return f"{value / unit:.3g} {name}"
-    return f"{value * 1e6:.3g} us"
-
-
-def times(value: float) -> str:
-    return f"{value:.3g}"
-
-
-COLUMNS = (
-    ("time", "time", seconds),
-    ("x {reference} (spread)", "ratio", times),
-    ("CPU", "cpu", seconds),
-    ("p50", "p50", seconds),
-    ("p99", "p99", seconds),
-    ("p99.9", "p99.9", seconds),
-    ("stall p99.9", "stall p99.9", seconds),
-    ("stall worst (of all)", "stall worst", seconds),
-    ("idle p99.9", "idle p99.9", seconds),
-    ("idle worst (of all)", "idle worst", seconds),
-)
+def median(found: Document, metric: str, form: Form) -> str:
+    return form(found[metric]["median"]) if metric in found else NONE
 
 
 def table(head: Row, rows: Iterable[Row]) -> str:
