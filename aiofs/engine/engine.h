@@ -91,6 +91,12 @@ struct aiofs_link {
     struct aiofs_link *next, *prev;
 };
 
+/* Work for a caller: a thread of the engine that shares the program's descriptors. */
+struct aiofs_job {
+    struct aiofs_link link;
+    void (*run)(struct aiofs_job *);
+};
+
 struct aiofs_request {
     /* The face's, constant from submission to the terminal state. */
     int op;                         /* enum aiofs_op */
@@ -111,10 +117,15 @@ struct aiofs_request {
     int64_t result;
     uint64_t moved;                 /* bytes moved so far */
     uint64_t total;                 /* bytes asked for */
+    uint64_t sequence;              /* order of submission on the file */
+    int64_t reach;                  /* where what it may change begins: a write past the end fills a gap */
+    unsigned blockers;              /* earlier requests it has to wait for */
+    uint8_t lane;
+    _Atomic uint8_t phase;
     aiofs_file *file;
-    uint8_t lane, phase;
     struct aiofs_link in_flight;    /* the file's requests in order of submission */
     struct aiofs_link queued;       /* the lane's waiting requests, or a carrier's list */
+    struct aiofs_job job;           /* what is left for a caller to do */
 };
 
 AIOFS_API void aiofs_request_init(aiofs_request *request);
@@ -167,6 +178,9 @@ AIOFS_API int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec
 AIOFS_API int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total,
                                      int64_t offset);
 
+/* Set by a face whose process ignores SIGXFSZ (Python does): spares a getrlimit for each inline write. */
+extern AIOFS_API bool aiofs_sigxfsz_ignored;
+
 /* ---- files ------------------------------------------------------------------------------------- */
 
 /* How a file that is no kernel file works; the entry of such a volume carries this table. Each function
@@ -191,8 +205,9 @@ AIOFS_API aiofs_file *aiofs_file_find(int fd);
 AIOFS_API void aiofs_file_retain(aiofs_file *file);
 AIOFS_API void aiofs_file_release(aiofs_file *file);
 
-/* Ends the opener's use: the number is free again when this returns if nothing is in flight, else when the last request is
- * terminal, and so is the lock. 0; -EBADF: it was closed before, or somebody else closed the number. */
+/* Ends the opener's use (not its reference). The number is free when this returns; the hold is released
+ * then too, or when the last request in flight is terminal. 0; -EBADF: it was closed before, or somebody
+ * else closed the number. */
 AIOFS_API int aiofs_file_close(aiofs_file *file);
 /* Waits until nothing is in flight on the file. 0, or -EINTR. */
 AIOFS_API int aiofs_file_drain(aiofs_file *file);
@@ -207,15 +222,25 @@ AIOFS_API int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int
 AIOFS_API int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset);
 AIOFS_API int64_t aiofs_file_size(aiofs_file *file);
 AIOFS_API int64_t aiofs_file_truncate(aiofs_file *file, int64_t size);
-AIOFS_API int64_t aiofs_file_flush(aiofs_file *file); /* does nothing if nothing changed since the last */
+AIOFS_API int64_t aiofs_file_flush(aiofs_file *file); /* syncs what changed since the last one, if anything */
+
+/* ---- bells: how `done` reaches a thread that waits in poll or epoll ------------------------------- */
+
+/* `done` may run on a thread with another descriptor table, where the number of an eventfd means nothing.
+ * A bell is an eventfd known to both. The number stays its owner's to poll, read and close, after
+ * aiofs_bell_close. */
+typedef struct aiofs_file aiofs_bell;
+AIOFS_API int aiofs_bell_open(int eventfd, aiofs_bell **bell);
+AIOFS_API void aiofs_bell_ring(aiofs_bell *bell);
+AIOFS_API void aiofs_bell_close(aiofs_bell *bell);
 
 /* ---- notification ------------------------------------------------------------------------------ */
 
 /* Queues a signal to the process with si_code SI_ASYNCIO; refused by a full queue, it is sent again until
  * it is accepted. Signal 0 does nothing. */
 AIOFS_API void aiofs_notify_signal(int signo, union sigval value);
-/* Runs function(value) in a fresh detached thread; `attributes` may be NULL. 0 or -EAGAIN. */
-AIOFS_API int aiofs_notify_thread(void (*function)(union sigval), union sigval value,
-                                  const void *attributes);
+/* Runs function(value) in a fresh thread of the program's (its descriptors, no signal blocked that the
+ * attributes do not ask for); `attributes` is a pthread_attr_t or NULL. 0 or -EAGAIN. */
+AIOFS_API int aiofs_notify_thread(void (*function)(union sigval), union sigval value, const void *attributes);
 
 #endif

@@ -1,0 +1,143 @@
+/*
+ * cancel.c - taking requests back.
+ *
+ * A request that waits is taken out of its queue and ended by the caller itself. One that runs is with
+ * a carrier: only a stream's read can be called back, and only the waiter can do it; it is asked
+ * through engine.cancelling. Everything else that runs is left to finish: part of a stream's write may
+ * be gone already, and disk I/O ends by itself.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+
+#include "internal.h"
+
+enum verdict { TAKEN, ASKED, REFUSED, ENDING };
+
+/* Lock held. TAKEN: the caller ends it with request_finish. ASKED: the waiter ends it. */
+static enum verdict take_back(aiofs_request *request)
+{
+    if (aiofs_request_terminal(request) || request->phase == PHASE_ENDING)
+        return ENDING;
+    if (request->phase == PHASE_WAITING) {
+        lane_withdraw(request);
+        return TAKEN;
+    }
+    if (request->phase == PHASE_CANCELLING)
+        return ASKED;
+    aiofs_file *file = request->file;
+    bool waits_for_data = file && file->kind == KIND_STREAM && request->op == AIOFS_READ && request->lane == LANE_READ;
+    if (!waits_for_data)
+        return REFUSED;
+    request->phase = PHASE_CANCELLING;
+    list_append(&engine.cancelling, &request->queued);
+    return ASKED;
+}
+
+/* The kernel's answer is near, but a device may keep a read that cannot be interrupted. */
+static bool ends_soon(aiofs_request *request)
+{
+    const struct timespec patience = {.tv_sec = 1};
+    aiofs_request *const list[] = {request};
+    int error;
+    do
+        error = aiofs_wait(list, 1, &patience);
+    while (error == -EINTR);
+    return error == 0;
+}
+
+int aiofs_cancel(aiofs_request *request)
+{
+    if (aiofs_request_state(request) == AIOFS_NEW)
+        return AIOFS_CANCEL_ALLDONE;
+    pthread_mutex_lock(&engine.lock);
+    enum verdict verdict = take_back(request);
+    pthread_mutex_unlock(&engine.lock);
+
+    if (verdict == TAKEN) {
+        request_finish(request, -ECANCELED);
+        return AIOFS_CANCEL_CANCELED;
+    }
+    if (verdict == REFUSED)
+        return AIOFS_CANCEL_NOTCANCELED;
+    if (verdict == ASKED)
+        engine_wake();
+    if (!ends_soon(request))
+        return AIOFS_CANCEL_NOTCANCELED;
+    return verdict == ASKED && aiofs_request_state(request) == AIOFS_CANCELED ? AIOFS_CANCEL_CANCELED
+                                                                              : AIOFS_CANCEL_ALLDONE;
+}
+
+void aiofs_cancel_soon(aiofs_request *request)
+{
+    if (aiofs_request_state(request) == AIOFS_NEW)
+        return;
+    pthread_mutex_lock(&engine.lock);
+    enum verdict verdict = take_back(request);
+    pthread_mutex_unlock(&engine.lock);
+    if (verdict == TAKEN)
+        request_finish(request, -ECANCELED);
+    else if (verdict == ASKED)
+        engine_wake();
+}
+
+/* Takes back what can be taken back of one file. The counts say how many were refused and asked for;
+ * `taken` receives those to end, `asked` a reference to the one that the waiter was asked for. */
+static unsigned take_back_all(aiofs_file *file, struct aiofs_link *taken, aiofs_request **asked)
+{
+    unsigned refused = 0;
+    for (struct aiofs_link *link = file->in_flight.next; link != &file->in_flight; link = link->next) {
+        aiofs_request *request = CONTAINER(link, aiofs_request, in_flight);
+        switch (take_back(request)) {
+        case TAKEN:
+            list_append(taken, &request->queued);
+            break;
+        case ASKED: /* at most one: the lane of a stream's reads has one running */
+            aiofs_request_retain(request);
+            *asked = request;
+            break;
+        case REFUSED:
+            refused++;
+            break;
+        case ENDING:
+            break;
+        }
+    }
+    return refused;
+}
+
+int aiofs_cancel_all(int fd)
+{
+    struct file_facts facts;
+    struct aiofs_link taken, *link;
+    aiofs_request *asked = NULL;
+    unsigned refused = 0, canceled = 0;
+    list_init(&taken);
+
+    aiofs_file *file = aiofs_file_find(fd);
+    int error = file ? 0 : file_examine(fd, &facts);
+    if (error < 0)
+        return error;
+    pthread_mutex_lock(&engine.lock);
+    if (!file && (file = file_in_flight(fd, &facts)))
+        aiofs_file_retain(file);
+    if (file)
+        refused = take_back_all(file, &taken, &asked);
+    pthread_mutex_unlock(&engine.lock);
+
+    while ((link = list_pop(&taken))) {
+        request_finish(CONTAINER(link, aiofs_request, queued), -ECANCELED);
+        canceled++;
+    }
+    if (asked) {
+        engine_wake();
+        if (!ends_soon(asked))
+            refused++;
+        else if (aiofs_request_state(asked) == AIOFS_CANCELED)
+            canceled++;
+        aiofs_request_release(asked);
+    }
+    if (file)
+        aiofs_file_release(file);
+    return refused ? AIOFS_CANCEL_NOTCANCELED : canceled ? AIOFS_CANCEL_CANCELED : AIOFS_CANCEL_ALLDONE;
+}

@@ -1,0 +1,385 @@
+/*
+ * file.c - open files: what they are, which number leads to them, who shares them, when they end.
+ *
+ * A file is either owned (aiofs opened it: it is known from aiofs_file_adopt to aiofs_file_close) or
+ * plain (a descriptor the program has: it is known while requests are in flight on it). Both are found
+ * by number in one table that grows and is never freed. An owned file is found without the engine lock:
+ * its memory is never given back to the allocator, so a reader may look at a file that has just ended,
+ * and retains it only if its count is not zero and the number still leads to it.
+ *
+ * A plain file is the same open file as before only if device, inode and access flags are those of the
+ * requests already in flight; else the number has been reused, and the older file lives on without a
+ * number until its requests are done.
+ *
+ * The end of a file has two halves. Its descriptor in the engine's table is closed by a thread that has
+ * that table; its hold (and its lock) is released by one that has the program's. See request.c.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+enum { CHUNK = 1024, CHUNKS = 1024 };
+
+struct slot {
+    _Atomic(aiofs_file *) owned;
+    _Atomic(aiofs_file *) plain; /* changed under the engine lock */
+    _Atomic uint8_t hint; /* of the plain descriptor */
+};
+
+static _Atomic(struct slot *) table[CHUNKS];
+static struct aiofs_link retired = {&retired, &retired}; /* files free for use again; engine lock */
+
+/* ---- numbers -------------------------------------------------------------------------------------- */
+
+static struct slot *slot_find(int fd)
+{
+    if (fd < 0 || fd >= CHUNK * CHUNKS)
+        return NULL;
+    struct slot *chunk = atomic_load_explicit(&table[fd / CHUNK], memory_order_acquire);
+    return chunk ? &chunk[fd % CHUNK] : NULL;
+}
+
+static struct slot *slot_make(int fd)
+{
+    if (fd < 0 || fd >= CHUNK * CHUNKS)
+        return NULL;
+    struct slot *chunk = atomic_load_explicit(&table[fd / CHUNK], memory_order_acquire);
+    if (!chunk) {
+        struct slot *fresh = calloc(CHUNK, sizeof *fresh);
+        if (!fresh)
+            return NULL;
+        if (atomic_compare_exchange_strong(&table[fd / CHUNK], &chunk, fresh))
+            chunk = fresh;
+        else
+            free(fresh);
+    }
+    return &chunk[fd % CHUNK];
+}
+
+bool file_number_busy(int fd)
+{
+    struct slot *slot = slot_find(fd);
+    return slot && atomic_load_explicit(&slot->plain, memory_order_relaxed);
+}
+
+_Atomic uint8_t *file_hint(int fd)
+{
+    struct slot *slot = slot_make(fd);
+    return slot ? &slot->hint : NULL;
+}
+
+aiofs_file *aiofs_file_find(int fd)
+{
+    struct slot *slot = slot_find(fd);
+    aiofs_file *file = slot ? atomic_load_explicit(&slot->owned, memory_order_acquire) : NULL;
+    if (!file)
+        return NULL;
+    int32_t refs = atomic_load_explicit(&file->refs, memory_order_relaxed);
+    do {
+        if (refs == 0)
+            return NULL;
+    } while (!atomic_compare_exchange_weak_explicit(&file->refs, &refs, refs + 1, memory_order_acquire,
+                                                    memory_order_relaxed));
+    if (atomic_load_explicit(&slot->owned, memory_order_acquire) == file)
+        return file;
+    aiofs_file_release(file);
+    return NULL;
+}
+
+/* ---- what a descriptor is --------------------------------------------------------------------------- */
+
+int file_examine(int fd, struct file_facts *facts)
+{
+    int flags = aiofs_sys.fcntl(fd, F_GETFL, 0);
+    if (flags < 0)
+        return flags;
+    if (flags & O_PATH)
+        return -EBADF;
+    int error = aiofs_sys.fstat(fd, &facts->stat);
+    if (error < 0)
+        return error;
+    facts->flags = flags;
+    mode_t mode = facts->stat.st_mode;
+    facts->kind = S_ISREG(mode) || S_ISBLK(mode) ? KIND_REGULAR : S_ISDIR(mode) ? KIND_DIRECTORY : KIND_STREAM;
+    facts->seekable = facts->kind != KIND_STREAM || (S_ISCHR(mode) && aiofs_sys.lseek(fd, 0, SEEK_CUR) >= 0);
+    return 0;
+}
+
+/* The same open file, as far as requests can tell: not so for devices whose every open is a new one. */
+static bool same_open_file(const aiofs_file *file, const struct file_facts *facts)
+{
+    const int matter = O_ACCMODE | O_APPEND | O_DIRECT;
+    const struct stat *stat = &facts->stat;
+    bool cloned = (stat->st_mode & S_IFMT) == 0 || (S_ISCHR(stat->st_mode) && stat->st_rdev == makedev(5, 2));
+    return !cloned && file->dev == stat->st_dev && file->ino == stat->st_ino &&
+           (file->flags & matter) == (facts->flags & matter);
+}
+
+/* ---- making and finding --------------------------------------------------------------------------- */
+
+static void lane_init(aiofs_file *file, enum lane_name name, unsigned limit, enum carrier carrier)
+{
+    struct lane *lane = &file->lanes[name];
+    lane->file = file;
+    lane->running = 0;
+    lane->limit = limit;
+    lane->carrier = carrier;
+    lane->current = NULL;
+    lane->call_order = false;
+    list_init(&lane->waiting);
+    list_init(&lane->runnable);
+}
+
+/* Which carrier has which lane, and how many of its requests at once. */
+static void lanes_init(aiofs_file *file)
+{
+    enum { MANY_ON_RING = 256, MANY_WORKERS = 32, COPIES = 4 };
+    bool ring = engine.waiter == &waiter_ring;
+    bool stream = file->kind == KIND_STREAM;
+    bool direct = file->flags & O_DIRECT;
+    bool appends = file->flags & O_APPEND;
+    lane_init(file, LANE_READ, stream ? 1 : ring ? MANY_ON_RING : MANY_WORKERS,
+              stream ? CARRIER_STREAMS : ring ? CARRIER_RING : CARRIER_WORKERS);
+    lane_init(file, LANE_COPY, COPIES, CARRIER_WORKERS);
+    lane_init(file, LANE_WRITE, stream || appends || !direct ? 1 : ring ? MANY_ON_RING : MANY_WORKERS,
+              stream ? CARRIER_STREAMS : ring && direct ? CARRIER_RING : CARRIER_WORKERS);
+    lane_init(file, LANE_SYNC, 1, CARRIER_WORKERS);
+    file->lanes[LANE_WRITE].call_order = appends || !file->seekable;
+}
+
+aiofs_file *file_new(int fd, const struct file_facts *facts)
+{
+    struct aiofs_link *used = list_pop(&retired);
+    aiofs_file *file = used ? CONTAINER(used, aiofs_file, all) : calloc(1, sizeof *file);
+    if (!file)
+        return NULL;
+    file->flags = facts->flags;
+    file->kind = facts->kind;
+    file->type = facts->stat.st_mode & S_IFMT;
+    file->watched = false;
+    file->seekable = facts->seekable;
+    file->dev = facts->stat.st_dev;
+    file->ino = facts->stat.st_ino;
+    file->owned = file->closed = file->bound = false;
+    file->sequence = 0;
+    atomic_store(&file->appending, 0);
+    list_init(&file->leaving);
+    file->hold = NULL;
+    file->ops = NULL;
+    file->self = NULL;
+    file->outstanding = file->changing = 0;
+    atomic_store(&file->engine_fd, -1);
+    atomic_store(&file->hint, HINT_UNKNOWN);
+    atomic_store(&file->dirty, false);
+    list_init(&file->in_flight);
+    list_init(&file->held);
+    list_append(&engine.files, &file->all);
+    lanes_init(file);
+    engine.counters.files++;
+    atomic_store(&file->fd, fd);
+    atomic_store_explicit(&file->refs, 1, memory_order_release);
+    return file;
+}
+
+aiofs_file *file_in_flight(int fd, const struct file_facts *facts)
+{
+    struct slot *slot = slot_find(fd);
+    aiofs_file *file = slot ? atomic_load(&slot->plain) : NULL;
+    return file && same_open_file(file, facts) ? file : NULL;
+}
+
+aiofs_file *file_of_descriptor(int fd, const struct file_facts *facts)
+{
+    aiofs_file *file = file_in_flight(fd, facts);
+    if (file) {
+        file->flags = facts->flags;
+        aiofs_file_retain(file);
+        return file;
+    }
+    struct slot *slot = slot_make(fd);
+    file = slot ? file_new(fd, facts) : NULL;
+    if (file)
+        atomic_store(&slot->plain, file);
+    return file;
+}
+
+void file_forget(aiofs_file *file)
+{
+    struct slot *slot = slot_find(atomic_load(&file->fd));
+    if (!slot)
+        return;
+    if (atomic_load(&slot->plain) == file)
+        atomic_store(&slot->plain, NULL);
+    if (atomic_load(&slot->owned) == file)
+        atomic_store(&slot->owned, NULL);
+}
+
+/* ---- owned files ------------------------------------------------------------------------------------ */
+
+static enum inline_hint hint_of(int fd, const struct file_facts *facts)
+{
+    if (!S_ISREG(facts->stat.st_mode) || facts->flags & O_DIRECT)
+        return HINT_ENGINE;
+    struct statfs system;
+    return aiofs_sys.fstatfs(fd, &system) == 0 && system.f_type == TMPFS_MAGIC ? HINT_MEMORY : HINT_NOWAIT;
+}
+
+int file_classify(int fd)
+{
+    struct file_facts facts;
+    return file_examine(fd, &facts) < 0 ? HINT_ENGINE : (int)hint_of(fd, &facts);
+}
+
+int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops *ops, void *self, aiofs_file **out)
+{
+    struct file_facts facts = {.flags = flags, .kind = KIND_REGULAR, .seekable = true};
+    int error = aiofs_engine_start();
+    if (error == 0 && !ops)
+        error = file_examine(fd, &facts);
+    if (error < 0)
+        return error;
+    enum inline_hint hint = ops ? HINT_ENGINE : hint_of(fd, &facts);
+    struct slot *slot = slot_make(fd);
+
+    pthread_mutex_lock(&engine.lock);
+    aiofs_file *file = slot ? file_new(fd, &facts) : NULL;
+    if (file) {
+        /* A file still registered here has lost its number behind our back: ours would be another. */
+        aiofs_file *stale = atomic_load(&slot->owned);
+        if (stale)
+            atomic_store(&stale->fd, -1);
+        file->owned = true;
+        file->hold = hold;
+        file->ops = ops;
+        file->self = self;
+        atomic_store(&file->hint, hint);
+        atomic_store_explicit(&slot->owned, file, memory_order_release);
+    }
+    pthread_mutex_unlock(&engine.lock);
+    *out = file;
+    return file ? 0 : -ENOMEM;
+}
+
+/* Somebody else closed the number, and it may lead to another file by now. */
+static bool number_lost(const aiofs_file *file, int fd)
+{
+    struct stat stat;
+    if (fd < 0 || aiofs_sys.fstat(fd, &stat) < 0)
+        return true;
+    return !file->ops && (stat.st_dev != file->dev || stat.st_ino != file->ino);
+}
+
+int aiofs_file_close(aiofs_file *file)
+{
+    int fd = atomic_load(&file->fd);
+    bool lost = number_lost(file, fd);
+    bool wake = false;
+
+    pthread_mutex_lock(&engine.lock);
+    if (file->closed) {
+        pthread_mutex_unlock(&engine.lock);
+        return -EBADF;
+    }
+    file->closed = true;
+    file_forget(file);
+    atomic_store(&file->fd, -1);
+    bool last = file->outstanding == 0;
+    if (last && file->bound) {
+        aiofs_file_retain(file);
+        list_append(&engine.releasing, &file->leaving);
+        wake = true;
+    }
+    pthread_mutex_unlock(&engine.lock);
+
+    if (!lost)
+        aiofs_sys.close(fd);
+    if (wake)
+        engine_wake();
+    if (last)
+        file_release_hold(file);
+    return lost ? -EBADF : 0;
+}
+
+void file_release_hold(aiofs_file *file)
+{
+    if (file->ops && file->ops->close)
+        file->ops->close(file->self);
+    if (file->hold)
+        aiofs_hold_release(file->hold);
+}
+
+int aiofs_file_drain(aiofs_file *file)
+{
+    pthread_mutex_lock(&engine.lock);
+    while (file->outstanding)
+        pthread_cond_wait(&engine.drained, &engine.lock);
+    pthread_mutex_unlock(&engine.lock);
+    return 0;
+}
+
+void aiofs_file_retain(aiofs_file *file)
+{
+    atomic_fetch_add_explicit(&file->refs, 1, memory_order_relaxed);
+}
+
+void aiofs_file_release(aiofs_file *file)
+{
+    if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    pthread_mutex_lock(&engine.lock);
+    list_remove(&file->all);
+    list_append(&retired, &file->all);
+    engine.counters.files--;
+    pthread_mutex_unlock(&engine.lock);
+}
+
+int aiofs_file_fd(const aiofs_file *file)
+{
+    return atomic_load_explicit(&file->fd, memory_order_relaxed);
+}
+
+aiofs_hold *aiofs_file_hold(const aiofs_file *file)
+{
+    return file->hold;
+}
+
+bool aiofs_file_busy(const aiofs_file *file)
+{
+    return __atomic_load_n(&file->outstanding, __ATOMIC_RELAXED) != 0;
+}
+
+/* In a forked child no request of the parent exists. Owned files stay open, with no hold: the lock is
+ * the parent's. */
+void files_after_fork(void)
+{
+    for (struct aiofs_link *link = engine.files.next, *next; link != &engine.files; link = next) {
+        aiofs_file *file = CONTAINER(link, aiofs_file, all);
+        next = link->next;
+        struct aiofs_link *flying;
+        while ((flying = list_pop(&file->in_flight))) {
+            aiofs_request *request = CONTAINER(flying, aiofs_request, in_flight);
+            list_init(&request->queued);
+            request->result = -ECANCELED;
+            atomic_store(&request->state, AIOFS_CANCELED);
+        }
+        file->outstanding = file->changing = 0;
+        file->bound = false;
+        atomic_store(&file->engine_fd, -1);
+        atomic_store(&file->appending, 0);
+        list_init(&file->held);
+        list_init(&file->leaving);
+        for (enum lane_name name = 0; name < LANES; name++)
+            lane_init(file, name, file->lanes[name].limit, file->lanes[name].carrier);
+        if (!file->owned) {
+            file_forget(file);
+            list_remove(link);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+/*
+ * inline.c - work done on the caller's own thread: at once if it cannot block, or blocking on demand.
+ *
+ * Inside the call. A read of a cached page needs no engine: preadv2 with RWF_NOWAIT moves it or says
+ * that it would wait. tmpfs refuses the flag and never waits. A write has no such flag on ext4, so it is
+ * made only when the pages it touches are cached, nothing else is writing to the file, and the last one
+ * was quick: one that took over a millisecond (a full journal, throttling) turns this off for its volume
+ * for a second. No lock is taken; what is known of a plain descriptor may be out of date, because the
+ * program can reuse the number, so a stale hint must cost no more than time: the kernel refuses a
+ * positioned read or write of a pipe, and a hint is checked again every so often.
+ *
+ * On demand. Synchronous handles read and write here, whole, on the program's descriptor, which their
+ * owner keeps open meanwhile.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+enum { RECHECK = 256, PAGE = 4096 };
+enum { SLOW_WRITE_NS = 1000000, BRAKE_NS = 1000000000 };
+
+static _Atomic int64_t plain_brake; /* of descriptors outside any volume */
+static _Atomic bool no_cachestat;
+
+bool aiofs_sigxfsz_ignored;
+
+/* ---- hints ---------------------------------------------------------------------------------------- */
+
+/* The hint of a plain descriptor, examined anew now and then. */
+static enum inline_hint hint_of_number(int fd)
+{
+    static _Thread_local unsigned uses;
+    _Atomic uint8_t *hint = file_hint(fd);
+    if (!hint)
+        return HINT_ENGINE;
+    uint8_t known = atomic_load_explicit(hint, memory_order_relaxed);
+    /* A pread that may block is made on tmpfs only, so there the guess has to be right each time. */
+    if (known == HINT_UNKNOWN || known == HINT_MEMORY || ++uses % RECHECK == 0) {
+        known = (uint8_t)file_classify(fd);
+        atomic_store_explicit(hint, known, memory_order_relaxed);
+    }
+    return (enum inline_hint)known;
+}
+
+static void remember_refusal(aiofs_file *file, int fd)
+{
+    _Atomic uint8_t *hint = file ? &file->hint : file_hint(fd);
+    if (hint)
+        atomic_store_explicit(hint, HINT_ENGINE, memory_order_relaxed);
+}
+
+/* ---- reads ------------------------------------------------------------------------------------------ */
+
+/* A short RWF_NOWAIT read is the end of the file or the end of what is cached: ask again behind it. */
+static bool ends_there(int fd, int64_t offset)
+{
+    char probe;
+    const struct iovec one = {&probe, 1};
+    return aiofs_sys.preadv2(fd, &one, 1, offset, RWF_NOWAIT) == 0;
+}
+
+int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+{
+    if (total > AIOFS_INLINE_MAX || total == 0 || offset < 0)
+        return AIOFS_NOT_INLINE;
+    if (file)
+        fd = atomic_load_explicit(&file->fd, memory_order_relaxed);
+    enum inline_hint hint = file ? (enum inline_hint)atomic_load_explicit(&file->hint, memory_order_relaxed)
+                                 : hint_of_number(fd);
+    if (hint == HINT_ENGINE || hint == HINT_UNKNOWN)
+        return AIOFS_NOT_INLINE;
+
+    ssize_t got = aiofs_sys.preadv2(fd, iov, iovcnt, offset, hint == HINT_NOWAIT ? RWF_NOWAIT : 0);
+    if (got == (ssize_t)total)
+        return got;
+    if (got >= 0) {
+        if (hint == HINT_MEMORY || ends_there(fd, offset + got))
+            return got;
+    } else if (got == -EOPNOTSUPP) {
+        remember_refusal(file, fd);
+    }
+    return AIOFS_NOT_INLINE; /* errors too: the engine knows how to report them */
+}
+
+/* ---- writes ------------------------------------------------------------------------------------------ */
+
+static bool pages_cached(int fd, int64_t offset, size_t total)
+{
+    struct aiofs_cachestat stat;
+    uint64_t pages = (uint64_t)(offset + (int64_t)total - 1) / PAGE - (uint64_t)offset / PAGE + 1;
+    if (!atomic_load_explicit(&no_cachestat, memory_order_relaxed)) {
+        int error = aiofs_sys.cachestat(fd, offset, total, &stat);
+        if (error == 0)
+            return stat.cached >= pages;
+        atomic_store_explicit(&no_cachestat, true, memory_order_relaxed);
+    }
+    char probe;
+    const struct iovec one = {&probe, 1};
+    return pages <= 1 && aiofs_sys.preadv2(fd, &one, 1, offset, RWF_NOWAIT) == 1;
+}
+
+/* RLIMIT_FSIZE would end this thread with SIGXFSZ, where the engine's threads block it. */
+static bool within_limit(int64_t end)
+{
+    struct rlimit limit;
+    if (aiofs_sigxfsz_ignored)
+        return true;
+    return aiofs_sys.getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+           (limit.rlim_cur == RLIM_INFINITY || (uint64_t)end <= limit.rlim_cur);
+}
+
+int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+{
+    if (total > AIOFS_INLINE_MAX || total == 0 || offset < 0 || offset > INT64_MAX - (int64_t)total)
+        return AIOFS_NOT_INLINE;
+    aiofs_hold *hold = file ? file->hold : NULL;
+    if (file) {
+        fd = atomic_load_explicit(&file->fd, memory_order_relaxed);
+        bool others = __atomic_load_n(&file->changing, __ATOMIC_RELAXED) != 0;
+        if (file->flags & O_APPEND || others || (hold && aiofs_hold_has_quota(hold)))
+            return AIOFS_NOT_INLINE;
+    } else if (file_number_busy(fd)) { /* an append would overtake those in flight */
+        return AIOFS_NOT_INLINE;
+    }
+    enum inline_hint hint = file ? (enum inline_hint)atomic_load_explicit(&file->hint, memory_order_relaxed)
+                                 : hint_of_number(fd);
+    if (hint == HINT_ENGINE || hint == HINT_UNKNOWN || !within_limit(offset + (int64_t)total))
+        return AIOFS_NOT_INLINE;
+    _Atomic int64_t *brake = hold ? aiofs_hold_write_brake(hold) : &plain_brake;
+    int64_t before = engine_now();
+    if (before < atomic_load_explicit(brake, memory_order_relaxed))
+        return AIOFS_NOT_INLINE;
+    if (hint == HINT_NOWAIT && !pages_cached(fd, offset, total))
+        return AIOFS_NOT_INLINE;
+
+    ssize_t put = aiofs_sys.pwritev2(fd, iov, iovcnt, offset, 0);
+    int64_t after = engine_now();
+    if (after - before > SLOW_WRITE_NS)
+        atomic_store_explicit(brake, after + BRAKE_NS, memory_order_relaxed);
+    if (put < 0)
+        return AIOFS_NOT_INLINE;
+    if (file) {
+        atomic_store_explicit(&file->dirty, true, memory_order_relaxed);
+        if (hold)
+            aiofs_hold_changed(hold);
+    }
+    return put;
+}
+
+/* ---- on demand ---------------------------------------------------------------------------------------- */
+
+/* Moves all of it, whatever the pieces the kernel makes of it; a request only for its position. */
+static int64_t move_all(int fd, bool writes, const struct iovec *iov, int iovcnt, int64_t offset)
+{
+    enum { PIECES = 16 };
+    aiofs_request position = {.iov = iov, .iovcnt = iovcnt};
+    struct iovec rest[PIECES];
+    size_t length;
+    for (;;) {
+        int count = request_rest(&position, rest, PIECES, SSIZE_MAX, &length);
+        if (count == 0)
+            return (int64_t)position.moved;
+        int64_t at = offset + (int64_t)position.moved;
+        ssize_t moved = writes ? aiofs_sys.pwritev2(fd, rest, count, at, 0) : aiofs_sys.preadv2(fd, rest, count, at, 0);
+        if (moved == -EINTR)
+            continue;
+        if (moved <= 0)
+            return request_outcome(&position, moved);
+        position.moved += (uint64_t)moved;
+    }
+}
+
+int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
+{
+    if (file->ops)
+        return file->ops->read(file->self, iov, iovcnt, offset);
+    return move_all(atomic_load(&file->fd), false, iov, iovcnt, offset);
+}
+
+static void changed(aiofs_file *file)
+{
+    atomic_store_explicit(&file->dirty, true, memory_order_relaxed);
+    if (file->hold)
+        aiofs_hold_changed(file->hold);
+}
+
+/* Charges the entry for a change of its size to `end`, before it is made. */
+static int charge(aiofs_file *file, int64_t end, bool may_shrink)
+{
+    if (!file->hold || !aiofs_hold_has_quota(file->hold))
+        return 0;
+    int64_t size = aiofs_file_size(file);
+    if (size < 0)
+        return (int)size;
+    return aiofs_hold_charge(file->hold, size, may_shrink || end > size ? end : size);
+}
+
+static void settle(aiofs_file *file)
+{
+    if (file->hold && aiofs_hold_has_quota(file->hold)) {
+        int64_t size = aiofs_file_size(file);
+        if (size >= 0)
+            aiofs_hold_settle(file->hold, size);
+    }
+}
+
+int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
+{
+    size_t total = 0;
+    for (int i = 0; i < iovcnt; i++)
+        total += iov[i].iov_len;
+    if (offset > INT64_MAX - (int64_t)total)
+        return -EFBIG;
+    if (total == 0)
+        return 0;
+    if (file->ops)
+        return file->ops->write(file->self, iov, iovcnt, offset);
+    int error = charge(file, offset + (int64_t)total, false);
+    if (error < 0)
+        return error;
+    int64_t put = move_all(atomic_load(&file->fd), true, iov, iovcnt, offset);
+    if (put > 0)
+        changed(file);
+    if (put < (int64_t)total)
+        settle(file);
+    return put;
+}
+
+int64_t aiofs_file_size(aiofs_file *file)
+{
+    struct stat stat;
+    if (file->ops)
+        return file->ops->size(file->self);
+    int error = aiofs_sys.fstat(atomic_load(&file->fd), &stat);
+    return error < 0 ? error : stat.st_size;
+}
+
+int64_t aiofs_file_truncate(aiofs_file *file, int64_t size)
+{
+    if (file->ops)
+        return file->ops->truncate(file->self, size);
+    int error = charge(file, size, true);
+    if (error < 0)
+        return error;
+    do
+        error = aiofs_sys.ftruncate(atomic_load(&file->fd), size);
+    while (error == -EINTR);
+    if (error == 0)
+        changed(file);
+    settle(file);
+    return error;
+}
+
+int64_t aiofs_file_flush(aiofs_file *file)
+{
+    int error = 0;
+    if (file->ops)
+        return file->ops->flush(file->self);
+    if (atomic_exchange(&file->dirty, false)) {
+        do
+            error = aiofs_sys.fdatasync(atomic_load(&file->fd));
+        while (error == -EINTR);
+    }
+    if (error == 0 && file->hold)
+        error = aiofs_hold_sync_name(file->hold);
+    if (error < 0)
+        atomic_store(&file->dirty, true);
+    return error;
+}

@@ -1,0 +1,245 @@
+/*
+ * internal.h - what the engine's files share: files and their lanes, the carriers, the engine's threads.
+ *
+ * A request waits in a lane of its file until the lane may run it. A lane is a queue with a limit: one
+ * for what must keep its order (a stream's direction, appends, buffered writes, which the kernel
+ * serialises by inode anyway), many for what need not. A lane with something to run stands in the run
+ * queue of its carrier; carriers take lanes in turn, one request each, so that a descriptor with 10,000
+ * requests, or a slow one, holds up nobody else.
+ *
+ *     submit -> [held back: barrier, overlap] -> lane.waiting -> carrier -> finish -> done
+ *
+ * Two descriptor tables. The engine's threads (the waiter and the workers) have a table of their own:
+ * the open file of a request is handed over to it at the call (SCM_RIGHTS over the channel), so a number
+ * that the program closes and reuses means nothing to a request in flight, and closing our copy does
+ * not drop the program's fcntl locks. What needs the program's own numbers (AIOFS_CALL, releasing a
+ * hold, syncing a name) runs on the callers, the second kind of worker. Whatever is called `engine_fd`
+ * is a number of the engine's table; everything else is the program's.
+ *
+ * Everything below is guarded by engine.lock unless it says otherwise.
+ */
+#ifndef AIOFS_INTERNAL_H
+#define AIOFS_INTERNAL_H
+
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "engine.h"
+#include "list.h"
+#include "sys.h"
+#include "volume.h"
+
+/* ---- files --------------------------------------------------------------------------------------- */
+
+enum file_kind {
+    KIND_REGULAR, /* seekable: regular files and block devices */
+    KIND_STREAM,  /* pipes, sockets, terminals and other devices: readiness decides */
+    KIND_DIRECTORY,
+};
+
+enum lane_name {
+    LANE_READ,  /* reads that the waiter can have in flight, or any read with the threads engine */
+    LANE_COPY,  /* long buffered reads: mostly memory copies, for workers */
+    LANE_WRITE,
+    LANE_SYNC,  /* fsync, flush, truncate: one at a time, after everything before them */
+    LANES,
+    LANE_HELD = LANES, /* in no lane yet: blocked by earlier requests of the file */
+    LANE_CALL,         /* AIOFS_CALL, which has no file */
+};
+
+enum carrier {
+    CARRIER_STREAMS, /* the waiter, as many as there are */
+    CARRIER_RING,    /* the waiter, as many as it has room for */
+    CARRIER_WORKERS,
+    CARRIERS,
+};
+
+struct lane {
+    aiofs_file *file;
+    struct aiofs_link waiting;  /* requests by priority, then by order of the calls */
+    struct aiofs_link runnable; /* in the carrier's run queue while waiting and running < limit */
+    aiofs_request *current;     /* the running request, of lanes with limit 1 */
+    unsigned running, limit;
+    enum carrier carrier;
+    bool call_order;            /* priorities are ignored */
+};
+
+/* What may be done inside the call; kept per file, and per number for plain descriptors. */
+enum inline_hint {
+    HINT_UNKNOWN,
+    HINT_NOWAIT, /* a regular file: RWF_NOWAIT says whether it would block */
+    HINT_MEMORY, /* tmpfs: never blocks, refuses RWF_NOWAIT */
+    HINT_ENGINE, /* O_DIRECT, streams, and where the kernel refuses RWF_NOWAIT */
+};
+
+struct aiofs_file {
+    _Atomic int32_t refs;
+    _Atomic int fd;          /* the program's number; -1 once closed */
+    _Atomic int engine_fd;   /* -1 until received; guarded by channel.lock */
+    _Atomic int flags;       /* of open(2), as F_GETFL gives them */
+    enum file_kind kind;
+    bool owned;              /* aiofs opened it and closes it; else it is here while requests are */
+    bool closed;             /* owned: its opener has closed it */
+    bool bound;              /* its descriptor has been sent to the engine's table */
+    bool seekable;
+    bool watched;            /* known to epoll; the waiter's */
+    mode_t type;             /* S_IFMT of its mode */
+    _Atomic uint8_t hint;    /* enum inline_hint */
+    _Atomic bool dirty;      /* changed since the last flush */
+    dev_t dev;
+    ino_t ino;
+    aiofs_hold *hold;
+    const struct aiofs_ops *ops;
+    void *self;
+    struct aiofs_link in_flight; /* requests in order of submission */
+    unsigned long outstanding, changing; /* all; and those that change bytes or the size */
+    struct lane lanes[LANES];
+    struct aiofs_link held;      /* requests blocked by earlier ones, in order */
+    uint64_t sequence;           /* of the last request */
+    _Atomic uint64_t appending;  /* bytes of appends in flight */
+    struct aiofs_link all;       /* engine.files */
+    struct aiofs_link leaving;   /* engine.releasing */
+};
+
+struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
+    struct stat stat;
+    int flags;
+    enum file_kind kind;
+    bool seekable;
+};
+
+int file_examine(int fd, struct file_facts *facts);
+aiofs_file *file_new(int fd, const struct file_facts *facts);
+/* The file that requests on a plain descriptor share, retained; found among those with requests in
+ * flight, or new. -ENOMEM as NULL. */
+aiofs_file *file_of_descriptor(int fd, const struct file_facts *facts);
+/* The one with requests in flight on this number, not retained; NULL: none. */
+aiofs_file *file_in_flight(int fd, const struct file_facts *facts);
+void file_forget(aiofs_file *file);  /* no longer findable by its number */
+/* Its hold, and what its operations own; on the program's table, no lock held. */
+void file_release_hold(aiofs_file *file);
+int file_classify(int fd);           /* the hint for a plain descriptor */
+bool file_number_busy(int fd);       /* requests are in flight on a plain descriptor. No lock. */
+_Atomic uint8_t *file_hint(int fd);  /* of a plain descriptor; NULL: number out of range. No lock. */
+void files_after_fork(void);
+
+/* ---- requests ------------------------------------------------------------------------------------ */
+
+enum { STATE_WAITED = 0x100 }; /* somebody sleeps in aiofs_wait on this request */
+
+enum request_phase {
+    PHASE_WAITING,    /* in a lane, held back, or a call not yet begun: cancelling it is taking it out */
+    PHASE_RUNNING,    /* with a carrier */
+    PHASE_CANCELLING, /* with the waiter, which has been asked to cancel it */
+    PHASE_ENDING,     /* detached; its state is about to be terminal */
+};
+
+static inline bool is_barrier(const aiofs_request *request)
+{
+    return request->op >= AIOFS_FSYNC && request->op <= AIOFS_FLUSH;
+}
+
+static inline bool changes_bytes(const aiofs_request *request)
+{
+    return request->op == AIOFS_WRITE || request->op == AIOFS_TRUNCATE;
+}
+
+/* The next buffers of a request, `moved` bytes in, at most `limit` bytes and `max` pieces. */
+int request_rest(const aiofs_request *request, struct iovec *out, int max, size_t limit, size_t *length);
+
+/* Lanes; lane.c. The lock is held. */
+/* Puts a request in its place among those of its file: held back, in a lane, or on `outside`, for the
+ * caller to hand to the file's own operations once the lock is free. */
+void lane_arrive(aiofs_request *request, struct aiofs_link *outside);
+/* Takes a request out for good and lets those that waited for it go on. */
+void lane_leave(aiofs_request *request, struct aiofs_link *outside);
+/* Takes a waiting request out of every queue: it is the caller's now, to be ended. */
+void lane_withdraw(aiofs_request *request);
+/* The next request of the first lane in a run queue; the lane goes to the end if it has more. */
+aiofs_request *lane_take(struct aiofs_link *run_queue);
+
+/* Detaches a request from its file and ends it; no lock held. */
+void request_finish(aiofs_request *request, int64_t result);
+/* Publishes the end of a detached request and calls its hook; no lock held. */
+void request_end(aiofs_request *request, int64_t result);
+/* A partial result: the count if bytes were moved, else the error. */
+static inline int64_t request_outcome(const aiofs_request *request, int64_t error)
+{
+    return request->moved ? (int64_t)request->moved : error;
+}
+
+/* ---- carriers ------------------------------------------------------------------------------------ */
+
+/* What the waiter thread runs: io_uring (ring.c) or epoll (poll.c). Only that thread calls these. */
+struct waiter_ops {
+    const char *name;
+    int (*open)(void);                   /* 0, or why it cannot be had */
+    unsigned (*room)(void);              /* requests on seekable files it takes now; streams always */
+    void (*begin)(aiofs_request *request);
+    void (*cancel)(aiofs_request *request);
+    void (*release)(aiofs_file *file);   /* before the engine_fd of a watched file is closed */
+    void (*turn)(int timeout_ms);        /* submit, wait, finish what is complete; -1 waits */
+    void (*close)(void);
+};
+extern const struct waiter_ops waiter_ring, waiter_poll;
+
+/* Workers: threads on the engine's table that may block; pool.c. */
+bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it */
+void pool_signal(void);          /* lock held: there is work */
+bool pool_spawn(void);           /* on the waiter: starts what is wanted; false: it could not */
+void pool_adopt(aiofs_request *request); /* by the waiter: a stream's request that needs a worker */
+void pool_after_fork(void);
+
+/* Callers: threads on the program's table that may block; callers.c. */
+int callers_start(void);               /* the first one; on a thread of the program's */
+void callers_add(struct aiofs_job *job); /* lock held */
+void callers_after_fork(void);
+int callers_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
+void callers_sync_name(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
+void callers_retire(aiofs_request *request, int64_t result);  /* releases its file's hold, then ends it */
+
+/* ---- the engine ---------------------------------------------------------------------------------- */
+
+struct engine {
+    pthread_mutex_t lock;
+    pthread_cond_t drained;           /* some file has nothing in flight any more */
+    _Atomic bool running;
+    const struct waiter_ops *waiter;
+    struct aiofs_link files;          /* every aiofs_file */
+    struct aiofs_link run_queue[CARRIERS]; /* lanes */
+    struct aiofs_link adopted;        /* stream requests that only a worker can carry out */
+    struct aiofs_link cancelling;     /* requests the waiter shall cancel */
+    struct aiofs_link releasing;      /* files whose engine_fd the waiter shall close */
+    unsigned long outstanding;
+    struct aiofs_counters counters;
+};
+extern struct engine engine;
+
+extern _Thread_local bool on_engine_table; /* this thread has the engine's descriptor table */
+extern _Thread_local bool on_waiter;       /* this is the waiter */
+
+#define COUNT(counter) __atomic_fetch_add(&engine.counters.counter, 1, __ATOMIC_RELAXED)
+
+/* Makes the waiter look at its queues; needs no lock, cheap if it is awake. */
+void engine_wake(void);
+/* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -EAGAIN: the channel is full or
+ * lost, try again without the lock. */
+int engine_bind(aiofs_file *file, int fd);
+/* The number of a bound file in the engine's table, received if need be; on that table only, no lock. */
+int engine_fd_of(aiofs_file *file);
+/* Closes it, for good; on that table only, no lock. */
+void engine_fd_close(aiofs_file *file);
+/* The carrier tells that the channel has something to read. */
+void engine_channel_ready(void);
+int engine_channel(void); /* its number in the engine's table */
+bool engine_has_work(void); /* lock held: for the waiter */
+/* Starts a thread of ours: detached, small, all signals blocked. 0 or -EAGAIN. */
+int engine_thread(const char *name, void *(*main)(void *), void *argument);
+int64_t engine_now(void); /* CLOCK_MONOTONIC, ns */
+
+/* Sends again the signals that the kernel refused; true: some are left. */
+bool notify_retry(void);
+void notify_fork_prepare(void);
+void notify_fork_done(void);
+
+#endif

@@ -1,0 +1,178 @@
+/*
+ * lane.c - which request may run: the order among the requests of one file.
+ *
+ * Three rules, applied at arrival and whenever a request leaves; all under the engine lock:
+ *
+ *   barrier    fsync, flush and truncate wait until they are the oldest request of their file;
+ *   ordered    requests of an access handle wait for earlier ones that touch the same bytes (or, for a
+ *              write past the end, the gap that it fills), and for an earlier truncate;
+ *   lane       the rest waits in a lane until the lane has room; reqprio decides among the waiting,
+ *              except where writes must land in the order of the calls.
+ *
+ * A request that waits by the first two rules is in file->held, by the third in lane->waiting. Nothing
+ * here sleeps or calls the kernel.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+
+#include "internal.h"
+
+enum { RING_COPY_MAX = 128 * 1024 }; /* longer cached reads would keep the waiter from its other work */
+
+static enum lane_name lane_for(const aiofs_request *request)
+{
+    const aiofs_file *file = request->file;
+    if (is_barrier(request))
+        return LANE_SYNC;
+    if (request->op == AIOFS_WRITE)
+        return LANE_WRITE;
+    bool copies = file->kind == KIND_REGULAR && !(file->flags & O_DIRECT);
+    return copies && request->total > RING_COPY_MAX ? LANE_COPY : LANE_READ;
+}
+
+static void lane_offer(struct lane *lane)
+{
+    bool has_work = !list_empty(&lane->waiting) && lane->running < lane->limit;
+    if (!has_work || !list_empty(&lane->runnable))
+        return;
+    list_append(&engine.run_queue[lane->carrier], &lane->runnable);
+    if (lane->carrier == CARRIER_WORKERS)
+        pool_signal();
+}
+
+static void lane_enqueue(aiofs_request *request, struct aiofs_link *outside)
+{
+    if (request->file->ops) {
+        request->lane = LANE_HELD;
+        request->phase = PHASE_RUNNING;
+        list_append(outside, &request->queued);
+        return;
+    }
+    request->lane = (uint8_t)lane_for(request);
+    struct lane *lane = &request->file->lanes[request->lane];
+    struct aiofs_link *position = &lane->waiting;
+    if (!lane->call_order)
+        while (position->prev != &lane->waiting &&
+               CONTAINER(position->prev, aiofs_request, queued)->reqprio > request->reqprio)
+            position = position->prev;
+    list_insert_before(position, &request->queued);
+    lane_offer(lane);
+}
+
+/* Does `later` have to wait for `earlier`? Both are ordered. */
+static bool blocks(const aiofs_request *earlier, const aiofs_request *later)
+{
+    if (earlier->op == AIOFS_TRUNCATE)
+        return true;
+    if (is_barrier(earlier) || (earlier->op == AIOFS_READ && later->op == AIOFS_READ))
+        return false;
+    bool writes = earlier->op == AIOFS_WRITE && later->op == AIOFS_WRITE;
+    int64_t first = writes ? earlier->offset : earlier->reach, second = writes ? later->offset : later->reach;
+    return first < later->offset + (int64_t)later->total && second < earlier->offset + (int64_t)earlier->total;
+}
+
+static unsigned blockers_of(const aiofs_request *request)
+{
+    const aiofs_file *file = request->file;
+    unsigned blockers = 0;
+    if (!request->ordered || (request->op == AIOFS_READ && file->changing == 0))
+        return 0;
+    for (struct aiofs_link *link = file->in_flight.next; link != &request->in_flight; link = link->next) {
+        const aiofs_request *earlier = CONTAINER(link, aiofs_request, in_flight);
+        blockers += earlier->ordered && blocks(earlier, request);
+    }
+    return blockers;
+}
+
+void lane_arrive(aiofs_request *request, struct aiofs_link *outside)
+{
+    aiofs_file *file = request->file;
+    request->phase = PHASE_WAITING;
+    request->sequence = ++file->sequence;
+    list_append(&file->in_flight, &request->in_flight);
+    file->outstanding++;
+    file->changing += changes_bytes(request);
+    engine.outstanding++;
+
+    bool waits;
+    if (is_barrier(request)) {
+        waits = file->in_flight.next != &request->in_flight;
+    } else {
+        request->blockers = blockers_of(request);
+        waits = request->blockers > 0;
+    }
+    if (waits) {
+        request->lane = LANE_HELD;
+        list_append(&file->held, &request->queued);
+    } else {
+        lane_enqueue(request, outside);
+    }
+}
+
+static void let_go(aiofs_request *request, struct aiofs_link *outside)
+{
+    list_remove(&request->queued);
+    lane_enqueue(request, outside);
+}
+
+void lane_leave(aiofs_request *request, struct aiofs_link *outside)
+{
+    aiofs_file *file = request->file;
+    list_remove(&request->in_flight);
+    file->outstanding--;
+    file->changing -= changes_bytes(request);
+    engine.outstanding--;
+    if (request->lane < LANES) {
+        struct lane *lane = &file->lanes[request->lane];
+        if (request->phase != PHASE_WAITING)
+            lane->running--;
+        if (lane->current == request)
+            lane->current = NULL;
+        lane_offer(lane);
+    }
+    request->phase = PHASE_ENDING;
+
+    if (request->ordered) {
+        for (struct aiofs_link *link = file->held.next, *next; link != &file->held; link = next) {
+            aiofs_request *held = CONTAINER(link, aiofs_request, queued);
+            next = link->next;
+            if (held->ordered && !is_barrier(held) && held->sequence > request->sequence && blocks(request, held) &&
+                --held->blockers == 0)
+                let_go(held, outside);
+        }
+    }
+    if (!list_empty(&file->in_flight)) {
+        aiofs_request *oldest = CONTAINER(file->in_flight.next, aiofs_request, in_flight);
+        if (is_barrier(oldest) && oldest->lane == LANE_HELD && oldest->phase == PHASE_WAITING)
+            let_go(oldest, outside);
+    }
+}
+
+void lane_withdraw(aiofs_request *request)
+{
+    list_remove(&request->queued);
+    if (request->lane < LANES) {
+        struct lane *lane = &request->file->lanes[request->lane];
+        if (list_empty(&lane->waiting))
+            list_remove(&lane->runnable);
+        request->lane = LANE_HELD;
+    }
+    request->phase = PHASE_RUNNING;
+}
+
+aiofs_request *lane_take(struct aiofs_link *run_queue)
+{
+    struct aiofs_link *first = list_pop(run_queue);
+    if (!first)
+        return NULL;
+    struct lane *lane = CONTAINER(first, struct lane, runnable);
+    struct aiofs_link *oldest = lane->waiting.next;
+    aiofs_request *request = CONTAINER(oldest, aiofs_request, queued);
+    list_remove(oldest);
+    request->phase = PHASE_RUNNING;
+    lane->running++;
+    lane->current = request;
+    if (!list_empty(&lane->waiting) && lane->running < lane->limit)
+        list_append(run_queue, &lane->runnable);
+    return request;
+}

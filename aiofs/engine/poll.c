@@ -1,0 +1,156 @@
+/*
+ * poll.c - the waiter where there is no io_uring: epoll for streams, and nothing else.
+ *
+ * A stream's request is tried at once; if it would block, the file is watched, one-shot, for what its
+ * running requests need, at most one a direction. Where the kernel has no way to try without blocking
+ * (terminals, some FIFOs) or no way to watch (some devices), a worker carries it out.
+ *
+ * Everything here belongs to the waiter thread. lane->current of a stream's lanes is set under the engine
+ * lock when the waiter takes the request and cleared when it detaches it, by this thread, so it may be
+ * read here without the lock.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+
+#include "internal.h"
+
+enum { EVENTS = 64, PIECES = 16 };
+
+static int epoll_fd = -1;
+
+static int poll_open(void)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    epoll_fd = aiofs_sys.epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_fd < 0)
+        return epoll_fd;
+    return aiofs_sys.epoll_ctl(epoll_fd, EPOLL_CTL_ADD, engine_channel(), &event);
+}
+
+static unsigned poll_room(void)
+{
+    return 0; /* requests on seekable files are the workers' here */
+}
+
+/* One attempt that does not block: what was moved, -EAGAIN, another error, or -EOPNOTSUPP: only a blocking
+ * call can do it. */
+static ssize_t attempt(const aiofs_request *request, int fd)
+{
+    const aiofs_file *file = request->file;
+    struct iovec rest[PIECES];
+    size_t length;
+    int count = request_rest(request, rest, PIECES, SSIZE_MAX, &length);
+    bool reads = request->op == AIOFS_READ;
+    ssize_t moved;
+    do {
+        if (file->type == S_IFSOCK) {
+            struct msghdr message = {.msg_iov = rest, .msg_iovlen = (size_t)count};
+            moved = reads ? aiofs_sys.recvmsg(fd, &message, MSG_DONTWAIT)
+                          : aiofs_sys.sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        } else {
+            int64_t offset = file->seekable ? request->offset + (int64_t)request->moved : -1;
+            int flags = file->flags & O_NONBLOCK ? 0 : RWF_NOWAIT;
+            moved = reads ? aiofs_sys.preadv2(fd, rest, count, offset, flags)
+                          : aiofs_sys.pwritev2(fd, rest, count, offset, flags);
+        }
+    } while (moved == -EINTR);
+    return moved;
+}
+
+/* Watches for whatever the file's running requests need; false: it cannot be watched. */
+static bool watch(aiofs_file *file, int fd)
+{
+    struct epoll_event event = {.events = EPOLLONESHOT, .data.ptr = file};
+    if (file->lanes[LANE_READ].current)
+        event.events |= EPOLLIN | EPOLLRDHUP;
+    if (file->lanes[LANE_WRITE].current)
+        event.events |= EPOLLOUT;
+    int error = aiofs_sys.epoll_ctl(epoll_fd, file->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event);
+    if (error == 0)
+        file->watched = true;
+    return error == 0;
+}
+
+static void finish(aiofs_request *request, int64_t result)
+{
+    COUNT(polled);
+    request_finish(request, result);
+}
+
+/* Goes as far as it can: done, waiting for readiness, or with a worker. */
+static void advance(aiofs_request *request)
+{
+    aiofs_file *file = request->file;
+    int fd = engine_fd_of(file);
+    if (fd < 0) {
+        finish(request, -EAGAIN);
+        return;
+    }
+    for (;;) {
+        ssize_t moved = attempt(request, fd);
+        bool nonblocking = file->flags & O_NONBLOCK;
+        if (moved > 0)
+            request->moved += (uint64_t)moved;
+        if (moved >= 0 && (request->op == AIOFS_READ || nonblocking || request->moved == request->total || moved == 0)) {
+            finish(request, (int64_t)request->moved);
+            return;
+        }
+        if (moved >= 0)
+            continue;
+        if (moved == -EOPNOTSUPP || (moved == -EAGAIN && !nonblocking && !watch(file, fd)))
+            pool_adopt(request);
+        else if (moved != -EAGAIN || nonblocking)
+            finish(request, request_outcome(request, moved));
+        return;
+    }
+}
+
+static void poll_begin(aiofs_request *request)
+{
+    advance(request);
+}
+
+static void poll_cancel(aiofs_request *request)
+{
+    if (!aiofs_request_terminal(request) && request->file->lanes[LANE_READ].current == request)
+        finish(request, -ECANCELED);
+}
+
+static void poll_release(aiofs_file *file)
+{
+    aiofs_sys.epoll_ctl(epoll_fd, EPOLL_CTL_DEL, engine_fd_of(file), NULL);
+    file->watched = false;
+}
+
+static void poll_turn(int timeout_ms)
+{
+    struct epoll_event events[EVENTS];
+    int count = aiofs_sys.epoll_wait(epoll_fd, events, EVENTS, timeout_ms);
+    for (int i = 0; i < count; i++) {
+        aiofs_file *file = events[i].data.ptr;
+        if (!file) {
+            engine_channel_ready();
+            continue;
+        }
+        /* The first may be the file's last, and release it: look at both before. */
+        aiofs_request *reader = file->lanes[LANE_READ].current, *writer = file->lanes[LANE_WRITE].current;
+        aiofs_file_retain(file);
+        if (reader)
+            advance(reader);
+        if (writer)
+            advance(writer);
+        aiofs_file_release(file);
+    }
+}
+
+const struct waiter_ops waiter_poll = {
+    .name = "threads",
+    .open = poll_open,
+    .room = poll_room,
+    .begin = poll_begin,
+    .cancel = poll_cancel,
+    .release = poll_release,
+    .turn = poll_turn,
+};

@@ -1,0 +1,268 @@
+/*
+ * pool.c - workers: threads that may block in the kernel, for buffered writes, long reads and syncs, and
+ * for all of a seekable file's requests where there is no io_uring.
+ *
+ * They have the engine's descriptor table, so only its waiter can start them; anybody else asks for one
+ * by waking it. The pool grows while there is work and nobody idle, up to a limit, and a worker that
+ * finds nothing to do for a while ends. The engine lock guards everything here but the gate.
+ *
+ * The gate. Copying from the page cache is the processor's work: as many workers at once as there are
+ * processors, and the program's event loop waits for its turn. So at most one less copies at a time,
+ * piece by piece. The gate is a courtesy, not a lock: whoever waited long enough passes, lest a writer
+ * that the kernel throttles in the middle of a piece hold up everybody else.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+enum { WORKERS_MAX = 256, IDLE_SECONDS = 5, PIECE = 512 * 1024, SMALL = 64 * 1024, PAGE = 4096 };
+
+static struct {
+    unsigned threads, idle, starting;
+    pthread_cond_t work;
+} pool = {.work = PTHREAD_COND_INITIALIZER};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t freed;
+    unsigned copying;
+} gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .freed = PTHREAD_COND_INITIALIZER};
+
+/* ---- the gate ----------------------------------------------------------------------------------------- */
+
+static unsigned copiers_allowed(void)
+{
+    static _Atomic unsigned allowed;
+    unsigned known = atomic_load_explicit(&allowed, memory_order_relaxed);
+    if (!known) {
+        cpu_set_t set;
+        int processors = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 2;
+        known = processors > 2 ? (unsigned)processors - 1 : 1;
+        atomic_store_explicit(&allowed, known, memory_order_relaxed);
+    }
+    return known;
+}
+
+static void gate_enter(void)
+{
+    enum { PATIENCE_NS = 2000000 };
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += PATIENCE_NS;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    pthread_mutex_lock(&gate.lock);
+    while (gate.copying >= copiers_allowed())
+        if (pthread_cond_timedwait(&gate.freed, &gate.lock, &until) != 0)
+            break;
+    gate.copying++;
+    pthread_mutex_unlock(&gate.lock);
+}
+
+static void gate_leave(void)
+{
+    pthread_mutex_lock(&gate.lock);
+    gate.copying--;
+    pthread_cond_signal(&gate.freed);
+    pthread_mutex_unlock(&gate.lock);
+}
+
+/* ---- moving bytes --------------------------------------------------------------------------------------- */
+
+/* One piece of a long buffered read: what is cached is copied through the gate; for what is not, one page
+ * is awaited outside of it, and the kernel reads ahead meanwhile. */
+static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t offset)
+{
+    gate_enter();
+    ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, RWF_NOWAIT);
+    gate_leave();
+    if (got > 0 || (got < 0 && got != -EAGAIN && got != -EOPNOTSUPP))
+        return got;
+    if (got == -EOPNOTSUPP)
+        return aiofs_sys.preadv2(fd, iov, count, offset, 0);
+    const struct iovec page = {iov[0].iov_base, iov[0].iov_len < PAGE ? iov[0].iov_len : PAGE};
+    return aiofs_sys.preadv2(fd, &page, 1, offset, 0);
+}
+
+static ssize_t move_piece(const aiofs_request *request, int fd, const struct iovec *iov, int count, size_t length)
+{
+    const aiofs_file *file = request->file;
+    int64_t offset = file->seekable ? request->offset + (int64_t)request->moved : -1;
+    bool copies = length > SMALL && file->kind == KIND_REGULAR && !(file->flags & O_DIRECT);
+    if (request->op == AIOFS_READ)
+        return copies ? read_piece(fd, iov, count, offset) : aiofs_sys.preadv2(fd, iov, count, offset, 0);
+    if (copies)
+        gate_enter();
+    ssize_t put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
+    if (copies)
+        gate_leave();
+    return put;
+}
+
+static int64_t move(aiofs_request *request, int fd)
+{
+    enum { PIECES = 16 };
+    const aiofs_file *file = request->file;
+    size_t limit = file->kind == KIND_REGULAR && !(file->flags & O_DIRECT) ? PIECE : SSIZE_MAX & ~(PAGE - 1);
+    struct iovec rest[PIECES];
+    size_t length;
+    for (;;) {
+        int count = request_rest(request, rest, PIECES, limit, &length);
+        if (count == 0)
+            return (int64_t)request->moved;
+        ssize_t moved = move_piece(request, fd, rest, count, length);
+        if (moved == -EINTR)
+            continue;
+        if (moved <= 0)
+            return request_outcome(request, moved);
+        request->moved += (uint64_t)moved;
+        bool partial_is_whole = file->flags & O_DIRECT || (file->kind == KIND_STREAM && request->op == AIOFS_READ);
+        if (partial_is_whole && (size_t)moved < length)
+            return (int64_t)request->moved;
+    }
+}
+
+static int64_t perform(aiofs_request *request)
+{
+    aiofs_file *file = request->file;
+    int fd = engine_fd_of(file);
+    if (fd < 0)
+        return -EAGAIN;
+    int64_t result;
+    switch (request->op) {
+    case AIOFS_READ:
+    case AIOFS_WRITE:
+        return move(request, fd);
+    case AIOFS_TRUNCATE:
+        do
+            result = aiofs_sys.ftruncate(fd, request->offset);
+        while (result == -EINTR);
+        return result;
+    case AIOFS_FSYNC:
+        do
+            result = aiofs_sys.fsync(fd);
+        while (result == -EINTR);
+        return result;
+    default:
+        if (request->op == AIOFS_FLUSH && !atomic_exchange(&file->dirty, false))
+            return 0;
+        do
+            result = aiofs_sys.fdatasync(fd);
+        while (result == -EINTR);
+        if (result < 0)
+            atomic_store(&file->dirty, true);
+        return result;
+    }
+}
+
+/* ---- the threads ------------------------------------------------------------------------------------------ */
+
+static bool has_work(void)
+{
+    return !list_empty(&engine.run_queue[CARRIER_WORKERS]) || !list_empty(&engine.adopted);
+}
+
+bool pool_wants_worker(void)
+{
+    return has_work() && pool.idle + pool.starting == 0 && pool.threads < WORKERS_MAX;
+}
+
+void pool_signal(void)
+{
+    if (pool.idle)
+        pthread_cond_signal(&pool.work);
+}
+
+static aiofs_request *take(void)
+{
+    struct aiofs_link *adopted = list_pop(&engine.adopted);
+    return adopted ? CONTAINER(adopted, aiofs_request, queued) : lane_take(&engine.run_queue[CARRIER_WORKERS]);
+}
+
+/* Waits for work; false: there was none for long. Lock held. */
+static bool wait_for_work(void)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += IDLE_SECONDS;
+    int error = 0;
+    pool.idle++;
+    while (!has_work() && error != ETIMEDOUT)
+        error = pthread_cond_timedwait(&pool.work, &engine.lock, &until);
+    pool.idle--;
+    return has_work();
+}
+
+static void *worker_main(void *argument)
+{
+    (void)argument;
+    on_engine_table = true;
+    pthread_mutex_lock(&engine.lock);
+    pool.starting--;
+    while (has_work() || wait_for_work()) {
+        aiofs_request *request = take();
+        bool wants_help = pool_wants_worker();
+        pthread_mutex_unlock(&engine.lock);
+        if (wants_help)
+            engine_wake();
+        int64_t result = perform(request);
+        COUNT(pooled);
+        if (request->op == AIOFS_FLUSH && result == 0 && request->file->hold)
+            callers_sync_name(request);
+        else
+            request_finish(request, result);
+        pthread_mutex_lock(&engine.lock);
+    }
+    pool.threads--;
+    engine.counters.workers--;
+    pthread_mutex_unlock(&engine.lock);
+    return NULL;
+}
+
+bool pool_spawn(void)
+{
+    pthread_mutex_lock(&engine.lock);
+    bool wanted = pool_wants_worker();
+    if (wanted) {
+        pool.starting++;
+        pool.threads++;
+        engine.counters.workers++;
+    }
+    pthread_mutex_unlock(&engine.lock);
+    if (!wanted || engine_thread("aiofs-worker", worker_main, NULL) == 0)
+        return true;
+    pthread_mutex_lock(&engine.lock);
+    pool.starting--;
+    pool.threads--;
+    engine.counters.workers--;
+    pthread_mutex_unlock(&engine.lock);
+    return false;
+}
+
+void pool_adopt(aiofs_request *request)
+{
+    pthread_mutex_lock(&engine.lock);
+    struct lane *lane = &request->file->lanes[request->lane];
+    if (lane->current == request)
+        lane->current = NULL;
+    list_append(&engine.adopted, &request->queued);
+    pool_signal();
+    pthread_mutex_unlock(&engine.lock);
+}
+
+void pool_after_fork(void)
+{
+    pool.threads = pool.idle = pool.starting = 0;
+    engine.counters.workers = 0;
+    pthread_cond_init(&pool.work, NULL);
+    pthread_mutex_init(&gate.lock, NULL);
+    pthread_cond_init(&gate.freed, NULL);
+    gate.copying = 0;
+}

@@ -1,0 +1,330 @@
+/*
+ * ring.c - the waiter with io_uring, by the kernel's own interface.
+ *
+ * Only the waiter enters the ring, so it may be had with SINGLE_ISSUER and DEFER_TASKRUN where the kernel
+ * knows them: completions are processed in this thread, when it waits for them, and nowhere else. The ring
+ * lives in the engine's descriptor table.
+ *
+ * Requests on seekable files are limited (ROOM), the rest waits in the lanes; those on streams are not, and
+ * should more complete at once than the completion queue holds, the kernel keeps the overflow for the next
+ * enter (IORING_FEAT_NODROP, which we require). A full submission queue is submitted and goes on.
+ *
+ * Memory shared with the kernel: sq.tail is published with release, cq.head likewise; sq.head and cq.tail
+ * are read with acquire. The iovecs of a submission live in `vectors` until the enter that submits it; the
+ * kernel copies them then (IORING_FEAT_SUBMIT_STABLE).
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* Newer than some kernels' headers. */
+#ifndef IORING_SETUP_SUBMIT_ALL
+#define IORING_SETUP_SUBMIT_ALL (1U << 7)
+#endif
+#ifndef IORING_SETUP_SINGLE_ISSUER
+#define IORING_SETUP_SINGLE_ISSUER (1U << 12)
+#endif
+#ifndef IORING_SETUP_DEFER_TASKRUN
+#define IORING_SETUP_DEFER_TASKRUN (1U << 13)
+#endif
+
+enum { ENTRIES = 256, COMPLETIONS = 4096, ROOM = 256, PIECES = 8, LENGTH_MAX = 1 << 30 };
+
+/* The low bits of user_data; requests are aligned. */
+enum tag { TAG_MOVE, TAG_POLL, TAG_CANCEL, TAG_CHANNEL, TAGS };
+
+static struct {
+    int fd;
+    unsigned in_kernel; /* requests on seekable files */
+    bool watching;      /* the channel's poll is armed */
+    struct {
+        _Atomic unsigned *head, *tail, *flags;
+        unsigned mask, local_tail, submitted;
+        struct io_uring_sqe *entries;
+    } sq;
+    struct {
+        _Atomic unsigned *head, *tail;
+        unsigned mask;
+        struct io_uring_cqe *entries;
+    } cq;
+    struct iovec vectors[ENTRIES][PIECES];
+} ring;
+
+/* ---- setting up --------------------------------------------------------------------------------------- */
+
+static bool has_operations(void)
+{
+    static const uint8_t needed[] = {IORING_OP_READ,  IORING_OP_WRITE,    IORING_OP_READV,
+                                     IORING_OP_WRITEV, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL};
+    enum { MOST = 256 };
+    struct io_uring_probe *probe = calloc(1, sizeof *probe + MOST * sizeof probe->ops[0]);
+    if (!probe)
+        return false;
+    bool all = aiofs_sys.io_uring_register(ring.fd, IORING_REGISTER_PROBE, probe, MOST) == 0;
+    for (size_t i = 0; all && i < sizeof needed; i++)
+        all = needed[i] <= probe->last_op && probe->ops[needed[i]].flags & IO_URING_OP_SUPPORTED;
+    free(probe);
+    return all;
+}
+
+static void *map(size_t size, uint64_t offset)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring.fd, (off_t)offset);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static int map_queues(const struct io_uring_params *params)
+{
+    size_t size = params->sq_off.array + params->sq_entries * sizeof(unsigned);
+    size_t completions = params->cq_off.cqes + params->cq_entries * sizeof(struct io_uring_cqe);
+    char *queues = map(size > completions ? size : completions, IORING_OFF_SQ_RING);
+    ring.sq.entries = map(params->sq_entries * sizeof *ring.sq.entries, IORING_OFF_SQES);
+    if (!queues || !ring.sq.entries)
+        return -ENOMEM;
+    ring.sq.head = (void *)(queues + params->sq_off.head);
+    ring.sq.tail = (void *)(queues + params->sq_off.tail);
+    ring.sq.flags = (void *)(queues + params->sq_off.flags);
+    ring.sq.mask = params->sq_entries - 1;
+    ring.sq.local_tail = ring.sq.submitted = 0;
+    unsigned *array = (void *)(queues + params->sq_off.array);
+    for (unsigned i = 0; i < params->sq_entries; i++)
+        array[i] = i;
+    ring.cq.head = (void *)(queues + params->cq_off.head);
+    ring.cq.tail = (void *)(queues + params->cq_off.tail);
+    ring.cq.mask = params->cq_entries - 1;
+    ring.cq.entries = (void *)(queues + params->cq_off.cqes);
+    return 0;
+}
+
+static int ring_open(void)
+{
+    static const unsigned variants[] = {
+        IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
+            IORING_SETUP_DEFER_TASKRUN,
+        IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
+    };
+    const unsigned features =
+        IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
+    struct io_uring_params params;
+    int fd = -ENOSYS;
+    for (size_t i = 0; fd < 0 && i < sizeof variants / sizeof *variants; i++) {
+        memset(&params, 0, sizeof params);
+        params.flags = variants[i];
+        params.cq_entries = COMPLETIONS;
+        fd = aiofs_sys.io_uring_setup(ENTRIES, &params);
+    }
+    if (fd < 0)
+        return fd == -ENOMEM || fd == -EMFILE || fd == -ENFILE ? -EAGAIN : -ENOSYS;
+    ring.fd = fd;
+    ring.in_kernel = 0;
+    ring.watching = false;
+    int error = (params.features & features) == features && has_operations() ? map_queues(&params) : -ENOSYS;
+    if (error < 0)
+        aiofs_sys.close(fd);
+    return error;
+}
+
+/* ---- the queues --------------------------------------------------------------------------------------- */
+
+static int enter(unsigned wait_for, int timeout_ms)
+{
+    struct __kernel_timespec timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1000000LL};
+    struct io_uring_getevents_arg argument = {.ts = timeout_ms > 0 ? (uint64_t)(uintptr_t)&timeout : 0};
+    atomic_store_explicit(ring.sq.tail, ring.sq.local_tail, memory_order_release);
+    int submitted = aiofs_sys.io_uring_enter(ring.fd, ring.sq.local_tail - ring.sq.submitted, wait_for,
+                                             IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
+    if (submitted > 0)
+        ring.sq.submitted += (unsigned)submitted;
+    return submitted;
+}
+
+static void reap(void);
+
+/* A free submission entry, cleared; a full queue is submitted first. */
+static struct io_uring_sqe *entry(void)
+{
+    while (ring.sq.local_tail - atomic_load_explicit(ring.sq.head, memory_order_acquire) > ring.sq.mask)
+        if (enter(0, 0) < 0)
+            reap(); /* -EBUSY, -EAGAIN: room must be made on the other side */
+    struct io_uring_sqe *sqe = &ring.sq.entries[ring.sq.local_tail++ & ring.sq.mask];
+    memset(sqe, 0, sizeof *sqe);
+    return sqe;
+}
+
+static uint64_t tagged(const aiofs_request *request, enum tag tag)
+{
+    return (uint64_t)(uintptr_t)request | tag;
+}
+
+/* ---- requests ----------------------------------------------------------------------------------------- */
+
+static void finish(aiofs_request *request, int64_t result)
+{
+    if (request->file->kind != KIND_STREAM)
+        ring.in_kernel--;
+    COUNT(ring);
+    request_finish(request, result);
+}
+
+/* What is left of a request, to the kernel. `punt`: on one of its threads, it would block here. */
+static void move(aiofs_request *request, bool punt)
+{
+    const aiofs_file *file = request->file;
+    struct io_uring_sqe *sqe = entry();
+    struct iovec *vector = ring.vectors[(sqe - ring.sq.entries) & (ENTRIES - 1)];
+    size_t length;
+    int count = request_rest(request, vector, PIECES, LENGTH_MAX, &length);
+    bool reads = request->op == AIOFS_READ;
+    if (count == 1) {
+        sqe->opcode = reads ? IORING_OP_READ : IORING_OP_WRITE;
+        sqe->addr = (uint64_t)(uintptr_t)vector[0].iov_base;
+        sqe->len = (unsigned)length;
+    } else {
+        sqe->opcode = reads ? IORING_OP_READV : IORING_OP_WRITEV;
+        sqe->addr = (uint64_t)(uintptr_t)vector;
+        sqe->len = (unsigned)count;
+    }
+    sqe->fd = engine_fd_of((aiofs_file *)file);
+    sqe->off = file->seekable ? (uint64_t)request->offset + request->moved : (uint64_t)-1;
+    sqe->flags = punt ? IOSQE_ASYNC : 0;
+    sqe->user_data = tagged(request, TAG_MOVE);
+}
+
+/* Terminals and other devices that io_uring would give a blocked thread each: wait until they are ready. */
+static void await_ready(aiofs_request *request)
+{
+    struct io_uring_sqe *sqe = entry();
+    sqe->opcode = IORING_OP_POLL_ADD;
+    sqe->fd = engine_fd_of(request->file);
+    sqe->poll32_events = request->op == AIOFS_READ ? POLLIN : POLLOUT;
+    sqe->user_data = tagged(request, TAG_POLL);
+}
+
+static void ring_begin(aiofs_request *request)
+{
+    aiofs_file *file = request->file;
+    if (file->kind != KIND_STREAM)
+        ring.in_kernel++;
+    if (engine_fd_of(file) < 0)
+        finish(request, -EAGAIN);
+    else if (file->type == S_IFCHR && !(file->flags & O_NONBLOCK))
+        await_ready(request);
+    else
+        move(request, false);
+}
+
+static void ring_cancel(aiofs_request *request)
+{
+    if (aiofs_request_terminal(request))
+        return;
+    for (enum tag tag = TAG_MOVE; tag <= TAG_POLL; tag++) {
+        struct io_uring_sqe *sqe = entry();
+        sqe->opcode = IORING_OP_ASYNC_CANCEL;
+        sqe->fd = -1;
+        sqe->addr = tagged(request, tag);
+        sqe->user_data = TAG_CANCEL;
+    }
+}
+
+static void moved(aiofs_request *request, int result)
+{
+    const aiofs_file *file = request->file;
+    bool stream = file->kind == KIND_STREAM, nonblocking = stream && file->flags & O_NONBLOCK;
+    if (result < 0) {
+        bool interrupted = result == -EINTR || result == -ECANCELED;
+        if (interrupted && request->phase == PHASE_CANCELLING)
+            finish(request, request_outcome(request, -ECANCELED));
+        else if (result == -EAGAIN && stream && !nonblocking)
+            await_ready(request);
+        else if (result == -EINTR || (result == -EAGAIN && !stream))
+            move(request, true);
+        else
+            finish(request, request_outcome(request, result));
+        return;
+    }
+    request->moved += (unsigned)result;
+    bool whole = result == 0 || request->moved == request->total || nonblocking ||
+                 (stream && request->op == AIOFS_READ) || (!stream && file->flags & O_DIRECT);
+    if (whole)
+        finish(request, (int64_t)request->moved);
+    else
+        move(request, false);
+}
+
+/* ---- completions ---------------------------------------------------------------------------------------- */
+
+static void complete(uint64_t data, int result)
+{
+    aiofs_request *request = (aiofs_request *)(uintptr_t)(data & ~(uint64_t)(TAGS - 1));
+    switch ((enum tag)(data & (TAGS - 1))) {
+    case TAG_MOVE:
+        moved(request, result);
+        break;
+    case TAG_POLL:
+        if (result >= 0)
+            move(request, false);
+        else
+            moved(request, result);
+        break;
+    case TAG_CHANNEL:
+        ring.watching = false;
+        engine_channel_ready();
+        break;
+    default: /* the answer to a cancellation: the request itself tells */
+        break;
+    }
+}
+
+static void reap(void)
+{
+    unsigned head = atomic_load_explicit(ring.cq.head, memory_order_relaxed);
+    while (head != atomic_load_explicit(ring.cq.tail, memory_order_acquire)) {
+        struct io_uring_cqe *cqe = &ring.cq.entries[head++ & ring.cq.mask];
+        uint64_t data = cqe->user_data;
+        int result = cqe->res;
+        atomic_store_explicit(ring.cq.head, head, memory_order_release);
+        complete(data, result);
+        head = atomic_load_explicit(ring.cq.head, memory_order_relaxed); /* completing may reap */
+    }
+}
+
+static unsigned ring_room(void)
+{
+    return ROOM - ring.in_kernel;
+}
+
+static void ring_turn(int timeout_ms)
+{
+    if (!ring.watching) {
+        struct io_uring_sqe *sqe = entry();
+        sqe->opcode = IORING_OP_POLL_ADD;
+        sqe->fd = engine_channel();
+        sqe->poll32_events = POLLIN;
+        sqe->user_data = TAG_CHANNEL;
+        ring.watching = true;
+    }
+    enter(timeout_ms == 0 ? 0 : 1, timeout_ms);
+    reap();
+}
+
+static void ring_release(aiofs_file *file)
+{
+    (void)file; /* the ring knows descriptors only while a request is in the kernel */
+}
+
+const struct waiter_ops waiter_ring = {
+    .name = "io_uring",
+    .open = ring_open,
+    .room = ring_room,
+    .begin = ring_begin,
+    .cancel = ring_cancel,
+    .release = ring_release,
+    .turn = ring_turn,
+};
