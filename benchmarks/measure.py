@@ -178,11 +178,16 @@ class Measurement:
         return self.loop.run_until_complete(side_by_side(coroutines, lanes, self.tasks))
 
     def check(self) -> None:
-        """Every byte that is read or written, at some of the offsets."""
+        """Bytes read and written at some of the offsets; of large blocks, some of the pages."""
         block, path = self.work.block, self.work.path
+        step = PAGE * max(1, block // PAGE // CHECKED)
         for offset in self.work.offsets()[:CHECKED]:
             if self.work.operation == "read":
-                right = bytes(memoryview(self.go([offset]))) == content(offset, block)
+                data = memoryview(self.go([offset]))
+                right = len(data) == block and all(
+                    data[at : at + PAGE] == content(offset + at, PAGE)
+                    for at in range(0, block, step)
+                )
             elif self.work.operation in ("write", "save"):
                 with open(path, "r+b", buffering=0) as file:
                     file.seek(offset)

@@ -129,8 +129,8 @@ def size_text(size: int) -> str:
 def new_buffer(size: int) -> mmap.mmap:
     """A page-aligned buffer, as the C floor has, with its pages already there."""
     buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    for offset in range(0, size, len(PAYLOAD)):
-        buffer[offset : offset + len(PAYLOAD)] = PAYLOAD[: size - offset]
+    for offset in range(0, size, PAGE):
+        buffer[offset] = 1
     return buffer
 
 

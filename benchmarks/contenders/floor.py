@@ -58,8 +58,6 @@ class Threads(Library):
         return self.buffers[0]
 
     async def save(self, lane: int, offsets: Offsets) -> None:
-        for buffer in self.buffers:
-            buffer[:] = self.payload
         await self.carry_out(offsets, save=True)
 
     async def carry_out(self, offsets: Offsets, save: bool = False) -> None:

@@ -32,7 +32,7 @@ class Fio:
             f"--direct={int(work.direct)}",
             f"--ioengine={self.engine}",
             f"--iodepth={work.depth}",
-            f"--runtime={work.seconds + work.observed}",
+            f"--runtime={round((work.seconds + work.observed) * 1000)}ms",
             "--time_based",
             "--output-format=json",
         ]
