@@ -27,8 +27,8 @@ class Library:
 
     Its operations are methods named as in `Work`, plain or `async`: `read(lane, offsets)` carries
     out one read at each offset, as a user's program would write that loop. A lane is one of the
-    `depth` coroutines; it has a buffer of its own, and returns the bytes that it read last. What is written
-    is the payload, from the buffer or as `bytes`.
+    `depth` coroutines; it has a buffer of its own, and returns the bytes that it read last. What
+    is written is the payload, from the buffer or as `bytes`.
     """
 
     batched = False
