@@ -126,7 +126,7 @@ class BuildExt(build_ext):
 core = Extension(
     "aiofs._core",
     ["aiofs/_core.pyx"],
-    depends=[*sorted(glob("aiofs/*.pxi") + glob("aiofs/*.pxd")), *HEADERS, "setup.py"],
+    depends=[*sorted(glob("aiofs/*.px[id]") + glob("aiofs/*.h")), *HEADERS, "setup.py"],
     include_dirs=INCLUDE_DIRS,
     libraries=["aiofs"],
     runtime_library_dirs=["$ORIGIN"],

@@ -115,7 +115,7 @@ def test_wheel_holds_both_libraries_and_what_others_compile_against(wheel):
     assert {"aiofs/libaiofs.so", f"aiofs/{EXTENSION}", "aiofs/py.typed"} <= names
     headers_and_types = {
         str(path.relative_to(ROOT))
-        for pattern in ("aiofs/*.pyi", "aiofs/*.pxd", "aiofs/engine/*.h", "aiofs/posix/*.h")
+        for pattern in ("aiofs/*.pyi", "aiofs/*.pxd", "aiofs/**/*.h")
         for path in ROOT.glob(pattern)
     }
     assert headers_and_types <= names
