@@ -194,11 +194,17 @@ int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out)
     return status;
 }
 
+/* Whether a change at this moment could leave the file with the time it has: times come from a clock that
+ * ticks. One that is further ahead was set by somebody, and no change will set it again. */
 static bool later_change_may_hide(const struct stat *status)
 {
+    const int64_t tick = 20000000; /* ns; none is longer */
     struct timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    return status->st_ctim.tv_sec == now.tv_sec && status->st_ctim.tv_nsec >= now.tv_nsec;
+    if (status->st_mtim.tv_sec < now.tv_sec || status->st_mtim.tv_sec > now.tv_sec + 1)
+        return false;
+    int64_t ahead = (status->st_mtim.tv_sec - now.tv_sec) * 1000000000 + status->st_mtim.tv_nsec - now.tv_nsec;
+    return ahead >= 0 && ahead < tick;
 }
 
 int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *out)
