@@ -1,0 +1,72 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+# cython: freethreading_compatible=False
+"""The core: POSIX AIO requests and access handles over the engine, and their delivery on a loop.
+
+The room, part by part (each is a file):
+
+    flight.pxi      one submission: what it pins while the engine has it, and how it comes home
+    delivery.pxi    the only part that knows a loop: one eventfd per loop, one wake-up for all that
+                    is ready, callbacks in the order of the ends, a budget for work inside the call
+    operation.pxi   what a method of an asynchronous handle returns: started, awaitable
+    request.pxi     aiocb, sigevent and the functions of <aio.h>
+    handle.pxi      SyncAccessHandle and AccessHandle
+    volume.pxi      the tree of a volume, and the bridge to volumes written in Python
+
+Ownership. An aiocb or an Operation (the owner) has a flight while the engine has its request; the
+flight pins the buffers and holds the owner, until it is opened by a thread with the GIL. A flight that
+has ended may be unpinned at once by whoever learns of the end (aio_error, aio_return, aio_suspend).
+
+Locking. Python state is guarded by the GIL alone. The engine's threads never take it: they push into a
+mailbox and ring (flight.h). The GIL is released around everything that may block: submissions, waits,
+cancellations, and blocking reads and writes; it is kept around a cached read of a few pages, which
+cannot. No lock of the engine is ever held while the GIL is waited for.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetObject
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, EINVAL, EIO, ENOMEM
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio import _get_running_loop
+from collections import deque
+from contextvars import copy_context
+from weakref import ref as weakref
+
+from aiofs.c_engine cimport *
+
+cdef extern from "<errno.h>" nogil:
+    int ECANCELED
+
+cdef class Delivery
+cdef class Operation
+cdef class SyncAccessHandle
+cdef class AccessHandle
+
+cdef object errors = None  # aiofs.errors, imported when first needed
+
+
+cdef object make_error(long error, object target, str doing):
+    """The exception for a (positive) errno: `doing` what, to which path or descriptor."""
+    global errors
+    if errors is None:
+        from aiofs import errors as module
+        errors = module
+    return errors.from_errno(error, target, doing)
+
+
+include "flight.pxi"
+include "delivery.pxi"
+include "operation.pxi"
+include "request.pxi"
+include "handle.pxi"
+include "volume.pxi"
+include "buffer.pxi"
+include "process.pxi"

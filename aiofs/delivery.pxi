@@ -1,0 +1,200 @@
+# Delivery on an event loop: the only part of the core that knows one.
+#
+# A Delivery belongs to one loop and lives as long as the loop watches its eventfd. Flights submitted
+# while that loop runs come home to its mailbox; the first one into an empty mailbox rings the eventfd,
+# so one wake-up brings all that is ready. They are opened in the order of their ends, in slices: after
+# a slice the loop turns before the next, so that ten thousand ends at once do not hold it up.
+#
+# The budget. Work inside the call (a cached read that an await never waits for) lets no loop turn. So
+# each turn has a budget of bytes and time for it; beyond, requests go to the engine, and the await lets
+# the loop go on. A turn is noticed by a callback that is scheduled when its first inline work is done.
+#
+# When a loop closes, it drops our callback and with it the Delivery: the mailbox is sealed, and requests
+# that somebody awaited there are cancelled.
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t c_read "read"(int fd, void *buffer, size_t size)
+
+cdef extern from "<time.h>" nogil:
+    int clock_gettime(int clock, timespec *out)
+    int CLOCK_MONOTONIC
+
+cdef enum:
+    TURN_BYTES = 4 * 1024 * 1024
+    TURN_NS = 500_000
+    SLICE_NS = 500_000
+    SLICE = 256
+
+cdef int64_t now_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef dict deliveries = {}  # id of a loop: weak reference to its Delivery
+cdef PyObject *last_loop = NULL  # borrowed, as is the next: cleared when the Delivery goes
+cdef PyObject *last_delivery = NULL
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Delivery:
+    cdef object loop
+    cdef object eventfd
+    cdef object ready          # deque of what is to be opened or called: a flight's address, or a notice
+    cdef dict awaited          # addresses of flights that somebody on this loop awaits
+    cdef aiofs_mailbox *box
+    cdef bint scheduled        # a call of deliver() is on its way
+    cdef bint counting         # a turn with inline work is on
+    cdef size_t spent          # bytes copied inline in this turn
+    cdef int64_t turn_began
+    cdef object __weakref__
+
+    def __cinit__(self, loop):
+        cdef int error
+        self.loop = loop
+        self.ready = deque()
+        self.awaited = {}
+        self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.box = mailbox_new(self.eventfd, &error)
+        if self.box == NULL:
+            os.close(self.eventfd)
+            raise make_error(-error, None, "starting the engine")
+        loop.add_reader(self.eventfd, self.rung)
+
+    def __dealloc__(self):
+        self.end()
+
+    cdef void end(self) noexcept:
+        """The loop is closed: nothing is delivered there any more."""
+        global last_loop, last_delivery
+        cdef aiofs_flight *flight
+        if last_delivery == <PyObject *>self:
+            last_loop = last_delivery = NULL
+        if self.box == NULL:
+            return
+        flight = mailbox_open(self.box, True)
+        for address in self.awaited:
+            aiofs_cancel_soon(&(<aiofs_flight *><uintptr_t>address).request)
+        self.collect(flight)
+        while self.ready:
+            flight = <aiofs_flight *><uintptr_t>self.ready.popleft()
+            open_flight(flight, None)
+        mailbox_release(self.box)
+        self.box = NULL
+        os.close(self.eventfd)
+
+    cdef void collect(self, aiofs_flight *flight) noexcept:
+        while flight != NULL:
+            self.ready.append(<uintptr_t>flight)
+            flight = flight.next
+
+    def rung(self):
+        """The eventfd is readable: there are ends."""
+        cdef uint64_t count
+        c_read(self.eventfd, &count, sizeof(count))
+        self.deliver()
+
+    def deliver(self):
+        """Opens what is ready, a slice of it at a time."""
+        cdef aiofs_flight *flight
+        cdef int64_t began = now_ns()
+        cdef int opened = 0
+        self.scheduled = False
+        self.counting = False
+        self.collect(mailbox_open(self.box, False))
+        try:
+            while self.ready:
+                if opened >= SLICE or now_ns() - began > SLICE_NS:
+                    break
+                flight = <aiofs_flight *><uintptr_t>self.ready.popleft()
+                self.awaited.pop(<uintptr_t>flight, None)
+                opened += 1
+                open_flight(flight, self)
+        finally:
+            if self.ready:
+                self.schedule()
+
+    cdef int schedule(self) except -1:
+        if not self.scheduled:
+            self.loop.call_soon(self.deliver)
+            self.scheduled = True
+        return 0
+
+    cdef int soon(self, aiofs_flight *flight) except -1:
+        """Delivers a flight that ended inside the call, after all that ended before it."""
+        self.collect(mailbox_open(self.box, False))
+        self.ready.append(<uintptr_t>flight)
+        return self.schedule()
+
+    cdef int await_on(self, aiofs_flight *flight, object future) except -1:
+        """`future` ends with the flight; if this loop closes before, the request is cancelled."""
+        if flight_address(flight, self.box):
+            self.awaited[<uintptr_t>flight] = None
+        elif aiofs_request_terminal(&flight.request):
+            end_future(future)
+            return 0
+        return add_future(flight, future)
+
+    cdef int call(self, aiofs_notice *notice) except -1:
+        """Runs a SIGEV_LOOP function in the context of its submission. What it raises is the loop's."""
+        function = <object>notice.function
+        value = <object>notice.value
+        try:
+            (<object>notice.context).run(function, value)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.loop.call_exception_handler({
+                "message": f"Exception in sigev_notify_function {function!r}",
+                "exception": error,
+            })
+        return 0
+
+    # ---- the budget ----
+
+    cdef bint affords(self) except -1:
+        """May more be done inside the call in this turn?"""
+        if not self.counting:
+            self.loop.call_soon(self.turned)
+            self.counting = True
+            self.spent = 0
+            self.turn_began = now_ns()
+            return True
+        return self.spent < TURN_BYTES and now_ns() - self.turn_began < TURN_NS
+
+    def turned(self):
+        """The loop came round."""
+        self.counting = False
+
+
+cdef Delivery delivery_of(object loop):
+    """The Delivery of a running loop, made when it is first needed."""
+    global last_loop, last_delivery
+    cdef Delivery delivery
+    open_orphans()
+    for key in list(deliveries):
+        delivery = deliveries[key]()
+        if delivery is None:
+            del deliveries[key]
+        elif delivery.loop.is_closed():
+            del deliveries[key]
+            delivery.end()
+        elif delivery.loop is loop:
+            break
+    else:
+        delivery = Delivery(loop)
+        deliveries[id(loop)] = weakref(delivery)
+    last_loop = <PyObject *>loop
+    last_delivery = <PyObject *>delivery
+    return delivery
+
+
+cdef inline Delivery current_delivery():
+    """Of the loop that runs in this thread, or None."""
+    cdef object loop = _get_running_loop()
+    if loop is None:
+        return None
+    if <PyObject *>loop == last_loop:
+        return <Delivery>last_delivery
+    return delivery_of(loop)

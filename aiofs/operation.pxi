@@ -1,0 +1,210 @@
+# What a method of an asynchronous handle returns: an operation that has been started. Awaiting it only
+# waits. It is a collections.abc.Coroutine, so create_task, gather and wait_for take it.
+
+cdef enum:
+    PENDING, SUCCEEDED, FAILED
+
+cdef enum:
+    GIVES_COUNT, GIVES_NONE, GIVES_OBJECT
+
+cdef extern from "Python.h":
+    int PYGEN_RETURN, PYGEN_NEXT
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Operation:
+    """A started operation; `await` gives its result.
+
+    Cancelling the await cancels the operation if it has not begun. Its buffers stay pinned until the
+    engine is done with them, whatever becomes of the await. A failure that nobody awaited goes to the
+    loop's exception handler.
+    """
+    cdef aiofs_flight *flight    # while pending and submitted; a reference
+    cdef AccessHandle handle     # whose operation it is, or None
+    cdef object value            # the result, or the exception
+    cdef object function         # of offload: what to call
+    cdef object arguments
+    cdef list futures            # those who wait while there is no flight
+    cdef object loop
+    cdef int64_t count
+    cdef int kind, state, gives
+    cdef bint retrieved, dropped
+    cdef int64_t start           # where the cursor was
+
+    def __dealloc__(self):
+        if self.flight != NULL:
+            if aiofs_request_state(&self.flight.request) == AIOFS_NEW:
+                unpin(self.flight)
+            aiofs_request_release(&self.flight.request)
+
+    def __del__(self):
+        if (self.state == FAILED and not self.retrieved and not isinstance(self.value, asyncio.CancelledError)
+                and self.loop is not None and not self.loop.is_closed()):
+            self.loop.call_exception_handler({
+                "message": "An operation failed and was never awaited",
+                "exception": self.value,
+            })
+
+    # ---- the end ----
+
+    cdef int ended(self, int64_t result) except -1:
+        """The engine is done with it."""
+        cdef AccessHandle handle = self.handle
+        if self.flight != NULL:
+            aiofs_request_release(&self.flight.request)
+            self.flight = NULL
+        if handle is not None:
+            self.handle = None
+            return handle.operation_ended(self, result)
+        self.function = self.arguments = None
+        if self.state == PENDING:  # it was cancelled before it was called
+            self.fail(asyncio.CancelledError())
+        if self.dropped:  # nobody will have what it made
+            self.value = None
+            self.retrieved = True
+        return 0
+
+    cdef void succeed(self, int64_t count) noexcept:
+        self.count = count
+        self.state = SUCCEEDED
+
+    cdef void fail(self, object error) noexcept:
+        self.value = error
+        self.state = FAILED
+
+    cdef object result(self):
+        self.retrieved = True
+        if self.state == FAILED:
+            raise self.value
+        return self.value if self.gives == GIVES_OBJECT else None if self.gives == GIVES_NONE else self.count
+
+    # ---- the awaitable ----
+
+    cdef object advance(self):
+        """The future to wait for, or None: it has ended."""
+        cdef Delivery delivery
+        if self.state != PENDING:
+            return None
+        delivery = current_delivery()
+        if delivery is None:
+            raise RuntimeError("an operation can be awaited only while its event loop runs")
+        future = delivery.loop.create_future()
+        if self.flight != NULL:
+            delivery.await_on(self.flight, future)
+        else:
+            if self.futures is None:
+                self.futures = []
+            self.futures.append(future)
+        future._asyncio_future_blocking = True
+        return future
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        future = self.advance()
+        if future is not None:
+            return future
+        value = self.result()
+        if isinstance(value, (tuple, BaseException)):
+            raise StopIteration(value)
+        PyErr_SetObject(StopIteration, value)
+
+    def send(self, value):
+        """As a coroutine's send."""
+        return self.__next__()
+
+    def throw(self, kind, value=None, traceback=None):
+        """As a coroutine's throw: whoever awaited has been cancelled, or is given an error."""
+        self.retrieved = True
+        self.cancel()
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        if traceback is not None:
+            value = value.with_traceback(traceback)
+        raise value
+
+    def close(self):
+        """As a coroutine's close: the operation goes on, nobody awaits it."""
+        self.retrieved = True
+
+    cdef int cancel(self) except -1:
+        """Takes it back if it has not begun; what has begun goes on."""
+        if self.state != PENDING or self.kind == CLOSE:
+            return 0
+        self.dropped = True
+        if self.flight != NULL:
+            aiofs_cancel_soon(&self.flight.request)
+        return 0
+
+
+cdef int operation_send(object self, object value, PyObject **out) except -1:
+    """am_send: the value of a finished operation without an exception."""
+    cdef object result = (<Operation>self).advance()
+    cdef int outcome = PYGEN_NEXT
+    if result is None:
+        result = (<Operation>self).result()
+        outcome = PYGEN_RETURN
+    Py_INCREF(result)
+    out[0] = <PyObject *>result
+    return outcome
+
+
+type_set_send(<PyTypeObject *>Operation, operation_send)
+
+
+cdef Operation pending_operation(AccessHandle handle, int kind, int gives):
+    cdef Operation operation = Operation.__new__(Operation)
+    operation.handle = handle
+    operation.kind = kind
+    operation.gives = gives
+    operation.state = PENDING
+    return operation
+
+
+# ---- work for a caller thread ------------------------------------------------------------------------
+
+cdef int64_t call_function(aiofs_request *request) noexcept nogil:
+    """On a caller: runs the function of an offload."""
+    with gil:
+        operation = <Operation>(<aiofs_flight *>request).owner
+        try:
+            operation.value = operation.function(*operation.arguments)
+            operation.state = SUCCEEDED
+        except BaseException as error:
+            operation.value = error
+            operation.state = FAILED
+        operation.function = operation.arguments = None
+    return 0
+
+
+def offload(function, *arguments):
+    """Starts `function(*arguments)` on a thread of the engine; returns the Operation that gives its result.
+
+    For calls that may block: the tree of a volume, opening, closing. RuntimeError with no loop running.
+    """
+    cdef Operation operation = pending_operation(None, AIOFS_CALL, GIVES_OBJECT)
+    cdef Delivery delivery = current_delivery()
+    cdef aiofs_flight *flight
+    cdef int error
+    if delivery is None:
+        raise RuntimeError("no running event loop")
+    operation.function = function
+    operation.arguments = arguments
+    operation.loop = delivery.loop
+    flight = make_flight()
+    flight.request.op = AIOFS_CALL
+    flight.request.call = call_function
+    aiofs_request_retain(&flight.request)
+    operation.flight = flight
+    error = launch(flight, NULL, operation, delivery)
+    aiofs_request_release(&flight.request)
+    if error < 0:
+        aiofs_request_release(&flight.request)
+        operation.flight = NULL
+        raise make_error(-error, None, "starting a call")
+    return operation
