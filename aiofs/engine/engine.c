@@ -8,10 +8,11 @@
  *                 blocks but in waiter_ops.turn.
  *   workers       pool.c, on the engine's table.   callers   callers.c, on the program's table.
  *
- * The channel is a socket pair: `here` in the program's table, `there` in the engine's. A message with a
- * descriptor hands over an open file; one without only wakes. Sending is done under the engine lock, so
- * whoever finds file->bound set knows that the message is in the socket or already received; receiving
- * is done under channel.lock by whichever thread of the engine first needs a number.
+ * The channel is a socket pair: `here` in the program's table, `there` in the engine's. A message on it
+ * hands over an open file. Sending is done under the engine lock, so whoever finds file->bound set knows
+ * that the message is in the socket or already received; receiving is done under channel.lock by whichever
+ * thread of the engine first needs a number. So a message says nothing to the waiter: what wakes it is an
+ * eventfd that both tables have and that nobody else reads.
  *
  * Locks, in the order in which fork takes them: start lock, engine lock, channel lock. In the child
  * there is no engine: the locks are made anew, the parent's requests are ended as cancelled, and the next
@@ -25,7 +26,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -36,9 +37,11 @@ _Thread_local bool on_engine_table, on_waiter;
 static struct {
     pthread_mutex_t lock; /* the engine_fd of every file */
     int here, there;
-    _Atomic bool asleep;  /* the waiter waits: somebody has to ring */
-    bool ready;           /* the waiter's: there may be messages */
-} channel = {.lock = PTHREAD_MUTEX_INITIALIZER, .here = -1, .there = -1};
+    int wake;              /* the eventfd */
+    _Atomic bool asleep;   /* the waiter waits: somebody has to wake it */
+    _Atomic bool crowded;  /* the socket was full: the waiter shall empty it */
+    bool rung;             /* the waiter's: the eventfd has to be read */
+} channel = {.lock = PTHREAD_MUTEX_INITIALIZER, .here = -1, .there = -1, .wake = -1};
 
 static struct {
     pthread_mutex_t lock;
@@ -97,13 +100,10 @@ void engine_wake(void)
 {
     if (!atomic_exchange_explicit(&channel.asleep, false, memory_order_seq_cst))
         return;
-    aiofs_file *none = NULL;
-    struct iovec bytes = {&none, sizeof none};
-    struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
-    int error;
-    do /* a full socket wakes it, too */
-        error = (int)aiofs_sys.sendmsg(channel.here, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    while (error == -EINTR);
+    static const uint64_t one = 1;
+    const struct iovec bytes = {(void *)&one, sizeof one};
+    while (aiofs_sys.pwritev2(channel.wake, &bytes, 1, -1, 0) == -EINTR)
+        ;
 }
 
 int engine_bind(aiofs_file *file, int fd)
@@ -122,9 +122,10 @@ int engine_bind(aiofs_file *file, int fd)
     ssize_t sent = aiofs_sys.sendmsg(channel.here, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent == -EBADF)
         return -EBADF;
-    if (sent < 0)
+    if (sent < 0) {
+        atomic_store(&channel.crowded, true);
         return -EAGAIN;
-    atomic_store_explicit(&channel.asleep, false, memory_order_seq_cst);
+    }
     file->bound = true;
     return 0;
 }
@@ -143,8 +144,7 @@ static bool receive(int flags)
     while (got == -EINTR);
     if (got != sizeof file)
         return false;
-    if (!file || atomic_load_explicit(&file->engine_fd, memory_order_acquire) != -1) /* see engine_bind */
-        return true;
+    (void)atomic_load_explicit(&file->engine_fd, memory_order_acquire); /* see engine_bind */
     int fd = -EMFILE; /* what a truncated control message means */
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof fd))
@@ -175,21 +175,29 @@ void engine_fd_close(aiofs_file *file)
     aiofs_sys.close(fd);
 }
 
-void engine_channel_ready(void)
+void engine_rung(void)
 {
-    channel.ready = true;
+    channel.rung = true;
 }
 
-int engine_channel(void)
+int engine_wake_fd(void)
 {
-    return channel.there;
+    return channel.wake;
+}
+
+static void answer(void)
+{
+    uint64_t count;
+    const struct iovec bytes = {&count, sizeof count};
+    if (channel.rung)
+        aiofs_sys.preadv2(channel.wake, &bytes, 1, -1, 0);
+    channel.rung = false;
 }
 
 static void channel_drain(void)
 {
-    if (!channel.ready)
+    if (!atomic_exchange(&channel.crowded, false))
         return;
-    channel.ready = false;
     pthread_mutex_lock(&channel.lock);
     while (receive(MSG_DONTWAIT))
         ;
@@ -238,16 +246,16 @@ static bool serve(void)
     return more;
 }
 
-/* Gives this thread a descriptor table of its own with nothing in it but the channel. Where the kernel
- * does not let us, the program's table is shared, and our copies of its descriptors are in it. */
+/* Gives this thread a descriptor table of its own with nothing in it but its end of the channel. Where the
+ * kernel does not let us, the program's table is shared, and our copies of its descriptors are in it. */
 static bool leave_table(void)
 {
-    unsigned there = (unsigned)channel.there;
-    if (aiofs_sys.close_range(there + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) < 0) {
+    int last = channel.there > channel.wake ? channel.there : channel.wake;
+    if (aiofs_sys.close_range((unsigned)last + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) < 0) {
         if (aiofs_sys.unshare(CLONE_FILES) < 0)
             return false;
         long limit = sysconf(_SC_OPEN_MAX);
-        for (int fd = channel.there + 1; fd < (limit > 0 && limit < 65536 ? limit : 65536); fd++)
+        for (int fd = last + 1; fd < (limit > 0 && limit < 65536 ? limit : 65536); fd++)
             aiofs_sys.close(fd);
     }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -255,10 +263,12 @@ static bool leave_table(void)
 #else
     const int first = 0;
 #endif
-    for (int fd = first; fd < channel.there; fd++)
-        aiofs_sys.close(fd);
-    for (int fd = first; fd < 3 && fd != channel.there; fd++) /* a stray message must not reach a file of the program's */
-        aiofs_sys.openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
+    for (int fd = first; fd < last; fd++)
+        if (fd != channel.there && fd != channel.wake)
+            aiofs_sys.close(fd);
+    for (int fd = first; fd < 3; fd++) /* a stray message must not reach a file of the program's */
+        if (fd != channel.there && fd != channel.wake)
+            aiofs_sys.openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
     return true;
 }
 
@@ -284,6 +294,7 @@ static void *waiter_main(void *argument)
         return NULL;
     }
     for (;;) {
+        answer();
         channel_drain();
         bool more = serve();
         bool poor = !pool_spawn();
@@ -326,7 +337,13 @@ static int start_waiter(const struct waiter_ops *waiter)
         return -EAGAIN;
     channel.here = pair[0];
     channel.there = pair[1];
-    channel.ready = false;
+    channel.wake = aiofs_sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (channel.wake < 0) {
+        aiofs_sys.close(pair[0]);
+        aiofs_sys.close(pair[1]);
+        return -EAGAIN;
+    }
+    channel.rung = false;
     engine.waiter = waiter;
     start.reported = false;
     error = engine_thread("aiofs", waiter_main, NULL);
@@ -337,8 +354,10 @@ static int start_waiter(const struct waiter_ops *waiter)
     }
     if (error < 0 || start.own_table)
         aiofs_sys.close(pair[1]);
-    if (error < 0)
+    if (error < 0) {
+        aiofs_sys.close(channel.wake);
         aiofs_sys.close(pair[0]);
+    }
     return error;
 }
 
@@ -456,6 +475,7 @@ static void fork_child(void)
     aiofs_volume_fork_child();
     if (atomic_load(&engine.running)) {
         aiofs_sys.close(channel.here);
+        aiofs_sys.close(channel.wake);
         if (!start.own_table)
             aiofs_sys.close(channel.there);
     }

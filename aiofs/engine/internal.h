@@ -229,9 +229,8 @@ int engine_bind(aiofs_file *file, int fd);
 int engine_fd_of(aiofs_file *file);
 /* Closes it, for good; on that table only, no lock. */
 void engine_fd_close(aiofs_file *file);
-/* The carrier tells that the channel has something to read. */
-void engine_channel_ready(void);
-int engine_channel(void); /* its number in the engine's table */
+int engine_wake_fd(void); /* readable when the waiter shall look at its queues */
+void engine_rung(void);   /* the carrier tells that it is */
 bool engine_has_work(void); /* lock held: for the waiter */
 /* Starts a thread of ours: detached, small, all signals blocked. 0 or -EAGAIN. */
 int engine_thread(const char *name, void *(*main)(void *), void *argument);

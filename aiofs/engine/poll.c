@@ -26,7 +26,7 @@ static int poll_open(void)
     epoll_fd = aiofs_sys.epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0)
         return epoll_fd;
-    return aiofs_sys.epoll_ctl(epoll_fd, EPOLL_CTL_ADD, engine_channel(), &event);
+    return aiofs_sys.epoll_ctl(epoll_fd, EPOLL_CTL_ADD, engine_wake_fd(), &event);
 }
 
 static unsigned poll_room(void)
@@ -131,7 +131,7 @@ static void poll_turn(int timeout_ms)
     for (int i = 0; i < count; i++) {
         aiofs_file *file = events[i].data.ptr;
         if (!file) {
-            engine_channel_ready();
+            engine_rung();
             continue;
         }
         /* The first may be the file's last, and release it: look at both before. */

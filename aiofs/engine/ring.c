@@ -38,12 +38,12 @@
 enum { ENTRIES = 256, COMPLETIONS = 4096, ROOM = 256, PIECES = 8, LENGTH_MAX = 1 << 30 };
 
 /* The low bits of user_data; requests are aligned. */
-enum tag { TAG_MOVE, TAG_POLL, TAG_CANCEL, TAG_CHANNEL, TAGS };
+enum tag { TAG_MOVE, TAG_POLL, TAG_CANCEL, TAG_WAKE, TAGS };
 
 static struct {
     int fd;
     unsigned in_kernel; /* requests on seekable files */
-    bool watching;      /* the channel's poll is armed */
+    bool watching;      /* the poll of the wake-up is armed */
     struct {
         _Atomic unsigned *head, *tail, *flags;
         unsigned mask, local_tail, submitted;
@@ -273,9 +273,9 @@ static void complete(uint64_t data, int result)
         else
             moved(request, result);
         break;
-    case TAG_CHANNEL:
+    case TAG_WAKE:
         ring.watching = false;
-        engine_channel_ready();
+        engine_rung();
         break;
     default: /* the answer to a cancellation: the request itself tells */
         break;
@@ -305,9 +305,9 @@ static void ring_turn(int timeout_ms)
     if (!ring.watching) {
         struct io_uring_sqe *sqe = entry();
         sqe->opcode = IORING_OP_POLL_ADD;
-        sqe->fd = engine_channel();
+        sqe->fd = engine_wake_fd();
         sqe->poll32_events = POLLIN;
-        sqe->user_data = TAG_CHANNEL;
+        sqe->user_data = TAG_WAKE;
         ring.watching = true;
     }
     enter(timeout_ms == 0 ? 0 : 1, timeout_ms);

@@ -115,6 +115,11 @@ static int64_t sys_lseek(int fd, int64_t offset, int whence)
     return KERNEL(SYS_lseek, fd, offset, whence);
 }
 
+static int sys_eventfd(unsigned count, int flags)
+{
+    return (int)KERNEL(SYS_eventfd2, count, flags);
+}
+
 static int sys_socketpair(int domain, int type, int protocol, int pair[2])
 {
     return (int)KERNEL(SYS_socketpair, domain, type, protocol, pair);
@@ -244,6 +249,7 @@ struct aiofs_sys aiofs_sys = {
     .fstat = sys_fstat,
     .fstatfs = sys_fstatfs,
     .lseek = sys_lseek,
+    .eventfd = sys_eventfd,
     .socketpair = sys_socketpair,
     .getrlimit = sys_getrlimit,
     .uname = sys_uname,

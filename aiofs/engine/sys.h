@@ -47,6 +47,7 @@ struct aiofs_sys {
     int (*fstat)(int fd, struct stat *out);
     int (*fstatfs)(int fd, struct statfs *out);
     int64_t (*lseek)(int fd, int64_t offset, int whence);
+    int (*eventfd)(unsigned count, int flags);
     int (*socketpair)(int domain, int type, int protocol, int pair[2]);
     int (*getrlimit)(int resource, struct rlimit *out);
     int (*uname)(struct utsname *out);
