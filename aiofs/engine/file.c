@@ -175,6 +175,8 @@ aiofs_file *file_new(int fd, const struct file_facts *facts)
     file->ops = NULL;
     file->self = NULL;
     file->outstanding = file->changing = 0;
+    atomic_store(&file->barriers, 0);
+    atomic_store(&file->ending, 0);
     atomic_store(&file->engine_fd, -1);
     atomic_store(&file->hint, HINT_UNKNOWN);
     atomic_store(&file->dirty, false);
@@ -370,6 +372,8 @@ void files_after_fork(void)
             atomic_store(&request->state, AIOFS_CANCELED);
         }
         file->outstanding = file->changing = 0;
+        atomic_store(&file->barriers, 0);
+        atomic_store(&file->ending, 0);
         file->bound = false;
         atomic_store(&file->engine_fd, -1);
         atomic_store(&file->appending, 0);

@@ -93,6 +93,8 @@ struct aiofs_file {
     void *self;
     struct aiofs_link in_flight; /* requests in order of submission */
     unsigned long outstanding, changing; /* all; and those that change bytes or the size */
+    _Atomic unsigned barriers;   /* those that wait for all earlier ones */
+    _Atomic unsigned ending;     /* requests that have left, and whose end is not yet published */
     struct lane lanes[LANES];
     struct aiofs_link held;      /* requests blocked by earlier ones, in order */
     uint64_t sequence;           /* of the last request */
@@ -153,6 +155,9 @@ int request_rest(const aiofs_request *request, struct iovec *out, int max, size_
 void lane_arrive(aiofs_request *request, struct aiofs_link *outside);
 /* Takes a request out for good and lets those that waited for it go on. */
 void lane_leave(aiofs_request *request, struct aiofs_link *outside);
+/* The end of one that left is published: a barrier may go on. True: the caller lets it, by lane_pass. */
+bool lane_ended(aiofs_file *file);
+void lane_pass(aiofs_file *file, struct aiofs_link *outside);
 /* Takes a waiting request out of every queue: it is the caller's now, to be ended. */
 void lane_withdraw(aiofs_request *request);
 /* The next request of the first lane in a run queue; the lane goes to the end if it has more. */

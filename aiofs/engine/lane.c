@@ -3,7 +3,8 @@
  *
  * Three rules, applied at arrival and whenever a request leaves; all under the engine lock:
  *
- *   barrier    fsync, flush and truncate wait until they are the oldest request of their file;
+ *   barrier    fsync, flush and truncate wait until they are the oldest request of their file, and the
+ *              ends of all earlier ones are published: nobody sees a sync done and a write before it not;
  *   ordered    requests of an access handle wait for earlier ones that touch the same bytes (or, for a
  *              write past the end, the gap that it fills), and for an earlier truncate;
  *   lane       the rest waits in a lane until the lane has room; reqprio decides among the waiting,
@@ -96,7 +97,8 @@ void lane_arrive(aiofs_request *request, struct aiofs_link *outside)
 
     bool waits;
     if (is_barrier(request)) {
-        waits = file->in_flight.next != &request->in_flight;
+        atomic_fetch_add(&file->barriers, 1); /* before it looks at `ending`: see lane_ended */
+        waits = file->in_flight.next != &request->in_flight || atomic_load(&file->ending);
     } else {
         request->blockers = blockers_of(request);
         waits = request->blockers > 0;
@@ -141,11 +143,25 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
                 let_go(held, outside);
         }
     }
-    if (!list_empty(&file->in_flight)) {
-        aiofs_request *oldest = CONTAINER(file->in_flight.next, aiofs_request, in_flight);
-        if (is_barrier(oldest) && oldest->lane == LANE_HELD && oldest->phase == PHASE_WAITING)
-            let_go(oldest, outside);
-    }
+    if (is_barrier(request))
+        atomic_fetch_sub(&file->barriers, 1);
+    atomic_fetch_add(&file->ending, 1);
+}
+
+/* Takes no lock unless there is a barrier: it and the last end each leave their mark before they look for
+ * the other's. */
+bool lane_ended(aiofs_file *file)
+{
+    return atomic_fetch_sub(&file->ending, 1) == 1 && atomic_load(&file->barriers);
+}
+
+void lane_pass(aiofs_file *file, struct aiofs_link *outside)
+{
+    if (list_empty(&file->in_flight) || atomic_load(&file->ending))
+        return;
+    aiofs_request *oldest = CONTAINER(file->in_flight.next, aiofs_request, in_flight);
+    if (is_barrier(oldest) && oldest->lane == LANE_HELD && oldest->phase == PHASE_WAITING)
+        let_go(oldest, outside);
 }
 
 void lane_withdraw(aiofs_request *request)

@@ -329,6 +329,19 @@ void request_finish(aiofs_request *request, int64_t result)
     request_end(request, result);
 }
 
+static void pass_barrier(aiofs_file *file)
+{
+    struct aiofs_link outside;
+    list_init(&outside);
+    pthread_mutex_lock(&engine.lock);
+    lane_pass(file, &outside);
+    bool wake = engine_has_work();
+    pthread_mutex_unlock(&engine.lock);
+    if (wake)
+        engine_wake();
+    start_outside(&outside);
+}
+
 void request_end(aiofs_request *request, int64_t result)
 {
     aiofs_file *file = request->file;
@@ -341,8 +354,11 @@ void request_end(aiofs_request *request, int64_t result)
     }
     if (request->done)
         request->done(request);
-    if (file)
+    if (file) {
+        if (lane_ended(file))
+            pass_barrier(file);
         aiofs_file_release(file);
+    }
     aiofs_request_release(request);
 }
 
