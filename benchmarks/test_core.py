@@ -19,7 +19,7 @@ import uvloop
 import aiofs
 from aiofs import aio
 
-from .work import PAGE, content, new_buffer
+from .work import PAGE, DataFile, content, new_buffer
 
 pytest.importorskip("pytest_benchmark")
 
@@ -28,11 +28,11 @@ PAGES = 256
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file of 1 MiB in a directory of its own, in the page cache."""
-    path = tmp_path / "volume" / "file"
-    path.parent.mkdir(mode=0o700)
-    path.write_bytes(content(0, PAGES * PAGE))
-    return path
+    """A file of 1 MiB, in the page cache, in a directory of its own."""
+    directory = tmp_path / "volume"
+    directory.mkdir(mode=0o700)
+    DataFile("file", PAGES * PAGE).make(directory)
+    return directory / "file"
 
 
 @pytest.fixture
@@ -52,8 +52,11 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def file(path: Path, loop: asyncio.AbstractEventLoop) -> Iterator[aiofs.FileHandle]:
+    async def find() -> aiofs.FileHandle:
+        return await volume.root.get_file_handle(path.name)
+
     with aiofs.PrivateVolume(path.parent) as volume:
-        yield loop.run_until_complete(volume.root.get_file_handle(path.name))
+        yield loop.run_until_complete(find())
 
 
 @pytest.fixture
@@ -122,6 +125,9 @@ def test_awaited_access_handle_reads(
     async def open_handle() -> aiofs.AccessHandle:
         return await file.create_access_handle()
 
+    async def close() -> None:
+        await handle.close()
+
     async def pages() -> None:
         for offset in range(0, PAGES * PAGE, PAGE):
             await handle.read(buffer, at=offset)
@@ -129,4 +135,4 @@ def test_awaited_access_handle_reads(
     handle = loop.run_until_complete(open_handle())
     benchmark(lambda: loop.run_until_complete(pages()))
     assert buffer[:] == content((PAGES - 1) * PAGE, PAGE)
-    loop.run_until_complete(handle.close())
+    loop.run_until_complete(close())
