@@ -48,13 +48,14 @@ class Outcome:
     def judge(self, goal: Goal) -> Spread | None:
         """What the goal's number came to; None if one of those it compares was not measured."""
         over = self.compared_with(goal)
-        if not {*goal.needs(), over} - {FASTEST_PEER} <= self.rounds.keys() | {""}:
+        if not goal.needs(over) <= self.rounds.keys():
             return None
         turns = zip(*self.rounds.values(), strict=True)
         rounds = [dict(zip(self.rounds, turn, strict=True)) for turn in turns]
         return Spread.of([goal.value(results, over) for results in rounds])
 
     def compared_with(self, goal: Goal) -> str:
+        """The contender's name; "" if it has to be a peer and there is none."""
         return self.fastest_peer() or "" if goal.over == FASTEST_PEER else goal.over
 
 

@@ -41,9 +41,9 @@ class Goal:
     def met(self, value: float) -> bool:
         return value <= self.bound if self.at_most else value >= self.bound
 
-    def needs(self) -> tuple[str, ...]:
+    def needs(self, over: str) -> set[str]:
         """The contenders without which the goal cannot be judged."""
-        return (self.of, self.over)
+        return {self.of, over}
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,12 @@ class Overhead(Goal):
 
     def value(self, results: Round, over: str) -> float:
         floor = results[self.floor]["time"]
-        return (results[self.of]["time"] - floor) / (results[over]["time"] - floor)
+        # In a noisy round nothing may be left above the floor.
+        others = max(results[over]["time"] - floor, 1e-12)
+        return (results[self.of]["time"] - floor) / others
 
-    def needs(self) -> tuple[str, ...]:
-        return (self.of, self.over, self.floor)
+    def needs(self, over: str) -> set[str]:
+        return {self.of, over, self.floor}
 
 
 @dataclass(frozen=True)
@@ -126,5 +128,5 @@ class Memory(Goal):
     def format(self, value: float) -> str:
         return f"{value / MiB:.1f} MiB"
 
-    def needs(self) -> tuple[str, ...]:
-        return (self.of,)
+    def needs(self, over: str) -> set[str]:
+        return {self.of}

@@ -68,7 +68,7 @@ def handle(file: aiofs.FileHandle) -> Iterator[aiofs.SyncAccessHandle]:
 Benchmark = Callable[..., Any]
 
 
-def finish(request: aio.aiocb) -> int:
+def finish(request: aio.aiocb) -> Any:
     while aio.aio_error(request) == errno.EINPROGRESS:
         aio.aio_suspend([request])
     return aio.aio_return(request)
@@ -78,7 +78,7 @@ def finish(request: aio.aiocb) -> int:
 def test_request_from_submission_to_result(
     benchmark: Benchmark, request_: aio.aiocb, submit: Callable[[aio.aiocb], int]
 ) -> None:
-    def once() -> int:
+    def once() -> Any:
         submit(request_)
         return finish(request_)
 
@@ -126,13 +126,13 @@ def test_awaited_access_handle_reads(
         return await file.create_access_handle()
 
     async def close() -> None:
-        await handle.close()
+        await opened.close()
 
     async def pages() -> None:
         for offset in range(0, PAGES * PAGE, PAGE):
-            await handle.read(buffer, at=offset)
+            await opened.read(buffer, at=offset)
 
-    handle = loop.run_until_complete(open_handle())
+    opened = loop.run_until_complete(open_handle())
     benchmark(lambda: loop.run_until_complete(pages()))
     assert buffer[:] == content((PAGES - 1) * PAGE, PAGE)
     loop.run_until_complete(close())

@@ -51,7 +51,7 @@ class Requests(Library):
 class PosixCalls(Requests):
     """The C way, with no loop: `aio_read`, `aio_error`, `aio_return` on one request."""
 
-    def read(self, lane: int, offsets: Offsets) -> Any:  # type: ignore[override]
+    def read(self, lane: int, offsets: Offsets) -> Any:
         aio, request = self.aio, self.requests[lane]
         aio_read, aio_error, aio_return = aio.aio_read, aio.aio_error, aio.aio_return
         waiting = [request]
@@ -129,7 +129,7 @@ class SyncHandle(Handle):
         file = await self.file_handle(stack)
         self.sync_handle = stack.enter_context(file.create_sync_access_handle())
 
-    def read(self, lane: int, offsets: Offsets) -> Any:  # type: ignore[override]
+    def read(self, lane: int, offsets: Offsets) -> Any:
         read, buffer = self.sync_handle.read, self.buffers[lane]
         for offset in offsets:
             read(buffer, at=offset)

@@ -148,7 +148,7 @@ class SeekingFiles(Library):
 
 class Aiofiles(SeekingFiles):
     async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
-        import aiofiles
+        import aiofiles  # type: ignore[import-untyped]
 
         self.files = [
             await stack.enter_async_context(aiofiles.open(self.work.path, "r+b", buffering=0))

@@ -1,0 +1,147 @@
+"""The harness itself: that it measures what it says. `pytest benchmarks --benchmark-disable`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from . import compare, measure, report
+from .cases import FULL, QUICK, Case, cases
+from .compare import Outcome
+from .contenders import LIBRARIES, PROGRAMS
+from .contenders.base import Offsets
+from .contenders.peers import ToThread
+from .goals import FASTEST_PEER, AtMost, AtMostMore, Faster, Overhead
+from .heartbeat import Heartbeat
+from .work import DataFile, KiB, Unavailable, Work, drop_cache, shares
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    """A short measurement of reads, of a file that is there."""
+    file = DataFile("file", 256 * KiB)
+    file.make(tmp_path)
+    return Work(file, seconds=0.001, observed=0.01, directory=str(tmp_path))
+
+
+def outcome(*goals: Any, **times: list[float]) -> Outcome:
+    """Rounds in which nothing but these times was measured."""
+    case = Case("P0", "a case", Work(DataFile("file", 0)), tuple(times), goals)
+    return Outcome(case, {name: [{"time": t} for t in taken] for name, taken in times.items()})
+
+
+def test_every_contender_of_every_case_is_known() -> None:
+    for scale in (FULL, QUICK):
+        for case in cases(scale):
+            assert set(case.contenders) <= PROGRAMS.keys() | LIBRARIES.keys()
+            for goal in case.goals:
+                assert goal.needs(goal.over) - {FASTEST_PEER} <= {*case.contenders}, case.key
+
+
+@pytest.mark.parametrize(
+    ("goal", "value"),
+    [
+        (AtMost("us", 2, "them"), 0.5),
+        (Faster("us", 2, "them"), 2),
+        (AtMostMore("us", 2, "them"), -2),
+        (Overhead("us", 2, "them", floor="base"), 1 / 3),
+    ],
+)
+def test_goals_are_reckoned_by_round_and_judged_by_the_median(goal: Any, value: float) -> None:
+    run = outcome(goal, us=[2, 20, 2], them=[4, 1, 4], base=[1, 0.5, 1])
+    spread = run.judge(goal)
+    assert spread is not None
+    assert spread.median == pytest.approx(value)
+
+
+def test_a_goal_without_its_contenders_is_not_judged() -> None:
+    assert outcome(us=[1, 1]).judge(AtMost("us", 2, "them")) is None
+    assert outcome(us=[1, 1]).judge(Faster("us", 2, FASTEST_PEER)) is None
+
+
+def test_the_fastest_peer_is_found_by_its_median() -> None:
+    times = {"caio linux": [3.0, 1.0, 3.0], "aiofiles": [2.0, 2.0, 9.0], "C": [1.0, 1.0, 1.0]}
+    assert outcome(**times).fastest_peer() == "aiofiles"
+
+
+def test_every_offset_has_one_lane() -> None:
+    assert sorted(chain.from_iterable(shares(list(range(100)), 7))) == list(range(100))
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_heartbeat_feels_a_loop_that_is_held(loop: str) -> None:
+    async def hold() -> None:
+        await asyncio.sleep(0.01)
+        time.sleep(0.05)
+
+    runner = uvloop.new_event_loop() if loop == "uvloop" else asyncio.new_event_loop()
+    beats = Heartbeat(runner)
+    with beats:
+        runner.run_until_complete(hold())
+    runner.close()
+    assert max(beats.lateness) > 45_000_000
+    assert len(beats.lateness) >= 59, (
+        "each beat that was due is counted, also those that were missed"
+    )
+
+
+def test_one_measurement_has_everything(work: Work) -> None:
+    metrics = measure.measure("asyncio.to_thread", work)
+    assert {"time", "cpu", "p50", "p99.9", "stall worst", "idle p99.9", "memory"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("operation", ["read", "write", "save"])
+def test_wrong_bytes_are_noticed(
+    work: Work, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(ToThread):
+        """Moves a zero where another byte belongs."""
+
+        def __init__(self, work: Work) -> None:
+            super().__init__(work)
+            self.payload = b"\0" * work.block
+
+        async def read(self, lane: int, offsets: Offsets) -> Any:
+            data = await super().read(lane, offsets)
+            data[7:8] = b"\xff"
+            return data
+
+    monkeypatch.setitem(LIBRARIES, "wrong", Wrong)
+    with pytest.raises(AssertionError, match="wrong bytes"):
+        measure.measure("wrong", replace(work, operation=operation))
+
+
+def test_c_measures_and_checks_the_same_file(work: Work) -> None:
+    for operation in ("read", "open", "write"):
+        metrics = compare.measure("C", replace(work, operation=operation, depth=3))
+        assert 0 < metrics["p50"] <= metrics["p99"] <= metrics["p99.9"]
+    with pytest.raises(Unavailable, match="other bytes"):
+        compare.measure("C", work)
+
+
+def test_c_threads_read_and_save(work: Work) -> None:
+    for operation in ("read", "save"):
+        assert compare.measure("C threads", replace(work, operation=operation, depth=8))["time"] > 0
+
+
+def test_what_is_not_installed_is_shown_as_such(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    run = outcome()
+    run.case = replace(run.case, contenders=("fio psync",))
+    with pytest.raises(Unavailable) as reason:
+        compare.measure("fio psync", work)
+    run.unavailable["fio psync"] = str(reason.value)
+    assert "fio psync: fio is not installed" in report.text(report.document({}, 1, [run]))
+
+
+def test_a_file_that_was_dropped_is_cold(work: Work) -> None:
+    drop_cache(work.path)
