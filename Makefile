@@ -100,7 +100,7 @@ tsan: ## run the engine's C tests under ThreadSanitizer
 	@mkdir -p build/tsan
 	@for test in $(C_TESTS); do \
 	    program=build/tsan/$$(basename $$test .c); \
-	    gcc -std=gnu11 -O1 -g -pthread -fsanitize=thread $(INCLUDES) $(ENGINE_C) $$test -o $$program -ldl \
+	    gcc -std=gnu11 -O1 -g -pthread -fsanitize=thread $(INCLUDES) $(ENGINE_C) $$test -o $$program -ldl -lutil \
 	        || exit 1; \
 	    for engine in $(ENGINES); do \
 	        echo "== $$program, $$engine"; AIOFS_ENGINE=$$engine $$program || exit 1; \
