@@ -3,8 +3,9 @@
  *
  * A request that waits is taken out of its queue and ended by the caller itself. One that runs is with
  * a carrier: only a stream's read can be called back, and only the waiter can do it; it is asked
- * through engine.cancelling. Everything else that runs is left to finish: part of a stream's write may
- * be gone already, and disk I/O ends by itself.
+ * through engine.cancelling, where the request stands until the waiter takes it from there or it ends.
+ * Everything else that runs is left to finish: part of a stream's write may be gone already, a worker may
+ * be in the middle of a call, and disk I/O ends by itself.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,19 +20,27 @@ static enum verdict take_back(aiofs_request *request)
 {
     if (aiofs_request_terminal(request) || request->phase == PHASE_ENDING)
         return ENDING;
-    if (request->phase == PHASE_WAITING) {
+    switch (request->phase) {
+    case PHASE_WAITING:
         lane_withdraw(request);
         return TAKEN;
-    }
-    if (request->phase == PHASE_CANCELLING)
+    case PHASE_ADOPTED:
+        if (request->moved)
+            return REFUSED;
+        list_remove(&request->queued);
+        request->phase = PHASE_ENDING;
+        return TAKEN;
+    case PHASE_CANCELLING:
         return ASKED;
-    aiofs_file *file = request->file;
-    bool waits_for_data = file && file->kind == KIND_STREAM && request->op == AIOFS_READ && request->lane == LANE_READ;
-    if (!waits_for_data)
+    case PHASE_RUNNING:
+        if (!request->file || request->file->kind != KIND_STREAM || request->op != AIOFS_READ)
+            return REFUSED;
+        request->phase = PHASE_CANCELLING;
+        list_append(&engine.cancelling, &request->queued);
+        return ASKED;
+    default:
         return REFUSED;
-    request->phase = PHASE_CANCELLING;
-    list_append(&engine.cancelling, &request->queued);
-    return ASKED;
+    }
 }
 
 /* The kernel's answer is near, but a device may keep a read that cannot be interrupted. */

@@ -212,14 +212,26 @@ bool engine_has_work(void)
            !list_empty(&engine.cancelling) || !list_empty(&engine.releasing) || pool_wants_worker();
 }
 
+/* Cancels what it has been asked to. One at a time: until then each may end and be gone. */
+static void cancel_asked(void)
+{
+    for (;;) {
+        pthread_mutex_lock(&engine.lock);
+        struct aiofs_link *link = list_pop(&engine.cancelling);
+        pthread_mutex_unlock(&engine.lock);
+        if (!link)
+            return;
+        engine.waiter->cancel(CONTAINER(link, aiofs_request, queued));
+    }
+}
+
 /* One round over the queues. True: there may be more. */
 static bool serve(void)
 {
     enum { BATCH = 64 };
     aiofs_request *begun[BATCH];
     unsigned count = 0, room = engine.waiter->room();
-    struct aiofs_link cancelling, releasing, *link;
-    list_init(&cancelling);
+    struct aiofs_link releasing, *link;
     list_init(&releasing);
 
     pthread_mutex_lock(&engine.lock);
@@ -229,15 +241,15 @@ static bool serve(void)
         count++;
         room--;
     }
-    list_splice(&cancelling, &engine.cancelling);
     list_splice(&releasing, &engine.releasing);
+    bool asked = !list_empty(&engine.cancelling);
     bool more = count >= BATCH / 2;
     pthread_mutex_unlock(&engine.lock);
 
     for (unsigned i = 0; i < count; i++)
         engine.waiter->begin(begun[i]);
-    while ((link = list_pop(&cancelling)))
-        engine.waiter->cancel(CONTAINER(link, aiofs_request, queued));
+    if (asked)
+        cancel_asked();
     while ((link = list_pop(&releasing))) {
         aiofs_file *file = CONTAINER(link, aiofs_file, leaving);
         engine_fd_close(file);

@@ -131,8 +131,10 @@ enum { STATE_WAITED = 0x100 }; /* somebody sleeps in aiofs_wait on this request 
 
 enum request_phase {
     PHASE_WAITING,    /* in a lane, held back, or a call not yet begun: cancelling it is taking it out */
-    PHASE_RUNNING,    /* with a carrier */
-    PHASE_CANCELLING, /* with the waiter, which has been asked to cancel it */
+    PHASE_RUNNING,    /* with a carrier; a stream's: with the waiter */
+    PHASE_CANCELLING, /* with the waiter, which has been asked to cancel it: in engine.cancelling */
+    PHASE_ADOPTED,    /* a stream's, in engine.adopted: waits for a worker */
+    PHASE_BLOCKING,   /* a stream's, with a worker */
     PHASE_ENDING,     /* detached; its state is about to be terminal */
 };
 
@@ -192,7 +194,8 @@ extern const struct waiter_ops waiter_ring, waiter_poll;
 bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it */
 void pool_signal(void);          /* lock held: there is work */
 bool pool_spawn(void);           /* on the waiter: starts what is wanted; false: it could not */
-void pool_adopt(aiofs_request *request); /* by the waiter: a stream's request that needs a worker */
+bool pool_adopt(aiofs_request *request); /* by the waiter: a stream's request that needs a worker; false: it
+                                            has been asked to cancel it */
 void pool_after_fork(void);
 
 /* Callers: threads on the program's table that may block; callers.c. */

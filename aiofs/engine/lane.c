@@ -132,6 +132,7 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
             lane->current = NULL;
         lane_offer(lane);
     }
+    list_remove(&request->queued); /* it ended by itself before the waiter was to cancel it */
     request->phase = PHASE_ENDING;
 
     if (request->ordered) {
@@ -173,7 +174,7 @@ void lane_withdraw(aiofs_request *request)
             list_remove(&lane->runnable);
         request->lane = LANE_HELD;
     }
-    request->phase = PHASE_RUNNING;
+    request->phase = PHASE_ENDING;
 }
 
 aiofs_request *lane_take(struct aiofs_link *run_queue)

@@ -99,9 +99,10 @@ static void advance(aiofs_request *request)
         }
         if (moved >= 0)
             continue;
-        if (moved == -EOPNOTSUPP || (moved == -EAGAIN && !nonblocking && !watch(file, fd)))
-            pool_adopt(request);
-        else if (moved != -EAGAIN || nonblocking)
+        if (moved == -EOPNOTSUPP || (moved == -EAGAIN && !nonblocking && !watch(file, fd))) {
+            if (!pool_adopt(request))
+                finish(request, -ECANCELED);
+        } else if (moved != -EAGAIN || nonblocking)
             finish(request, request_outcome(request, moved));
         return;
     }
@@ -114,8 +115,7 @@ static void poll_begin(aiofs_request *request)
 
 static void poll_cancel(aiofs_request *request)
 {
-    if (!aiofs_request_terminal(request) && request->file->lanes[LANE_READ].current == request)
-        finish(request, -ECANCELED);
+    finish(request, -ECANCELED);
 }
 
 static void poll_release(aiofs_file *file)

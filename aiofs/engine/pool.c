@@ -183,7 +183,11 @@ void pool_signal(void)
 static aiofs_request *take(void)
 {
     struct aiofs_link *adopted = list_pop(&engine.adopted);
-    return adopted ? CONTAINER(adopted, aiofs_request, queued) : lane_take(&engine.run_queue[CARRIER_WORKERS]);
+    if (!adopted)
+        return lane_take(&engine.run_queue[CARRIER_WORKERS]);
+    aiofs_request *request = CONTAINER(adopted, aiofs_request, queued);
+    request->phase = PHASE_BLOCKING;
+    return request;
 }
 
 /* Waits for work; false: there was none for long. Lock held. */
@@ -246,15 +250,18 @@ bool pool_spawn(void)
     return false;
 }
 
-void pool_adopt(aiofs_request *request)
+bool pool_adopt(aiofs_request *request)
 {
     pthread_mutex_lock(&engine.lock);
-    struct lane *lane = &request->file->lanes[request->lane];
-    if (lane->current == request)
-        lane->current = NULL;
-    list_append(&engine.adopted, &request->queued);
-    pool_signal();
+    bool wanted = request->phase == PHASE_RUNNING;
+    if (wanted) {
+        request->file->lanes[request->lane].current = NULL;
+        request->phase = PHASE_ADOPTED;
+        list_append(&engine.adopted, &request->queued);
+        pool_signal();
+    }
     pthread_mutex_unlock(&engine.lock);
+    return wanted;
 }
 
 void pool_after_fork(void)

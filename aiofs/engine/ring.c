@@ -222,8 +222,6 @@ static void ring_begin(aiofs_request *request)
 
 static void ring_cancel(aiofs_request *request)
 {
-    if (aiofs_request_terminal(request))
-        return;
     for (enum tag tag = TAG_MOVE; tag <= TAG_POLL; tag++) {
         struct io_uring_sqe *sqe = entry();
         sqe->opcode = IORING_OP_ASYNC_CANCEL;
@@ -239,7 +237,8 @@ static void moved(aiofs_request *request, int result)
     bool stream = file->kind == KIND_STREAM, nonblocking = stream && file->flags & O_NONBLOCK;
     if (result < 0) {
         bool interrupted = result == -EINTR || result == -ECANCELED;
-        if (interrupted && request->phase == PHASE_CANCELLING)
+        bool cancelling = request->phase == PHASE_CANCELLING;
+        if (cancelling && (interrupted || result == -EAGAIN))
             finish(request, request_outcome(request, -ECANCELED));
         else if (result == -EAGAIN && stream && !nonblocking)
             await_ready(request);
@@ -268,7 +267,9 @@ static void complete(uint64_t data, int result)
         moved(request, result);
         break;
     case TAG_POLL:
-        if (result >= 0)
+        if (request->phase == PHASE_CANCELLING) /* the cancellation may have come too late to meet the poll */
+            finish(request, request_outcome(request, -ECANCELED));
+        else if (result >= 0)
             move(request, false);
         else
             moved(request, result);
