@@ -6,8 +6,10 @@
 # a slice the loop turns before the next, so that ten thousand ends at once do not hold it up.
 #
 # The budget. Work inside the call (a cached read that an await never waits for) lets no loop turn. So
-# each turn has a budget of bytes and time for it; beyond, requests go to the engine, and the await lets
-# the loop go on. A turn is noticed by a callback that is scheduled when its first inline work is done.
+# each turn has a budget of bytes and time for it. Beyond, a few more are done inside the call whose await
+# then lets the loop turn once (they are `late`): that costs a fraction of a trip through the engine. What
+# is submitted after those goes to the engine. A turn is noticed by a callback that is scheduled when its
+# first inline work is done.
 #
 # When a loop closes, it drops our callback and with it the Delivery: the mailbox is sealed, and requests
 # that somebody awaited there are cancelled.
@@ -22,6 +24,8 @@ cdef extern from "<time.h>" nogil:
 cdef enum:
     TURN_BYTES = 4 * 1024 * 1024
     TURN_NS = 500_000
+    LATE_MAX = 32
+    CLOCK_BYTES = 64 * 1024
     SLICE_NS = 500_000
     SLICE = 256
 
@@ -32,8 +36,7 @@ cdef int64_t now_ns() noexcept nogil:
 
 
 cdef dict deliveries = {}  # id of a loop: weak reference to its Delivery
-cdef PyObject *last_loop = NULL  # borrowed, as is the next: cleared when the Delivery goes
-cdef PyObject *last_delivery = NULL
+cdef PyObject *last_delivery = NULL  # the one used last; borrowed, cleared when it goes
 
 
 @cython.final
@@ -47,12 +50,17 @@ cdef class Delivery:
     cdef bint scheduled        # a call of deliver() is on its way
     cdef bint counting         # a turn with inline work is on
     cdef size_t spent          # bytes copied inline in this turn
+    cdef size_t clocked        # bytes at the last look at the clock
+    cdef int late              # done inline beyond the budget in this turn
     cdef int64_t turn_began
+    cdef object is_running     # of the loop
+    cdef unsigned long thread  # where it was last seen running
     cdef object __weakref__
 
     def __cinit__(self, loop):
         cdef int error
         self.loop = loop
+        self.is_running = loop.is_running
         self.ready = deque()
         self.awaited = {}
         self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -67,10 +75,10 @@ cdef class Delivery:
 
     cdef void end(self) noexcept:
         """The loop is closed: nothing is delivered there any more."""
-        global last_loop, last_delivery
+        global last_delivery
         cdef aiofs_flight *flight
         if last_delivery == <PyObject *>self:
-            last_loop = last_delivery = NULL
+            last_delivery = NULL
         if self.box == NULL:
             return
         flight = mailbox_open(self.box, True)
@@ -153,15 +161,29 @@ cdef class Delivery:
 
     # ---- the budget ----
 
-    cdef bint affords(self) except -1:
-        """May more be done inside the call in this turn?"""
+    cdef inline int affords(self, size_t size) except -1:
+        """May so many bytes be copied inside the call in this turn? 2: yes, but the await shall yield."""
         if not self.counting:
             self.loop.call_soon(self.turned)
             self.counting = True
-            self.spent = 0
+            self.spent = self.clocked = size
+            self.late = 0
             self.turn_began = now_ns()
-            return True
-        return self.spent < TURN_BYTES and now_ns() - self.turn_began < TURN_NS
+            return 1
+        self.spent += size
+        if self.spent - self.clocked < CLOCK_BYTES:
+            return 1 if self.late == 0 else self.is_late()
+        return self.look_at_clock()
+
+    cdef int look_at_clock(self) noexcept:
+        self.clocked = self.spent
+        if self.spent < TURN_BYTES and now_ns() - self.turn_began < TURN_NS:
+            return 1
+        return self.is_late()
+
+    cdef int is_late(self) noexcept:
+        self.late += 1
+        return 2 if self.late <= LATE_MAX else 0
 
     def turned(self):
         """The loop came round."""
@@ -170,7 +192,6 @@ cdef class Delivery:
 
 cdef Delivery delivery_of(object loop):
     """The Delivery of a running loop, made when it is first needed."""
-    global last_loop, last_delivery
     cdef Delivery delivery
     open_orphans()
     for key in list(deliveries):
@@ -185,16 +206,30 @@ cdef Delivery delivery_of(object loop):
     else:
         delivery = Delivery(loop)
         deliveries[id(loop)] = weakref(delivery)
-    last_loop = <PyObject *>loop
-    last_delivery = <PyObject *>delivery
     return delivery
 
 
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident()
+
+
 cdef inline Delivery current_delivery():
-    """Of the loop that runs in this thread, or None."""
+    """Of the loop that runs in this thread, or None. (To ask asyncio costs a getpid.)"""
+    cdef Delivery delivery
+    if last_delivery != NULL:
+        delivery = <Delivery>last_delivery
+        if delivery.thread == PyThread_get_thread_ident() and delivery.is_running():
+            return delivery
+    return look_for_delivery()
+
+
+cdef Delivery look_for_delivery():
+    global last_delivery
     cdef object loop = _get_running_loop()
+    cdef Delivery delivery
     if loop is None:
         return None
-    if <PyObject *>loop == last_loop:
-        return <Delivery>last_delivery
-    return delivery_of(loop)
+    delivery = delivery_of(loop)
+    delivery.thread = PyThread_get_thread_ident()
+    last_delivery = <PyObject *>delivery
+    return delivery

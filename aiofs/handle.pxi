@@ -283,6 +283,8 @@ cdef class SyncAccessHandle:
 
 
 cdef int warn_unclosed(object handle, str path) except -1:
+    if sys.is_finalizing():
+        return 0
     import warnings
     warnings.warn(f"unclosed access handle of {path!r}", ResourceWarning, source=handle)
     return 0
@@ -345,7 +347,7 @@ cdef class AccessHandle:
         return f"<AccessHandle {self.path!r} {'closed' if self.closed else self.mode}>"
 
     def __aenter__(self):
-        cdef Operation operation = self.prepare(GET_SIZE, GIVES_OBJECT, "entering")
+        cdef Operation operation = self.prepare(GET_SIZE, GIVES_OBJECT, "entering", current_delivery())
         if operation.state == PENDING:
             operation.value = self
             operation.succeed(0)
@@ -378,7 +380,7 @@ cdef class AccessHandle:
     def truncate(self, size):
         """Makes the file `size` bytes long. See SyncAccessHandle.truncate."""
         cdef int64_t length = position(size, "size")
-        cdef Operation operation = self.prepare(AIOFS_TRUNCATE, GIVES_NONE, "truncate")
+        cdef Operation operation = self.prepare(AIOFS_TRUNCATE, GIVES_NONE, "truncate", current_delivery())
         if operation.state == PENDING:
             operation.flight = make_flight()
             operation.flight.request.offset = length
@@ -387,7 +389,7 @@ cdef class AccessHandle:
 
     def flush(self):
         """Makes all earlier writes durable. See SyncAccessHandle.flush."""
-        cdef Operation operation = self.prepare(AIOFS_FLUSH, GIVES_NONE, "flush")
+        cdef Operation operation = self.prepare(AIOFS_FLUSH, GIVES_NONE, "flush", current_delivery())
         if operation.state == PENDING:
             operation.flight = make_flight()
             self.start(operation)
@@ -395,7 +397,7 @@ cdef class AccessHandle:
 
     def get_size(self):
         """Gives the size of the file in bytes, after all earlier operations."""
-        cdef Operation operation = self.prepare(GET_SIZE, GIVES_COUNT, "get_size")
+        cdef Operation operation = self.prepare(GET_SIZE, GIVES_COUNT, "get_size", current_delivery())
         if operation.state == PENDING:
             self.start(operation)
         return operation
@@ -425,10 +427,9 @@ cdef class AccessHandle:
 
     # ---- starting ----
 
-    cdef Operation prepare(self, int kind, int gives, str doing):
+    cdef Operation prepare(self, int kind, int gives, str doing, Delivery delivery):
         """An operation that is pending, or has failed because the handle does not allow it."""
         cdef Operation operation = pending_operation(self, kind, gives)
-        cdef Delivery delivery = current_delivery()
         if delivery is None:
             raise RuntimeError("an AccessHandle needs a running event loop")
         operation.loop = delivery.loop
@@ -447,13 +448,13 @@ cdef class AccessHandle:
         cdef bint pinned = False
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE if kind == AIOFS_READ else PyBUF_SIMPLE)
         try:
-            operation = self.prepare(kind, GIVES_COUNT, "write" if kind == AIOFS_WRITE else "read")
+            operation = self.prepare(kind, GIVES_COUNT, "write" if kind == AIOFS_WRITE else "read", delivery)
             if operation.state != PENDING:
                 return operation
             if (self.in_flight == 0 or (kind == AIOFS_READ and self.changing == 0)) and not self.deferred:
                 if offset >= 0 or self.cursor_owner is None:
                     operation.start = self.cursor if offset < 0 else offset
-                    moved = self.transfer_inline(kind, &view, operation.start, delivery)
+                    moved = self.transfer_inline(operation, &view, delivery)
             if moved == AIOFS_NOT_INLINE:
                 operation.flight = make_flight()
                 pin_view(operation.flight, &view)
@@ -470,26 +471,29 @@ cdef class AccessHandle:
         self.start(operation)
         return operation
 
-    cdef int64_t transfer_inline(self, int kind, Py_buffer *view, int64_t offset, Delivery delivery) except? -1:
+    cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, Delivery delivery) except? -1:
         cdef iovec bytes
         cdef int64_t moved
+        cdef int affords
         if view.len == 0:
             return 0
-        if <size_t>view.len > AIOFS_INLINE_MAX or not delivery.affords():
+        if <size_t>view.len > AIOFS_INLINE_MAX:
             return AIOFS_NOT_INLINE
+        affords = delivery.affords(<size_t>view.len)
+        if not affords:
+            return AIOFS_NOT_INLINE
+        operation.late = affords == 2
         bytes.iov_base = view.buf
         bytes.iov_len = <size_t>view.len
-        if kind == AIOFS_READ:
-            moved = aiofs_read_inline(self.file, -1, &bytes, 1, bytes.iov_len, offset)
-        else:
-            with nogil:
-                moved = aiofs_write_inline(self.file, -1, &bytes, 1, bytes.iov_len, offset)
-        delivery.spent += <size_t>view.len
+        if operation.kind == AIOFS_READ:
+            return aiofs_read_inline(self.file, -1, &bytes, 1, bytes.iov_len, operation.start)
+        with nogil:
+            moved = aiofs_write_inline(self.file, -1, &bytes, 1, bytes.iov_len, operation.start)
         return moved
 
     cdef Operation vectored(self, int kind, object buffers, object at):
         cdef int64_t offset = -1 if at is None else position(at, "at")
-        cdef Operation operation = self.prepare(kind, GIVES_COUNT, "writev" if kind == AIOFS_WRITE else "readv")
+        cdef Operation operation = self.prepare(kind, GIVES_COUNT, "writev" if kind == AIOFS_WRITE else "readv", current_delivery())
         if operation.state == PENDING:
             operation.flight = make_flight()
             pin_all(operation.flight, buffers, kind == AIOFS_READ)
@@ -500,7 +504,7 @@ cdef class AccessHandle:
     cdef Operation finish(self, bint flush):
         cdef Operation operation
         if self.closing is None:
-            operation = self.prepare(CLOSE, GIVES_NONE, "close")
+            operation = self.prepare(CLOSE, GIVES_NONE, "close", current_delivery())
             operation.state = PENDING
             operation.value = None
             operation.flight = make_flight()

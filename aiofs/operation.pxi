@@ -30,6 +30,7 @@ cdef class Operation:
     cdef int64_t count
     cdef int kind, state, gives
     cdef bint retrieved, dropped
+    cdef bint late               # its await lets the loop turn, see delivery.pxi
     cdef int64_t start           # where the cursor was
 
     def __dealloc__(self):
@@ -81,8 +82,15 @@ cdef class Operation:
 
     # ---- the awaitable ----
 
-    cdef object advance(self):
-        """The future to wait for, or None: it has ended."""
+    cdef inline bint may_return(self) noexcept:
+        """It has ended, and the loop need not turn first."""
+        if self.late:
+            self.late = False
+            return False
+        return self.state != PENDING
+
+    cdef object wait(self):
+        """What to yield: the future to wait for, or None to let the loop turn."""
         cdef Delivery delivery
         if self.state != PENDING:
             return None
@@ -106,9 +114,8 @@ cdef class Operation:
         return self
 
     def __next__(self):
-        future = self.advance()
-        if future is not None:
-            return future
+        if not self.may_return():
+            return self.wait()
         value = self.result()
         if isinstance(value, (tuple, BaseException)):
             raise StopIteration(value)
@@ -144,11 +151,13 @@ cdef class Operation:
 
 cdef int operation_send(object self, object value, PyObject **out) except -1:
     """am_send: the value of a finished operation without an exception."""
-    cdef object result = (<Operation>self).advance()
+    cdef object result
     cdef int outcome = PYGEN_NEXT
-    if result is None:
+    if (<Operation>self).may_return():
         result = (<Operation>self).result()
         outcome = PYGEN_RETURN
+    else:
+        result = (<Operation>self).wait()
     Py_INCREF(result)
     out[0] = <PyObject *>result
     return outcome

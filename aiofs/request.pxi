@@ -87,6 +87,7 @@ cdef class aiocb:
     cdef int64_t outcome       # ENDED: the count, or a negated errno
     cdef int state, operation
     cdef bint returned
+    cdef bint late             # its await lets the loop turn, see delivery.pxi
     cdef object __weakref__
 
     def __init__(self, aio_fildes=-1, aio_buf=None, aio_nbytes=None, aio_offset=0, aio_reqprio=0,
@@ -116,6 +117,7 @@ cdef class aiocb:
 
     cdef inline int settle(self) noexcept:
         """The state now: a flight that has ended is let go, and its buffers with it."""
+        self.late = False
         if self.state == FLYING and aiofs_request_terminal(&self.flight.request):
             unpin(self.flight)
             self.end(self.flight.request.result)
@@ -135,6 +137,7 @@ cdef class aiocb:
 
     def __await__(self):
         cdef Awaiting awaiting = Awaiting.__new__(Awaiting)
+        awaiting.late = self.late
         if self.settle() == NEVER:
             raise make_error(EINVAL, self.aio_fildes, "awaiting an aiocb that was never submitted")
         awaiting.cb = self
@@ -154,24 +157,31 @@ cdef class Awaiting:
     """One `await` of an aiocb."""
     cdef aiocb cb
     cdef aiofs_flight *flight  # of a request in flight; a reference
-    cdef object future
+    cdef bint late
 
     def __dealloc__(self):
         if self.flight != NULL:
             aiofs_request_release(&self.flight.request)
 
-    cdef object advance(self):
-        """The future to wait for, or None: the request is terminal."""
+    cdef inline bint may_return(self) noexcept:
+        """The request is terminal, and the loop need not turn first."""
+        if self.late:
+            self.late = False
+            return False
+        return self.flight == NULL or aiofs_request_terminal(&self.flight.request)
+
+    cdef object wait(self):
+        """What to yield: the future to wait for, or None to let the loop turn."""
         cdef Delivery delivery
-        if self.flight == NULL or aiofs_request_terminal(&self.flight.request):
+        if self.flight == NULL:
             return None
         delivery = current_delivery()
         if delivery is None:
             raise RuntimeError("an aiocb can be awaited only while an event loop runs")
-        self.future = delivery.loop.create_future()
-        delivery.await_on(self.flight, self.future)
-        self.future._asyncio_future_blocking = True
-        return self.future
+        future = delivery.loop.create_future()
+        delivery.await_on(self.flight, future)
+        future._asyncio_future_blocking = True
+        return future
 
     cdef object result(self):
         cdef int64_t outcome
@@ -191,9 +201,8 @@ cdef class Awaiting:
         return self
 
     def __next__(self):
-        future = self.advance()
-        if future is not None:
-            return future
+        if not self.may_return():
+            return self.wait()
         PyErr_SetObject(StopIteration, self.result())
 
     def send(self, value):
@@ -214,11 +223,13 @@ cdef class Awaiting:
 
 cdef int awaiting_send(object self, object value, PyObject **out) except -1:
     """am_send: the count of a finished request without an exception."""
-    cdef object result = (<Awaiting>self).advance()
+    cdef object result
     cdef int outcome = PYGEN_NEXT
-    if result is None:
+    if (<Awaiting>self).may_return():
         result = (<Awaiting>self).result()
         outcome = PYGEN_RETURN
+    else:
+        result = (<Awaiting>self).wait()
     Py_INCREF(result)
     out[0] = <PyObject *>result
     return outcome
@@ -372,14 +383,17 @@ cdef int write_notice(aiofs_notice *notice, sigevent event) except -1:
 
 # ---- submitting ----------------------------------------------------------------------------------------
 
-cdef int64_t try_inline(plan *what, Delivery delivery) except? -1:
+cdef int64_t try_inline(plan *what, aiocb cb, Delivery delivery) except? -1:
     """Moves the bytes inside the call if that cannot block and the turn affords it."""
     cdef iovec bytes
     cdef int64_t moved
+    cdef int affords = 1
     if what.reqprio != 0 or what.nbytes == 0 or what.nbytes > AIOFS_INLINE_MAX:
         return AIOFS_NOT_INLINE
-    if delivery is not None and not delivery.affords():
-        return AIOFS_NOT_INLINE
+    if delivery is not None:
+        affords = delivery.affords(what.nbytes)
+        if not affords:
+            return AIOFS_NOT_INLINE
     bytes.iov_base = what.view.buf
     bytes.iov_len = what.nbytes
     if what.operation == AIOFS_READ:
@@ -387,8 +401,7 @@ cdef int64_t try_inline(plan *what, Delivery delivery) except? -1:
     else:
         with nogil:
             moved = aiofs_write_inline(what.file, what.fd, &bytes, 1, what.nbytes, what.offset)
-    if delivery is not None:
-        delivery.spent += what.nbytes
+    cb.late = affords == 2
     return moved
 
 
@@ -434,7 +447,7 @@ cdef int submit(plan *what, aiocb cb, Delivery delivery, aiofs_group *group) exc
     cdef int error
     cb.operation = what.operation
     if what.has_view and what.notify != C_SIGEV_THREAD:
-        moved = try_inline(what, delivery)
+        moved = try_inline(what, cb, delivery)
     if moved != AIOFS_NOT_INLINE:
         cb.end(moved)
         if what.notify != C_SIGEV_NONE:
