@@ -131,6 +131,7 @@ int callers_call(aiofs_request *request)
     aiofs_request_retain(request); /* the job's */
     pthread_mutex_lock(&engine.lock);
     engine.outstanding++;
+    request->phase = PHASE_WAITING;
     callers_add(&request->job);
     spare();
     pthread_mutex_unlock(&engine.lock);

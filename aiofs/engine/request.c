@@ -180,9 +180,9 @@ int aiofs_submit(aiofs_request *request, aiofs_file *file)
     request->result = 0;
     request->blockers = 0;
     request->file = NULL;
+    request->phase = PHASE_ENDING; /* until it has its place, nobody can take it back */
     if (request->op == AIOFS_CALL) {
         request->lane = LANE_CALL;
-        request->phase = PHASE_WAITING;
         aiofs_request_retain(request);
         atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_relaxed);
         error = callers_call(request);
