@@ -90,63 +90,63 @@ void aiofs_cancel_soon(aiofs_request *request)
         engine_wake();
 }
 
-/* Takes back what can be taken back of one file. The counts say how many were refused and asked for;
- * `taken` receives those to end, `asked` a reference to the one that the waiter was asked for. */
-static unsigned take_back_all(aiofs_file *file, struct aiofs_link *taken, aiofs_request **asked)
-{
-    unsigned refused = 0;
-    for (struct aiofs_link *link = file->in_flight.next; link != &file->in_flight; link = link->next) {
-        aiofs_request *request = CONTAINER(link, aiofs_request, in_flight);
-        switch (take_back(request)) {
-        case TAKEN:
-            list_append(taken, &request->queued);
-            break;
-        case ASKED: /* at most one: the lane of a stream's reads has one running */
-            aiofs_request_retain(request);
-            *asked = request;
-            break;
-        case REFUSED:
-            refused++;
-            break;
-        case ENDING:
-            break;
-        }
-    }
-    return refused;
-}
+struct tally {
+    unsigned canceled, refused;
+};
 
-int aiofs_cancel_all(int fd)
+/* Takes back what can be taken back of one file; retained by the caller, no lock held. */
+static void cancel_file(aiofs_file *file, struct tally *tally)
 {
-    struct file_facts facts;
     struct aiofs_link taken, *link;
     aiofs_request *asked = NULL;
-    unsigned refused = 0, canceled = 0;
     list_init(&taken);
 
-    aiofs_file *file = aiofs_file_find(fd);
-    int error = file ? 0 : file_examine(fd, &facts);
-    if (error < 0)
-        return error;
     pthread_mutex_lock(&engine.lock);
-    if (!file && (file = file_in_flight(fd, &facts)))
-        aiofs_file_retain(file);
-    if (file)
-        refused = take_back_all(file, &taken, &asked);
+    for (link = file->in_flight.next; link != &file->in_flight; link = link->next) {
+        aiofs_request *request = CONTAINER(link, aiofs_request, in_flight);
+        enum verdict verdict = take_back(request);
+        tally->refused += verdict == REFUSED;
+        if (verdict == TAKEN)
+            list_append(&taken, &request->queued);
+        if (verdict == ASKED) { /* at most one: the lane of a stream's reads has one running */
+            aiofs_request_retain(request);
+            asked = request;
+        }
+    }
     pthread_mutex_unlock(&engine.lock);
 
     while ((link = list_pop(&taken))) {
         request_finish(CONTAINER(link, aiofs_request, queued), -ECANCELED);
-        canceled++;
+        tally->canceled++;
     }
-    if (asked) {
-        engine_wake();
-        if (!ends_soon(asked))
-            refused++;
-        else if (aiofs_request_state(asked) == AIOFS_CANCELED)
-            canceled++;
-        aiofs_request_release(asked);
+    if (!asked)
+        return;
+    engine_wake();
+    if (!ends_soon(asked))
+        tally->refused++;
+    else if (aiofs_request_state(asked) == AIOFS_CANCELED)
+        tally->canceled++;
+    aiofs_request_release(asked);
+}
+
+int aiofs_cancel_all(int fd)
+{
+    struct tally tally = {0, 0};
+    struct file_facts facts;
+    aiofs_file *file = aiofs_file_find(fd), *next;
+    if (file) {
+        cancel_file(file, &tally);
+    } else {
+        int error = file_examine(fd, &facts);
+        if (error < 0)
+            return error;
+        for (; (next = file_next_in_flight(fd, &facts, file)); file = next) {
+            if (file)
+                aiofs_file_release(file);
+            cancel_file(next, &tally);
+        }
     }
     if (file)
         aiofs_file_release(file);
-    return refused ? AIOFS_CANCEL_NOTCANCELED : canceled ? AIOFS_CANCEL_CANCELED : AIOFS_CANCEL_ALLDONE;
+    return tally.refused ? AIOFS_CANCEL_NOTCANCELED : tally.canceled ? AIOFS_CANCEL_CANCELED : AIOFS_CANCEL_ALLDONE;
 }

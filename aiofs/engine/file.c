@@ -112,13 +112,17 @@ int file_examine(int fd, struct file_facts *facts)
     return 0;
 }
 
-/* The same open file, as far as requests can tell: not so for devices whose every open is a new one. */
-static bool same_open_file(const aiofs_file *file, const struct file_facts *facts)
+/* Every open of these is a new one (eventfds and their like, /dev/ptmx), though all have one inode. */
+static bool is_cloned(const struct stat *stat)
 {
-    const int matter = O_ACCMODE | O_APPEND | O_DIRECT;
-    const struct stat *stat = &facts->stat;
-    bool cloned = (stat->st_mode & S_IFMT) == 0 || (S_ISCHR(stat->st_mode) && stat->st_rdev == makedev(5, 2));
-    return !cloned && file->dev == stat->st_dev && file->ino == stat->st_ino &&
+    return (stat->st_mode & S_IFMT) == 0 || (S_ISCHR(stat->st_mode) && stat->st_rdev == makedev(5, 2));
+}
+
+/* The same open file, as far as requests can tell. */
+static bool looks_the_same(const aiofs_file *file, const struct file_facts *facts)
+{
+    const int matter = O_ACCMODE | O_APPEND | O_DIRECT | O_SYNC;
+    return file->dev == facts->stat.st_dev && file->ino == facts->stat.st_ino &&
            (file->flags & matter) == (facts->flags & matter);
 }
 
@@ -190,11 +194,35 @@ aiofs_file *file_new(int fd, const struct file_facts *facts)
     return file;
 }
 
-aiofs_file *file_in_flight(int fd, const struct file_facts *facts)
+static aiofs_file *file_in_flight(int fd, const struct file_facts *facts)
 {
     struct slot *slot = slot_find(fd);
     aiofs_file *file = slot ? atomic_load(&slot->plain) : NULL;
-    return file && same_open_file(file, facts) ? file : NULL;
+    return file && !is_cloned(&facts->stat) && looks_the_same(file, facts) ? file : NULL;
+}
+
+/* Of those that cannot be told apart, all that were reached by this number. */
+static aiofs_file *cloned_in_flight(int fd, const struct file_facts *facts, const aiofs_file *after)
+{
+    const struct aiofs_link *link = after ? &after->all : &engine.files;
+    while ((link = link->next) != &engine.files) {
+        aiofs_file *file = CONTAINER(link, aiofs_file, all);
+        if (!file->owned && file->outstanding && atomic_load(&file->fd) == fd && looks_the_same(file, facts))
+            return file;
+    }
+    return NULL;
+}
+
+aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after)
+{
+    pthread_mutex_lock(&engine.lock);
+    aiofs_file *file = is_cloned(&facts->stat) ? cloned_in_flight(fd, facts, after)
+                       : after                 ? NULL
+                                               : file_in_flight(fd, facts);
+    if (file)
+        aiofs_file_retain(file);
+    pthread_mutex_unlock(&engine.lock);
+    return file;
 }
 
 aiofs_file *file_of_descriptor(int fd, const struct file_facts *facts)

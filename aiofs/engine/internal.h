@@ -115,8 +115,9 @@ aiofs_file *file_new(int fd, const struct file_facts *facts);
 /* The file that requests on a plain descriptor share, retained; found among those with requests in
  * flight, or new. -ENOMEM as NULL. */
 aiofs_file *file_of_descriptor(int fd, const struct file_facts *facts);
-/* The one with requests in flight on this number, not retained; NULL: none. */
-aiofs_file *file_in_flight(int fd, const struct file_facts *facts);
+/* Those with requests in flight on a plain descriptor, one after the other, retained; NULL: no more. There
+ * are several only where open files cannot be told apart. No lock. */
+aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
 void file_forget(aiofs_file *file);  /* no longer findable by its number */
 /* Its hold, and what its operations own; on the program's table, no lock held. */
 void file_release_hold(aiofs_file *file);
