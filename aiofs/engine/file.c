@@ -167,7 +167,7 @@ aiofs_file *file_new(int fd, const struct file_facts *facts)
     file->flags = facts->flags;
     file->kind = facts->kind;
     file->type = facts->stat.st_mode & S_IFMT;
-    file->watched = false;
+    file->watched = file->refuses = false;
     file->seekable = facts->seekable;
     file->dev = facts->stat.st_dev;
     file->ino = facts->stat.st_ino;

@@ -83,6 +83,7 @@ struct aiofs_file {
     bool bound;              /* its descriptor has been sent to the engine's table */
     bool seekable;
     bool watched;            /* known to epoll; the waiter's */
+    bool refuses;            /* the kernel refuses RWF_NOWAIT on it; the waiter's */
     mode_t type;             /* S_IFMT of its mode */
     _Atomic uint8_t hint;    /* enum inline_hint */
     _Atomic bool dirty;      /* changed since the last flush */

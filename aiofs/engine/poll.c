@@ -3,7 +3,8 @@
  *
  * A stream's request is tried at once; if it would block, the file is watched, one-shot, for what its
  * running requests need, at most one a direction. Where the kernel has no way to try without blocking
- * (terminals, some FIFOs) or no way to watch (some devices), a worker carries it out.
+ * (terminals, FIFOs), a worker carries it out once the file is ready; where it has no way to watch (some
+ * devices), at once.
  *
  * Everything here belongs to the waiter thread. lane->current of a stream's lanes is set under the engine
  * lock when the waiter takes the request and cleared when it detaches it, by this thread, so it may be
@@ -79,8 +80,14 @@ static void finish(aiofs_request *request, int64_t result)
     request_finish(request, result);
 }
 
+static void adopt(aiofs_request *request)
+{
+    if (!pool_adopt(request))
+        finish(request, request_outcome(request, -ECANCELED));
+}
+
 /* Goes as far as it can: done, waiting for readiness, or with a worker. */
-static void advance(aiofs_request *request)
+static void advance(aiofs_request *request, bool ready)
 {
     aiofs_file *file = request->file;
     int fd = engine_fd_of(file);
@@ -88,34 +95,36 @@ static void advance(aiofs_request *request)
         finish(request, -EAGAIN);
         return;
     }
-    for (;;) {
-        ssize_t moved = attempt(request, fd);
-        bool nonblocking = file->flags & O_NONBLOCK;
+    bool nonblocking = file->flags & O_NONBLOCK;
+    ssize_t moved;
+    do {
+        moved = file->refuses ? -EOPNOTSUPP : attempt(request, fd);
         if (moved > 0)
             request->moved += (uint64_t)moved;
-        if (moved >= 0 && (request->op == AIOFS_READ || nonblocking || request->moved == request->total || moved == 0)) {
-            finish(request, (int64_t)request->moved);
-            return;
-        }
-        if (moved >= 0)
-            continue;
-        if (moved == -EOPNOTSUPP || (moved == -EAGAIN && !nonblocking && !watch(file, fd))) {
-            if (!pool_adopt(request))
-                finish(request, -ECANCELED);
-        } else if (moved != -EAGAIN || nonblocking)
-            finish(request, request_outcome(request, moved));
-        return;
+    } while (moved > 0 && request->op == AIOFS_WRITE && !nonblocking && request->moved < request->total);
+
+    if (moved >= 0) {
+        finish(request, (int64_t)request->moved);
+    } else if (moved == -EOPNOTSUPP) {
+        file->refuses = true;
+        if (ready || !watch(file, fd))
+            adopt(request);
+    } else if (moved == -EAGAIN && !nonblocking) {
+        if (!watch(file, fd))
+            adopt(request);
+    } else {
+        finish(request, request_outcome(request, moved));
     }
 }
 
 static void poll_begin(aiofs_request *request)
 {
-    advance(request);
+    advance(request, false);
 }
 
 static void poll_cancel(aiofs_request *request)
 {
-    finish(request, -ECANCELED);
+    finish(request, request_outcome(request, -ECANCELED));
 }
 
 static void poll_release(aiofs_file *file)
@@ -134,13 +143,16 @@ static void poll_turn(int timeout_ms)
             engine_rung();
             continue;
         }
+        if (!file->watched) /* released meanwhile */
+            continue;
         /* The first may be the file's last, and release it: look at both before. */
         aiofs_request *reader = file->lanes[LANE_READ].current, *writer = file->lanes[LANE_WRITE].current;
+        bool wrong = events[i].events & (EPOLLERR | EPOLLHUP);
         aiofs_file_retain(file);
         if (reader)
-            advance(reader);
+            advance(reader, wrong || events[i].events & (EPOLLIN | EPOLLRDHUP));
         if (writer)
-            advance(writer);
+            advance(writer, wrong || events[i].events & EPOLLOUT);
         aiofs_file_release(file);
     }
 }

@@ -20,10 +20,11 @@
 
 #include "internal.h"
 
-enum { WORKERS_MAX = 256, IDLE_SECONDS = 5, PIECE = 512 * 1024, SMALL = 64 * 1024, PAGE = 4096 };
+enum { WORKERS_MAX = 256, BLOCKING_MAX = 128, IDLE_SECONDS = 5, PIECE = 512 * 1024, SMALL = 64 * 1024, PAGE = 4096 };
 
 static struct {
     unsigned threads, idle, starting;
+    unsigned blocking; /* those with a stream's request, which may block for ever: some are left for files */
     pthread_cond_t work;
 } pool = {.work = PTHREAD_COND_INITIALIZER};
 
@@ -123,8 +124,8 @@ static int64_t move(aiofs_request *request, int fd)
         if (moved <= 0)
             return request_outcome(request, moved);
         request->moved += (uint64_t)moved;
-        bool partial_is_whole = file->flags & O_DIRECT || (file->kind == KIND_STREAM && request->op == AIOFS_READ);
-        if (partial_is_whole && (size_t)moved < length)
+        bool enough = file->kind == KIND_STREAM && request->op == AIOFS_READ;
+        if (enough || (file->flags & O_DIRECT && (size_t)moved < length))
             return (int64_t)request->moved;
     }
 }
@@ -164,9 +165,14 @@ static int64_t perform(aiofs_request *request)
 
 /* ---- the threads ------------------------------------------------------------------------------------------ */
 
+static bool may_block(void)
+{
+    return !list_empty(&engine.adopted) && pool.blocking < BLOCKING_MAX;
+}
+
 static bool has_work(void)
 {
-    return !list_empty(&engine.run_queue[CARRIER_WORKERS]) || !list_empty(&engine.adopted);
+    return !list_empty(&engine.run_queue[CARRIER_WORKERS]) || may_block();
 }
 
 bool pool_wants_worker(void)
@@ -182,11 +188,11 @@ void pool_signal(void)
 
 static aiofs_request *take(void)
 {
-    struct aiofs_link *adopted = list_pop(&engine.adopted);
-    if (!adopted)
+    if (!may_block())
         return lane_take(&engine.run_queue[CARRIER_WORKERS]);
-    aiofs_request *request = CONTAINER(adopted, aiofs_request, queued);
+    aiofs_request *request = CONTAINER(list_pop(&engine.adopted), aiofs_request, queued);
     request->phase = PHASE_BLOCKING;
+    pool.blocking++;
     return request;
 }
 
@@ -212,6 +218,7 @@ static void *worker_main(void *argument)
     pool.starting--;
     while (has_work() || wait_for_work()) {
         aiofs_request *request = take();
+        bool blocking = request->phase == PHASE_BLOCKING;
         bool wants_help = pool_wants_worker();
         pthread_mutex_unlock(&engine.lock);
         if (wants_help)
@@ -223,6 +230,7 @@ static void *worker_main(void *argument)
         else
             request_finish(request, result);
         pthread_mutex_lock(&engine.lock);
+        pool.blocking -= blocking;
     }
     pool.threads--;
     engine.counters.workers--;
@@ -266,7 +274,7 @@ bool pool_adopt(aiofs_request *request)
 
 void pool_after_fork(void)
 {
-    pool.threads = pool.idle = pool.starting = 0;
+    pool.threads = pool.idle = pool.starting = pool.blocking = 0;
     engine.counters.workers = 0;
     pthread_cond_init(&pool.work, NULL);
     pthread_mutex_init(&gate.lock, NULL);
