@@ -270,7 +270,7 @@ static void complete(uint64_t data, int result)
         if (request->phase == PHASE_CANCELLING) /* the cancellation may have come too late to meet the poll */
             finish(request, request_outcome(request, -ECANCELED));
         else if (result >= 0)
-            move(request, false);
+            move(request, request->file->type == S_IFCHR); /* a device may block though it is ready, here for ever */
         else
             moved(request, result);
         break;
