@@ -124,7 +124,11 @@ void file_forget(aiofs_file *file);  /* no longer findable by its number */
 void file_release_hold(aiofs_file *file);
 int file_classify(int fd);           /* the hint for a plain descriptor */
 bool file_number_busy(int fd);       /* requests are in flight on a plain descriptor. No lock. */
-_Atomic uint8_t *file_hint(int fd);  /* of a plain descriptor; NULL: number out of range. No lock. */
+struct file_hint {                    /* of a plain descriptor */
+    _Atomic uint8_t known;            /* enum inline_hint */
+    _Atomic uint8_t uses;             /* it is examined anew when this comes round */
+};
+struct file_hint *file_hint(int fd); /* NULL: number out of range. No lock. */
 void files_after_fork(void);
 
 /* ---- requests ------------------------------------------------------------------------------------ */
@@ -191,6 +195,10 @@ struct waiter_ops {
     void (*close)(void);
 };
 extern const struct waiter_ops waiter_ring, waiter_poll;
+
+/* One attempt at a stream that does not block, on the waiter: what was moved, -EAGAIN, another error, or
+ * -EOPNOTSUPP: only a call that may block can do it. poll.c */
+ssize_t stream_attempt(aiofs_request *request, int fd);
 
 /* Workers: threads on the engine's table that may block; pool.c. */
 bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it */

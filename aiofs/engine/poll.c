@@ -35,29 +35,35 @@ static unsigned poll_room(void)
     return 0; /* requests on seekable files are the workers' here */
 }
 
-/* One attempt that does not block: what was moved, -EAGAIN, another error, or -EOPNOTSUPP: only a blocking
- * call can do it. */
-static ssize_t attempt(const aiofs_request *request, int fd)
+static ssize_t attempt_with(const aiofs_request *request, int fd, int flags)
 {
     const aiofs_file *file = request->file;
+    int64_t offset = file->seekable ? request->offset + (int64_t)request->moved : -1;
+    bool reads = request->op == AIOFS_READ;
     struct iovec rest[PIECES];
     size_t length;
     int count = request_rest(request, rest, PIECES, SSIZE_MAX, &length);
-    bool reads = request->op == AIOFS_READ;
+    struct msghdr message = {.msg_iov = rest, .msg_iovlen = (size_t)count};
     ssize_t moved;
     do {
-        if (file->type == S_IFSOCK) {
-            struct msghdr message = {.msg_iov = rest, .msg_iovlen = (size_t)count};
+        if (file->type == S_IFSOCK)
             moved = reads ? aiofs_sys.recvmsg(fd, &message, MSG_DONTWAIT)
                           : aiofs_sys.sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-        } else {
-            int64_t offset = file->seekable ? request->offset + (int64_t)request->moved : -1;
-            int flags = file->flags & O_NONBLOCK ? 0 : RWF_NOWAIT;
+        else
             moved = reads ? aiofs_sys.preadv2(fd, rest, count, offset, flags)
                           : aiofs_sys.pwritev2(fd, rest, count, offset, flags);
-        }
     } while (moved == -EINTR);
     return moved;
+}
+
+ssize_t stream_attempt(aiofs_request *request, int fd)
+{
+    ssize_t moved = request->file->refuses ? -EOPNOTSUPP : attempt_with(request, fd, RWF_NOWAIT);
+    if (moved != -EOPNOTSUPP)
+        return moved;
+    request->file->refuses = true;
+    int flags = aiofs_sys.fcntl(fd, F_GETFL, 0); /* now: it may have been changed since the request came */
+    return flags >= 0 && flags & O_NONBLOCK ? attempt_with(request, fd, 0) : -EOPNOTSUPP;
 }
 
 /* Watches for whatever the file's running requests need; false: it cannot be watched. */
@@ -98,7 +104,7 @@ static void advance(aiofs_request *request, bool ready)
     bool nonblocking = file->flags & O_NONBLOCK;
     ssize_t moved;
     do {
-        moved = file->refuses ? -EOPNOTSUPP : attempt(request, fd);
+        moved = stream_attempt(request, fd);
         if (moved > 0)
             request->moved += (uint64_t)moved;
     } while (moved > 0 && request->op == AIOFS_WRITE && !nonblocking && request->moved < request->total);
@@ -106,7 +112,6 @@ static void advance(aiofs_request *request, bool ready)
     if (moved >= 0) {
         finish(request, (int64_t)request->moved);
     } else if (moved == -EOPNOTSUPP) {
-        file->refuses = true;
         if (ready || !watch(file, fd))
             adopt(request);
     } else if (moved == -EAGAIN && !nonblocking) {

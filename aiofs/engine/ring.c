@@ -207,6 +207,19 @@ static void await_ready(aiofs_request *request)
     sqe->user_data = tagged(request, TAG_POLL);
 }
 
+/* O_NONBLOCK says not to wait, and io_uring would: one attempt is all there is. False: it must be made by
+ * the ring after all. */
+static bool attempted(aiofs_request *request)
+{
+    if (request->file->kind != KIND_STREAM || !(request->file->flags & O_NONBLOCK))
+        return false;
+    ssize_t result = stream_attempt(request, engine_fd_of(request->file));
+    if (result == -EOPNOTSUPP)
+        return false;
+    finish(request, result);
+    return true;
+}
+
 static void ring_begin(aiofs_request *request)
 {
     aiofs_file *file = request->file;
@@ -214,7 +227,9 @@ static void ring_begin(aiofs_request *request)
         ring.in_kernel++;
     if (engine_fd_of(file) < 0)
         finish(request, -EAGAIN);
-    else if (file->type == S_IFCHR && !(file->flags & O_NONBLOCK))
+    else if (attempted(request))
+        return;
+    else if (file->type == S_IFCHR)
         await_ready(request);
     else
         move(request, false);
@@ -234,13 +249,13 @@ static void ring_cancel(aiofs_request *request)
 static void moved(aiofs_request *request, int result)
 {
     const aiofs_file *file = request->file;
-    bool stream = file->kind == KIND_STREAM, nonblocking = stream && file->flags & O_NONBLOCK;
+    bool stream = file->kind == KIND_STREAM;
     if (result < 0) {
         bool interrupted = result == -EINTR || result == -ECANCELED;
         bool cancelling = request->phase == PHASE_CANCELLING;
         if (cancelling && (interrupted || result == -EAGAIN))
             finish(request, request_outcome(request, -ECANCELED));
-        else if (result == -EAGAIN && stream && !nonblocking)
+        else if (result == -EAGAIN && stream)
             await_ready(request);
         else if (result == -EINTR || (result == -EAGAIN && !stream))
             move(request, true);
@@ -249,7 +264,7 @@ static void moved(aiofs_request *request, int result)
         return;
     }
     request->moved += (unsigned)result;
-    bool whole = result == 0 || request->moved == request->total || nonblocking ||
+    bool whole = result == 0 || request->moved == request->total ||
                  (stream && request->op == AIOFS_READ) || (!stream && file->flags & O_DIRECT);
     if (whole)
         finish(request, (int64_t)request->moved);
