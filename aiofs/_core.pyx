@@ -8,9 +8,11 @@ The room, part by part (each is a file):
     delivery.pxi    the only part that knows a loop: one eventfd per loop, one wake-up for all that
                     is ready, callbacks in the order of the ends, a budget for work inside the call
     operation.pxi   what a method of an asynchronous handle returns: started, awaitable
-    request.pxi     aiocb, sigevent and the functions of <aio.h>
-    handle.pxi      SyncAccessHandle and AccessHandle
-    volume.pxi      the tree of a volume, and the bridge to volumes written in Python
+    aiocb.pxi       the control block, sigevent, and the await of one
+    request.pxi     aio_read, aio_write, aio_fsync; outcome.pxi, listio.pxi: the rest of <aio.h>
+    sync_handle.pxi SyncAccessHandle;  handle.pxi: AccessHandle, and the order of its operations
+    volume.pxi      the tree of a volume; bridge.pxi: volumes written in Python
+    buffer.pxi      memory for O_DIRECT;   process.pxi: the engine of this process, and its end
 
 Ownership. An aiocb or an Operation (the owner) has a flight while the engine has its request; the
 flight pins the buffers and holds the owner, until it is opened by a thread with the GIL. A flight that
@@ -65,7 +67,11 @@ cdef object make_error(long error, object target, str doing):
 include "flight.pxi"
 include "delivery.pxi"
 include "operation.pxi"
+include "aiocb.pxi"
 include "request.pxi"
+include "outcome.pxi"
+include "listio.pxi"
+include "sync_handle.pxi"
 include "handle.pxi"
 include "volume.pxi"
 include "buffer.pxi"

@@ -1,0 +1,114 @@
+# lio_listio: many requests in one call. All entries are drawn up before the first is started.
+
+cdef int opcode_of(aiocb cb) except -1:
+    """The operation of a list's entry; 0 for one with a bad opcode."""
+    cdef int opcode = small_int(cb.aio_lio_opcode, "aio_lio_opcode")
+    return AIOFS_READ if opcode == _LIO_READ else AIOFS_WRITE if opcode == _LIO_WRITE else 0
+
+
+cdef aiofs_group *start_group(object sig, Delivery delivery) except NULL:
+    """What tells the end of a whole list; counts one for its being started."""
+    cdef aiofs_flight *last_word = NULL
+    cdef aiofs_group *group
+    if sig is not None and (<sigevent>sig).sigev_notify != C_SIGEV_NONE:
+        last_word = make_flight()
+        try:
+            write_notice(&last_word.notice, <sigevent>sig)
+        except BaseException:
+            discard(last_word)
+            raise
+        if delivery is not None:
+            flight_address(last_word, delivery.box)
+    group = group_new(1, last_word)
+    if group == NULL:
+        if last_word != NULL:
+            flight_recall(last_word)
+            discard(last_word)
+        raise MemoryError
+    return group
+
+
+cdef int wait_for_all(object blocks) except -1:
+    """Until every request of a list is terminal. EINTR leaves them running."""
+    cdef aiofs_request *one
+    cdef aiocb cb
+    cdef int error
+    for cb in blocks:
+        while cb.settle() == FLYING:
+            one = &cb.flight.request
+            aiofs_request_retain(one)
+            with nogil:
+                error = aiofs_wait(&one, 1, NULL)
+                aiofs_request_release(one)
+            if error == -EINTR:
+                PyErr_CheckSignals()
+                raise make_error(EINTR, None, "lio_listio")
+    return 0
+
+
+def lio_listio(mode, list, sig=None):
+    """Starts a list of requests by their aio_lio_opcode; returns 0.
+
+    LIO_WAIT waits until all are terminal; OSError EIO if any failed (the others complete all the same),
+    EINTR leaves them running. LIO_NOWAIT returns at once; `sig`, a sigevent, is told once, when all are
+    terminal. None and LIO_NOP are passed over; a bad opcode ends its entry with EINVAL. Each entry's own
+    sigevent is honoured. OSError EINVAL for another mode, with nothing started.
+
+    Source: POSIX.1-2017, lio_listio.
+    """
+    cdef plan *plans
+    cdef plan *what
+    cdef Delivery delivery = current_delivery()
+    cdef aiofs_group *group
+    cdef aiocb cb
+    cdef Py_ssize_t i, drawn = 0
+    cdef int error, operation
+    cdef bint failed = False
+    if mode != _LIO_WAIT and mode != _LIO_NOWAIT:
+        raise make_error(EINVAL, None, f"lio_listio: mode {mode!r}")
+    if sig is not None and mode == _LIO_NOWAIT:
+        if not isinstance(sig, sigevent):
+            raise TypeError(f"sig must be a sigevent or None, not {type(sig).__name__}")
+        check_notify(<sigevent>sig, (<sigevent>sig).sigev_notify)
+    blocks = [cb for cb in control_blocks(list, "lio_listio") if (<aiocb>cb).aio_lio_opcode != _LIO_NOP]
+    if len(set(map(id, blocks))) != len(blocks):
+        raise make_error(EINVAL, None, "lio_listio: one aiocb twice in a list")
+    plans = <plan *>calloc(<size_t>len(blocks) + 1, sizeof(plan))
+    if plans == NULL:
+        raise MemoryError
+    try:
+        for cb in blocks:
+            operation = opcode_of(cb)
+            draw_up(&plans[drawn], cb, operation if operation else AIOFS_FSYNC)
+            plans[drawn].operation = operation
+            drawn += 1
+        group = start_group(sig if mode == _LIO_NOWAIT else None, delivery)
+        try:
+            for i in range(drawn):
+                cb = blocks[i]
+                what = &plans[i]
+                error = submit(what, cb, delivery, group) if what.operation else refuse(cb, what, delivery)
+                if error:
+                    failed = True
+        finally:
+            group_count_down(group)
+    finally:
+        for i in range(drawn):
+            rub_out(&plans[i])
+        free(plans)
+    if mode == _LIO_WAIT:
+        wait_for_all(blocks)
+        for cb in blocks:
+            failed = failed or cb.outcome < 0
+        if failed:
+            raise make_error(EIO, None, "lio_listio: a request of the list failed")
+    return 0
+
+
+cdef int refuse(aiocb cb, plan *what, Delivery delivery) except -1:
+    """Ends an entry with a bad opcode."""
+    cb.operation = 0
+    cb.end(-EINVAL)
+    if what.notify != C_SIGEV_NONE:
+        tell_inline(cb, delivery)
+    return EINVAL

@@ -1,0 +1,167 @@
+# aio_error, aio_return, aio_suspend, aio_cancel: what has become of requests.
+
+def aio_error(aiocb cb not None):
+    """The state of a request: EINPROGRESS, 0, ECANCELED, or the errno of the failed operation.
+
+    OSError EINVAL if it was never submitted. The answer stays after aio_return.
+
+    Source: POSIX.1-2017, aio_error.
+    """
+    cdef int state = cb.settle()
+    if state == ENDED:
+        return 0 if cb.outcome >= 0 else -cb.outcome
+    if state == FLYING:
+        return EINPROGRESS
+    raise make_error(EINVAL, cb.aio_fildes, "aio_error of an aiocb that was never submitted")
+
+
+def aio_return(aiocb cb not None):
+    """The result of a terminal request, once: bytes moved, 0 for a sync; or its OSError raised.
+
+    OSError EINVAL when it was never submitted or its result has been returned before, EINPROGRESS
+    before it is terminal.
+
+    Source: POSIX.1-2017, aio_return.
+    """
+    cdef int state = cb.settle()
+    if state == FLYING:
+        raise make_error(EINPROGRESS, cb.aio_fildes, "aio_return of a request in progress")
+    if state == NEVER or cb.returned:
+        raise make_error(EINVAL, cb.aio_fildes, "aio_return: nothing to return")
+    cb.returned = True
+    if cb.outcome < 0:
+        raise cb.error()
+    return cb.outcome
+
+
+cdef int read_timeout(object timeout, timespec *out) except -1:
+    """Seconds to a timespec; negative ones are over already."""
+    cdef double seconds = timeout
+    if seconds != seconds:
+        raise ValueError("the time-out is not a number")
+    if seconds < 0:
+        seconds = 0
+    if seconds > 1e9:
+        seconds = 1e9
+    out.tv_sec = <time_t>seconds
+    out.tv_nsec = <long>((seconds - <double>out.tv_sec) * 1e9)
+    return 0
+
+
+cdef list control_blocks(object items, str function):
+    """The entries of a list of aiocbs; None among them is passed over."""
+    cdef list found = []
+    for item in items:
+        if item is None:
+            continue
+        if type(item) is not aiocb:
+            raise TypeError(f"{function} takes aiocb objects or None, not {type(item).__name__}")
+        found.append(item)
+    return found
+
+
+def aio_suspend(list, timeout=None):
+    """Waits until one of the requests is terminal; returns 0. Blocks the thread, not the interpreter.
+
+    `list` holds aiocbs, or None to be passed over; with no request in it that was ever submitted it
+    returns at once. `timeout` is in seconds, None waits. OSError EAGAIN when the time is up, EINTR when
+    a signal handler ran.
+
+    Source: POSIX.1-2017, aio_suspend.
+    """
+    cdef timespec limit
+    cdef timespec *patience = NULL
+    cdef aiofs_request **requests
+    cdef aiocb cb
+    cdef size_t count = 0, i
+    cdef int error
+    blocks = control_blocks(list, "aio_suspend")
+    if timeout is not None:
+        read_timeout(timeout, &limit)
+        patience = &limit
+    for cb in blocks:
+        if cb.settle() == ENDED:
+            return 0
+    requests = <aiofs_request **>calloc(<size_t>len(blocks) + 1, sizeof(aiofs_request *))
+    if requests == NULL:
+        raise MemoryError
+    for cb in blocks:
+        if cb.state == FLYING:
+            requests[count] = &cb.flight.request
+            aiofs_request_retain(requests[count])
+            count += 1
+    with nogil:
+        error = aiofs_wait(requests, count, patience)
+        for i in range(count):
+            aiofs_request_release(requests[i])
+        free(requests)
+    for cb in blocks:
+        cb.settle()
+    if error == -EINTR:
+        PyErr_CheckSignals()
+    if error < 0:
+        raise make_error(-error, None, "aio_suspend")
+    return 0
+
+
+def _watch(items, future):
+    """For aio.suspend: ends `future` when a request in the list does. True: there is nothing to wait for."""
+    cdef Delivery delivery = current_delivery()
+    cdef aiocb cb
+    cdef bint live = False
+    blocks = control_blocks(items, "suspend")
+    for cb in blocks:
+        if cb.settle() == ENDED:
+            return True
+        live = live or cb.state == FLYING
+    for cb in blocks:
+        if cb.state == FLYING:
+            delivery.await_on(cb.flight, future)
+    return not live
+
+
+def _unwatch(items, future):
+    """Undoes _watch for requests that are still in flight."""
+    cdef aiocb cb
+    for cb in control_blocks(items, "suspend"):
+        if cb.state == FLYING and cb.flight.futures != NULL and future in <object>cb.flight.futures:
+            (<object>cb.flight.futures).remove(future)
+
+
+def aio_cancel(fildes, aiocb cb=None):
+    """Cancels cb, or with None all requests outstanding on the descriptor.
+
+    AIO_CANCELED: every one was, and is terminal with ECANCELED. AIO_NOTCANCELED: some were not, see
+    aio_error. AIO_ALLDONE: none was outstanding. OSError EBADF for a closed descriptor, EINVAL when
+    fildes is not cb's.
+
+    Source: POSIX.1-2017, aio_cancel.
+    """
+    cdef plan what, whose
+    cdef aiofs_flight *flight
+    cdef int answer
+    what.file = whose.file = NULL
+    what.has_view = whose.has_view = False
+    find_target(&what, fildes)
+    rub_out(&what)
+    if fcntl(what.fd, F_GETFD) < 0:
+        raise make_error(EBADF, fildes, "aio_cancel")
+    if cb is None:
+        with nogil:
+            answer = aiofs_cancel_all(what.fd)
+        if answer < 0:
+            raise make_error(-answer, fildes, "aio_cancel")
+        return answer
+    find_target(&whose, cb.aio_fildes)
+    rub_out(&whose)
+    if whose.fd != what.fd:
+        raise make_error(EINVAL, fildes, f"aio_cancel: the aiocb is for descriptor {whose.fd}")
+    if cb.settle() != FLYING:
+        return AIO_ALLDONE
+    flight = cb.flight
+    aiofs_request_retain(&flight.request)
+    with nogil:
+        answer = aiofs_cancel(&flight.request)
+        aiofs_request_release(&flight.request)
+    cb.settle()
+    return answer
