@@ -30,7 +30,7 @@ enum { CHUNK = 1024, CHUNKS = 1024 };
 struct slot {
     _Atomic(aiofs_file *) owned;
     _Atomic(aiofs_file *) plain; /* changed under the engine lock */
-    _Atomic uint8_t hint; /* of the plain descriptor */
+    struct file_hint hint;
 };
 
 static _Atomic(struct slot *) table[CHUNKS];
@@ -69,7 +69,7 @@ bool file_number_busy(int fd)
     return slot && atomic_load_explicit(&slot->plain, memory_order_relaxed);
 }
 
-_Atomic uint8_t *file_hint(int fd)
+struct file_hint *file_hint(int fd)
 {
     struct slot *slot = slot_make(fd);
     return slot ? &slot->hint : NULL;

@@ -20,7 +20,7 @@
 
 #include "internal.h"
 
-enum { RECHECK = 256, PAGE = 4096 };
+enum { PAGE = 4096 };
 enum { SLOW_WRITE_NS = 1000000, BRAKE_NS = 1000000000 };
 
 static _Atomic int64_t plain_brake; /* of descriptors outside any volume */
@@ -33,24 +33,41 @@ bool aiofs_sigxfsz_ignored;
 /* The hint of a plain descriptor, examined anew now and then. */
 static enum inline_hint hint_of_number(int fd)
 {
-    static _Thread_local unsigned uses;
-    _Atomic uint8_t *hint = file_hint(fd);
+    struct file_hint *hint = file_hint(fd);
     if (!hint)
         return HINT_ENGINE;
-    uint8_t known = atomic_load_explicit(hint, memory_order_relaxed);
+    uint8_t known = atomic_load_explicit(&hint->known, memory_order_relaxed);
+    uint8_t uses = (uint8_t)(atomic_load_explicit(&hint->uses, memory_order_relaxed) + 1);
+    atomic_store_explicit(&hint->uses, uses, memory_order_relaxed);
     /* A pread that may block is made on tmpfs only, so there the guess has to be right each time. */
-    if (known == HINT_UNKNOWN || known == HINT_MEMORY || ++uses % RECHECK == 0) {
+    if (known == HINT_UNKNOWN || known == HINT_MEMORY || uses == 0) {
         known = (uint8_t)file_classify(fd);
-        atomic_store_explicit(hint, known, memory_order_relaxed);
+        atomic_store_explicit(&hint->known, known, memory_order_relaxed);
     }
     return (enum inline_hint)known;
 }
 
 static void remember_refusal(aiofs_file *file, int fd)
 {
-    _Atomic uint8_t *hint = file ? &file->hint : file_hint(fd);
-    if (hint)
-        atomic_store_explicit(hint, HINT_ENGINE, memory_order_relaxed);
+    struct file_hint *hint = file ? NULL : file_hint(fd);
+    if (file)
+        atomic_store_explicit(&file->hint, HINT_ENGINE, memory_order_relaxed);
+    else if (hint)
+        atomic_store_explicit(&hint->known, HINT_ENGINE, memory_order_relaxed);
+}
+
+/* ---- one call ---------------------------------------------------------------------------------------- */
+
+static inline ssize_t read_once(int fd, const struct iovec *iov, int iovcnt, int64_t offset)
+{
+    return iovcnt == 1 ? aiofs_sys.pread64(fd, iov->iov_base, iov->iov_len, offset)
+                       : aiofs_sys.preadv2(fd, iov, iovcnt, offset, 0);
+}
+
+static inline ssize_t write_once(int fd, const struct iovec *iov, int iovcnt, int64_t offset)
+{
+    return iovcnt == 1 ? aiofs_sys.pwrite64(fd, iov->iov_base, iov->iov_len, offset)
+                       : aiofs_sys.pwritev2(fd, iov, iovcnt, offset, 0);
 }
 
 /* ---- reads ------------------------------------------------------------------------------------------ */
@@ -74,7 +91,8 @@ int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int
     if (hint == HINT_ENGINE || hint == HINT_UNKNOWN)
         return AIOFS_NOT_INLINE;
 
-    ssize_t got = aiofs_sys.preadv2(fd, iov, iovcnt, offset, hint == HINT_NOWAIT ? RWF_NOWAIT : 0);
+    ssize_t got = hint == HINT_NOWAIT ? aiofs_sys.preadv2(fd, iov, iovcnt, offset, RWF_NOWAIT)
+                                      : read_once(fd, iov, iovcnt, offset);
     if (got == (ssize_t)total)
         return got;
     if (got >= 0) {
@@ -137,7 +155,7 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
     if (hint == HINT_NOWAIT && !pages_cached(fd, offset, total))
         return AIOFS_NOT_INLINE;
 
-    ssize_t put = aiofs_sys.pwritev2(fd, iov, iovcnt, offset, 0);
+    ssize_t put = write_once(fd, iov, iovcnt, offset);
     int64_t after = engine_now();
     if (after - before > SLOW_WRITE_NS)
         atomic_store_explicit(brake, after + BRAKE_NS, memory_order_relaxed);
@@ -165,7 +183,7 @@ static int64_t move_all(int fd, bool writes, const struct iovec *iov, int iovcnt
         if (count == 0)
             return (int64_t)position.moved;
         int64_t at = offset + (int64_t)position.moved;
-        ssize_t moved = writes ? aiofs_sys.pwritev2(fd, rest, count, at, 0) : aiofs_sys.preadv2(fd, rest, count, at, 0);
+        ssize_t moved = writes ? write_once(fd, rest, count, at) : read_once(fd, rest, count, at);
         if (moved == -EINTR)
             continue;
         if (moved <= 0)

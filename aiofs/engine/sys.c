@@ -25,17 +25,47 @@ _Static_assert(sizeof(long) == 8, "aiofs needs a 64-bit Linux");
 #define SYS_close_range 436
 #endif
 
-/* The kernel's answer as it was, and errno as it was. */
-#define KERNEL(...)                                                                                                    \
-    ({                                                                                                                 \
-        int saved_ = errno;                                                                                            \
-        long answer_ = syscall(__VA_ARGS__);                                                                           \
-        if (answer_ == -1) {                                                                                           \
-            answer_ = -errno;                                                                                          \
-            errno = saved_;                                                                                            \
-        }                                                                                                              \
-        answer_;                                                                                                       \
-    })
+/* The kernel's answer as it is; errno is not involved. */
+static inline long kernel(long number, long a, long b, long c, long d, long e, long f)
+{
+#if defined(__x86_64__)
+    long answer;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(answer)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return answer;
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc 0"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory");
+    return x0;
+#else
+    int saved = errno;
+    long answer = syscall(number, a, b, c, d, e, f);
+    if (answer == -1) {
+        answer = -errno;
+        errno = saved;
+    }
+    return answer;
+#endif
+}
+
+/* KERNEL(number, up to six arguments) */
+#define KERNEL(...) KERNEL_(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+#define KERNEL_(number, a, b, c, d, e, f, ...)                                                                         \
+    kernel(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 static ssize_t sys_preadv2(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags)
 {
@@ -45,6 +75,16 @@ static ssize_t sys_preadv2(int fd, const struct iovec *iov, int iovcnt, int64_t 
 static ssize_t sys_pwritev2(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags)
 {
     return KERNEL(SYS_pwritev2, fd, iov, iovcnt, offset, 0L, flags);
+}
+
+static ssize_t sys_pread64(int fd, void *buffer, size_t size, int64_t offset)
+{
+    return KERNEL(SYS_pread64, fd, buffer, size, offset);
+}
+
+static ssize_t sys_pwrite64(int fd, const void *buffer, size_t size, int64_t offset)
+{
+    return KERNEL(SYS_pwrite64, fd, buffer, size, offset);
 }
 
 static ssize_t sys_recvmsg(int fd, struct msghdr *message, int flags)
@@ -236,6 +276,8 @@ static ssize_t sys_getdents64(int fd, void *buffer, size_t size)
 struct aiofs_sys aiofs_sys = {
     .preadv2 = sys_preadv2,
     .pwritev2 = sys_pwritev2,
+    .pread64 = sys_pread64,
+    .pwrite64 = sys_pwrite64,
     .recvmsg = sys_recvmsg,
     .sendmsg = sys_sendmsg,
     .fsync = sys_fsync,

@@ -32,6 +32,8 @@ struct aiofs_sys {
     /* bytes */
     ssize_t (*preadv2)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
     ssize_t (*pwritev2)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
+    ssize_t (*pread64)(int fd, void *buffer, size_t size, int64_t offset); /* one buffer, and less to say */
+    ssize_t (*pwrite64)(int fd, const void *buffer, size_t size, int64_t offset);
     ssize_t (*recvmsg)(int fd, struct msghdr *message, int flags);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
     int (*fsync)(int fd);
