@@ -2,11 +2,14 @@
  * callers.c - threads of ours on the program's descriptor table: what the engine's other threads cannot
  * do, because their numbers are not the program's.
  *
- * Three kinds of job: an AIOFS_CALL; the second half of a flush, which makes the entry's name durable;
- * the second half of a file's end, which releases its hold before the end of its last request is seen.
- * Such a thread can only be started by one on the same table, and the last two kinds come from threads
- * that are not; so one caller is there from the engine's start and never ends, and whoever takes a job
- * and leaves nobody idle starts a spare. The engine lock guards everything here.
+ * Calls (AIOFS_CALL) may take as long as they like, and wait for other requests. Jobs are short, and others
+ * wait for them: the second half of a flush, which makes the entry's name durable; the second half of a
+ * file's end, which releases its hold before the end of its last request is seen; starting a thread of the
+ * program's. So one caller takes no calls: it is there from the engine's start and never ends.
+ *
+ * Such a thread can only be started by one on the same table, and jobs come from threads that are not; so
+ * callers start callers: whoever takes something and leaves nobody idle starts a spare. The engine lock
+ * guards everything here.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,32 +20,62 @@
 enum { CALLERS_MAX = 64, IDLE_SECONDS = 5 };
 
 static struct {
-    unsigned threads, idle, starting;
+    unsigned threads, idle, starting, calling;
     pthread_cond_t work;
-    struct aiofs_link jobs;
-} callers = {.work = PTHREAD_COND_INITIALIZER, .jobs = {&callers.jobs, &callers.jobs}};
+    struct aiofs_link jobs, calls; /* calls: requests, by `queued` */
+} callers = {.work = PTHREAD_COND_INITIALIZER,
+             .jobs = {&callers.jobs, &callers.jobs},
+             .calls = {&callers.calls, &callers.calls}};
 
-/* Waits for a job; false: none came, and there are others to wait for the next. Lock held. */
-static bool wait_for_job(void)
+/* What a caller may do now: a job, or a call if another caller is left for the jobs. Lock held. */
+static bool has_work(void)
+{
+    return !list_empty(&callers.jobs) || (!list_empty(&callers.calls) && callers.calling + 1 < callers.threads);
+}
+
+static int spare(void);
+static void *caller_main(void *argument);
+
+static int wait_a_moment(void)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 10000000;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    pthread_cond_timedwait(&callers.work, &engine.lock, &until);
+    return 0;
+}
+
+/* Waits for work; false: none came, and there are others to wait for the next. Lock held. */
+static bool wait_for_work(void)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += IDLE_SECONDS;
     int error = 0;
     callers.idle++;
-    while (list_empty(&callers.jobs) && !(error == ETIMEDOUT && callers.idle > 1))
-        error = callers.idle > 1 ? pthread_cond_timedwait(&callers.work, &engine.lock, &until)
-                                 : pthread_cond_wait(&callers.work, &engine.lock);
+    while (!has_work() && !(error == ETIMEDOUT && callers.idle > 1)) {
+        bool poor = !list_empty(&callers.calls) && spare() < 0; /* from a thread that could not start one */
+        if (has_work())
+            break;
+        if (poor)
+            error = wait_a_moment();
+        else
+            error = callers.idle > 1 ? pthread_cond_timedwait(&callers.work, &engine.lock, &until)
+                                     : pthread_cond_wait(&callers.work, &engine.lock);
+    }
     callers.idle--;
-    return !list_empty(&callers.jobs);
+    return has_work();
 }
 
-static void *caller_main(void *argument);
-
-/* Lock held; starts one more if nobody is free. Only on the program's table. */
+/* Lock held; starts one more if nobody is free. 0, or why it could not. */
 static int spare(void)
 {
-    if (callers.idle + callers.starting > 0 || callers.threads >= CALLERS_MAX)
+    unsigned needed = list_empty(&callers.calls) ? 1 : 2; /* one for the jobs, one for the calls */
+    if (on_engine_table || callers.idle + callers.starting >= needed || callers.threads >= CALLERS_MAX)
         return 0;
     callers.starting++;
     callers.threads++;
@@ -58,17 +91,37 @@ static int spare(void)
     return error;
 }
 
+static void run_job(struct aiofs_link *link)
+{
+    struct aiofs_job *job = CONTAINER(link, struct aiofs_job, link);
+    spare();
+    pthread_mutex_unlock(&engine.lock);
+    job->run(job);
+    pthread_mutex_lock(&engine.lock);
+}
+
+static void run_call(struct aiofs_link *link)
+{
+    aiofs_request *request = CONTAINER(link, aiofs_request, queued);
+    request->phase = PHASE_RUNNING;
+    callers.calling++;
+    spare();
+    pthread_mutex_unlock(&engine.lock);
+    request_finish(request, request->call(request));
+    pthread_mutex_lock(&engine.lock);
+    callers.calling--;
+}
+
 static void *caller_main(void *argument)
 {
     (void)argument;
     pthread_mutex_lock(&engine.lock);
     callers.starting--;
-    while (!list_empty(&callers.jobs) || wait_for_job()) {
-        struct aiofs_job *job = CONTAINER(list_pop(&callers.jobs), struct aiofs_job, link);
-        spare();
-        pthread_mutex_unlock(&engine.lock);
-        job->run(job);
-        pthread_mutex_lock(&engine.lock);
+    while (has_work() || wait_for_work()) {
+        if (!list_empty(&callers.jobs))
+            run_job(list_pop(&callers.jobs));
+        else
+            run_call(list_pop(&callers.calls));
     }
     callers.threads--;
     engine.counters.workers--;
@@ -84,6 +137,27 @@ int callers_start(void)
     return error;
 }
 
+int callers_call(aiofs_request *request)
+{
+    pthread_mutex_lock(&engine.lock);
+    list_append(&callers.calls, &request->queued);
+    list_append(&engine.calls, &request->in_flight);
+    engine.outstanding++;
+    request->phase = PHASE_WAITING;
+    int error = spare();
+    bool refused = error < 0 && callers.threads < 2 && request->phase == PHASE_WAITING; /* nobody will take it */
+    if (refused) {
+        list_remove(&request->queued);
+        list_remove(&request->in_flight);
+        engine.outstanding--;
+        request->phase = PHASE_ENDING;
+    } else {
+        pthread_cond_signal(&callers.work);
+    }
+    pthread_mutex_unlock(&engine.lock);
+    return refused ? error : 0;
+}
+
 void callers_add(struct aiofs_job *job)
 {
     list_append(&callers.jobs, &job->link);
@@ -93,8 +167,9 @@ void callers_add(struct aiofs_job *job)
 
 void callers_after_fork(void)
 {
-    callers.threads = callers.idle = callers.starting = 0;
+    callers.threads = callers.idle = callers.starting = callers.calling = 0;
     list_init(&callers.jobs);
+    list_init(&callers.calls);
     pthread_cond_init(&callers.work, NULL);
 }
 
@@ -111,31 +186,6 @@ static void hand_over(aiofs_request *request, void (*run)(struct aiofs_job *))
     pthread_mutex_lock(&engine.lock);
     callers_add(&request->job);
     pthread_mutex_unlock(&engine.lock);
-}
-
-static void run_call(struct aiofs_job *job)
-{
-    aiofs_request *request = request_of(job);
-    pthread_mutex_lock(&engine.lock);
-    bool taken = request->phase != PHASE_WAITING; /* cancelled: whoever did it ends it */
-    request->phase = PHASE_RUNNING;
-    pthread_mutex_unlock(&engine.lock);
-    if (!taken)
-        request_finish(request, request->call(request));
-    aiofs_request_release(request);
-}
-
-int callers_call(aiofs_request *request)
-{
-    request->job.run = run_call;
-    aiofs_request_retain(request); /* the job's */
-    pthread_mutex_lock(&engine.lock);
-    engine.outstanding++;
-    request->phase = PHASE_WAITING;
-    callers_add(&request->job);
-    spare();
-    pthread_mutex_unlock(&engine.lock);
-    return 0;
 }
 
 static void run_sync_name(struct aiofs_job *job)

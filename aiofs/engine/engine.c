@@ -54,6 +54,7 @@ static struct {
 static void lists_init(void)
 {
     list_init(&engine.files);
+    list_init(&engine.calls);
     for (enum carrier carrier = 0; carrier < CARRIERS; carrier++)
         list_init(&engine.run_queue[carrier]);
     list_init(&engine.adopted);

@@ -387,18 +387,24 @@ bool aiofs_file_busy(const aiofs_file *file)
 
 /* In a forked child no request of the parent exists. Owned files stay open, with no hold: the lock is
  * the parent's. */
+static void forsake(struct aiofs_link *in_flight)
+{
+    struct aiofs_link *link;
+    while ((link = list_pop(in_flight))) {
+        aiofs_request *request = CONTAINER(link, aiofs_request, in_flight);
+        list_init(&request->queued);
+        request->result = -ECANCELED;
+        atomic_store(&request->state, AIOFS_CANCELED);
+    }
+}
+
 void files_after_fork(void)
 {
+    forsake(&engine.calls);
     for (struct aiofs_link *link = engine.files.next, *next; link != &engine.files; link = next) {
         aiofs_file *file = CONTAINER(link, aiofs_file, all);
         next = link->next;
-        struct aiofs_link *flying;
-        while ((flying = list_pop(&file->in_flight))) {
-            aiofs_request *request = CONTAINER(flying, aiofs_request, in_flight);
-            list_init(&request->queued);
-            request->result = -ECANCELED;
-            atomic_store(&request->state, AIOFS_CANCELED);
-        }
+        forsake(&file->in_flight);
         file->outstanding = file->changing = 0;
         atomic_store(&file->barriers, 0);
         atomic_store(&file->ending, 0);

@@ -224,6 +224,7 @@ struct engine {
     _Atomic bool running;
     const struct waiter_ops *waiter;
     struct aiofs_link files;          /* every aiofs_file */
+    struct aiofs_link calls;          /* AIOFS_CALL requests, waiting and running, by `in_flight` */
     struct aiofs_link run_queue[CARRIERS]; /* lanes */
     struct aiofs_link adopted;        /* stream requests that only a worker can carry out */
     struct aiofs_link cancelling;     /* requests the waiter shall cancel */

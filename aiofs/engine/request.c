@@ -289,6 +289,8 @@ void request_finish(aiofs_request *request, int64_t result)
     list_init(&outside);
     if (!file) { /* a call */
         pthread_mutex_lock(&engine.lock);
+        list_remove(&request->in_flight);
+        request->phase = PHASE_ENDING;
         engine.outstanding--;
         pthread_mutex_unlock(&engine.lock);
         request_end(request, result);
