@@ -98,14 +98,16 @@ asan: $(VENV)/.with-test ## run the tests under AddressSanitizer and UndefinedBe
 
 tsan: ## run the engine's C tests under ThreadSanitizer
 	@mkdir -p build/tsan
+	@$(TSAN_CC) -r -nostdlib $(ENGINE_C) -o build/tsan/engine.o
 	@for test in $(C_TESTS); do \
 	    program=build/tsan/$$(basename $$test .c); \
-	    gcc -std=gnu11 -O1 -g -pthread -fsanitize=thread $(INCLUDES) $(ENGINE_C) $$test -o $$program -ldl -lutil \
-	        || exit 1; \
+	    $(TSAN_CC) $$test build/tsan/engine.o -o $$program -ldl -lutil || exit 1; \
 	    for engine in $(ENGINES); do \
 	        echo "== $$program, $$engine"; AIOFS_ENGINE=$$engine $$program || exit 1; \
 	    done; \
 	done
+
+TSAN_CC := gcc -std=gnu11 -O1 -g -pthread -fsanitize=thread $(INCLUDES)
 
 clean: ## remove everything that these commands made
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks
