@@ -472,7 +472,7 @@ static void fork_prepare(void)
 
 static void fork_parent(void)
 {
-    notify_fork_done();
+    notify_fork_parent();
     pthread_mutex_unlock(&channel.lock);
     pthread_mutex_unlock(&engine.lock);
     aiofs_volume_fork_parent();
@@ -481,7 +481,7 @@ static void fork_parent(void)
 
 static void fork_child(void)
 {
-    notify_fork_done();
+    notify_fork_child();
     pthread_mutex_init(&channel.lock, NULL);
     pthread_mutex_init(&engine.lock, NULL);
     pthread_cond_init(&engine.drained, NULL);

@@ -258,6 +258,7 @@ int64_t engine_now(void); /* CLOCK_MONOTONIC, ns */
 /* Sends again the signals that the kernel refused; true: some are left. */
 bool notify_retry(void);
 void notify_fork_prepare(void);
-void notify_fork_done(void);
+void notify_fork_parent(void);
+void notify_fork_child(void);
 
 #endif

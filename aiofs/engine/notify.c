@@ -84,9 +84,19 @@ void notify_fork_prepare(void)
     pthread_mutex_lock(&notify.lock);
 }
 
-void notify_fork_done(void)
+void notify_fork_parent(void)
 {
     pthread_mutex_unlock(&notify.lock);
+}
+
+/* The refused signals are the parent's. */
+void notify_fork_child(void)
+{
+    struct aiofs_link *link;
+    while ((link = list_pop(&notify.refused)))
+        free(CONTAINER(link, struct refused, link));
+    atomic_store(&notify.any, false);
+    pthread_mutex_init(&notify.lock, NULL);
 }
 
 /* ---- threads ------------------------------------------------------------------------------------------------ */
@@ -130,16 +140,24 @@ static int start_thread(struct notice *notice)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!attributes)
         pthread_attr_destroy(&plain);
+    if (error && attributes) { /* they may ask for what is not to be had: better without them */
+        notice->attributes = NULL;
+        return start_thread(notice);
+    }
     return error ? -EAGAIN : 0;
 }
 
-/* On a caller: where threads are scarce it waits for one, or the notification would be lost. */
+/* On a caller: where threads are scarce it comes back for one, or the notification would be lost. */
 static void run_notice(struct aiofs_job *job)
 {
     struct notice *notice = CONTAINER(job, struct notice, job);
     const struct timespec moment = {.tv_nsec = 1000000};
-    while (start_thread(notice) < 0)
-        nanosleep(&moment, NULL);
+    if (start_thread(notice) == 0)
+        return;
+    nanosleep(&moment, NULL);
+    pthread_mutex_lock(&engine.lock);
+    callers_add(job); /* behind the others, which do not need a thread */
+    pthread_mutex_unlock(&engine.lock);
 }
 
 int aiofs_notify_thread(void (*function)(union sigval), union sigval value, const void *attributes)
