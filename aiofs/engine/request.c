@@ -390,7 +390,7 @@ int aiofs_wait(aiofs_request *const *requests, size_t count, const struct timesp
     enum { FOR_EVER = 365 * 24 * 3600 }; /* a wait with no time-out would restart after a signal */
     struct timespec deadline, now;
     clock_gettime(CLOCK_MONOTONIC, &deadline);
-    deadline.tv_sec += timeout ? timeout->tv_sec : FOR_EVER;
+    deadline.tv_sec += timeout && timeout->tv_sec < FOR_EVER ? timeout->tv_sec : FOR_EVER;
     deadline.tv_nsec += timeout ? timeout->tv_nsec : 0;
     if (deadline.tv_nsec >= 1000000000L) {
         deadline.tv_sec++;
