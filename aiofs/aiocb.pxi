@@ -202,12 +202,10 @@ cdef class Awaiting:
         return self
 
     def __next__(self):
-        if not self.may_return():
-            return self.wait()
-        PyErr_SetObject(StopIteration, self.result())
+        return next_by_send(self)
 
     def send(self, value):
-        return self.__next__()
+        return next_by_send(self)
 
     def throw(self, kind, value=None, traceback=None):
         if self.flight != NULL:

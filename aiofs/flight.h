@@ -261,10 +261,30 @@ static inline aiofs_flight *flight_new(void)
 
 /* ---- types --------------------------------------------------------------------------------------------- */
 
-/* The await of a finished operation without an exception for its value, where the interpreter asks for it. */
+/* tp_iternext by am_send. The value goes out in a StopIteration, which would take a tuple for its arguments
+ * and an exception for itself. */
+static inline PyObject *next_by_send(PyObject *awaitable)
+{
+    PyObject *value = NULL;
+    PySendResult sent = Py_TYPE(awaitable)->tp_as_async->am_send(awaitable, Py_None, &value);
+    if (sent == PYGEN_NEXT)
+        return value;
+    if (sent == PYGEN_RETURN) {
+        if (PyTuple_Check(value) || PyExceptionInstance_Check(value))
+            Py_SETREF(value, PyObject_CallOneArg(PyExc_StopIteration, value));
+        if (value != NULL)
+            PyErr_SetObject(PyExc_StopIteration, value);
+        Py_XDECREF(value);
+    }
+    return NULL;
+}
+
+/* The await of a finished operation: without an exception for its value where the interpreter asks for it,
+ * and where it asks for the next item, as from Python 3.12 on, without a traceback. */
 static inline void type_set_send(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObject **))
 {
     type->tp_as_async->am_send = (sendfunc)(void (*)(void))send;
+    type->tp_iternext = next_by_send;
 #ifdef Py_TPFLAGS_HAVE_AM_SEND
     type->tp_flags |= Py_TPFLAGS_HAVE_AM_SEND;
 #endif

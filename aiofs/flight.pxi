@@ -46,6 +46,7 @@ cdef extern from "flight.h" nogil:
 cdef extern from "flight.h":
     int (*aiofs_open_orphans)(void *) noexcept
     void type_set_send(PyTypeObject *type, int (*send)(object, object, PyObject **) except -1)
+    object next_by_send(object awaitable)
 
 cdef extern from "<signal.h>" nogil:
     int C_SIGEV_SIGNAL "SIGEV_SIGNAL"

@@ -114,16 +114,11 @@ cdef class Operation:
         return self
 
     def __next__(self):
-        if not self.may_return():
-            return self.wait()
-        value = self.result()
-        if isinstance(value, (tuple, BaseException)):
-            raise StopIteration(value)
-        PyErr_SetObject(StopIteration, value)
+        return next_by_send(self)
 
     def send(self, value):
         """As a coroutine's send."""
-        return self.__next__()
+        return next_by_send(self)
 
     def throw(self, kind, value=None, traceback=None):
         """As a coroutine's throw: whoever awaited has been cancelled, or is given an error."""
