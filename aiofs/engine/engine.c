@@ -44,12 +44,16 @@ static struct {
 } channel = {.lock = PTHREAD_MUTEX_INITIALIZER, .here = -1, .there = -1, .wake = -1};
 
 static struct {
+    pthread_mutex_t lock; /* held from the first to the last step of a start: no fork in the middle of it */
+    bool own_table;       /* the engine's threads have a descriptor table of their own */
+} start = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct { /* what the waiter reports to the start that made it */
     pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool reported;
+    pthread_cond_t made;
+    bool is_made;
     int outcome;
-    bool own_table;
-} start = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+} report = {.lock = PTHREAD_MUTEX_INITIALIZER, .made = PTHREAD_COND_INITIALIZER};
 
 static void lists_init(void)
 {
@@ -285,13 +289,13 @@ static bool leave_table(void)
     return true;
 }
 
-static void report(int outcome)
+static void make_report(int outcome)
 {
-    pthread_mutex_lock(&start.lock);
-    start.outcome = outcome;
-    start.reported = true;
-    pthread_cond_signal(&start.changed);
-    pthread_mutex_unlock(&start.lock);
+    pthread_mutex_lock(&report.lock);
+    report.outcome = outcome;
+    report.is_made = true;
+    pthread_cond_signal(&report.made);
+    pthread_mutex_unlock(&report.lock);
 }
 
 static void *waiter_main(void *argument)
@@ -301,11 +305,9 @@ static void *waiter_main(void *argument)
     on_engine_table = on_waiter = true;
     start.own_table = leave_table();
     int outcome = engine.waiter->open();
-    report(outcome);
-    if (outcome < 0) {
-        aiofs_sys.close(channel.there);
-        return NULL;
-    }
+    make_report(outcome);
+    if (outcome < 0)
+        return NULL; /* a table of its own goes with it */
     for (;;) {
         answer();
         channel_drain();
@@ -358,13 +360,14 @@ static int start_waiter(const struct waiter_ops *waiter)
     }
     channel.rung = false;
     engine.waiter = waiter;
-    start.reported = false;
+    pthread_mutex_lock(&report.lock);
+    report.is_made = false;
     error = engine_thread("aiofs", waiter_main, NULL);
-    if (error == 0) {
-        while (!start.reported)
-            pthread_cond_wait(&start.changed, &start.lock);
-        error = start.outcome;
-    }
+    while (error == 0 && !report.is_made)
+        pthread_cond_wait(&report.made, &report.lock);
+    if (error == 0)
+        error = report.outcome;
+    pthread_mutex_unlock(&report.lock);
     if (error < 0 || start.own_table)
         aiofs_sys.close(pair[1]);
     if (error < 0) {
@@ -387,7 +390,7 @@ int aiofs_engine_start(void)
         error = callers_start();
         if (error == 0)
             error = start_waiter(kind == AIOFS_ENGINE_THREADS ? &waiter_poll : &waiter_ring);
-        if (error < 0 && error != -EAGAIN && kind == AIOFS_ENGINE_AUTO)
+        if (error < 0 && kind == AIOFS_ENGINE_AUTO)
             error = start_waiter(&waiter_poll);
         if (error == 0)
             atomic_store_explicit(&engine.running, true, memory_order_release);
@@ -503,7 +506,6 @@ static void fork_child(void)
     callers_after_fork();
     on_engine_table = on_waiter = false;
     atomic_store(&engine.running, false);
-    pthread_cond_init(&start.changed, NULL);
     pthread_mutex_init(&start.lock, NULL);
 }
 

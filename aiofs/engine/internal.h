@@ -192,7 +192,6 @@ struct waiter_ops {
     void (*cancel)(aiofs_request *request);
     void (*release)(aiofs_file *file);   /* before the engine_fd of a watched file is closed */
     void (*turn)(int timeout_ms);        /* submit, wait, finish what is complete; -1 waits */
-    void (*close)(void);
 };
 extern const struct waiter_ops waiter_ring, waiter_poll;
 

@@ -26,8 +26,11 @@ static int poll_open(void)
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_fd = aiofs_sys.epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0)
-        return epoll_fd;
-    return aiofs_sys.epoll_ctl(epoll_fd, EPOLL_CTL_ADD, engine_wake_fd(), &event);
+        return -EAGAIN;
+    if (aiofs_sys.epoll_ctl(epoll_fd, EPOLL_CTL_ADD, engine_wake_fd(), &event) == 0)
+        return 0;
+    aiofs_sys.close(epoll_fd);
+    return -EAGAIN;
 }
 
 static unsigned poll_room(void)

@@ -84,10 +84,16 @@ static int map_queues(const struct io_uring_params *params)
 {
     size_t size = params->sq_off.array + params->sq_entries * sizeof(unsigned);
     size_t completions = params->cq_off.cqes + params->cq_entries * sizeof(struct io_uring_cqe);
-    char *queues = map(size > completions ? size : completions, IORING_OFF_SQ_RING);
+    if (size < completions)
+        size = completions;
+    char *queues = map(size, IORING_OFF_SQ_RING);
+    if (!queues)
+        return -EAGAIN;
     ring.sq.entries = map(params->sq_entries * sizeof *ring.sq.entries, IORING_OFF_SQES);
-    if (!queues || !ring.sq.entries)
-        return -ENOMEM;
+    if (!ring.sq.entries) {
+        munmap(queues, size);
+        return -EAGAIN;
+    }
     ring.sq.head = (void *)(queues + params->sq_off.head);
     ring.sq.tail = (void *)(queues + params->sq_off.tail);
     ring.sq.flags = (void *)(queues + params->sq_off.flags);
