@@ -387,15 +387,17 @@ bool aiofs_file_busy(const aiofs_file *file)
 
 /* In a forked child no request of the parent exists. Owned files stay open, with no hold: the lock is
  * the parent's. */
-static void forsake(struct aiofs_link *in_flight)
+static int32_t forsake(struct aiofs_link *in_flight)
 {
     struct aiofs_link *link;
-    while ((link = list_pop(in_flight))) {
+    int32_t count = 0;
+    for (; (link = list_pop(in_flight)); count++) {
         aiofs_request *request = CONTAINER(link, aiofs_request, in_flight);
         list_init(&request->queued);
         request->result = -ECANCELED;
         atomic_store(&request->state, AIOFS_CANCELED);
     }
+    return count;
 }
 
 void files_after_fork(void)
@@ -404,7 +406,7 @@ void files_after_fork(void)
     for (struct aiofs_link *link = engine.files.next, *next; link != &engine.files; link = next) {
         aiofs_file *file = CONTAINER(link, aiofs_file, all);
         next = link->next;
-        forsake(&file->in_flight);
+        int32_t users = forsake(&file->in_flight);
         file->outstanding = file->changing = 0;
         atomic_store(&file->barriers, 0);
         atomic_store(&file->ending, 0);
@@ -415,9 +417,12 @@ void files_after_fork(void)
         list_init(&file->leaving);
         for (enum lane_name name = 0; name < LANES; name++)
             lane_init(file, name, file->lanes[name].limit, file->lanes[name].carrier);
-        if (!file->owned) {
+        if (!file->owned)
             file_forget(file);
+        if (users && atomic_fetch_sub(&file->refs, users) == users) {
             list_remove(link);
+            list_append(&retired, link);
+            engine.counters.files--;
         }
     }
 }
