@@ -171,11 +171,12 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
 
 /* ---- on demand ---------------------------------------------------------------------------------------- */
 
-/* Moves all of it, whatever the pieces the kernel makes of it; a request only for its position. */
-static int64_t move_all(int fd, bool writes, const struct iovec *iov, int iovcnt, int64_t offset)
+/* Moves what is left behind the first `moved` bytes, whatever the pieces the kernel makes of it; a request
+ * only for its position. */
+static int64_t move_rest(int fd, bool writes, const struct iovec *iov, int iovcnt, int64_t offset, uint64_t before)
 {
     enum { PIECES = 16 };
-    aiofs_request position = {.iov = iov, .iovcnt = iovcnt};
+    aiofs_request position = {.iov = iov, .iovcnt = iovcnt, .moved = before};
     struct iovec rest[PIECES];
     size_t length;
     for (;;) {
@@ -190,6 +191,16 @@ static int64_t move_all(int fd, bool writes, const struct iovec *iov, int iovcnt
             return request_outcome(&position, moved);
         position.moved += (uint64_t)moved;
     }
+}
+
+static int64_t move_all(int fd, bool writes, const struct iovec *iov, int iovcnt, int64_t offset)
+{
+    if (iovcnt != 1)
+        return move_rest(fd, writes, iov, iovcnt, offset, 0);
+    ssize_t moved = writes ? write_once(fd, iov, 1, offset) : read_once(fd, iov, 1, offset);
+    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR))
+        return moved;
+    return move_rest(fd, writes, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
 }
 
 int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
