@@ -243,9 +243,17 @@ static int64_t perform_outside(aiofs_request *request)
     }
 }
 
+/* One that ends here lets others go: they are started by the outermost of these calls, not one inside the
+ * other, because a chain of them may be long. */
 static void start_outside(struct aiofs_link *outside)
 {
+    static _Thread_local struct aiofs_link *outermost;
     struct aiofs_link *link;
+    if (outermost) {
+        list_splice(outermost, outside);
+        return;
+    }
+    outermost = outside;
     while ((link = list_pop(outside))) {
         aiofs_request *request = CONTAINER(link, aiofs_request, queued);
         if (request->file->ops->submit)
@@ -253,6 +261,7 @@ static void start_outside(struct aiofs_link *outside)
         else
             request_finish(request, perform_outside(request));
     }
+    outermost = NULL;
 }
 
 void aiofs_complete(aiofs_request *request, int64_t result)
