@@ -1,0 +1,215 @@
+"""How the tests run: coroutines on both loops, nothing left behind, faults in the engine's calls.
+
+A test that is `async def` runs twice, on uvloop and on asyncio's own loop (in debug mode where
+PYTHONASYNCIODEBUG says so), each time on a fresh loop that is closed afterwards. What reaches the
+loop's exception handler fails the test, unless it asks for that by the fixture `loop_errors`.
+
+The engine is the process's: AIOFS_ENGINE chooses it. Its table of system calls is replaced before
+it starts, so that any test can ask for the fixture `faults`.
+"""
+
+import asyncio
+import ctypes
+import gc
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import uvloop
+
+import aiofs
+from aiofs import _core
+
+TESTS = Path(__file__).parent
+LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+TEST_SECONDS = 60
+
+
+# ---- coroutines ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=LOOPS)
+def new_loop(request):
+    """Makes a loop, of uvloop and of asyncio in turn."""
+    return LOOPS[request.param]
+
+
+@pytest.fixture
+def loop_errors():
+    """What reaches the exception handler of the test's loop: a list of contexts."""
+    return []
+
+
+@pytest.fixture
+def run(new_loop):
+    """run(coroutine): its result, on a fresh loop that is closed then."""
+    return lambda coroutine: run_on(new_loop(), coroutine)
+
+
+def run_on(loop, coroutine, errors=None):
+    unexpected = [] if errors is None else errors
+    loop.set_exception_handler(lambda _, context: unexpected.append(context))
+    try:
+        return loop.run_until_complete(asyncio.wait_for(coroutine, TEST_SECONDS))
+    finally:
+        try:
+            loop.run_until_complete(finish())
+        finally:
+            loop.close()
+    if errors is None:
+        assert unexpected == []
+
+
+async def finish():
+    loop = asyncio.get_running_loop()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
+
+
+def pytest_pycollect_makeitem(collector, name, obj):
+    if collector.istestfunction(obj, name) and inspect.iscoroutinefunction(obj):
+        pytest.mark.usefixtures("new_loop")(obj)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    available = pyfuncitem.funcargs
+    arguments = {name: available[name] for name in pyfuncitem._fixtureinfo.argnames}
+    run_on(available["new_loop"](), pyfuncitem.obj(**arguments), arguments.get("loop_errors"))
+    return True
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS + 10))
+
+
+# ---- nothing left behind ------------------------------------------------------------------------
+
+
+def descriptors():
+    """What this process has open: descriptor and target of each."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the listing's own
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    """After each test: no descriptor more than before, and no request in flight."""
+    before = descriptors()
+    files = _core.counters()["files"]
+    yield
+    deadline = time.monotonic() + 5
+    while left_behind(before, files):
+        assert time.monotonic() < deadline, left_behind(before, files)
+        gc.collect()
+        _core.settle(0)
+        time.sleep(0.01)
+
+
+def left_behind(before, files):
+    seen = _core.counters()
+    new = {fd: target for fd, target in descriptors().items() if before.get(fd) != target}
+    report = {"descriptors": new} if new else {}
+    if seen["outstanding"] or seen["files"] > files:
+        report |= seen
+    return report
+
+
+# ---- faults -------------------------------------------------------------------------------------
+
+_faults = None
+
+
+class Faults:
+    """Makes the engine's system calls fail, see c/fault.h, until the end of the test."""
+
+    ERROR, SHORT, DELAY, AFTER = 1, 2, 3, 4
+
+    def __init__(self, library):
+        self._library = library
+        library.fault_calls.restype = ctypes.c_long
+
+    def _inject(self, name, nth, kind, value):
+        found = self._library.fault_inject(
+            name.encode(), ctypes.c_long(nth), kind, ctypes.c_long(value)
+        )
+        assert found == 0, f"the engine makes no call {name}"
+
+    def fail(self, name, number, nth=0):
+        """The nth call from now on (0: every one) is not made, and fails with an errno."""
+        self._inject(name, nth, self.ERROR, number)
+
+    def cut(self, name, most, nth=0):
+        """It moves at most so many bytes."""
+        self._inject(name, nth, self.SHORT, most)
+
+    def delay(self, name, seconds, nth=0):
+        """It is made later."""
+        self._inject(name, nth, self.DELAY, int(seconds * 1_000_000))
+
+    def calls(self, name):
+        """How often it was called so far."""
+        return self._library.fault_calls(name.encode())
+
+    def clear(self):
+        self._library.fault_clear()
+
+
+@pytest.fixture
+def faults():
+    if _faults is None:
+        pytest.skip("needs a C compiler")
+    yield _faults
+    _faults.clear()
+
+
+def build_faults(folder):
+    """fault.h as a shared library, or None without a compiler."""
+    compiler = shutil.which((os.environ.get("CC") or sysconfig.get_config_var("CC")).split()[0])
+    if compiler is None:
+        return None
+    library = Path(folder, "fault.so")
+    engine = Path(aiofs.__file__).parent / "engine"
+    command = [compiler, "-shared", "-fPIC", "-O1", "-pthread", "-DFAULT_LIBRARY"]
+    command += [f"-I{engine}", "-x", "c", TESTS / "c" / "fault.h", "-o", library]
+    subprocess.run(command, check=True)
+    return library
+
+
+def pytest_configure(config):
+    global _faults
+    with tempfile.TemporaryDirectory() as folder:
+        library = build_faults(folder)
+        if library is not None:
+            _faults = Faults(ctypes.CDLL(str(library)))
+    if _faults is not None:
+        engine = ctypes.CDLL(str(Path(aiofs.__file__).parent / "libaiofs.so"))
+        table = ctypes.c_void_p.in_dll(engine, "aiofs_sys")
+        assert _faults._library.fault_attach(ctypes.byref(table)) == 0
+    _core.engine()
+
+
+def pytest_report_header():
+    return (
+        f"aiofs: engine {_core.engine()}, {Path(aiofs.__file__).parent}, {sys.version.split()[0]}"
+    )
