@@ -32,6 +32,15 @@ def settle(double seconds=SETTLE_SECONDS):
     open_orphans()
 
 
+cdef void look_at_signals():
+    """CPython ignores SIGXFSZ: a write inside the call may meet RLIMIT_FSIZE without harm."""
+    global aiofs_sigxfsz_ignored
+    aiofs_sigxfsz_ignored = signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
+
+
+look_at_signals()
+
+
 def _at_exit():
     settle()
     python_ends()
