@@ -105,10 +105,11 @@ void engine_wake(void)
 {
     if (!atomic_exchange_explicit(&channel.asleep, false, memory_order_seq_cst))
         return;
+    enum { TRIES = 3 };
     static const uint64_t one = 1;
     const struct iovec bytes = {(void *)&one, sizeof one};
-    while (aiofs_sys.pwritev2(channel.wake, &bytes, 1, -1, 0) == -EINTR)
-        ;
+    for (int tries = 0; tries < TRIES && aiofs_sys.pwritev2(channel.wake, &bytes, 1, -1, 0) != sizeof one; tries++)
+        ; /* an eventfd takes it, unless the program has closed it */
 }
 
 int engine_bind(aiofs_file *file, int fd)
@@ -124,13 +125,16 @@ int engine_bind(aiofs_file *file, int fd)
     rights.header.cmsg_type = SCM_RIGHTS;
     rights.header.cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(&rights.header), &fd, sizeof fd);
-    ssize_t sent = aiofs_sys.sendmsg(channel.here, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent == -EBADF)
-        return -EBADF;
-    if (sent < 0) {
+    ssize_t sent;
+    do
+        sent = aiofs_sys.sendmsg(channel.here, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent == -EINTR);
+    if (sent == -EAGAIN || sent == -ETOOMANYREFS) { /* until the messages before it are received */
         atomic_store(&channel.crowded, true);
         return -EAGAIN;
     }
+    if (sent < 0)
+        return sent == -EBADF ? -EBADF : -ENOMEM;
     file->bound = true;
     return 0;
 }
@@ -442,11 +446,12 @@ int aiofs_bell_open(int eventfd, aiofs_bell **bell)
 
 void aiofs_bell_ring(aiofs_bell *bell)
 {
+    enum { TRIES = 3 };
     static const uint64_t one = 1;
     const struct iovec bytes = {(void *)&one, sizeof one};
     int fd = on_engine_table ? engine_fd_of(bell) : atomic_load(&bell->fd);
-    if (fd >= 0)
-        aiofs_sys.pwritev2(fd, &bytes, 1, -1, 0);
+    for (int tries = 0; fd >= 0 && tries < TRIES && aiofs_sys.pwritev2(fd, &bytes, 1, -1, 0) == -EINTR; tries++)
+        ;
 }
 
 void aiofs_bell_close(aiofs_bell *bell)

@@ -297,10 +297,10 @@ int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops
     return file ? 0 : -ENOMEM;
 }
 
-/* Somebody else closed the number, and it may lead to another file by now. */
-static bool number_lost(const aiofs_file *file, int fd)
+bool file_number_lost(const aiofs_file *file)
 {
     struct stat stat;
+    int fd = atomic_load(&file->fd);
     if (fd < 0 || aiofs_sys.fstat(fd, &stat) < 0)
         return true;
     return !file->ops && (stat.st_dev != file->dev || stat.st_ino != file->ino);
@@ -309,7 +309,7 @@ static bool number_lost(const aiofs_file *file, int fd)
 int aiofs_file_close(aiofs_file *file)
 {
     int fd = atomic_load(&file->fd);
-    bool lost = number_lost(file, fd);
+    bool lost = file_number_lost(file);
     bool wake = false;
 
     pthread_mutex_lock(&engine.lock);

@@ -120,6 +120,7 @@ aiofs_file *file_of_descriptor(int fd, const struct file_facts *facts);
  * are several only where open files cannot be told apart. No lock. */
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
 void file_forget(aiofs_file *file);  /* no longer findable by its number */
+bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else closed it. No lock. */
 /* Its hold, and what its operations own; on the program's table, no lock held. */
 void file_release_hold(aiofs_file *file);
 int file_classify(int fd);           /* the hint for a plain descriptor */
@@ -240,8 +241,8 @@ extern _Thread_local bool on_waiter;       /* this is the waiter */
 
 /* Makes the waiter look at its queues; needs no lock, cheap if it is awake. */
 void engine_wake(void);
-/* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -EAGAIN: the channel is full or
- * lost, try again without the lock. */
+/* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is
+ * full, try again without the lock. */
 int engine_bind(aiofs_file *file, int fd);
 /* The number of a bound file in the engine's table, received if need be; on that table only, no lock. */
 int engine_fd_of(aiofs_file *file);

@@ -110,6 +110,17 @@ static int charge(const aiofs_request *request, const aiofs_file *file)
     return aiofs_hold_charge(file->hold, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
 }
 
+/* Gives back what was charged for growth that did not come; on any table. */
+static void settle(const aiofs_request *request, aiofs_file *file)
+{
+    struct stat stat;
+    if (!changes_bytes(request) || !file->hold || file->ops || !aiofs_hold_has_quota(file->hold))
+        return;
+    int fd = on_engine_table ? engine_fd_of(file) : atomic_load(&file->fd);
+    if (fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0)
+        aiofs_hold_settle(file->hold, stat.st_size);
+}
+
 /* An ordered write past the end also fills the gap before it. */
 static void find_reach(aiofs_request *request, aiofs_file *file)
 {
@@ -123,14 +134,38 @@ static void find_reach(aiofs_request *request, aiofs_file *file)
 
 static void start_outside(struct aiofs_link *outside);
 
+/* Wakes those who sleep on it. */
+static void set_state(aiofs_request *request, enum aiofs_state state)
+{
+    uint32_t before = atomic_exchange_explicit(&request->state, (uint32_t)state, memory_order_seq_cst);
+    if (before & STATE_WAITED) {
+        atomic_fetch_add_explicit(&ends, 1, memory_order_seq_cst);
+        aiofs_sys.futex(&ends, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, 0);
+    }
+}
+
+/* 0; -EAGAIN: the channel is full. Lock held. */
+static int bind_file(aiofs_file *file)
+{
+    if (file->closed)
+        return -EBADF;
+    if (file->bound || file->ops)
+        return 0;
+    if (file->owned && file_number_lost(file)) /* it leads to somebody else's file by now */
+        return -EBADF;
+    return engine_bind(file, atomic_load(&file->fd));
+}
+
 /* Gives the request its place; binds the open file first. 0, -EAGAIN or -EBADF with nothing started. */
 static int enter(aiofs_request *request, aiofs_file *file, const struct file_facts *facts)
 {
+    enum { YIELDS = 1000, TRIES = 2000 };
+    const struct timespec moment = {.tv_nsec = 1000000};
     struct aiofs_link outside;
     bool wake;
     int error;
     list_init(&outside);
-    for (;;) {
+    for (unsigned tries = 0;; tries++) {
         pthread_mutex_lock(&engine.lock);
         aiofs_file *target = file;
         if (target)
@@ -141,7 +176,7 @@ static int enter(aiofs_request *request, aiofs_file *file, const struct file_fac
             pthread_mutex_unlock(&engine.lock);
             return -EAGAIN;
         }
-        error = target->closed ? -EBADF : target->bound || target->ops ? 0 : engine_bind(target, atomic_load(&target->fd));
+        error = bind_file(target);
         if (error == 0) {
             request->file = target;
             if (request->op == AIOFS_WRITE && target->flags & O_APPEND)
@@ -155,15 +190,32 @@ static int enter(aiofs_request *request, aiofs_file *file, const struct file_fac
             file_forget(target);
         pthread_mutex_unlock(&engine.lock);
         aiofs_file_release(target);
-        if (error != -EAGAIN)
-            return error;
-        engine_wake(); /* the channel is full: its reader empties it */
-        sched_yield();
+        if (error != -EAGAIN || tries == TRIES)
+            return error == -EBADF ? error : -EAGAIN;
+        engine_wake();
+        if (tries < YIELDS)
+            sched_yield();
+        else
+            nanosleep(&moment, NULL);
     }
     if (wake)
         engine_wake();
     start_outside(&outside);
     return 0;
+}
+
+/* The request is accepted, as far as its state can tell. */
+static void accept_request(aiofs_request *request)
+{
+    aiofs_request_retain(request);
+    atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_relaxed);
+}
+
+static int reject(aiofs_request *request)
+{
+    set_state(request, AIOFS_NEW);
+    aiofs_request_release(request);
+    return -EAGAIN;
 }
 
 int aiofs_submit(aiofs_request *request, aiofs_file *file)
@@ -183,14 +235,8 @@ int aiofs_submit(aiofs_request *request, aiofs_file *file)
     request->phase = PHASE_ENDING; /* until it has its place, nobody can take it back */
     if (request->op == AIOFS_CALL) {
         request->lane = LANE_CALL;
-        aiofs_request_retain(request);
-        atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_relaxed);
-        error = callers_call(request);
-        if (error < 0) {
-            atomic_store_explicit(&request->state, AIOFS_NEW, memory_order_relaxed);
-            aiofs_request_release(request);
-        }
-        return error;
+        accept_request(request);
+        return callers_call(request) < 0 ? reject(request) : 0;
     }
 
     struct file_facts facts;
@@ -209,17 +255,17 @@ int aiofs_submit(aiofs_request *request, aiofs_file *file)
     if (outcome == 0 && file)
         find_reach(request, file);
 
-    aiofs_request_retain(request);
-    atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_relaxed);
-    if (outcome == 0)
+    accept_request(request);
+    bool ends_here = outcome != 0;
+    if (!ends_here) {
         outcome = enter(request, file, &facts);
+        if (outcome < 0 && file)
+            settle(request, file);
+    }
     if (found)
         aiofs_file_release(found);
-    if (outcome == -EAGAIN) {
-        atomic_store_explicit(&request->state, AIOFS_NEW, memory_order_relaxed);
-        aiofs_request_release(request);
-        return -EAGAIN;
-    }
+    if (outcome == -EAGAIN && !ends_here)
+        return reject(request);
     if (outcome != 0)
         request_end(request, outcome < 0 ? outcome : 0);
     return 0;
@@ -282,13 +328,8 @@ static void account(aiofs_request *request, int64_t result)
         if (file->hold)
             aiofs_hold_changed(file->hold);
     }
-    bool less = result < 0 || (uint64_t)result < request->total || request->op == AIOFS_TRUNCATE;
-    if (less && file->hold && aiofs_hold_has_quota(file->hold)) {
-        struct stat stat;
-        int fd = on_engine_table ? engine_fd_of(file) : atomic_load(&file->fd);
-        if (fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0)
-            aiofs_hold_settle(file->hold, stat.st_size);
-    }
+    if (result < 0 || (uint64_t)result < request->total || request->op == AIOFS_TRUNCATE)
+        settle(request, file);
 }
 
 void request_finish(aiofs_request *request, int64_t result)
@@ -317,6 +358,8 @@ void request_finish(aiofs_request *request, int64_t result)
         pthread_cond_broadcast(&engine.drained);
     if (last)
         file_forget(file);
+    else if (file->outstanding == 0 && atomic_load(&file->engine_fd) < -1)
+        file->bound = false; /* its descriptor found no room in the engine's table: try again with the next request */
     bool close_here = last && file->bound && on_engine_table && (on_waiter || !file->watched);
     if (last && file->bound && !close_here) {
         aiofs_file_retain(file);
@@ -356,13 +399,8 @@ static void pass_barrier(aiofs_file *file)
 void request_end(aiofs_request *request, int64_t result)
 {
     aiofs_file *file = request->file;
-    uint32_t state = result == -ECANCELED ? AIOFS_CANCELED : result < 0 ? AIOFS_FAILED : AIOFS_DONE;
     request->result = result;
-    uint32_t before = atomic_exchange_explicit(&request->state, state, memory_order_seq_cst);
-    if (before & STATE_WAITED) {
-        atomic_fetch_add_explicit(&ends, 1, memory_order_seq_cst);
-        aiofs_sys.futex(&ends, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, 0);
-    }
+    set_state(request, result == -ECANCELED ? AIOFS_CANCELED : result < 0 ? AIOFS_FAILED : AIOFS_DONE);
     if (request->done)
         request->done(request);
     if (file) {
