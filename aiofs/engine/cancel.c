@@ -11,12 +11,15 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include <time.h>
+
 #include "internal.h"
 
 enum verdict { TAKEN, ASKED, REFUSED, ENDING };
 
-/* Lock held. TAKEN: the caller ends it with request_finish. ASKED: the waiter ends it. */
-static enum verdict take_back(aiofs_request *request)
+/* Lock held. TAKEN: the caller ends it with request_finish. ASKED: the waiter ends it. `force`: a stream's
+ * write, too, whose part that is gone stays gone. */
+static enum verdict take_back(aiofs_request *request, bool force)
 {
     if (aiofs_request_terminal(request) || request->phase == PHASE_ENDING)
         return ENDING;
@@ -25,7 +28,7 @@ static enum verdict take_back(aiofs_request *request)
         lane_withdraw(request);
         return TAKEN;
     case PHASE_ADOPTED:
-        if (request->moved)
+        if (request->moved && !force)
             return REFUSED;
         list_remove(&request->queued);
         request->phase = PHASE_ENDING;
@@ -33,7 +36,7 @@ static enum verdict take_back(aiofs_request *request)
     case PHASE_CANCELLING:
         return ASKED;
     case PHASE_RUNNING:
-        if (!request->file || request->file->kind != KIND_STREAM || request->op != AIOFS_READ)
+        if (!request->file || request->file->kind != KIND_STREAM || (request->op != AIOFS_READ && !force))
             return REFUSED;
         request->phase = PHASE_CANCELLING;
         list_append(&engine.cancelling, &request->queued);
@@ -60,7 +63,7 @@ int aiofs_cancel(aiofs_request *request)
     if (aiofs_request_state(request) == AIOFS_NEW)
         return AIOFS_CANCEL_ALLDONE;
     pthread_mutex_lock(&engine.lock);
-    enum verdict verdict = take_back(request);
+    enum verdict verdict = take_back(request, false);
     pthread_mutex_unlock(&engine.lock);
 
     if (verdict == TAKEN) {
@@ -82,7 +85,7 @@ void aiofs_cancel_soon(aiofs_request *request)
     if (aiofs_request_state(request) == AIOFS_NEW)
         return;
     pthread_mutex_lock(&engine.lock);
-    enum verdict verdict = take_back(request);
+    enum verdict verdict = take_back(request, false);
     pthread_mutex_unlock(&engine.lock);
     if (verdict == TAKEN)
         request_finish(request, -ECANCELED);
@@ -104,7 +107,7 @@ static void cancel_file(aiofs_file *file, struct tally *tally)
     pthread_mutex_lock(&engine.lock);
     for (link = file->in_flight.next; link != &file->in_flight; link = link->next) {
         aiofs_request *request = CONTAINER(link, aiofs_request, in_flight);
-        enum verdict verdict = take_back(request);
+        enum verdict verdict = take_back(request, false);
         tally->refused += verdict == REFUSED;
         if (verdict == TAKEN)
             list_append(&taken, &request->queued);
@@ -149,4 +152,47 @@ int aiofs_cancel_all(int fd)
     if (file)
         aiofs_file_release(file);
     return tally.refused ? AIOFS_CANCEL_NOTCANCELED : tally.canceled ? AIOFS_CANCEL_CANCELED : AIOFS_CANCEL_ALLDONE;
+}
+
+/* ---- the end of the program ------------------------------------------------------------------------------ */
+
+/* Everything on streams, whatever waits behind it. */
+static void call_off_streams(void)
+{
+    struct aiofs_link taken, *link, *file_link;
+    bool asked = false;
+    list_init(&taken);
+    pthread_mutex_lock(&engine.lock);
+    for (file_link = engine.files.next; file_link != &engine.files; file_link = file_link->next) {
+        aiofs_file *file = CONTAINER(file_link, aiofs_file, all);
+        if (file->kind != KIND_STREAM)
+            continue;
+        for (link = file->in_flight.next; link != &file->in_flight; link = link->next) {
+            aiofs_request *request = CONTAINER(link, aiofs_request, in_flight);
+            enum verdict verdict = take_back(request, true);
+            if (verdict == TAKEN)
+                list_append(&taken, &request->queued);
+            asked |= verdict == ASKED;
+        }
+    }
+    pthread_mutex_unlock(&engine.lock);
+    while ((link = list_pop(&taken))) {
+        aiofs_request *request = CONTAINER(link, aiofs_request, queued);
+        request_finish(request, request_outcome(request, -ECANCELED));
+    }
+    if (asked)
+        engine_wake();
+}
+
+/* Again and again, because ends may bring new beginnings; what has been called off gets a moment to end. */
+void aiofs_engine_settle(double seconds)
+{
+    enum { MOMENT_NS = 1000000, LEAST_NS = 100000000, MOST_SECONDS = 1000000000 };
+    const struct timespec moment = {.tv_nsec = MOMENT_NS};
+    double patience = seconds > 0 ? seconds < MOST_SECONDS ? seconds * 1e9 : MOST_SECONDS * 1e9 : 0;
+    int64_t end = engine_now() + (patience > LEAST_NS ? (int64_t)patience : LEAST_NS);
+    while (atomic_load(&engine.alive) && engine_now() < end) {
+        call_off_streams();
+        nanosleep(&moment, NULL);
+    }
 }

@@ -507,6 +507,7 @@ static void fork_child(void)
     for (enum carrier carrier = 0; carrier < CARRIERS; carrier++)
         list_init(&engine.run_queue[carrier]);
     engine.outstanding = 0;
+    atomic_store(&engine.alive, 0);
     pool_after_fork();
     callers_after_fork();
     on_engine_table = on_waiter = false;

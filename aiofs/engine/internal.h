@@ -230,6 +230,7 @@ struct engine {
     struct aiofs_link cancelling;     /* requests the waiter shall cancel */
     struct aiofs_link releasing;      /* files whose engine_fd the waiter shall close */
     unsigned long outstanding;
+    _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
     struct aiofs_counters counters;
 };
 extern struct engine engine;

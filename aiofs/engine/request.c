@@ -208,12 +208,14 @@ static int enter(aiofs_request *request, aiofs_file *file, const struct file_fac
 static void accept_request(aiofs_request *request)
 {
     aiofs_request_retain(request);
+    atomic_fetch_add_explicit(&engine.alive, 1, memory_order_relaxed);
     atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_relaxed);
 }
 
 static int reject(aiofs_request *request)
 {
     set_state(request, AIOFS_NEW);
+    atomic_fetch_sub(&engine.alive, 1);
     aiofs_request_release(request);
     return -EAGAIN;
 }
@@ -409,6 +411,7 @@ void request_end(aiofs_request *request, int64_t result)
         aiofs_file_release(file);
     }
     aiofs_request_release(request);
+    atomic_fetch_sub(&engine.alive, 1);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------------- */

@@ -270,7 +270,7 @@ static void moved(aiofs_request *request, int result)
         return;
     }
     request->moved += (unsigned)result;
-    bool whole = result == 0 || request->moved == request->total ||
+    bool whole = result == 0 || request->moved == request->total || request->phase == PHASE_CANCELLING ||
                  (stream && request->op == AIOFS_READ) || (!stream && file->flags & O_DIRECT);
     if (whole)
         finish(request, (int64_t)request->moved);
