@@ -6,10 +6,11 @@
 # a slice the loop turns before the next, so that ten thousand ends at once do not hold it up.
 #
 # The budget. Work inside the call (a cached read that an await never waits for) lets no loop turn. So
-# each turn has a budget of bytes and time for it. Beyond, a few more are done inside the call whose await
-# then lets the loop turn once (they are `late`): that costs a fraction of a trip through the engine. What
-# is submitted after those goes to the engine. A turn is noticed by a callback that is scheduled when its
-# first inline work is done.
+# each turn has a budget of bytes and time for it. Beyond, requests go to the engine, but for small ones:
+# to submit those would hold the loop's thread longer than to copy them, so they are still done inside the
+# call, and their await lets the loop turn once (they are `late`). Only a list has no such await: what is
+# left of it goes to the engine. A turn is noticed by a callback that is scheduled when its first inline
+# work is done.
 #
 # When a loop closes, it drops our callback and with it the Delivery: the mailbox is sealed, and requests
 # that somebody awaited there are cancelled.
@@ -24,7 +25,7 @@ cdef extern from "<time.h>" nogil:
 cdef enum:
     TURN_BYTES = 4 * 1024 * 1024
     TURN_NS = 500_000
-    LATE_MAX = 32
+    LATE_BYTES = 16 * 1024
     CLOCK_BYTES = 64 * 1024
     SLICE_NS = 500_000
     SLICE = 256
@@ -51,7 +52,7 @@ cdef class Delivery:
     cdef bint counting         # a turn with inline work is on
     cdef size_t spent          # bytes copied inline in this turn
     cdef size_t clocked        # bytes at the last look at the clock
-    cdef int late              # done inline beyond the budget in this turn
+    cdef bint late             # the budget of this turn is spent
     cdef int64_t turn_began
     cdef object is_running     # of the loop
     cdef unsigned long thread  # where it was last seen running
@@ -166,24 +167,20 @@ cdef class Delivery:
         if not self.counting:
             self.loop.call_soon(self.turned)
             self.counting = True
+            self.late = False
             self.spent = self.clocked = size
-            self.late = 0
             self.turn_began = now_ns()
             return 1
         self.spent += size
-        if self.spent - self.clocked < CLOCK_BYTES:
-            return 1 if self.late == 0 else self.is_late()
-        return self.look_at_clock()
+        if self.late or self.spent - self.clocked >= CLOCK_BYTES:
+            return self.look_at_clock(size)
+        return 1
 
-    cdef int look_at_clock(self) noexcept:
+    cdef int look_at_clock(self, size_t size) noexcept:
         self.clocked = self.spent
-        if self.spent < TURN_BYTES and now_ns() - self.turn_began < TURN_NS:
-            return 1
-        return self.is_late()
-
-    cdef int is_late(self) noexcept:
-        self.late += 1
-        return 2 if self.late <= LATE_MAX else 0
+        if not self.late:
+            self.late = self.spent > TURN_BYTES or now_ns() - self.turn_began > TURN_NS
+        return 1 if not self.late else 2 if size <= LATE_BYTES else 0
 
     def turned(self):
         """The loop came round."""
@@ -212,6 +209,15 @@ cdef Delivery delivery_of(object loop):
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident()
 
+cdef extern from "Python.h":
+    int PY_VERSION_HEX
+    PyObject *PyThreadState_GetDict()
+    PyObject *PyDict_GetItemWithError(PyObject *mapping, object key) except? NULL
+
+# Before 3.14 asyncio's C half keeps the running loop in the thread's dictionary: where it never was, no
+# loop runs, and there is nothing to ask.
+cdef bint loops_leave_a_trace = PY_VERSION_HEX < 0x030E0000 and type(_get_running_loop) is type(len)
+
 
 cdef inline Delivery current_delivery():
     """Of the loop that runs in this thread, or None. (To ask asyncio costs a getpid.)"""
@@ -225,8 +231,13 @@ cdef inline Delivery current_delivery():
 
 cdef Delivery look_for_delivery():
     global last_delivery
-    cdef object loop = _get_running_loop()
+    cdef PyObject *thread
     cdef Delivery delivery
+    if loops_leave_a_trace:
+        thread = PyThreadState_GetDict()
+        if thread != NULL and PyDict_GetItemWithError(thread, "__asyncio_running_event_loop__") == NULL:
+            return None
+    loop = _get_running_loop()
     if loop is None:
         return None
     delivery = delivery_of(loop)

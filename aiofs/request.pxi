@@ -146,7 +146,7 @@ cdef int write_notice(aiofs_notice *notice, sigevent event) except -1:
 
 # ---- submitting ----------------------------------------------------------------------------------------
 
-cdef int64_t try_inline(plan *what, aiocb cb, Delivery delivery) except? -1:
+cdef int64_t try_inline(plan *what, aiocb cb, Delivery delivery, bint listed) except? -1:
     """Moves the bytes inside the call if that cannot block and the turn affords it."""
     cdef iovec bytes
     cdef int64_t moved
@@ -155,7 +155,7 @@ cdef int64_t try_inline(plan *what, aiocb cb, Delivery delivery) except? -1:
         return AIOFS_NOT_INLINE
     if delivery is not None:
         affords = delivery.affords(what.nbytes)
-        if not affords:
+        if affords == 0 or (affords == 2 and listed):
             return AIOFS_NOT_INLINE
     bytes.iov_base = what.view.buf
     bytes.iov_len = what.nbytes
@@ -210,7 +210,7 @@ cdef int submit(plan *what, aiocb cb, Delivery delivery, aiofs_group *group) exc
     cdef int error
     cb.operation = what.operation
     if what.has_view and what.notify != C_SIGEV_THREAD:
-        moved = try_inline(what, cb, delivery)
+        moved = try_inline(what, cb, delivery, group != NULL)
     if moved != AIOFS_NOT_INLINE:
         cb.end(moved)
         if what.notify != C_SIGEV_NONE:
