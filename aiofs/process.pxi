@@ -1,4 +1,4 @@
-# The process: which engine runs, what it counts, and what is to be done before the interpreter ends.
+# The process: which engine runs, what it counts, what a fork means, and the end of the interpreter.
 
 import atexit
 
@@ -39,6 +39,16 @@ cdef void look_at_signals():
 
 
 look_at_signals()
+
+
+def _after_fork_in_child():
+    """The loops of the parent, and what is to be delivered on them, are the parent's."""
+    global last_delivery
+    last_delivery = NULL
+    deliveries.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _at_exit():
