@@ -99,7 +99,7 @@ int aiofs_hold_charge(aiofs_hold *hold, int64_t current, int64_t size);
 void aiofs_hold_settle(aiofs_hold *hold, int64_t size);
 bool aiofs_hold_has_quota(const aiofs_hold *hold);
 /* After the bytes changed: the entry's generation moves on (a File taken earlier is stale). */
-void aiofs_hold_changed(aiofs_hold *hold);
+AIOFS_API void aiofs_hold_changed(aiofs_hold *hold);
 /* Makes the entry's name durable: fsync of its directory, once per entry that aiofs made. */
 int aiofs_hold_sync_name(aiofs_hold *hold);
 /* Until when (CLOCK_MONOTONIC, ns) writes inside the call are turned off for the hold's volume. */
