@@ -1,0 +1,39 @@
+"""Asynchronous files: POSIX AIO over files under exclusive locks, on uvloop."""
+
+from aiofs import aio
+from aiofs.errors import (
+    AbortError,
+    InvalidModificationError,
+    InvalidStateError,
+    NoModificationAllowedError,
+    NotFoundError,
+    NotReadableError,
+    QuotaExceededError,
+    TypeMismatchError,
+)
+from aiofs.filesystem import FileSystem
+from aiofs.handles import AccessHandle, DirectoryHandle, File, FileHandle, SyncAccessHandle
+from aiofs.volumes import MemoryVolume, PrivateVolume, Volume
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AbortError",
+    "AccessHandle",
+    "DirectoryHandle",
+    "File",
+    "FileHandle",
+    "FileSystem",
+    "InvalidModificationError",
+    "InvalidStateError",
+    "MemoryVolume",
+    "NoModificationAllowedError",
+    "NotFoundError",
+    "NotReadableError",
+    "PrivateVolume",
+    "QuotaExceededError",
+    "SyncAccessHandle",
+    "TypeMismatchError",
+    "Volume",
+    "aio",
+]

@@ -1,0 +1,430 @@
+"""Handles, by the names of the WHATWG File System standard.
+
+A `DirectoryHandle` or `FileHandle` names an entry of a volume and holds nothing open. An
+`AccessHandle` or `SyncAccessHandle` is an open, locked file: those are made in the core. A `File`
+is what a file was when `get_file` looked at it.
+
+Everything that touches the disk is started at the call, on a thread of the engine, and returns a
+coroutine; bad arguments are refused at the call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from aiofs import _core, errors
+from aiofs._core import AccessHandle, SyncAccessHandle
+
+if TYPE_CHECKING:
+    from aiofs.volumes.volume import Volume
+
+__all__ = [
+    "AccessHandle",
+    "DirectoryHandle",
+    "File",
+    "FileHandle",
+    "Opening",
+    "SyncAccessHandle",
+]
+
+T = TypeVar("T")
+Async = Coroutine[Any, Any, T]
+
+
+class Opening(Coroutine[Any, Any, T], Generic[T]):
+    """What opens a handle: await it for the handle, or enter it with `async with`.
+
+    Cancelled or dropped before the handle was given out, it leaves no lock and no descriptor: for
+    that it forgets the operation, and with it what that may have opened, at the first exception.
+    """
+
+    def __init__(self, operation: Async[T]) -> None:
+        self._operation: Async[T] | None = operation
+        self._opened: T | None = None
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self  # type: ignore[return-value]  # as coroutines do, it iterates itself
+
+    def __iter__(self) -> Opening[T]:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        if self._operation is None:
+            raise RuntimeError("cannot reuse what was awaited already")
+        try:
+            return self._operation.send(value)
+        except BaseException:  # the handle comes as a StopIteration
+            self._operation = None
+            raise
+
+    def throw(self, kind: Any, value: Any = None, traceback: TracebackType | None = None, /) -> Any:
+        if self._operation is None:
+            raise kind
+        try:
+            if value is None and traceback is None:
+                return self._operation.throw(kind)
+            return self._operation.throw(kind, value, traceback)
+        except BaseException:
+            self._operation = None
+            raise
+
+    def close(self) -> None:
+        if self._operation is not None:
+            self._operation.close()
+        self._operation = None
+
+    async def __aenter__(self) -> T:
+        opened: Any = await self
+        self._opened = opened
+        entered: T = await opened.__aenter__()
+        return entered
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        opened: Any = self._opened
+        self._opened = None
+        suppressed: bool | None = await opened.__aexit__(exception_type, exception, traceback)
+        return suppressed
+
+
+def check_name(name: str) -> str:
+    """Refuses what no entry can be called: '', '.', '..', and what has '/', '\\' or NUL in it."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name must be a str, not {type(name).__name__}")
+    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
+        raise ValueError(f"bad name: {name!r}")
+    return name
+
+
+class _Handle:
+    """An entry of a volume, by its path there."""
+
+    _volume: Volume
+    _path: str
+
+    def __init__(self) -> None:
+        raise TypeError(f"a {type(self).__name__} comes from a volume or a DirectoryHandle")
+
+    @classmethod
+    def _of(cls, volume: Volume, path: str) -> Any:
+        handle = cls.__new__(cls)
+        handle._volume = volume
+        handle._path = path
+        return handle
+
+    @property
+    def name(self) -> str:
+        """The last component of its path; '' for the root of a volume."""
+        return self._path.rpartition("/")[2]
+
+    @property
+    def _parent(self) -> str:
+        return self._path.rpartition("/")[0]
+
+    def is_same_entry(self, other: FileHandle | DirectoryHandle) -> Async[bool]:
+        """`await handle.is_same_entry(other)`: whether both name one entry of one volume.
+
+        WHATWG File System: `isSameEntry`.
+        """
+        if not isinstance(other, _Handle):
+            raise TypeError(f"a handle is wanted, not {type(other).__name__}")
+        return _done(self == other)
+
+    def _beside(self, other: _Handle) -> bool:
+        """Whether both are in one volume, however often that was opened."""
+        return self._volume._tree.same(other._volume._tree)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Handle) or type(self) is not type(other):
+            return NotImplemented
+        return self._path == other._path and self._beside(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._path))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._path!r} of {self._volume!r}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Volume, str]]:
+        return type(self)._of, (self._volume, self._path)
+
+
+class FileHandle(_Handle):
+    """Names a file; holds nothing open. From `DirectoryHandle.get_file_handle`.
+
+    WHATWG File System: `FileSystemFileHandle`.
+    """
+
+    kind: ClassVar[str] = "file"
+
+    def get_file(self) -> Async[File]:
+        """`await handle.get_file()`: the file as it is now; takes no lock. WHATWG: `getFile`.
+
+        Raises `NotFoundError`, or `TypeMismatchError` if it is a directory by now.
+        """
+        return _core.offload(self._look)
+
+    def create_access_handle(self, *, mode: str | None = None) -> Opening[AccessHandle]:
+        """Opens and locks the file: an `AccessHandle`, by `await` or by `async with`.
+
+        mode: "in-place" (the same as "readwrite"), "read-only" or "readwrite-unsafe"; None is the
+        volume's default. Raises `NoModificationAllowedError` (EBUSY) at once if another holder's
+        lock forbids it, `NotFoundError`, `ValueError` for an unknown mode.
+        WHATWG File System: `createSyncAccessHandle`, asynchronous.
+        """
+        mode = self._checked_mode(mode)
+        return Opening(_core.offload(self._volume._tree.access_handle, self._path, mode, False))
+
+    def create_sync_access_handle(self, *, mode: str | None = None) -> SyncAccessHandle:
+        """The same, at once: a `SyncAccessHandle`, whose methods block."""
+        mode = self._checked_mode(mode)
+        return self._volume._tree.sync_access_handle(self._path, mode, False)
+
+    def remove(self) -> Async[None]:
+        """`await handle.remove()`: removes the file, which must be unlocked (EBUSY)."""
+        return _core.offload(self._volume._tree.unlink, self._path)
+
+    def _checked_mode(self, mode: str | None) -> str:
+        name, _, _ = _core.mode_of_handle(self._volume.default_mode if mode is None else mode)
+        return name
+
+    def _look(self) -> File:
+        tree = self._volume._tree
+        found = tree.snapshot(self._path)
+        if stat.S_ISDIR(found.st_mode):
+            raise errors.from_errno(errno.EISDIR, self._path, "get file")
+        return File._of(self, found, tree.generation(self._path))
+
+
+class DirectoryHandle(_Handle):
+    """Names a directory; holds nothing open. From `volume.root` or another DirectoryHandle.
+
+    Iterating it, with `async for`, gives what `entries` gives.
+    WHATWG File System: `FileSystemDirectoryHandle`.
+    """
+
+    kind: ClassVar[str] = "directory"
+
+    def get_file_handle(self, name: str, *, create: bool = False) -> Async[FileHandle]:
+        """`await directory.get_file_handle(name)`: the file of that name in this directory.
+
+        create: make it, empty, if it is missing. Raises `NotFoundError`, `TypeMismatchError` for a
+        directory, `ValueError` for a bad name. WHATWG: `getFileHandle`.
+        """
+        return _core.offload(self._get_file, self._below(name), bool(create))
+
+    def get_directory_handle(self, name: str, *, create: bool = False) -> Async[DirectoryHandle]:
+        """`await directory.get_directory_handle(name)`: the directory of that name in this one.
+
+        create: make it if it is missing. Raises as `get_file_handle`, `TypeMismatchError` for a
+        file. WHATWG: `getDirectoryHandle`.
+        """
+        return _core.offload(self._get_directory, self._below(name), bool(create))
+
+    def remove_entry(self, name: str, *, recursive: bool = False) -> Async[None]:
+        """`await directory.remove_entry(name)`: removes the file or the empty directory.
+
+        recursive: a directory with all that is in it. Nothing is removed if anything of it is
+        locked: `NoModificationAllowedError` (EBUSY). Raises `NotFoundError`, also where there is
+        nothing to remove, and `InvalidModificationError` for a directory that is not empty.
+        WHATWG: `removeEntry`.
+        """
+        return _core.offload(self._remove_entry, self._below(name), bool(recursive))
+
+    def remove(self, *, recursive: bool = False) -> Async[None]:
+        """`await directory.remove()`: removes this directory, as `remove_entry` does.
+
+        The root of a volume stays, and is emptied.
+        """
+        if self._path:
+            return _core.offload(self._remove_directory, self._path, bool(recursive))
+        return _core.offload(self._empty_root, bool(recursive))
+
+    def resolve(self, possible_descendant: FileHandle | DirectoryHandle) -> Async[list[str] | None]:
+        """`await directory.resolve(handle)`: the names that lead from here to the handle's entry.
+
+        [] for this directory itself, None for what does not lie in it. WHATWG: `resolve`.
+        """
+        if not isinstance(possible_descendant, _Handle):
+            raise TypeError(f"a handle is wanted, not {type(possible_descendant).__name__}")
+        return _done(self._names_to(possible_descendant))
+
+    def entries(self) -> AsyncIterator[tuple[str, FileHandle | DirectoryHandle]]:
+        """An asynchronous iterator of (name, handle), in no particular order.
+
+        It looks at the directory once; if the directory is removed on the way, the next step raises
+        `NotFoundError`. What is neither file nor directory is left out. WHATWG: `entries`.
+        """
+        return self._entries()
+
+    async def keys(self) -> AsyncIterator[str]:
+        """An asynchronous iterator of the names in it. WHATWG: `keys`."""
+        async for name, _ in self._entries():
+            yield name
+
+    async def values(self) -> AsyncIterator[FileHandle | DirectoryHandle]:
+        """An asynchronous iterator of the handles of what is in it. WHATWG: `values`."""
+        async for _, handle in self._entries():
+            yield handle
+
+    def __aiter__(self) -> AsyncIterator[tuple[str, FileHandle | DirectoryHandle]]:
+        return self._entries()
+
+    # ---- on a worker
+
+    def _get_file(self, path: str, create: bool) -> FileHandle:
+        tree = self._volume._tree
+        try:
+            mode = tree.stat(path).st_mode
+        except FileNotFoundError:
+            if not create:
+                raise
+            tree.open(path, os.O_RDONLY | os.O_CREAT, 0o666, _core.LOCK_NONE, 0).close()
+        else:
+            if stat.S_ISDIR(mode):
+                raise errors.from_errno(errno.EISDIR, path, "get file handle")
+        return FileHandle._of(self._volume, path)
+
+    def _get_directory(self, path: str, create: bool) -> DirectoryHandle:
+        tree = self._volume._tree
+        if create:
+            try:
+                tree.mkdir(path)
+            except FileExistsError:
+                pass
+        if not stat.S_ISDIR(tree.stat(path).st_mode):
+            raise errors.from_errno(errno.ENOTDIR, path, "get directory handle")
+        return DirectoryHandle._of(self._volume, path)
+
+    def _remove_entry(self, path: str, recursive: bool) -> None:
+        try:
+            self._volume._tree.unlink(path)
+        except IsADirectoryError:
+            self._remove_directory(path, recursive)
+
+    def _remove_directory(self, path: str, recursive: bool) -> None:
+        tree = self._volume._tree
+        if recursive:
+            tree.remove_tree(path)
+        else:
+            tree.rmdir(path)
+
+    def _empty_root(self, recursive: bool) -> None:
+        tree = self._volume._tree
+        if not recursive and tree.scan(""):
+            raise errors.from_errno(errno.ENOTEMPTY, self._path, "remove")
+        tree.remove_tree("")
+
+    # ---- inside
+
+    def _below(self, name: str) -> str:
+        check_name(name)
+        return f"{self._path}/{name}" if self._path else name
+
+    def _names_to(self, handle: _Handle) -> list[str] | None:
+        if not self._beside(handle):
+            return None
+        if handle._path == self._path:
+            return [] if isinstance(handle, DirectoryHandle) else None
+        prefix = f"{self._path}/" if self._path else ""
+        return handle._path[len(prefix) :].split("/") if handle._path.startswith(prefix) else None
+
+    async def _entries(self) -> AsyncIterator[tuple[str, FileHandle | DirectoryHandle]]:
+        tree = self._volume._tree
+        for name, kind in await _core.offload(tree.scan, self._path):
+            if isinstance(tree, _core.Tree):
+                tree.stat(self._path)  # the kernel has it in memory: it was read a moment ago
+            else:
+                await _core.offload(tree.stat, self._path)
+            if kind is not None:
+                handle = FileHandle if kind == "file" else DirectoryHandle
+                yield name, handle._of(self._volume, self._below(name))
+
+
+class File:
+    """A file as it was when `get_file` looked at it: its size, and its bytes as long as they last.
+
+    Reading it looks again, after the bytes were read: if they may have changed since `get_file`,
+    `NotReadableError` (ESTALE) is raised instead. WHATWG File API: `File`.
+    """
+
+    _handle: FileHandle
+    _found: os.stat_result
+    _generation: int
+
+    def __init__(self) -> None:
+        raise TypeError("a File comes from FileHandle.get_file")
+
+    @classmethod
+    def _of(cls, handle: FileHandle, found: os.stat_result, generation: int) -> File:
+        file = cls.__new__(cls)
+        file._handle = handle
+        file._found = found
+        file._generation = generation
+        return file
+
+    @property
+    def name(self) -> str:
+        """The file's name, without its directory."""
+        return self._handle.name
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._found.st_size
+
+    @property
+    def last_modified(self) -> int:
+        """When its bytes changed last, in milliseconds since the epoch."""
+        return self._found.st_mtime_ns // 1_000_000
+
+    def read(self) -> Async[bytes]:
+        """`await file.read()`: all its bytes. Raises `NotReadableError`, `NotFoundError`."""
+        return _core.offload(self._read)
+
+    def text(self) -> Async[str]:
+        """`await file.text()`: its bytes as UTF-8; what is not UTF-8 becomes U+FFFD."""
+        return _core.offload(self._text)
+
+    def __repr__(self) -> str:
+        return f"<File {self.name!r}, {self.size} bytes>"
+
+    def _read(self) -> bytes:
+        tree, path = self._handle._volume._tree, self._handle._path
+        opened = tree.open(path, os.O_RDONLY, 0, _core.LOCK_NONE, 0)
+        try:
+            data = opened.read(self.size, 0)
+        finally:
+            opened.close()
+        if len(data) != self.size or not self._is_unchanged():
+            raise errors.from_errno(errno.ESTALE, path, "read")
+        return data
+
+    def _is_unchanged(self) -> bool:
+        tree, path = self._handle._volume._tree, self._handle._path
+        return _identity(tree.stat(path)) == _identity(self._found) and (
+            tree.generation(path) == self._generation
+        )
+
+    def _text(self) -> str:
+        return self._read().decode("utf-8", "replace")
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+async def _done(value: T) -> T:
+    return value

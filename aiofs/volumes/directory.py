@@ -1,0 +1,25 @@
+"""Volumes that are directories: the engine opens their files itself."""
+
+from __future__ import annotations
+
+import os
+
+from aiofs import _core
+from aiofs.volumes.volume import Volume
+
+
+class DirectoryVolume(Volume):
+    """A directory as a volume, opened with flags of the core; see its subclasses."""
+
+    def __init__(self, directory: str | os.PathLike[str], *, flags: int, quota: int | None) -> None:
+        if quota is not None:
+            if not isinstance(quota, int):
+                raise TypeError(f"quota must be an int, not {type(quota).__name__}")
+            if not 0 <= quota < 2**63:
+                raise ValueError(f"quota must be from 0 to 2**63 - 1, not {quota}")
+        self._directory = os.path.abspath(os.fspath(directory))
+        self._quota = quota
+        self._own_tree = _core.Tree(self._directory, flags=flags, quota=quota)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._directory!r})"

@@ -1,0 +1,123 @@
+"""Volumes in memory: private volumes on tmpfs.
+
+They lie below `/dev/shm/aiofs-UID`, a directory that only its user can enter: those with a name in
+`named`, the others in `anonymous`, as PID-NUMBER. An anonymous one is removed when it is closed,
+collected, or left over at exit; one whose process was killed, by the next process that makes one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import weakref
+from collections.abc import Callable
+
+from aiofs import _core, errors
+from aiofs.volumes.directory import DirectoryVolume
+
+_SHARED_MEMORY = "/dev/shm"
+
+
+class MemoryVolume(DirectoryVolume):
+    """A volume in memory: gone with its process, or at the latest with the machine.
+
+    name: shared by all processes of this user that give the same name, and kept until the machine
+    restarts. Without one it is this process's own, and removed when it is closed.
+    quota: as of `PrivateVolume`.
+
+    Raises `ValueError` for a bad name ('', '.', '..', with '/' or NUL in it), `PermissionError` if
+    somebody else has made this user's directory in /dev/shm.
+    """
+
+    def __init__(self, name: str | None = None, *, quota: int | None = None) -> None:
+        self._name = name
+        if name is None:
+            directory = _anonymous_directory()
+        else:
+            directory = os.path.join(_own_directory("named"), _checked(name))
+        # Before the volume is opened, so that nothing is left behind if that fails.
+        self._remove = weakref.finalize(self, _remove_directory, directory, os.getpid())
+        if name is not None:
+            self._remove.detach()
+        try:
+            super().__init__(directory, flags=_core.VOLUME_CREATE, quota=quota)
+        except BaseException:
+            self._remove()
+            raise
+
+    def close(self) -> None:
+        """Gives the volume up, and removes it with all its files unless it has a name."""
+        super().close()
+        self._remove()
+
+    def __repr__(self) -> str:
+        return f"MemoryVolume({'' if self._name is None else repr(self._name)})"
+
+    def __reduce__(self) -> tuple[Callable[..., MemoryVolume], tuple[str, int | None]]:
+        if self._name is None:
+            raise TypeError("an anonymous MemoryVolume cannot be pickled: it is this process's own")
+        return _reopen, (self._name, self._quota)
+
+
+def _reopen(name: str, quota: int | None) -> MemoryVolume:
+    return MemoryVolume(name, quota=quota)
+
+
+def _checked(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {type(name).__name__}")
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"bad name of a memory volume: {name!r}")
+    return name
+
+
+def _own_directory(kind: str) -> str:
+    """This user's directory for one kind of volumes, made if it is missing."""
+    base = os.path.join(_SHARED_MEMORY, f"aiofs-{os.geteuid()}")
+    for path in (base, os.path.join(base, kind)):
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise errors.from_errno(error.errno or errno.EIO, path, "open memory volume") from None
+        found = os.lstat(path)
+        if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
+            raise errors.from_errno(errno.EACCES, path, "open memory volume")
+    return os.path.join(base, kind)
+
+
+def _anonymous_directory() -> str:
+    """A path that nobody uses; on the way, what killed processes left is removed."""
+    directory = _own_directory("anonymous")
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        if not _is_alive(name.partition("-")[0]) and not _in_use(path):
+            _remove_directory(path, os.getpid())
+    return os.path.join(directory, f"{os.getpid()}-{os.urandom(8).hex()}")
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return True
+
+
+def _in_use(path: str) -> bool:
+    try:
+        return _core.volume_in_use(path)
+    except OSError:
+        return False
+
+
+def _remove_directory(path: str, maker: int) -> None:
+    """For the process that made it only: a forked child leaves its parent's volumes alone."""
+    if maker == os.getpid():
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)

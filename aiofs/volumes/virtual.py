@@ -1,0 +1,225 @@
+"""The tree of a volume that is a Python object: its methods, called under aiofs's locks.
+
+The locks are in this process only, as is the volume. One that a call needs is taken first, and held
+until the call is over; an open file takes its own along. Renaming what is open is refused, for the
+volume could not tell the open file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from aiofs import _core, errors
+from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle
+from aiofs.volumes.tree import Kind
+
+if TYPE_CHECKING:
+    from aiofs.volumes.volume import Volume
+
+
+class VolumeTree:
+    """See `aiofs.volumes.tree.Tree`."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume: Volume | None = volume
+        self._names = Names()
+
+    def _use(self, shown: str | None) -> Volume:
+        if self._volume is None:
+            raise errors.from_errno(errno.EBADF, shown, "use a closed volume")
+        return self._volume
+
+    # ---- opening
+
+    def open(
+        self, path: str, flags: int, mode: int, lock: int, owner: int, shown: str | None = None
+    ) -> OpenFile:
+        shown = path if shown is None else shown
+        guard: AbstractContextManager[object] = nullcontext()
+        if lock == _core.LOCK_NONE and flags & os.O_TRUNC:
+            guard = self._lock(path, owner, shown)
+        with guard, self._names.hold(path, lock, owner, shown) as hold:
+            with self._found(path, flags, shown) as (volume, file):
+                return self._names.open(hold, volume, file, flags, shown)
+
+    def sync_access_handle(
+        self, path: str, mode: str, create: bool, shown: str | None = None
+    ) -> SyncAccessHandle:
+        shown = path if shown is None else shown
+        name, lock, flags = _core.mode_of_handle(mode)
+        with self._names.hold(path, lock, 0, shown) as hold:
+            with self._found(path, flags | os.O_CREAT * create, shown) as (volume, file):
+                return self._names.sync_access_handle(hold, volume, file, flags, name, shown)
+
+    def access_handle(
+        self, path: str, mode: str, create: bool, shown: str | None = None
+    ) -> AccessHandle:
+        shown = path if shown is None else shown
+        name, lock, flags = _core.mode_of_handle(mode)
+        with self._names.hold(path, lock, 0, shown) as hold:
+            with self._found(path, flags | os.O_CREAT * create, shown) as (volume, file):
+                return self._names.access_handle(hold, volume, file, flags, name, shown)
+
+    @contextmanager
+    def _found(self, path: str, flags: int, shown: str) -> Iterator[tuple[Volume, Any]]:
+        """The volume and its file, for the body to open: given back to it if that fails."""
+        volume = self._use(shown)
+        create = bool(flags & os.O_CREAT)
+        with _translated(shown, "open"):
+            if not path:
+                raise OSError(errno.EISDIR, "")
+            exclusive = create and bool(flags & os.O_EXCL)
+            file = volume.open_file(path, create=create, exclusive=exclusive)
+            try:
+                if flags & os.O_TRUNC:
+                    volume.truncate(file, 0)
+                yield volume, file
+            except BaseException:
+                volume.close_file(file)
+                raise
+
+    # ---- looking
+
+    def stat(self, path: str, shown: str | None = None) -> os.stat_result:
+        shown = path if shown is None else shown
+        with _translated(shown, "stat"):
+            return self._use(shown).stat(path)
+
+    def snapshot(self, path: str, shown: str | None = None) -> os.stat_result:
+        return self.stat(path, shown)
+
+    def generation(self, path: str) -> int:
+        return self._names.generation(path)
+
+    def scan(self, path: str, shown: str | None = None) -> list[tuple[str, Kind | None]]:
+        shown = path if shown is None else shown
+        with _translated(shown, "list"):
+            return list(self._use(shown).entries(path))
+
+    def holds(self, path: str) -> int:
+        return self._names.holds(path)
+
+    def estimate(self) -> tuple[int, int | None]:
+        usage = 0
+        for path, kind in self._below(""):
+            if kind == "file":
+                usage += self.stat(path).st_size
+        return usage, None
+
+    # ---- changing
+
+    def mkdir(self, path: str, mode: int = 0o777, shown: str | None = None) -> None:
+        shown = path if shown is None else shown
+        with _translated(shown, "mkdir"):
+            self._use(shown).mkdir(path, mode)
+
+    def rmdir(self, path: str, shown: str | None = None) -> None:
+        shown = path if shown is None else shown
+        volume = self._use(shown)
+        with self._lock(path, 0, shown), _translated(shown, "rmdir"):
+            try:
+                volume.rmdir(path)
+            except OSError as error:
+                if error.errno == errno.ENOTEMPTY:
+                    with ExitStack() as locks:
+                        self._lock_below(path, locks, shown)
+                raise
+
+    def unlink(self, path: str, owner: int = 0, shown: str | None = None) -> None:
+        shown = path if shown is None else shown
+        volume = self._use(shown)
+        with self._lock(path, owner, shown), _translated(shown, "unlink"):
+            volume.unlink(path)
+
+    def rename(
+        self,
+        source: str,
+        target: str,
+        owner: int = 0,
+        shown: str | None = None,
+        shown_target: str | None = None,
+    ) -> None:
+        shown = source if shown is None else shown
+        shown_target = target if shown_target is None else shown_target
+        volume = self._use(shown)
+        with ExitStack() as locks, _translated(shown, "rename", shown_target):
+            directory = stat.S_ISDIR(volume.stat(source).st_mode)
+            if source == target:
+                return
+            if directory and target.startswith(source + "/"):
+                raise OSError(errno.EINVAL, "")
+            locks.enter_context(self._lock(source, 0, shown))
+            locks.enter_context(self._lock(target, 0, shown_target))
+            if directory:
+                self._lock_below(source, locks, shown)
+            volume.rename(source, target)
+
+    def truncate(self, path: str, size: int, owner: int = 0, shown: str | None = None) -> None:
+        shown = path if shown is None else shown
+        volume = self._use(shown)
+        with _translated(shown, "truncate"):
+            if size < 0:
+                raise OSError(errno.EINVAL, "")
+            with self._lock(path, owner, shown):
+                file = volume.open_file(path, create=False, exclusive=False)
+                try:
+                    volume.truncate(file, size)
+                finally:
+                    volume.close_file(file)
+
+    def remove_tree(self, path: str, shown: str | None = None) -> None:
+        shown = path if shown is None else shown
+        volume = self._use(shown)
+        with ExitStack() as locks, _translated(shown, "remove"):
+            if not stat.S_ISDIR(volume.stat(path).st_mode):
+                raise OSError(errno.ENOTDIR, "")
+            if path:
+                locks.enter_context(self._lock(path, 0, shown))
+            found = self._lock_below(path, locks, shown)
+            for below, kind in reversed(found):
+                volume.rmdir(below) if kind == "directory" else volume.unlink(below)
+            if path:
+                volume.rmdir(path)
+
+    def same(self, other: object) -> bool:
+        return self is other
+
+    def close(self) -> None:
+        self._volume = None
+
+    # ---- locks of one call
+
+    def _lock(self, path: str, owner: int, shown: str) -> _core.Hold:
+        return self._names.hold(path, _core.LOCK_EXCLUSIVE, owner, shown)
+
+    def _below(self, path: str) -> Iterator[tuple[str, Kind | None]]:
+        for name, kind in self.scan(path):
+            below = f"{path}/{name}" if path else name
+            yield below, kind
+            if kind == "directory":
+                yield from self._below(below)
+
+    def _lock_below(self, path: str, locks: ExitStack, shown: str) -> list[tuple[str, Kind | None]]:
+        found = list(self._below(path))
+        for below, _ in found:
+            locks.enter_context(self._lock(below, 0, shown))
+        return found
+
+
+@contextmanager
+def _translated(shown: str, doing: str, shown_target: str | None = None) -> Iterator[None]:
+    """What a volume's method raises, as the error that aiofs has for it, with the path in it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (error.filename or "") in (shown, shown_target):
+            raise
+        translated = errors.from_errno(error.errno, shown, doing)
+        if shown_target is not None:
+            translated.filename2 = shown_target
+        raise translated from error

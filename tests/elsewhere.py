@@ -1,0 +1,50 @@
+"""Another process that holds a lock: for tests of what processes see of one another.
+
+As a program: opens PATH in the private volume DIRECTORY under LOCK (a number), says "held" or the
+errno's name, and keeps it until it is killed or its input ends.
+"""
+
+import errno
+import subprocess
+import sys
+from contextlib import contextmanager
+
+
+@contextmanager
+def holding(directory, path, lock=None):
+    """Runs the program; gives the process, whose `answer` is what it said."""
+    arguments = [str(directory), path, "" if lock is None else str(lock)]
+    process = subprocess.Popen(
+        [sys.executable, __file__, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        process.answer = process.stdout.readline().strip()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def main(directory, path, lock):
+    import os
+
+    from aiofs import _core
+
+    tree = _core.Tree(directory, flags=_core.VOLUME_CREATE)
+    try:
+        held = tree.open(path, os.O_RDWR | os.O_CREAT, 0o666, int(lock or _core.LOCK_EXCLUSIVE), 0)
+    except OSError as error:
+        print(errno.errorcode[error.errno], flush=True)
+        return
+    print("held", flush=True)
+    sys.stdin.read()
+    held.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

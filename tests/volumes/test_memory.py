@@ -1,0 +1,158 @@
+"""MemoryVolume: where it lies, who shares it, and that nothing of it is left behind."""
+
+import gc
+import os
+import pickle
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+import aiofs
+from aiofs import MemoryVolume
+
+BASE = f"/dev/shm/aiofs-{os.geteuid()}"
+
+
+@pytest.fixture
+def name():
+    import shutil
+
+    name = f"test-{os.getpid()}-{os.urandom(4).hex()}"
+    yield name
+    shutil.rmtree(f"{BASE}/named/{name}", ignore_errors=True)
+
+
+def directories():
+    return set(os.listdir(f"{BASE}/anonymous")) if os.path.exists(f"{BASE}/anonymous") else set()
+
+
+def write(volume, path, data):
+    with volume._tree.sync_access_handle(path, "in-place", True) as handle:
+        handle.write(data)
+
+
+def run(program, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_anonymous_volume_is_removed_when_it_is_closed():
+    before = directories()
+    with MemoryVolume() as volume:
+        write(volume, "file", b"data")
+        assert len(directories() - before) == 1
+    assert directories() == before
+    volume.close()
+
+
+def test_anonymous_volume_is_removed_when_it_is_dropped():
+    before = directories()
+    volume = MemoryVolume()
+    write(volume, "file", b"data")
+    del volume
+    gc.collect()
+    assert directories() == before
+
+
+def test_anonymous_volume_is_removed_at_exit():
+    before = directories()
+    run("import aiofs; kept = aiofs.MemoryVolume()")
+    assert directories() == before
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next():
+    program = (
+        "import aiofs, sys\n"
+        "volume = aiofs.MemoryVolume(); print(volume._directory, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        left = process.stdout.readline().strip()
+        MemoryVolume().close()
+        assert os.path.isdir(left)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert os.path.isdir(left)
+    MemoryVolume().close()
+    assert not os.path.exists(left)
+
+
+def test_forked_child_leaves_its_parents_volume_alone():
+    with MemoryVolume() as volume:
+        write(volume, "file", b"data")
+        child = os.fork()
+        if child == 0:
+            volume.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert os.path.exists(os.path.join(volume._directory, "file"))
+
+
+def test_two_anonymous_volumes_are_two():
+    with MemoryVolume() as one, MemoryVolume() as other:
+        write(one, "file", b"data")
+        assert other._tree.scan("") == []
+        assert not one._tree.same(other._tree)
+
+
+def test_named_volume_is_shared_by_name(name):
+    with MemoryVolume(name) as volume:
+        write(volume, "file", b"data")
+        with MemoryVolume(name) as again:
+            assert again._tree.same(volume._tree)
+            assert again._tree.stat("file").st_size == 4
+
+
+def test_named_volume_is_shared_with_other_processes_and_stays(name):
+    program = (
+        "import sys, aiofs\n"
+        "with aiofs.MemoryVolume(sys.argv[1]) as volume:\n"
+        "    with volume._tree.sync_access_handle('file', 'in-place', True) as handle:\n"
+        "        handle.write(b'theirs')\n"
+    )
+    run(program, name)
+    with MemoryVolume(name) as volume:
+        assert volume._tree.stat("file").st_size == 6
+
+
+def test_lock_in_a_named_volume_holds_between_processes(name):
+    program = (
+        "import sys, aiofs\n"
+        "volume = aiofs.MemoryVolume(sys.argv[1])\n"
+        "try: volume._tree.sync_access_handle('file', 'in-place', True)\n"
+        "except aiofs.NoModificationAllowedError: print('busy')\n"
+    )
+    with MemoryVolume(name) as volume:
+        with volume._tree.sync_access_handle("file", "in-place", True):
+            assert run(program, name) == "busy\n"
+
+
+def test_directory_is_its_users_own():
+    MemoryVolume().close()
+    assert stat.S_IMODE(os.stat(BASE).st_mode) == 0o700
+
+
+@pytest.mark.parametrize("bad", ["", ".", "..", "a/b", "a\0b"])
+def test_bad_name_is_refused(bad):
+    with pytest.raises(ValueError):
+        MemoryVolume(bad)
+
+
+def test_quota_holds_in_memory_too():
+    with MemoryVolume(quota=10) as volume:
+        with pytest.raises(aiofs.QuotaExceededError):
+            write(volume, "file", b"x" * 11)
+
+
+def test_only_named_volumes_pickle(name):
+    with MemoryVolume(name) as volume:
+        again = pickle.loads(pickle.dumps(volume))
+        assert again._tree.same(volume._tree)
+        again.close()
+    with MemoryVolume() as volume, pytest.raises(TypeError):
+        pickle.dumps(volume)

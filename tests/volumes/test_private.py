@@ -1,0 +1,289 @@
+"""PrivateVolume: opening a directory, what is in it, its quota, nesting, and what a flush syncs."""
+
+import errno
+import os
+import pickle
+import stat
+import subprocess
+import sys
+import tempfile
+
+import pytest
+from elsewhere import holding
+
+import aiofs
+from aiofs import PrivateVolume, _core
+
+
+def write(volume, path, data, at=0):
+    handle = volume._tree.sync_access_handle(path, "in-place", True)
+    with handle:
+        return handle.write(data, at=at)
+
+
+def usage(volume):
+    return volume._tree.estimate()[0]
+
+
+# ---- opening
+
+
+def test_missing_directory_is_made_for_its_user_only(tmp_path):
+    with PrivateVolume(tmp_path / "volume"):
+        assert stat.S_IMODE((tmp_path / "volume").stat().st_mode) == 0o700
+
+
+def test_directory_that_is_there_is_taken_in_with_its_files(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/file").write_bytes(b"before")
+    with PrivateVolume(tmp_path) as volume:
+        opened = volume._tree.open("sub/file", os.O_RDONLY, 0, _core.LOCK_NONE, 0)
+        assert opened.read(10, 0) == b"before"
+        opened.close()
+
+
+def test_missing_parent_is_not_found(tmp_path):
+    with pytest.raises(aiofs.NotFoundError) as error:
+        PrivateVolume(tmp_path / "no" / "volume")
+    assert str(tmp_path / "no" / "volume") in str(error.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_file_is_no_volume(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(aiofs.TypeMismatchError):
+        PrivateVolume(tmp_path / "file")
+
+
+def test_directory_that_cannot_be_written_is_refused():
+    program = (
+        "import os, sys, aiofs\n"
+        "if os.getuid() == 0: os.setgroups([]); os.setuid(65534)\n"
+        "try: aiofs.PrivateVolume(sys.argv[1])\n"
+        "except PermissionError as error: print(error.errno, error.filename == sys.argv[1])\n"
+    )
+    # Not in tmp_path, which root keeps from the other user that it becomes.
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o555)
+        done = subprocess.run(
+            [sys.executable, "-c", program, directory], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == f"{errno.EACCES} True\n"
+        assert os.listdir(directory) == []
+
+
+@pytest.mark.parametrize("quota,error", [(-1, ValueError), (2**63, ValueError), ("1", TypeError)])
+def test_bad_quota_is_refused_before_anything_is_made(tmp_path, quota, error):
+    with pytest.raises(error):
+        PrivateVolume(tmp_path / "volume", quota=quota)
+    assert not (tmp_path / "volume").exists()
+
+
+def test_closed_volume_refuses_and_what_is_open_goes_on(tmp_path):
+    volume = PrivateVolume(tmp_path)
+    handle = volume._tree.sync_access_handle("file", "in-place", True)
+    volume.close()
+    volume.close()
+    with pytest.raises(aiofs.InvalidStateError):
+        volume._tree.stat("")
+    assert handle.write(b"still") == 5
+    handle.close()
+
+
+def test_files_and_directories_have_the_mode_that_the_umask_leaves(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with PrivateVolume(tmp_path) as volume:
+            volume._tree.open(
+                "file", os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0
+            ).close()
+            volume._tree.mkdir("directory", 0o777)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "directory").stat().st_mode) == 0o750
+
+
+def test_volume_pickles_as_its_directory(tmp_path):
+    with PrivateVolume(tmp_path, quota=1000) as volume:
+        again = pickle.loads(pickle.dumps(volume))
+        assert again._tree.same(volume._tree)
+        assert again._tree.estimate() == (0, 1000)
+        again.close()
+
+
+# ---- nesting
+
+
+def test_volume_inside_or_around_an_open_one_is_refused(tmp_path):
+    (tmp_path / "volume/inner/deep").mkdir(parents=True)
+    with PrivateVolume(tmp_path / "volume/inner"):
+        for nested in (tmp_path, tmp_path / "volume", tmp_path / "volume/inner/deep"):
+            with pytest.raises(aiofs.NoModificationAllowedError) as error:
+                PrivateVolume(nested)
+            assert error.value.errno == errno.EBUSY
+            assert not (nested / ".aiofs").exists()
+    PrivateVolume(tmp_path / "volume").close()
+
+
+def test_volume_inside_one_that_another_process_has_open_is_refused(tmp_path):
+    (tmp_path / "volume/inner").mkdir(parents=True)
+    with holding(tmp_path / "volume", "file") as other:
+        assert other.answer == "held"
+        with pytest.raises(aiofs.NoModificationAllowedError):
+            PrivateVolume(tmp_path / "volume/inner")
+    PrivateVolume(tmp_path / "volume/inner").close()
+
+
+# ---- quota
+
+
+def test_growth_over_the_quota_is_refused_whole(tmp_path):
+    with PrivateVolume(tmp_path, quota=1000) as volume:
+        assert write(volume, "a", b"x" * 600) == 600
+        with pytest.raises(aiofs.QuotaExceededError) as error:
+            write(volume, "b", b"y" * 401)
+        assert error.value.errno == errno.EDQUOT
+        assert (tmp_path / "b").stat().st_size == 0
+        assert write(volume, "b", b"y" * 400) == 400
+        assert usage(volume) == 1000
+
+
+def test_overwriting_is_no_growth_and_a_hole_is(tmp_path):
+    with PrivateVolume(tmp_path, quota=1000) as volume:
+        write(volume, "a", b"x" * 1000)
+        assert write(volume, "a", b"y" * 1000) == 1000
+        volume._tree.unlink("a")
+        assert write(volume, "b", b"z", at=999) == 1
+        with pytest.raises(aiofs.QuotaExceededError):
+            write(volume, "c", b"z")
+
+
+def test_what_is_removed_cut_or_replaced_is_given_back(tmp_path):
+    with PrivateVolume(tmp_path, quota=1000) as volume:
+        tree = volume._tree
+        for give_back in (
+            lambda: tree.unlink("full"),
+            lambda: tree.truncate("full", 0),
+            lambda: tree.rename("empty", "full"),
+            lambda: tree.open("full", os.O_WRONLY | os.O_TRUNC, 0, _core.LOCK_EXCLUSIVE, 0).close(),
+            lambda: tree.remove_tree(""),
+        ):
+            tree.open("empty", os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0).close()
+            write(volume, "full", b"x" * 1000)
+            with pytest.raises(aiofs.QuotaExceededError):
+                write(volume, "more", b"x")
+            give_back()
+            assert write(volume, "more", b"x") == 1
+            tree.remove_tree("")
+
+
+def test_unlinked_file_counts_until_it_is_closed(tmp_path):
+    with PrivateVolume(tmp_path, quota=1000) as volume:
+        tree = volume._tree
+        opened = tree.open("a", os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 9)
+        tree.truncate("a", 1000, 9)
+        tree.unlink("a", 9)
+        with pytest.raises(aiofs.QuotaExceededError):
+            write(volume, "b", b"x")
+        opened.close()
+        assert write(volume, "b", b"x") == 1
+
+
+def test_files_that_were_there_count(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/old").write_bytes(b"x" * 900)
+    with PrivateVolume(tmp_path, quota=1000) as volume:
+        assert volume._tree.estimate() == (900, 1000)
+        with pytest.raises(aiofs.QuotaExceededError):
+            write(volume, "new", b"y" * 101)
+
+
+def test_what_others_write_is_found_at_the_next_count(tmp_path):
+    with PrivateVolume(tmp_path, quota=1000) as volume:
+        write(volume, "mine", b"x")
+        (tmp_path / "theirs").write_bytes(b"y" * 999)
+        assert usage(volume) == 1000
+        with pytest.raises(aiofs.QuotaExceededError):
+            write(volume, "mine", b"xx")
+
+
+def test_quota_counts_what_every_process_writes(tmp_path):
+    program = (
+        "import sys, aiofs\n"
+        "volume = aiofs.PrivateVolume(sys.argv[1])\n"
+        "handle = volume._tree.sync_access_handle('theirs', 'in-place', True)\n"
+        "handle.write(b'x' * 600); handle.close()\n"
+    )
+    with PrivateVolume(tmp_path, quota=1000) as volume:
+        write(volume, "mine", b"x" * 300)
+        subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
+        with pytest.raises(aiofs.QuotaExceededError):
+            write(volume, "mine", b"y" * 401)
+        assert write(volume, "mine", b"y" * 400) == 400
+
+
+# ---- durability
+
+
+def flushed(volume, path, create=False):
+    """Opens a file, and changes and flushes it twice."""
+    with volume._tree.sync_access_handle(path, "in-place", create) as handle:
+        for _ in range(2):
+            handle.write(b"data")
+            handle.flush()
+
+
+@pytest.fixture
+def directory_syncs(faults):
+    """How many directories were synced: files are synced by fdatasync."""
+    before = faults.calls("fsync")
+    return lambda: faults.calls("fsync") - before
+
+
+def test_first_flush_of_a_new_file_syncs_its_directory_once(tmp_path, directory_syncs):
+    with PrivateVolume(tmp_path) as volume:
+        flushed(volume, "new", create=True)
+        assert directory_syncs() == 1
+        flushed(volume, "new")
+        assert directory_syncs() == 1
+
+
+def test_first_flush_syncs_every_directory_that_was_made(tmp_path, directory_syncs):
+    with PrivateVolume(tmp_path) as volume:
+        volume._tree.mkdir("a")
+        volume._tree.mkdir("a/b")
+        flushed(volume, "a/b/new", create=True)
+        assert directory_syncs() == 3
+        flushed(volume, "a/b/other", create=True)
+        assert directory_syncs() == 4
+
+
+def test_flush_of_a_file_that_was_there_syncs_no_directory(tmp_path, directory_syncs):
+    (tmp_path / "old").touch()
+    with PrivateVolume(tmp_path) as volume:
+        flushed(volume, "old")
+    assert directory_syncs() == 0
+
+
+def test_renamed_file_has_its_new_name_synced(tmp_path, directory_syncs):
+    (tmp_path / "old").touch()
+    with PrivateVolume(tmp_path) as volume:
+        volume._tree.rename("old", "new")
+        flushed(volume, "new")
+    assert directory_syncs() == 1
+
+
+def test_directory_sync_that_fails_fails_the_flush_and_is_tried_again(tmp_path, faults):
+    with PrivateVolume(tmp_path) as volume:
+        handle = volume._tree.sync_access_handle("new", "in-place", True)
+        handle.write(b"data")
+        faults.fail("fsync", errno.EIO)
+        with pytest.raises(aiofs.InvalidStateError):
+            handle.flush()
+        faults.clear()
+        before = faults.calls("fsync")
+        handle.write(b"data")
+        handle.flush()
+        assert faults.calls("fsync") == before + 1
+        handle.close()

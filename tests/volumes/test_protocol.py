@@ -1,0 +1,302 @@
+"""Volumes that are Python objects: mounts, handles and POSIX AIO work on them as on any other."""
+
+import asyncio
+import errno
+import os
+import threading
+
+import pytest
+from dict_volume import DictVolume
+
+import aiofs
+from aiofs import FileSystem, NoModificationAllowedError, aio
+
+RDWR = os.O_RDWR | os.O_CREAT
+
+
+@pytest.fixture
+def volume():
+    volume = DictVolume()
+    yield volume
+    assert volume._tree.holds("") == 0
+    assert volume.open_files == 0
+
+
+@pytest.fixture
+def fs(volume):
+    with FileSystem() as fs:
+        fs.mount("/d", volume)
+        yield fs
+
+
+def refused(number, call, *arguments):
+    with pytest.raises(OSError) as error:
+        call(*arguments)
+    assert error.value.errno == number, error.value
+    return error.value
+
+
+def write(fs, path, data):
+    with fs.create_sync_access_handle(path, create=True) as handle:
+        assert handle.write(data) == len(data)
+
+
+# ---- mounts
+
+
+def test_tree_operations_reach_the_volume(fs, volume):
+    fs.mkdir("/d/sub")
+    write(fs, "/d/sub/file", b"data")
+    assert fs.listdir("/d") == ["sub"] and fs.listdir("/d/sub") == ["file"]
+    assert fs.stat("/d/sub/file").st_size == 4
+    fs.rename("/d/sub/file", "/d/file")
+    fs.truncate("/d/file", 2)
+    assert bytes(volume.paths["file"].data) == b"da"
+    fs.rmdir("/d/sub")
+    fs.unlink("/d/file")
+    assert list(volume.paths) == [""]
+
+
+def test_its_errors_are_those_of_aiofs_with_the_path_in_them(fs):
+    fs.mkdir("/d/sub")
+    write(fs, "/d/sub/file", b"")
+    for number, kind, call, path in (
+        (errno.ENOENT, aiofs.NotFoundError, fs.stat, "/d/missing"),
+        (errno.EEXIST, aiofs.InvalidModificationError, fs.mkdir, "/d/sub"),
+        (errno.ENOTEMPTY, aiofs.InvalidModificationError, fs.rmdir, "/d/sub"),
+        (errno.EISDIR, aiofs.TypeMismatchError, fs.unlink, "/d/sub"),
+        (errno.ENOTDIR, aiofs.TypeMismatchError, fs.listdir, "/d/sub/file"),
+    ):
+        error = refused(number, call, path)
+        assert isinstance(error, kind) and error.filename == path
+    refused(errno.EISDIR, fs.open, "/d/sub", os.O_RDWR)
+    refused(errno.ENOENT, fs.open, "/d/missing", os.O_RDWR)
+    refused(errno.EEXIST, fs.open, "/d/sub/file", RDWR | os.O_EXCL)
+
+
+def test_descriptor_is_a_placeholder_that_does_not_lie(fs):
+    fd = fs.open("/d/file", RDWR)
+    for call in (
+        lambda: os.read(fd, 10),
+        lambda: os.write(fd, b"data"),
+        lambda: os.ftruncate(fd, 10),
+    ):
+        refused(errno.EBADF, call)
+    fs.close(fd)
+    refused(errno.EBADF, fs.close, fd)
+
+
+def test_locks_are_those_of_any_volume(fs, volume):
+    fd = fs.open("/d/file", RDWR)
+    fs.close(fs.open("/d/file", os.O_RDWR))
+    with FileSystem() as other:
+        other.mount("/", volume)
+        refused(errno.EBUSY, other.open, "/file", os.O_RDWR)
+        refused(errno.EBUSY, other.open, "/file", os.O_RDONLY | os.O_TRUNC)
+        refused(errno.EBUSY, other.unlink, "/file")
+        refused(errno.EBUSY, other.truncate, "/file", 0)
+        refused(errno.EBUSY, other.create_sync_access_handle, "/file")
+        other.close(other.open("/file", os.O_RDONLY))
+        refused(errno.EBUSY, fs.unmount, "/d")
+        fs.close(fd)
+        with other.create_sync_access_handle("/file"):
+            refused(errno.EBUSY, fs.open, "/d/file", os.O_RDWR)
+    fs.unmount("/d")
+
+
+def test_unlinked_file_stays_readable_through_what_is_open(fs):
+    write(fs, "/d/file", b"data")
+    fd = fs.open("/d/file", os.O_RDWR)
+    fs.unlink("/d/file")
+    buffer = bytearray(4)
+    request = aio.aiocb(fd, buffer)
+    aio.aio_read(request)
+    aio.aio_suspend([request])
+    assert aio.aio_return(request) == 4 and buffer == b"data"
+    fs.close(fd)
+
+
+# ---- handles
+
+
+def test_sync_handle_reads_and_writes(fs, volume):
+    with fs.create_sync_access_handle("/d/file", create=True) as handle:
+        assert handle.write(b"hello") == 5
+        assert handle.write(b"world", at=6) == 5
+        assert handle.get_size() == 11
+        buffer = bytearray(20)
+        assert handle.read(buffer, at=0) == 11 and buffer[:11] == b"hello\0world"
+        assert handle.read(buffer, at=100) == 0
+        parts = bytearray(3), bytearray(4)
+        assert handle.readv(parts, at=1) == 7 and parts == (b"ell", b"o\0wo")
+        assert handle.writev([b"ab", b"cd"], at=0) == 4
+        handle.truncate(4)
+        handle.flush()
+        assert volume.flushes == 1
+    assert bytes(volume.paths["file"].data) == b"abcd"
+
+
+def test_handles_of_directories_and_files(run, volume):
+    async def body():
+        root = volume.root
+        sub = await root.get_directory_handle("sub", create=True)
+        file = await sub.get_file_handle("file", create=True)
+        async with file.create_access_handle() as handle:
+            assert await handle.write(b"data") == 4
+            with pytest.raises(NoModificationAllowedError):
+                await file.create_access_handle()
+            with pytest.raises(NoModificationAllowedError):
+                await root.remove_entry("sub", recursive=True)
+            with pytest.raises(NoModificationAllowedError):
+                await root.remove_entry("sub")
+            buffer = bytearray(4)
+            assert await handle.read(buffer, at=0) == 4 and buffer == b"data"
+            assert await handle.get_size() == 4
+            await handle.truncate(2)
+            await handle.flush()
+        found = await file.get_file()
+        assert (found.size, await found.text()) == (2, "da")
+        assert [name async for name in root.keys()] == ["sub"]
+        assert [entry async for entry in sub] == [("file", file)]
+        assert await root.resolve(file) == ["sub", "file"]
+        assert await volume.estimate() == (2, None)
+        with pytest.raises(aiofs.InvalidModificationError):
+            await root.remove_entry("sub")
+        await root.remove_entry("sub", recursive=True)
+        assert list(volume.paths) == [""]
+
+    run(body())
+
+
+def test_file_that_changed_is_not_readable(run, volume):
+    async def body():
+        file = await volume.root.get_file_handle("file", create=True)
+        with file.create_sync_access_handle() as handle:
+            handle.write(b"data")
+            found = await file.get_file()
+            assert await found.read() == b"data"
+            volume.paths["file"].touch = lambda: None  # its times say nothing
+            handle.write(b"atad", at=0)
+            with pytest.raises(aiofs.NotReadableError):
+                await found.read()
+
+    run(body())
+
+
+# ---- POSIX AIO
+
+
+def test_aio_works_on_its_descriptors_and_handles(fs, volume):
+    fd = fs.open("/d/file", RDWR)
+    requests = [aio.aiocb(fd, bytes([65 + n]) * 10, aio_offset=10 * n) for n in range(8)]
+    for request in requests:
+        aio.aio_write(request)
+    for request in requests:
+        aio.aio_suspend([request])
+        assert aio.aio_error(request) == 0 and aio.aio_return(request) == 10
+    fs.close(fd)
+    assert volume.paths["file"].data == b"".join(bytes([65 + n]) * 10 for n in range(8))
+    with fs.create_sync_access_handle("/d/file") as handle:
+        buffer = bytearray(10)
+        request = aio.aiocb(handle, buffer, aio_offset=70)
+        aio.aio_read(request)
+        aio.aio_suspend([request])
+        assert aio.aio_return(request) == 10 and buffer == b"H" * 10
+        sync = aio.aiocb(handle)
+        aio.aio_fsync(os.O_SYNC, sync)
+        aio.aio_suspend([sync])
+        assert aio.aio_return(sync) == 0
+    assert volume.flushes >= 1
+
+
+def test_awaited_request(run, fs):
+    async def body():
+        write(fs, "/d/file", b"data")
+        fd = fs.open("/d/file", os.O_RDWR)
+        buffer = bytearray(10)
+        read = aio.aiocb(fd, buffer)
+        aio.aio_read(read)
+        assert await read == 4
+        added = aio.aiocb(fd, b"more", aio_offset=4)
+        aio.aio_write(added)
+        assert await added == 4
+        fs.close(fd)
+        assert fs.stat("/d/file").st_size == 8
+
+    run(body())
+
+
+class Failing(DictVolume):
+    def read_at(self, file, buffer, offset):
+        raise OSError(errno.EIO, "the tape tore")
+
+    def write_at(self, file, data, offset):
+        raise KeyError("a mistake in the volume")
+
+
+def test_failing_method_fails_its_request_only(monkeypatch):
+    shown = []
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: shown.append(unraisable.exc_value))
+    with FileSystem() as fs:
+        fs.mount("/", Failing())
+        with fs.create_sync_access_handle("/file", create=True) as handle:
+            error = refused(errno.EIO, handle.read, bytearray(4))
+            assert isinstance(error, aiofs.InvalidStateError)
+            assert shown == []
+            refused(errno.EIO, handle.write, b"data")
+            assert isinstance(shown[0], KeyError)
+            assert handle.get_size() == 0
+
+
+class Submitting(DictVolume):
+    """Carries its operations out on a thread of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.threads = set()
+
+    def submit(self, request):
+        def carry_out():
+            self.threads.add(threading.current_thread())
+            super(Submitting, self).submit(request)
+
+        threading.Thread(target=carry_out).start()
+
+
+def test_volume_may_complete_its_requests_later(run):
+    async def body():
+        volume = Submitting()
+        file = await volume.root.get_file_handle("file", create=True)
+        async with file.create_access_handle() as handle:
+            writes = [handle.write(bytes([65 + n]) * 10, at=10 * n) for n in range(5)]
+            assert await asyncio.gather(*writes) == [10] * 5
+            buffer = bytearray(50)
+            assert await handle.read(buffer, at=0) == 50
+            assert buffer == b"".join(bytes([65 + n]) * 10 for n in range(5))
+        assert threading.main_thread() not in volume.threads and volume.threads
+
+    run(body())
+
+
+class Dropping(DictVolume):
+    def submit(self, request):
+        pass
+
+
+def test_dropped_request_fails_and_does_not_hang(run):
+    async def body():
+        file = await Dropping().root.get_file_handle("file", create=True)
+        async with file.create_access_handle() as handle:
+            with pytest.raises(OSError) as error:
+                await asyncio.wait_for(handle.read(bytearray(4)), 10)
+            assert error.value.errno == errno.EIO
+
+    run(body())
+
+
+def test_method_that_is_missing_is_not_supported():
+    with FileSystem() as fs:
+        fs.mount("/", DictVolume())
+        with pytest.raises(OSError) as error:
+            aiofs.Volume().stat("")
+        assert error.value.errno == errno.ENOTSUP
