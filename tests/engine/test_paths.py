@@ -1,0 +1,155 @@
+"""Paths do not leave their volume: by '..', by a symbolic link, with openat2 and without it."""
+
+import errno
+import os
+
+import pytest
+
+import aiofs
+from aiofs import _core
+
+
+@pytest.fixture(params=[None, errno.ENOSYS, errno.EPERM], ids=["openat2", "ENOSYS", "EPERM"])
+def openat2(request):
+    """The system call as it is, or refused by an old kernel, or by seccomp."""
+    if request.param is not None:
+        request.getfixturevalue("faults").fail("openat2", request.param)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A directory with a secret beside the volume, and links that lead in and out."""
+    (tmp_path / "secret").write_text("secret")
+    volume = tmp_path / "volume"
+    (volume / "inside").mkdir(parents=True)
+    (volume / "inside/file").write_text("mine")
+    (volume / "up").symlink_to("..")
+    (volume / "out").symlink_to(tmp_path)
+    (volume / "secret").symlink_to("../secret")
+    (volume / "in").symlink_to("inside")
+    (volume / "inside/turn").symlink_to("../inside/file")
+    (volume / "loop").symlink_to("loop")
+    (volume / "dangling").symlink_to("inside/new")
+    return volume
+
+
+OUT = ["up/secret", "out/secret", "secret", "in/../up/secret"]
+INSIDE = ["in/file", "inside/turn", "in/turn"]
+
+
+def read(tree, path):
+    opened = tree.open(path, os.O_RDONLY, 0, _core.LOCK_NONE, 0)
+    try:
+        return opened.read(100, 0)
+    finally:
+        opened.close()
+
+
+@pytest.mark.usefixtures("openat2")
+@pytest.mark.parametrize("flags", [0, _core.VOLUME_HOST], ids=["private", "host"])
+@pytest.mark.parametrize("path", OUT)
+def test_nothing_leads_out_of_a_volume(place, flags, path):
+    tree = _core.Tree(place, flags=flags)
+    before = (place / "../secret").read_text()
+    operations = [
+        lambda: read(tree, path),
+        lambda: tree.open(path, os.O_RDWR | os.O_TRUNC, 0, _core.LOCK_EXCLUSIVE, 0),
+        lambda: tree.open(path, os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0),
+        lambda: tree.stat(path),
+        lambda: tree.truncate(path, 0),
+        lambda: tree.mkdir(path + "/new"),
+        lambda: tree.rename("inside/file", path + "/new"),
+    ]
+    for operation in operations:
+        with pytest.raises(OSError) as refused:
+            operation()
+        assert refused.value.errno in (errno.EXDEV, errno.ELOOP)
+        assert path.split("/")[0] in str(refused.value)
+    assert (place / "../secret").read_text() == before
+    assert tree.holds("") == 0
+    tree.close()
+
+
+@pytest.mark.usefixtures("openat2")
+@pytest.mark.parametrize("path", ["..", "../secret", "inside/../../x", "../volume/inside/file"])
+def test_dots_do_not_lead_above_the_root(place, path):
+    tree = _core.Tree(place)
+    with pytest.raises(aiofs.InvalidModificationError) as refused:
+        tree.stat(path)
+    assert refused.value.errno == errno.EXDEV
+    tree.close()
+
+
+@pytest.mark.usefixtures("openat2")
+@pytest.mark.parametrize("path", INSIDE)
+def test_inside_links_are_refused_in_private_volumes(place, path):
+    tree = _core.Tree(place)
+    with pytest.raises(OSError) as refused:
+        read(tree, path)
+    assert refused.value.errno == errno.ELOOP
+    tree.close()
+
+
+@pytest.mark.usefixtures("openat2")
+@pytest.mark.parametrize("path", INSIDE)
+def test_inside_links_are_followed_in_host_volumes_and_the_target_locked(place, path):
+    tree = _core.Tree(place, flags=_core.VOLUME_HOST)
+    assert read(tree, path) == b"mine"
+    held = tree.open(path, os.O_RDWR, 0, _core.LOCK_EXCLUSIVE, 0)
+    for same in ("inside/file", *INSIDE):
+        with pytest.raises(aiofs.NoModificationAllowedError):
+            tree.open(same, os.O_RDWR, 0, _core.LOCK_EXCLUSIVE, 0)
+    held.close()
+    tree.close()
+
+
+@pytest.mark.usefixtures("openat2")
+def test_dangling_link_inside_a_host_volume_is_made_at_its_target(place):
+    tree = _core.Tree(place, flags=_core.VOLUME_HOST)
+    tree.open("dangling", os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0).close()
+    assert (place / "inside/new").exists() and (place / "dangling").is_symlink()
+    with pytest.raises(OSError) as refused:
+        read(tree, "loop")
+    assert refused.value.errno == errno.ELOOP
+    tree.close()
+
+
+@pytest.mark.usefixtures("openat2")
+@pytest.mark.parametrize("flags", [0, _core.VOLUME_HOST], ids=["private", "host"])
+def test_what_aiofs_keeps_cannot_be_named(place, flags):
+    tree = _core.Tree(place, flags=flags)
+    (place / "kept").symlink_to(".aiofs")
+    names = [".aiofs", ".aiofs/volume", "inside/../.aiofs/volume", "./.aiofs"]
+    for name in names + ["kept/volume"] * bool(flags):
+        with pytest.raises(FileNotFoundError):
+            tree.stat(name)
+        with pytest.raises(FileNotFoundError):
+            tree.open(name, os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0)
+        with pytest.raises(FileNotFoundError):
+            tree.rename("inside", name)
+    assert ".aiofs" not in {name for name, _ in tree.scan("")}
+    tree.close()
+
+
+@pytest.mark.usefixtures("openat2")
+def test_names_and_paths_have_the_systems_length(place):
+    tree = _core.Tree(place)
+    tree.open("n" * 255, os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0).close()
+    for path in ("n" * 256, "é" * 128, "/".join(["d" * 200] * 30)):
+        with pytest.raises(OSError) as refused:
+            tree.mkdir(path)
+        assert refused.value.errno == errno.ENAMETOOLONG
+    tree.close()
+
+
+@pytest.mark.usefixtures("openat2")
+def test_component_that_is_a_file_is_not_a_directory(place):
+    tree = _core.Tree(place)
+    for path in ("inside/file/below", "inside/file/"):
+        with pytest.raises(NotADirectoryError):
+            tree.stat(path)
+    with pytest.raises(NotADirectoryError):
+        read(tree, "inside/file/")
+    with pytest.raises(IsADirectoryError):
+        read(tree, "inside/")
+    tree.close()
