@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -203,7 +204,7 @@ def compiled(output):
 
 
 def edit(path, old, new):
-    later = path.stat().st_mtime + 2
+    later = time.time() + 2
     path.write_text(path.read_text().replace(old, new))
     os.utime(path, (later, later))
 
