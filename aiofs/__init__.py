@@ -1,6 +1,7 @@
 """Asynchronous files: POSIX AIO over files under exclusive locks, on uvloop."""
 
 from aiofs import aio
+from aiofs._core import aligned_buffer
 from aiofs.errors import (
     AbortError,
     InvalidModificationError,
@@ -36,4 +37,5 @@ __all__ = [
     "TypeMismatchError",
     "Volume",
     "aio",
+    "aligned_buffer",
 ]

@@ -236,8 +236,7 @@ class FileSystem:
         mount = self._mount_of(place, "directory", directory=errno.ENOENT)
         if not stat.S_ISDIR(mount.tree.stat(place.path, place.shown).st_mode):
             raise errors.from_errno(errno.ENOTDIR, place.shown, "directory")
-        handle: DirectoryHandle = DirectoryHandle._of(mount.volume, place.path)
-        return handle
+        return DirectoryHandle._of(mount.volume, place.path)
 
     def create_access_handle(
         self, path: Path, *, mode: str | None = None, create: bool = False

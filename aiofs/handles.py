@@ -21,6 +21,8 @@ from aiofs import _core, errors
 from aiofs._core import AccessHandle, SyncAccessHandle
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from aiofs.volumes.volume import Volume
 
 __all__ = [
@@ -48,7 +50,7 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
         self._opened: T | None = None
 
     def __await__(self) -> Generator[Any, Any, T]:
-        return self  # type: ignore[return-value]  # as coroutines do, it iterates itself
+        return self  # as coroutines do, it iterates itself
 
     def __iter__(self) -> Opening[T]:
         return self
@@ -118,7 +120,7 @@ class _Handle:
         raise TypeError(f"a {type(self).__name__} comes from a volume or a DirectoryHandle")
 
     @classmethod
-    def _of(cls, volume: Volume, path: str) -> Any:
+    def _of(cls, volume: Volume, path: str) -> Self:
         handle = cls.__new__(cls)
         handle._volume = volume
         handle._path = path
