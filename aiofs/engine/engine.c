@@ -164,12 +164,13 @@ static bool receive(int flags)
 
 int engine_fd_of(aiofs_file *file)
 {
+    enum { TRIES = 3 }; /* its message must not stay behind: the next file at this address would get it */
     int fd = atomic_load_explicit(&file->engine_fd, memory_order_acquire);
     if (fd != -1)
         return fd;
     pthread_mutex_lock(&channel.lock);
-    while ((fd = atomic_load(&file->engine_fd)) == -1 && receive(0))
-        ;
+    for (int failures = 0; (fd = atomic_load(&file->engine_fd)) == -1 && failures < TRIES;)
+        failures += !receive(0);
     pthread_mutex_unlock(&channel.lock);
     return fd == -1 ? -EBADF : fd;
 }
@@ -450,7 +451,7 @@ void aiofs_bell_ring(aiofs_bell *bell)
     static const uint64_t one = 1;
     const struct iovec bytes = {(void *)&one, sizeof one};
     int fd = on_engine_table ? engine_fd_of(bell) : atomic_load(&bell->fd);
-    for (int tries = 0; fd >= 0 && tries < TRIES && aiofs_sys.pwritev2(fd, &bytes, 1, -1, 0) == -EINTR; tries++)
+    for (int tries = 0; fd >= 0 && tries < TRIES && aiofs_sys.pwritev2(fd, &bytes, 1, -1, 0) != sizeof one; tries++)
         ;
 }
 
