@@ -1,8 +1,8 @@
 """POSIX asynchronous I/O, under the names of <aio.h>.
 
-Everything here has the name, the argument order and the meaning of its C original; where C returns -1
-and sets errno, an OSError with that errno is raised. Added, because there is an event loop: SIGEV_LOOP,
-`await cb`, and `await suspend(list, timeout)`. See the functions; the requests are the core's.
+Everything here has the name, the argument order and the meaning of its C original; where C returns
+-1 and sets errno, an OSError with that errno is raised. Added, because there is an event loop:
+SIGEV_LOOP, `await cb`, and `await suspend(list, timeout)`. The functions are the core's.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ AIO_PRIO_DELTA_MAX = 20
 async def suspend(list: Sequence[aiocb | None], timeout: float | None = None) -> int:
     """aio_suspend that suspends the coroutine, not the thread: waits until a request is terminal.
 
-    `list` holds aiocbs, or None to be passed over; with no request in it that was ever submitted it
-    returns at once. `timeout` is in seconds; None waits, zero or less only looks. Returns 0. OSError
-    EAGAIN when the time is up. Cancelling it leaves the requests as they are.
+    `list` holds aiocbs, or None to be passed over; with no request in it that was ever submitted
+    it returns at once. `timeout` is in seconds; None waits, zero or less only looks. Returns 0.
+    OSError EAGAIN when the time is up. Cancelling it leaves the requests as they are.
 
     Source: POSIX.1-2017, aio_suspend.
     """

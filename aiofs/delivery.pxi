@@ -59,7 +59,7 @@ cdef class Delivery:
     cdef object __weakref__
 
     def __cinit__(self, loop):
-        cdef int error
+        cdef int error = 0
         self.loop = loop
         self.is_running = loop.is_running
         self.ready = deque()
@@ -100,7 +100,7 @@ cdef class Delivery:
 
     def rung(self):
         """The eventfd is readable: there are ends."""
-        cdef uint64_t count
+        cdef uint64_t count = 0
         c_read(self.eventfd, &count, sizeof(count))
         self.deliver()
 
