@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12         the Python; the virtual environment is then .venv-3.12, not .venv
 #   TESTS=tests/test_aio.py   what `test` and `asan` run, and PYTEST_ARGS="-x -k lock" how
-#   ENGINES=threads           on which engines `test` and `tsan` run
+#   ENGINES=threads           on which engines
 #   TREE=/some/folder         what `demo` copies
 
 PYTHON ?= python3
@@ -39,22 +39,16 @@ help: ## print this list
 demo: $(VENV)/.with-demo build ## run the demonstration, on real files
 	@$(VENV)/bin/aiofs demo $(TREE)
 
-# The packaging tests know no engine: they run with the first. An engine that this machine's kernel
-# refuses is left out, aloud.
+# The packaging tests know no engine: they run with the first.
 test: $(VENV)/.with-test build ## run every test: on each engine, and in asyncio's debug mode
-	@without=; for engine in $(ENGINES); do \
-	    if ! AIOFS_ENGINE=$$engine $(PY) -c $(ENGINE_STARTS); then \
-	        echo "== engine $$engine: refused by this kernel, left out"; continue; \
-	    fi; \
+	@$(find-engines); \
+	without=; for engine in $$engines; do \
 	    echo "== engine $$engine"; \
 	    AIOFS_ENGINE=$$engine $(PYTEST) -m "$$without" $(PYTEST_ARGS) $(TESTS) || exit 1; \
 	    without="not packaging"; \
 	done; \
 	echo "== asyncio debug mode"; \
 	PYTHONASYNCIODEBUG=1 $(PYTEST) -m "not packaging" $(PYTEST_ARGS) $(TESTS)
-
-ENGINE_STARTS := 'import ctypes, sys; \
-    sys.exit(ctypes.CDLL("aiofs/libaiofs.so").aiofs_engine_start() != 0)'
 
 test-all: ## run the tests on every CPython from 3.10 on that this machine has
 	@seen=; failed=; \
@@ -90,11 +84,17 @@ docs: $(VENV)/.with-docs build ## write the reference of the public names to bui
 # Sanitized libraries are built in a copy of the tree, so that neither build disturbs the other.
 asan: $(VENV)/.with-test ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call copy-tree,build/asan)
-	@cd build/asan && AIOFS_SANITIZE=address,undefined CC=gcc $(abspath $(PY)) setup.py -q build_ext --inplace
-	@cd build/asan && LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" PYTHONPATH="$$PWD" \
-	    PYTHONMALLOC=malloc AIOFS_SANITIZE=address,undefined \
+	@cd build/asan && AIOFS_SANITIZE=$(ASAN) CC=gcc $(abspath $(PY)) setup.py -q build_ext --inplace
+	@$(find-engines); cd build/asan; \
+	for engine in $$engines; do \
+	    echo "== engine $$engine"; \
+	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" PYTHONPATH="$$PWD" PYTHONMALLOC=malloc \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-	    $(abspath $(PY)) -m pytest -m "not packaging" $(PYTEST_ARGS) $(TESTS)
+	    AIOFS_SANITIZE=$(ASAN) AIOFS_ENGINE=$$engine \
+	        $(abspath $(PY)) -m pytest -m "not packaging" $(PYTEST_ARGS) $(TESTS) || exit 1; \
+	done
+
+ASAN := address,undefined
 
 tsan: ## run the engine's C tests under ThreadSanitizer
 	@mkdir -p build/tsan
@@ -147,6 +147,17 @@ cc=$${CC:-$$($(PYTHON) -c 'import sysconfig as s; print(s.get_config_var("CC").s
 command -v "$$cc" >/dev/null \
     || need "a C compiler, and there is no $$cc: install gcc, or name one by make CC=..."
 endef
+
+# The engines that run here; one that this machine's kernel refuses is left out, aloud.
+define find-engines
+engines=; \
+for engine in $(ENGINES); do \
+    if AIOFS_ENGINE=$$engine $(PY) -c $(ENGINE_STARTS); then engines="$$engines $$engine"; \
+    else echo "== engine $$engine: refused by this kernel, left out"; fi; \
+done
+endef
+ENGINE_STARTS := 'import ctypes, sys; \
+    sys.exit(ctypes.CDLL("aiofs/libaiofs.so").aiofs_engine_start() < 0)'
 
 define copy-tree
 mkdir -p $(1); \
