@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 from aiofs import _core, errors
-from aiofs._core import AccessHandle
+from aiofs._core import AccessHandle, SyncAccessHandle
 from aiofs.handles import DirectoryHandle, Opening
 from aiofs.volumes.volume import Volume, entry_stat
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from aiofs._core import OpenFile, SyncAccessHandle
+    from aiofs._core import OpenFile
     from aiofs.volumes.tree import Tree
 
     Path = str | os.PathLike[str]
@@ -290,6 +290,7 @@ class FileSystem:
     ) -> None:
         closing = self._start_closing_handles()
         await _core.offload(self._close_all)
+        closing += self._start_closing_handles()  # of those that were being opened
         for operation in closing:
             await operation
 
@@ -303,7 +304,8 @@ class FileSystem:
     def _close_all(self) -> None:
         with self._lock:
             files, self._files = self._files, {}
-            handles, self._handles = list(self._handles), WeakSet()
+            handles = [handle for handle in self._handles if isinstance(handle, SyncAccessHandle)]
+            self._handles -= WeakSet(handles)
             self._mounts.clear()
         first: OSError | None = None
         for closable in [*handles, *files.values()]:

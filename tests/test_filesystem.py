@@ -486,6 +486,19 @@ def test_leaving_asynchronously_closes_handles_too(run, volume):
     run(body())
 
 
+def test_handles_that_were_being_opened_are_closed_on_leaving(run, volume):
+    async def body():
+        for i in range(50):
+            async with FileSystem() as fs:
+                fs.mount("/", volume)
+                opening = fs.create_access_handle(f"/file{i}", create=True)
+            handle = await opening
+            await handle.close()
+        assert volume._tree.holds("") == 0
+
+    run(body())
+
+
 def test_import_brings_nothing_heavy_along():
     def modules(program):
         program += "; import sys; print(*sys.modules)"
