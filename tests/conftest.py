@@ -115,24 +115,22 @@ def descriptors():
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
     """After each test: no descriptor more than before, and no request in flight."""
-    before = descriptors()
-    files = _core.counters()["files"]
+    descriptors_before, before = descriptors(), _core.counters()
     yield
     deadline = time.monotonic() + 5
-    while left_behind(before, files):
-        assert time.monotonic() < deadline, left_behind(before, files)
+    while left := left_behind(descriptors_before, before):
+        assert time.monotonic() < deadline, left
         gc.collect()
         _core.settle(0)
         time.sleep(0.01)
 
 
-def left_behind(before, files):
-    seen = _core.counters()
-    new = {fd: target for fd, target in descriptors().items() if before.get(fd) != target}
-    report = {"descriptors": new} if new else {}
-    if seen["outstanding"] or seen["files"] > files:
-        report |= seen
-    return report
+def left_behind(descriptors_before, before):
+    now = _core.counters()
+    left = {
+        fd: target for fd, target in descriptors().items() if descriptors_before.get(fd) != target
+    }
+    return left | {name: now[name] for name in ("outstanding", "files") if now[name] > before[name]}
 
 
 # ---- faults -------------------------------------------------------------------------------------

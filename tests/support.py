@@ -1,0 +1,73 @@
+"""What several test files need: failing calls, finished requests, a child that must end well."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from aiofs.aio import aio_error, aio_return, aio_suspend
+
+
+def failed(number, call, *arguments, **named):
+    """The OSError of this errno that the call raises."""
+    with pytest.raises(OSError) as caught:
+        call(*arguments, **named)
+    assert caught.value.errno == number, caught.value
+    return caught.value
+
+
+def result(cb):
+    """Waits for a request; what aio_return gives."""
+    aio_suspend([cb])
+    return aio_return(cb)
+
+
+def end_of(cb):
+    """Waits for a request; its errno, 0 for success."""
+    aio_suspend([cb])
+    return aio_error(cb)
+
+
+def eventually(condition):
+    """Waits until it is true; the test's time-out is the limit."""
+    while not condition():
+        time.sleep(0.001)
+
+
+def python(program, *arguments, timeout=50, **environment):
+    """Runs a program in a new interpreter, which must end with 0: what it printed."""
+    finished = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == "", finished.stderr
+    return finished.stdout
+
+
+@contextmanager
+def thread(function, *arguments):
+    """Runs it beside the body; what it raises, the test raises."""
+    raised = []
+
+    def run():
+        try:
+            function(*arguments)
+        except BaseException as error:
+            raised.append(error)
+
+    running = threading.Thread(target=run)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.join()
+    if raised:
+        raise raised[0]
