@@ -281,6 +281,18 @@ int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, en
     return status;
 }
 
+/* An exclusive lock for the time of one call. */
+int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,
+                            aiofs_hold **hold)
+{
+    aiofs_namespace_lock();
+    int status = aiofs_hold_take_locked(volume, place, AIOFS_LOCK_EXCLUSIVE, owner, hold);
+    if (status == 0)
+        (*hold)->stays = true;
+    aiofs_namespace_unlock();
+    return status;
+}
+
 int aiofs_hold_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner, aiofs_hold **hold)
 {
     struct aiofs_place place;

@@ -148,7 +148,7 @@ int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mo
     if (opening.place.length == 0)
         return -EISDIR;
     if (lock == AIOFS_LOCK_NONE && flags & O_TRUNC)
-        status = aiofs_hold_take_at(volume, &opening.place, AIOFS_LOCK_EXCLUSIVE, owner, &guard);
+        status = aiofs_hold_take_briefly(volume, &opening.place, owner, &guard);
     if (status == 0)
         status = aiofs_hold_take_at(volume, &opening.place, lock, owner, &opening.hold);
     if (status == 0) {
@@ -250,10 +250,9 @@ static int begin_removal(aiofs_volume *volume, const char *path, const void *own
     if (status == 0 && place->length == 0)
         status = -EBUSY;
     if (status == 0)
-        status = aiofs_hold_take_at(volume, place, AIOFS_LOCK_EXCLUSIVE, owner, hold);
+        status = aiofs_hold_take_briefly(volume, place, owner, hold);
     if (status < 0)
         return status;
-    (*hold)->stays = true;
     status = aiofs_parent_open(volume->tree, place, parent);
     if (status < 0)
         aiofs_hold_release(*hold);
@@ -335,7 +334,7 @@ int aiofs_volume_truncate(aiofs_volume *volume, const char *path, int64_t size, 
     if (status == 0 && place.length == 0)
         status = -EISDIR;
     if (status == 0)
-        status = aiofs_hold_take_at(volume, &place, AIOFS_LOCK_EXCLUSIVE, owner, &hold);
+        status = aiofs_hold_take_briefly(volume, &place, owner, &hold);
     if (status < 0)
         return status;
     int fd = aiofs_open_beneath(volume->tree, place.path, O_WRONLY | (place.slash ? O_DIRECTORY : 0), 0);

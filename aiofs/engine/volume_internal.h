@@ -125,6 +125,8 @@ int aiofs_hold_take_locked(aiofs_volume *volume, const struct aiofs_place *place
                            const void *owner, aiofs_hold **hold);
 int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
                        aiofs_hold **hold);
+int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,
+                            aiofs_hold **hold);
 void aiofs_hold_move_locked(aiofs_hold *hold, struct aiofs_entry *to);
 struct aiofs_entry *aiofs_entry_find_locked(const struct aiofs_tree *tree, const struct aiofs_place *place);
 bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length);
