@@ -191,7 +191,7 @@ cdef class Tree:
         return self.volume
 
     cdef object shown(self, path, shown):
-        return os.path.join(self.directory, path) if shown is None else shown
+        return shown if shown is not None else f"{self.directory}/{path}" if path else self.directory
 
     cdef object failed(self, int status, path, shown, doing):
         return make_error(-status, self.shown(path, shown), doing)
