@@ -1,0 +1,126 @@
+"""Every system call of every operation on a volume fails once.
+
+The operation says so, or did without the call; it leaves no lock and no descriptor behind.
+"""
+
+import errno
+import os
+
+import pytest
+
+from aiofs import MemoryVolume, PrivateVolume, _core
+
+RDWR = os.O_RDWR | os.O_CREAT
+
+
+@pytest.fixture
+def volume(tmp_path):
+    with PrivateVolume(tmp_path / "volume", quota=10**6) as volume:
+        tree = volume._tree
+        tree.mkdir("directory")
+        tree.mkdir("directory/sub")
+        for path in ("file", "other", "directory/inner", "directory/sub/deep"):
+            with tree.sync_access_handle(path, "in-place", True) as handle:
+                handle.write(b"data")
+        yield volume
+
+
+def opened(tree, path, flags):
+    tree.open(path, flags, 0o666, _core.LOCK_EXCLUSIVE, 1).close()
+
+
+OPERATIONS = {
+    "open": lambda tree: opened(tree, "file", os.O_RDWR),
+    "open deep": lambda tree: opened(tree, "directory/sub/deep", os.O_RDWR),
+    "create": lambda tree: opened(tree, "directory/new", RDWR),
+    "cut": lambda tree: opened(tree, "file", os.O_RDWR | os.O_TRUNC),
+    "stat": lambda tree: tree.stat("directory/inner"),
+    "list": lambda tree: tree.scan("directory"),
+    "mkdir": lambda tree: tree.mkdir("directory/made"),
+    "rmdir": lambda tree: tree.rmdir("directory/sub"),
+    "unlink": lambda tree: tree.unlink("directory/inner", 1),
+    "truncate": lambda tree: tree.truncate("file", 100, 1),
+    "rename": lambda tree: tree.rename("file", "other", 1),
+    "rename directory": lambda tree: tree.rename("directory", "moved", 1),
+    "remove": lambda tree: tree.remove_tree("directory"),
+    "estimate": lambda tree: tree.estimate(),
+}
+CALLS = [
+    "openat", "openat2", "fstatat", "fcntl", "mkdirat", "unlinkat", "renameat2",
+    "ftruncate", "getdents64", "fstatfs",
+]  # fmt: skip
+
+
+# What the later rounds of an operation that succeeded in an earlier one may say.
+ACCEPTED = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOMEM, errno.EINTR])
+def test_operation_survives_the_failure_of_each_of_its_calls(volume, faults, name, number):
+    tree = volume._tree
+    failures = 0
+    for call in CALLS:
+        for nth in range(1, 30):
+            before = faults.calls(call)
+            faults.fail(call, number, nth)
+            try:
+                OPERATIONS[name](tree)
+            except OSError as error:
+                failures += 1
+                assert error.errno in ACCEPTED | {number}, error
+            met = faults.calls(call) - before >= nth
+            faults.clear()
+            assert tree.holds("") == 0
+            if not met:
+                break
+    assert failures or name == "list"  # which os does
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_locks_work_after_a_failed_operation(volume, faults, name):
+    tree = volume._tree
+    for nth in (1, 2):
+        faults.fail("openat2", errno.EIO, nth)
+        try:
+            OPERATIONS[name](tree)
+        except OSError:
+            pass
+        faults.clear()
+    for path in ("file", "other"):
+        held = tree.open(path, RDWR, 0o666, _core.LOCK_EXCLUSIVE, 0)
+        with pytest.raises(OSError) as refused:
+            tree.open(path, RDWR, 0o666, _core.LOCK_EXCLUSIVE, 0)
+        assert refused.value.errno == errno.EBUSY
+        held.close()
+
+
+@pytest.mark.parametrize(
+    "call", ["openat", "mkdirat", "fcntl", "ftruncate", "pwritev2", "faccessat", "fstatfs"]
+)
+def test_opening_a_volume_survives_the_failure_of_each_call(tmp_path, faults, call):
+    for nth in range(1, 60):
+        before = faults.calls(call)
+        faults.fail(call, errno.EIO, nth)
+        try:
+            PrivateVolume(tmp_path / f"volume{nth}").close()
+        except OSError as error:
+            assert error.errno == errno.EIO
+        met = faults.calls(call) - before >= nth
+        faults.clear()
+        PrivateVolume(tmp_path / f"volume{nth}").close()
+        if not met:
+            break
+    else:
+        pytest.fail(f"more calls of {call} than a volume should make")
+
+
+def test_memory_volume_that_cannot_be_opened_leaves_nothing(faults):
+    directory = f"/dev/shm/aiofs-{os.geteuid()}/anonymous"
+    MemoryVolume().close()
+    before = os.listdir(directory)
+    faults.fail("fcntl", errno.EIO)
+    with pytest.raises(OSError):
+        MemoryVolume()
+    faults.clear()
+    assert os.listdir(directory) == before
