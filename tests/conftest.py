@@ -205,6 +205,7 @@ def pytest_configure(config):
         table = ctypes.c_void_p.in_dll(engine, "aiofs_sys")
         assert _faults._library.fault_attach(ctypes.byref(table)) == 0
     _core.engine()
+    uvloop.new_event_loop().close()  # the first makes a pipe for signals, and keeps it
 
 
 def pytest_report_header():
