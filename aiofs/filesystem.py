@@ -308,7 +308,8 @@ class FileSystem:
             self._handles -= WeakSet(handles)
             self._mounts.clear()
         first: OSError | None = None
-        for closable in [*handles, *files.values()]:
+        closables: list[SyncAccessHandle | OpenFile] = [*handles, *files.values()]
+        for closable in closables:
             try:
                 closable.close()
             except OSError as error:
