@@ -208,8 +208,11 @@ def forked(body):
 def test_lock_dies_with_its_holder_though_a_forked_child_lives_on(tree):
     def hold_and_fork():
         held = take(tree)
+        forked_end, child_end = os.pipe()
         if os.fork() == 0:
+            os.write(child_end, b"x")
             signal.pause()
+        os.read(forked_end, 1)
         return held
 
     with forked(hold_and_fork) as holder:
