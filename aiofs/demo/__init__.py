@@ -1,0 +1,60 @@
+"""`aiofs demo`: what aiofs does, shown on real files.
+
+Act one is one request through the functions of <aio.h>, and a lock that is refused. Act two copies
+a tree into a private volume, DEPTH requests at a time, each list of them started by one lio_listio
+and ended by one callback on the loop; reads it back the same way; and compares SHA-256.
+
+What blocks has no place on the loop: files are hashed, sources opened and directories made on other
+threads. A heartbeat on the loop says how well that went.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import uvloop
+
+import aiofs
+from aiofs import PrivateVolume, _core
+from aiofs.demo.copying import act_two
+from aiofs.demo.request import act_one
+from aiofs.demo.screen import Screen, screen
+from aiofs.demo.survey import Refused, Survey, place_for_volume
+
+__all__ = ["main"]
+
+
+def main(path: str | None, volume: str | None) -> int:
+    """Runs the demo; returns the exit status of `aiofs demo`."""
+    show = screen()
+    try:
+        engine = engine_name()
+        survey = Survey.of(path)
+        with place_for_volume(volume, survey) as directory:
+            show.heading(f"aiofs {aiofs.__version__}, engine {engine}, on uvloop")
+            return uvloop.run(play(show, survey, directory, kept=volume is not None))
+    except Refused as refused:
+        print(f"aiofs demo: {refused}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"aiofs demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\naiofs demo: interrupted", file=sys.stderr)
+        return 130
+
+
+def engine_name() -> str:
+    try:
+        return _core.engine()
+    except OSError as error:
+        raise Refused(str(error)) from None
+
+
+async def play(show: Screen, survey: Survey, directory: Path, *, kept: bool) -> int:
+    # A thread that runs Python gives way to the loop's after this long, not after 5 ms.
+    sys.setswitchinterval(0.0005)
+    with PrivateVolume(directory) as volume:
+        await act_one(show, volume, directory)
+        return await act_two(show, survey, volume, directory, kept)

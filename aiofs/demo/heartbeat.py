@@ -1,0 +1,65 @@
+"""How long a loop stands still: a beat each millisecond, and how late the beats come."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import time
+from types import TracebackType
+
+
+class Heartbeat:
+    """A beat each millisecond on the running loop, while it is entered.
+
+    They are due at fixed times: a loop that was held for 50 ms has 50 late ones, by 50, 49, ... ms.
+    """
+
+    PERIOD = 1_000_000  # nanoseconds
+
+    def __init__(self) -> None:
+        self._lateness: list[int] = []
+
+    @property
+    def worst(self) -> float:
+        """In seconds."""
+        return max(self._lateness, default=0) / 1e9
+
+    @property
+    def tail(self) -> float:
+        """The 99.9th percentile, in seconds."""
+        ordered = sorted(self._lateness)
+        return ordered[len(ordered) * 999 // 1000] / 1e9 if ordered else 0.0
+
+    def __enter__(self) -> Heartbeat:
+        self._loop = asyncio.get_running_loop()
+        self._timer = periodic_timer(self.PERIOD)
+        self._due = time.monotonic_ns() + self.PERIOD
+        self._loop.add_reader(self._timer, self._beat)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.remove_reader(self._timer)
+        os.close(self._timer)
+
+    def _beat(self) -> None:
+        os.read(self._timer, 8)
+        now = time.monotonic_ns()
+        while self._due <= now:
+            self._lateness.append(now - self._due)
+            self._due += self.PERIOD
+
+
+def periodic_timer(period: int) -> int:
+    """A descriptor, readable every `period` nanoseconds: the loop's own timers are coarser."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    timer: int = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+    interval_and_first = (ctypes.c_long * 4)(0, period, 0, period)
+    if timer < 0 or libc.timerfd_settime(timer, 0, interval_and_first, None) < 0:
+        raise OSError(ctypes.get_errno(), "no timer for the heartbeat")
+    return timer
