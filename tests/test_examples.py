@@ -1,0 +1,95 @@
+"""The examples run, and do what they say; the one in C against the system's own <aio.h>."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(*command, **options):
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=50, **options
+    )
+
+
+def python(example, *arguments):
+    return run(sys.executable, EXAMPLES / example, *arguments)
+
+
+@pytest.fixture(scope="session")
+def copy_in_c(tmp_path_factory):
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC")).split()[0]
+    if shutil.which(compiler) is None:
+        pytest.skip("needs a C compiler")
+    program = tmp_path_factory.mktemp("examples") / "copy"
+    built = run(
+        *(compiler, "-std=gnu11", "-Wall", "-Wextra", "-Werror"),
+        *("-o", program, EXAMPLES / "copy.c", "-lrt"),
+    )
+    assert built.returncode == 0, built.stderr
+    return program
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 200_000])
+def test_copy_in_python_and_in_c_copy_alike(copy_in_c, tmp_path, size):
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(size))
+    commands = {"c": [copy_in_c], "python": [sys.executable, EXAMPLES / "copy.py"]}
+    for name, command in commands.items():
+        target = tmp_path / name
+        target.write_bytes(b"what was there" * 20_000)
+        done = run(*command, source, target)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert target.read_bytes() == source.read_bytes()
+
+
+def test_copy_in_python_and_in_c_refuse_alike(copy_in_c, tmp_path):
+    missing, target = tmp_path / "missing", tmp_path / "target"
+    for done in (run(copy_in_c, missing, target), python("copy.py", missing, target)):
+        assert done.returncode == 1 and "No such file or directory" in done.stderr
+    for done in (run(copy_in_c, tmp_path, target), python("copy.py", tmp_path, target)):
+        assert done.returncode == 1 and "irectory" in done.stderr
+    for done in (run(copy_in_c), python("copy.py")):
+        assert done.returncode != 0 and "usage: copy" in done.stderr
+
+
+def test_copy_uses_the_same_functions_in_both_languages():
+    def functions(source):
+        text = (EXAMPLES / source).read_text()
+        return {
+            name
+            for name in (
+                "aio_read",
+                "aio_write",
+                "aio_error",
+                "aio_suspend",
+                "aio_return",
+                "aio_cancel",
+                "aio_fsync",
+                "lio_listio",
+            )
+            if name in text
+        }
+
+    assert functions("copy.py") == functions("copy.c") != set()
+
+
+def test_plain_descriptor_is_awaited(tmp_path):
+    (tmp_path / "file").write_bytes(b"line\n" * 300_000)
+    done = python("descriptor.py", tmp_path / "file")
+    assert (done.stdout, done.stderr) == ("300000 lines\n", "")
+
+
+def test_handle_refuses_a_second_one_and_appends(tmp_path):
+    for times in (1, 2):
+        done = python("handle.py", tmp_path / "volume")
+        assert done.stderr == ""
+        refused, *log = done.stdout.splitlines()
+        assert "in use" in refused and log == ["one", "two"] * times
+        assert (tmp_path / "volume" / "log.txt").read_text() == "one\ntwo\n" * times
