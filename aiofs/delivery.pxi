@@ -214,9 +214,9 @@ cdef extern from "Python.h":
     PyObject *PyThreadState_GetDict()
     PyObject *PyDict_GetItemWithError(PyObject *mapping, object key) except? NULL
 
-# Before 3.14 asyncio's C half keeps the running loop in the thread's dictionary: where it never was, no
+# Before 3.13 asyncio's C half keeps the running loop in the thread's dictionary: where it never was, no
 # loop runs, and there is nothing to ask.
-cdef bint loops_leave_a_trace = PY_VERSION_HEX < 0x030E0000 and type(_get_running_loop) is type(len)
+cdef bint loops_leave_a_trace = PY_VERSION_HEX < 0x030D0000 and type(_get_running_loop) is type(len)
 
 
 cdef inline Delivery current_delivery():

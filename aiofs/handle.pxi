@@ -32,6 +32,7 @@ cdef class AccessHandle:
     cdef object deferred         # deque of Operations that have to wait for others
     cdef int in_flight, changing
     cdef bint writable, closed, aborted
+    cdef bint unwanted           # never given out: no warning when it is dropped
     cdef readonly str mode
     cdef str path
     cdef object __weakref__
@@ -46,7 +47,7 @@ cdef class AccessHandle:
                 aiofs_file_release(self.file)
 
     def __del__(self):
-        if self.file != NULL and not self.closed:
+        if self.file != NULL and not self.closed and not self.unwanted:
             warn_unclosed(self, self.path)
 
     def __repr__(self):

@@ -40,6 +40,8 @@ cdef class Operation:
             aiofs_request_release(&self.flight.request)
 
     def __del__(self):
+        if self.state == SUCCEEDED and not self.retrieved:
+            hush(self.value)
         if (self.state == FAILED and not self.retrieved and not isinstance(self.value, asyncio.CancelledError)
                 and self.loop is not None and not self.loop.is_closed()):
             self.loop.call_exception_handler({
@@ -62,6 +64,7 @@ cdef class Operation:
         if self.state == PENDING:  # it was cancelled before it was called
             self.fail(asyncio.CancelledError())
         if self.dropped:  # nobody will have what it made
+            hush(self.value)
             self.value = None
             self.retrieved = True
         return 0
@@ -168,6 +171,14 @@ cdef Operation pending_operation(AccessHandle handle, int kind, int gives):
     operation.gives = gives
     operation.state = PENDING
     return operation
+
+
+cdef void hush(object made) noexcept:
+    """A handle that nobody was given is nobody's mistake when it is dropped."""
+    if type(made) is AccessHandle:
+        (<AccessHandle>made).unwanted = True
+    elif type(made) is SyncAccessHandle:
+        (<SyncAccessHandle>made).unwanted = True
 
 
 # ---- work for a caller thread ------------------------------------------------------------------------

@@ -60,6 +60,7 @@ cdef class SyncAccessHandle:
     cdef int64_t cursor
     cdef int users
     cdef bint writable
+    cdef bint unwanted     # never given out: no warning when it is dropped
     cdef readonly str mode
     cdef str path
     cdef object __weakref__
@@ -74,7 +75,7 @@ cdef class SyncAccessHandle:
                 aiofs_file_release(self.file)
 
     def __del__(self):
-        if self.file != NULL:
+        if self.file != NULL and not self.unwanted:
             warn_unclosed(self, self.path)
 
     def __repr__(self):
