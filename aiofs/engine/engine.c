@@ -412,8 +412,14 @@ const char *aiofs_engine_name(void)
 void aiofs_engine_counters(struct aiofs_counters *out)
 {
     pthread_mutex_lock(&engine.lock);
-    *out = engine.counters;
-    out->outstanding = engine.outstanding;
+    *out = (struct aiofs_counters){.outstanding = engine.outstanding,
+                                   .files = engine.counters.files,
+                                   .workers = engine.counters.workers,
+                                   .inline_reads = READ_COUNT(inline_reads),
+                                   .inline_writes = READ_COUNT(inline_writes),
+                                   .ring = READ_COUNT(ring),
+                                   .polled = READ_COUNT(polled),
+                                   .pooled = READ_COUNT(pooled)};
     pthread_mutex_unlock(&engine.lock);
 }
 

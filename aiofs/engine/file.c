@@ -301,8 +301,9 @@ bool file_number_lost(const aiofs_file *file)
 {
     struct stat stat;
     int fd = atomic_load(&file->fd);
-    if (fd < 0 || aiofs_sys.fstat(fd, &stat) < 0)
-        return true;
+    int error = fd < 0 ? -EBADF : aiofs_sys.fstat(fd, &stat);
+    if (error < 0)
+        return error == -EBADF; /* another failure says nothing about the number */
     return !file->ops && (stat.st_dev != file->dev || stat.st_ino != file->ino);
 }
 
@@ -382,7 +383,7 @@ aiofs_hold *aiofs_file_hold(const aiofs_file *file)
 
 bool aiofs_file_busy(const aiofs_file *file)
 {
-    return __atomic_load_n(&file->outstanding, __ATOMIC_RELAXED) != 0;
+    return atomic_load_explicit(&file->outstanding, memory_order_relaxed) != 0;
 }
 
 /* In a forked child no request of the parent exists. Owned files stay open, with no hold: the lock is

@@ -47,13 +47,17 @@ static enum inline_hint hint_of_number(int fd)
     return (enum inline_hint)known;
 }
 
+/* A plain number may also have been reused, for a file of another kind. */
 static void remember_refusal(aiofs_file *file, int fd)
 {
     struct file_hint *hint = file ? NULL : file_hint(fd);
+    int kind = hint ? file_classify(fd) : HINT_ENGINE;
+    if (kind == HINT_NOWAIT)
+        kind = HINT_ENGINE;
     if (file)
         atomic_store_explicit(&file->hint, HINT_ENGINE, memory_order_relaxed);
     else if (hint)
-        atomic_store_explicit(&hint->known, HINT_ENGINE, memory_order_relaxed);
+        atomic_store_explicit(&hint->known, (uint8_t)kind, memory_order_relaxed);
 }
 
 /* ---- one call ---------------------------------------------------------------------------------------- */
@@ -93,14 +97,12 @@ int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int
 
     ssize_t got = hint == HINT_NOWAIT ? aiofs_sys.preadv2(fd, iov, iovcnt, offset, RWF_NOWAIT)
                                       : read_once(fd, iov, iovcnt, offset);
-    if (got == (ssize_t)total)
+    if (got == (ssize_t)total || (got >= 0 && (hint == HINT_MEMORY || ends_there(fd, offset + got)))) {
+        COUNT(inline_reads);
         return got;
-    if (got >= 0) {
-        if (hint == HINT_MEMORY || ends_there(fd, offset + got))
-            return got;
-    } else if (got == -EOPNOTSUPP) {
-        remember_refusal(file, fd);
     }
+    if (got == -EOPNOTSUPP)
+        remember_refusal(file, fd);
     return AIOFS_NOT_INLINE; /* errors too: the engine knows how to report them */
 }
 
@@ -114,7 +116,8 @@ static bool pages_cached(int fd, int64_t offset, size_t total)
         int error = aiofs_sys.cachestat(fd, offset, total, &stat);
         if (error == 0)
             return stat.cached >= pages;
-        atomic_store_explicit(&no_cachestat, true, memory_order_relaxed);
+        if (error == -ENOSYS || error == -EPERM) /* others are this descriptor's */
+            atomic_store_explicit(&no_cachestat, true, memory_order_relaxed);
     }
     char probe;
     const struct iovec one = {&probe, 1};
@@ -138,7 +141,7 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
     aiofs_hold *hold = file ? file->hold : NULL;
     if (file) {
         fd = atomic_load_explicit(&file->fd, memory_order_relaxed);
-        bool others = __atomic_load_n(&file->changing, __ATOMIC_RELAXED) != 0;
+        bool others = atomic_load_explicit(&file->changing, memory_order_relaxed) != 0;
         if (file->flags & O_APPEND || others || (hold && aiofs_hold_has_quota(hold)))
             return AIOFS_NOT_INLINE;
     } else if (file_number_busy(fd)) { /* an append would overtake those in flight */
@@ -161,6 +164,7 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
         atomic_store_explicit(brake, after + BRAKE_NS, memory_order_relaxed);
     if (put < 0)
         return AIOFS_NOT_INLINE;
+    COUNT(inline_writes);
     if (file) {
         atomic_store_explicit(&file->dirty, true, memory_order_relaxed);
         if (hold)

@@ -93,7 +93,7 @@ struct aiofs_file {
     const struct aiofs_ops *ops;
     void *self;
     struct aiofs_link in_flight; /* requests in order of submission */
-    unsigned long outstanding, changing; /* all; and those that change bytes or the size */
+    _Atomic unsigned long outstanding, changing; /* all; and those that change bytes or the size. Read anywhere */
     _Atomic unsigned barriers;   /* those that wait for all earlier ones */
     _Atomic unsigned ending;     /* requests that have left, and whose end is not yet published */
     struct lane lanes[LANES];
@@ -157,6 +157,13 @@ static inline bool changes_bytes(const aiofs_request *request)
 
 /* The next buffers of a request, `moved` bytes in, at most `limit` bytes and `max` pieces. */
 int request_rest(const aiofs_request *request, struct iovec *out, int max, size_t limit, size_t *length);
+
+/* For a number that is changed under the lock only, and read without it. */
+static inline void count_by(_Atomic unsigned long *number, long by)
+{
+    unsigned long now = atomic_load_explicit(number, memory_order_relaxed);
+    atomic_store_explicit(number, now + (unsigned long)by, memory_order_relaxed);
+}
 
 /* Lanes; lane.c. The lock is held. */
 /* Puts a request in its place among those of its file: held back, in a lane, or on `outside`, for the
@@ -239,6 +246,7 @@ extern _Thread_local bool on_engine_table; /* this thread has the engine's descr
 extern _Thread_local bool on_waiter;       /* this is the waiter */
 
 #define COUNT(counter) __atomic_fetch_add(&engine.counters.counter, 1, __ATOMIC_RELAXED)
+#define READ_COUNT(counter) __atomic_load_n(&engine.counters.counter, __ATOMIC_RELAXED)
 
 /* Makes the waiter look at its queues; needs no lock, cheap if it is awake. */
 void engine_wake(void);

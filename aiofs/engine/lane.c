@@ -91,8 +91,8 @@ void lane_arrive(aiofs_request *request, struct aiofs_link *outside)
     request->phase = PHASE_WAITING;
     request->sequence = ++file->sequence;
     list_append(&file->in_flight, &request->in_flight);
-    file->outstanding++;
-    file->changing += changes_bytes(request);
+    count_by(&file->outstanding, 1);
+    count_by(&file->changing, changes_bytes(request));
     engine.outstanding++;
 
     bool waits;
@@ -121,8 +121,8 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
 {
     aiofs_file *file = request->file;
     list_remove(&request->in_flight);
-    file->outstanding--;
-    file->changing -= changes_bytes(request);
+    count_by(&file->outstanding, -1);
+    count_by(&file->changing, -(long)changes_bytes(request));
     engine.outstanding--;
     if (request->lane < LANES) {
         struct lane *lane = &file->lanes[request->lane];
