@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from . import machine, report
+from . import machine, readme, report
 from .cases import FULL, NOT_MEASURED, QUICK, Case, cases
 from .compare import Comparison
 
@@ -18,6 +18,9 @@ def main() -> None:
     options = parse()
     if options.render:
         print(report.text(json.loads(options.render.read_text())))
+        return
+    if options.readme:
+        readme.README.write_text(readme.filled(readme.README.read_text()))
         return
     chosen = choose(cases(QUICK if options.quick else FULL), options.only)
     if options.list:
@@ -47,6 +50,7 @@ def parse() -> argparse.Namespace:
     add("--directory", type=Path, help="where to make data files (default: the user's cache)")
     add("--json", type=Path, metavar="FILE", help="write the results to FILE")
     add("--save", action="store_true", help=f"write {SAVED.parent.name}/{SAVED.name} and .md")
+    add("--readme", action="store_true", help="put the saved results into README.md and stop")
     add("--render", type=Path, metavar="FILE", help="print earlier results and stop")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 5)

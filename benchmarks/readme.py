@@ -1,0 +1,38 @@
+"""The measured table of the README, from the results that were saved last.
+
+It stands between two marks, of which the first names the file that it is made from:
+
+    <!-- table: benchmarks/results/latest.json -->
+    <!-- end of table -->
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from . import report
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def filled(text: str, root: Path = ROOT) -> str:
+    """The text with every table made anew; a table whose results are not there yet is empty."""
+    return BLOCK.sub(lambda found: found[1] + table(root / found[2], found[2]) + found[3], text)
+
+
+def table(path: Path, name: str) -> str:
+    if not path.exists():
+        return ""
+    results = json.loads(path.read_text())
+    _, explanation, rows = report.in_short(results)
+    facts = results["facts"]
+    return (
+        f"{explanation}\n\n{rows}\n\n"
+        f"By `{facts['command']}`, medians of {results['rounds']} rounds: {facts['processor']}, "
+        f"Linux {facts['kernel']}, {facts['filesystem']}, {facts['python']}, {facts['loop']}; "
+        f"the whole of it is in [{Path(name).stem}.md]({Path(name).with_suffix('.md')}).\n\n"
+    )
