@@ -148,7 +148,8 @@ cdef class aiocb:
 
 
 cdef str operation_name(int operation):
-    return ("aio_read" if operation == AIOFS_READ else "aio_write" if operation == AIOFS_WRITE else "aio_fsync")
+    return ("aio_read" if operation == AIOFS_READ else "aio_write" if operation == AIOFS_WRITE
+            else "aio_fsync" if operation else "lio_listio")
 
 
 @cython.final

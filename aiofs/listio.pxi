@@ -87,9 +87,11 @@ def lio_listio(mode, list, sig=None):
             for i in range(drawn):
                 cb = blocks[i]
                 what = &plans[i]
-                error = submit(what, cb, delivery, group) if what.operation else refuse(cb, what, delivery)
+                error = submit(what, cb, delivery, group) if what.operation else refuse(cb)
                 if error:
                     failed = True
+                    if what.notify != C_SIGEV_NONE:
+                        tell_inline(cb, delivery)
         finally:
             group_count_down(group)
     finally:
@@ -105,10 +107,8 @@ def lio_listio(mode, list, sig=None):
     return 0
 
 
-cdef int refuse(aiocb cb, plan *what, Delivery delivery) except -1:
+cdef int refuse(aiocb cb) noexcept:
     """Ends an entry with a bad opcode."""
     cb.operation = 0
     cb.end(-EINVAL)
-    if what.notify != C_SIGEV_NONE:
-        tell_inline(cb, delivery)
     return EINVAL
