@@ -32,9 +32,11 @@ def end_of(cb):
     return aio_error(cb)
 
 
-def eventually(condition):
-    """Waits until it is true; the test's time-out is the limit."""
+def eventually(condition, seconds=20):
+    """Waits until it is true."""
+    deadline = time.monotonic() + seconds
     while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
