@@ -30,9 +30,10 @@ def table(path: Path, name: str) -> str:
     results = json.loads(path.read_text())
     _, explanation, rows = report.in_short(results)
     facts = results["facts"]
+    machine = f"{facts['processor']}, Linux {facts['kernel']}, {facts['filesystem'].split()[0]}"
     return (
         f"{explanation}\n\n{rows}\n\n"
-        f"By `{facts['command']}`, medians of {results['rounds']} rounds: {facts['processor']}, "
-        f"Linux {facts['kernel']}, {facts['filesystem']}, {facts['python']}, {facts['loop']}; "
-        f"the whole of it is in [{Path(name).stem}.md]({Path(name).with_suffix('.md')}).\n\n"
+        f"Medians of {results['rounds']} rounds by `{facts['command']}`, on {machine}, "
+        f"{facts['python']}, {facts['loop']}; in full: [{Path(name).stem}.md]"
+        f"({Path(name).with_suffix('.md')}).\n\n"
     )
