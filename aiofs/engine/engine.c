@@ -15,8 +15,8 @@
  * eventfd that both tables have and that nobody else reads.
  *
  * Locks, in the order in which fork takes them: start lock, engine lock, channel lock. In the child
- * there is no engine: the locks are made anew, the parent's requests are ended as cancelled, and the next
- * call starts an engine of the child's own.
+ * there is no engine: its conditions are made anew, the parent's requests are ended as cancelled, and the
+ * next call starts an engine of the child's own.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -497,10 +497,7 @@ static void fork_parent(void)
 static void fork_child(void)
 {
     notify_fork_child();
-    pthread_mutex_init(&channel.lock, NULL);
-    pthread_mutex_init(&engine.lock, NULL);
     pthread_cond_init(&engine.drained, NULL);
-    aiofs_volume_fork_child();
     if (atomic_load(&engine.running)) {
         aiofs_sys.close(channel.here);
         aiofs_sys.close(channel.wake);
@@ -519,7 +516,10 @@ static void fork_child(void)
     callers_after_fork();
     on_engine_table = on_waiter = false;
     atomic_store(&engine.running, false);
-    pthread_mutex_init(&start.lock, NULL);
+    pthread_mutex_unlock(&channel.lock);
+    pthread_mutex_unlock(&engine.lock);
+    aiofs_volume_fork_child();
+    pthread_mutex_unlock(&start.lock);
 }
 
 __attribute__((constructor)) static void set_up(void)

@@ -96,7 +96,7 @@ void notify_fork_child(void)
     while ((link = list_pop(&notify.refused)))
         free(CONTAINER(link, struct refused, link));
     atomic_store(&notify.any, false);
-    pthread_mutex_init(&notify.lock, NULL);
+    pthread_mutex_unlock(&notify.lock);
 }
 
 /* ---- threads ------------------------------------------------------------------------------------------------ */
