@@ -33,6 +33,7 @@ cdef class AccessHandle:
     cdef int in_flight, changing
     cdef bint writable, closed, aborted
     cdef bint unwanted           # never given out: no warning when it is dropped
+    cdef int made                # in which generation of processes
     cdef readonly str mode
     cdef str path
     cdef object __weakref__
@@ -47,7 +48,7 @@ cdef class AccessHandle:
                 aiofs_file_release(self.file)
 
     def __del__(self):
-        if self.file != NULL and not self.closed and not self.unwanted:
+        if self.file != NULL and not self.closed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
 
     def __repr__(self):
@@ -128,8 +129,8 @@ cdef class AccessHandle:
 
     def fileno(self):
         """The descriptor: real, open until close."""
-        if self.file == NULL or self.closed:
-            raise closed_error(self.path, "fileno")
+        if self.file == NULL or self.closed or self.made != generation:
+            raise closed_error(self.path, "fileno", self.made)
         return aiofs_file_fd(self.file)
 
     # ---- starting ----
@@ -140,8 +141,8 @@ cdef class AccessHandle:
         if delivery is None:
             raise RuntimeError("an AccessHandle needs a running event loop")
         operation.loop = delivery.loop
-        if self.closed:
-            operation.fail(closed_error(self.path, doing))
+        if self.closed or self.made != generation:
+            operation.fail(closed_error(self.path, doing, self.made))
         elif not self.writable and kind != AIOFS_READ and kind != GET_SIZE:
             operation.fail(refused_error(self.path, doing))
         return operation
@@ -333,4 +334,5 @@ cdef AccessHandle access_handle_of(aiofs_file *file, str mode, str path):
     handle.writable = mode != MODE_READ_ONLY
     handle.path = path
     handle.file = file
+    handle.made = generation
     return handle

@@ -42,8 +42,9 @@ look_at_signals()
 
 
 def _after_fork_in_child():
-    """The loops of the parent, and what is to be delivered on them, are the parent's."""
-    global last_delivery
+    """The parent's loops, what is to be delivered on them, and its access handles are the parent's."""
+    global last_delivery, generation
+    generation += 1
     last_delivery = NULL
     deliveries.clear()
 

@@ -25,7 +25,12 @@ cdef int64_t position(object value, str name) except -1:
     return number
 
 
-cdef object closed_error(str path, str doing):
+cdef int generation = 0  # of processes: moves on in the child of a fork, which has none of its parent's locks
+
+
+cdef object closed_error(str path, str doing, int made):
+    if made != generation:
+        return make_error(EBADF, path, doing + ": the access handle is the parent process's, and so is its lock")
     return make_error(EBADF, path, doing + ": the access handle is closed")
 
 
@@ -61,6 +66,7 @@ cdef class SyncAccessHandle:
     cdef int users
     cdef bint writable
     cdef bint unwanted     # never given out: no warning when it is dropped
+    cdef int made          # in which generation of processes
     cdef readonly str mode
     cdef str path
     cdef object __weakref__
@@ -75,7 +81,7 @@ cdef class SyncAccessHandle:
                 aiofs_file_release(self.file)
 
     def __del__(self):
-        if self.file != NULL and not self.unwanted:
+        if self.file != NULL and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
 
     def __repr__(self):
@@ -89,8 +95,8 @@ cdef class SyncAccessHandle:
         self.close()
 
     cdef inline int check(self, str doing) except -1:
-        if self.file == NULL:
-            raise closed_error(self.path, doing)
+        if self.file == NULL or self.made != generation:
+            raise closed_error(self.path, doing, self.made)
         return 0
 
     cdef inline int check_change(self, str doing) except -1:
@@ -112,7 +118,7 @@ cdef class SyncAccessHandle:
         cdef int64_t moved
         cdef int64_t offset = self.cursor if at is None else position(at, "at")
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-        if self.file == NULL:
+        if self.file == NULL or self.made != generation:
             PyBuffer_Release(&view)
             self.check("read")
         bytes.iov_base = view.buf
@@ -137,7 +143,7 @@ cdef class SyncAccessHandle:
         cdef int64_t moved
         cdef int64_t offset = self.cursor if at is None else position(at, "at")
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        if self.file == NULL or not self.writable:
+        if self.file == NULL or self.made != generation or not self.writable:
             PyBuffer_Release(&view)
             self.check_change("write")
         bytes.iov_base = view.buf
@@ -258,7 +264,7 @@ cdef class SyncAccessHandle:
         with nogil:
             if not flush:
                 aiofs_cancel_all(aiofs_file_fd(file))
-            outcome = end_file(file, flush)
+            outcome = end_file(file, flush and self.made == generation)
         if outcome < 0:
             raise make_error(-outcome, self.path, "close")
         return 0
@@ -284,4 +290,5 @@ cdef SyncAccessHandle sync_access_handle_of(aiofs_file *file, str mode, str path
     handle.writable = mode != MODE_READ_ONLY
     handle.path = path
     handle.file = file
+    handle.made = generation
     return handle
