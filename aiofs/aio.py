@@ -60,6 +60,7 @@ async def suspend(list: Sequence[aiocb | None], timeout: float | None = None) ->
     """
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
+    list = (*list,)
     if _watch(list, ended):
         return 0
     try:

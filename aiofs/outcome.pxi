@@ -121,11 +121,14 @@ def _watch(items, future):
 
 
 def _unwatch(items, future):
-    """Undoes _watch for requests that are still in flight."""
+    """Undoes _watch for requests that are still in flight: nobody awaits them any more, unless others do."""
+    cdef Delivery delivery = current_delivery()
     cdef aiocb cb
     for cb in control_blocks(items, "suspend"):
         if cb.state == FLYING and cb.flight.futures != NULL and future in <object>cb.flight.futures:
             (<object>cb.flight.futures).remove(future)
+            if not <object>cb.flight.futures and delivery is not None:
+                delivery.awaited.pop(<uintptr_t>cb.flight, None)
 
 
 def aio_cancel(fildes, aiocb cb=None):
