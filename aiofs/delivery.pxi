@@ -37,6 +37,7 @@ cdef int64_t now_ns() noexcept nogil:
 
 
 cdef dict deliveries = {}  # id of a loop: weak reference to its Delivery
+cdef object orphans_eventfd = None  # which every loop watches; made for the first
 cdef PyObject *last_delivery = NULL  # the one used last; borrowed, cleared when it goes
 
 
@@ -70,6 +71,7 @@ cdef class Delivery:
             os.close(self.eventfd)
             raise make_error(-error, None, "starting the engine")
         loop.add_reader(self.eventfd, self.rung)
+        loop.add_reader(orphans_eventfd_made(), self.orphans_rung)
 
     def __dealloc__(self):
         self.end()
@@ -103,6 +105,12 @@ cdef class Delivery:
         cdef uint64_t count = 0
         c_read(self.eventfd, &count, sizeof(count))
         self.deliver()
+
+    def orphans_rung(self):
+        """Something ended that was submitted on a loop which is closed by now."""
+        cdef uint64_t count = 0
+        c_read(orphans_eventfd, &count, sizeof(count))
+        open_orphans()
 
     def deliver(self):
         """Opens what is ready, a slice of it at a time."""
@@ -187,16 +195,40 @@ cdef class Delivery:
         self.counting = False
 
 
+cdef object orphans_eventfd_made():
+    global orphans_eventfd
+    if orphans_eventfd is None:
+        fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        error = orphans_bell_open(fd)
+        if error < 0:
+            os.close(fd)
+            raise make_error(-error, None, "starting the engine")
+        orphans_eventfd = fd
+    return orphans_eventfd
+
+
+def _forget_loops():
+    """In the child of a fork: a loop that ran in its parent does not run here, whatever it says itself."""
+    global last_delivery, orphans_eventfd
+    last_delivery = NULL
+    deliveries.clear()
+    orphans_eventfd = None
+    orphans_bell_forget()
+
+
+os.register_at_fork(after_in_child=_forget_loops)
+
+
 cdef Delivery delivery_of(object loop):
     """The Delivery of a running loop, made when it is first needed."""
     cdef Delivery delivery
     open_orphans()
-    for key in list(deliveries):
-        delivery = deliveries[key]()
+    for key, reference in list(deliveries.items()):
+        delivery = reference()
         if delivery is None:
-            del deliveries[key]
+            deliveries.pop(key, None)  # another thread may have been faster
         elif delivery.loop.is_closed():
-            del deliveries[key]
+            deliveries.pop(key, None)
             delivery.end()
         elif delivery.loop is loop:
             break

@@ -13,7 +13,8 @@
  * A mailbox is a stack of flights, pushed by one atomic exchange loop and emptied whole; its opener turns
  * it round, so that the order is that of the ends. It is counted by its loop's Delivery and by the flights
  * addressed to it. When the Delivery goes, the mailbox is sealed, and what is still in the air comes down
- * among the orphans, which are opened by the next call into the core or by a pending call.
+ * among the orphans, which are opened by the next call into the core, by a pending call, or by a loop: each
+ * watches their eventfd, for a loop that sleeps makes no pending calls.
  */
 #ifndef AIOFS_FLIGHT_H
 #define AIOFS_FLIGHT_H
@@ -71,6 +72,7 @@ struct aiofs_flight {
 #define TAKEN ((aiofs_mailbox *)1)
 
 static aiofs_mailbox aiofs_orphans;
+static _Atomic(aiofs_bell *) aiofs_orphans_bell; /* NULL until a loop wants it; never closed */
 static int (*aiofs_open_orphans)(void *); /* for Py_AddPendingCall */
 static _Atomic bool aiofs_python_ends;    /* no pending calls any more */
 
@@ -146,6 +148,30 @@ static inline aiofs_flight *mailbox_open(aiofs_mailbox *box, bool seal)
     return oldest;
 }
 
+static inline int orphans_bell_open(int eventfd)
+{
+    aiofs_bell *bell;
+    int error = aiofs_bell_open(eventfd, &bell);
+    if (error == 0)
+        atomic_store(&aiofs_orphans_bell, bell);
+    return error;
+}
+
+/* The child of a fork: the bell was its parent's. */
+static inline void orphans_bell_forget(void)
+{
+    atomic_store(&aiofs_orphans_bell, NULL);
+}
+
+static inline void orphans_call(void)
+{
+    aiofs_bell *bell = atomic_load(&aiofs_orphans_bell);
+    if (bell)
+        aiofs_bell_ring(bell);
+    if (!atomic_load(&aiofs_python_ends))
+        Py_AddPendingCall(aiofs_open_orphans, NULL);
+}
+
 static inline void flight_post(aiofs_flight *flight)
 {
     aiofs_mailbox *box = atomic_exchange(&flight->mailbox, TAKEN);
@@ -155,8 +181,8 @@ static inline void flight_post(aiofs_flight *flight)
             aiofs_bell_ring(box->bell);
     } else {
         mailbox_push(&aiofs_orphans, flight, &first);
-        if (first && !atomic_load(&aiofs_python_ends))
-            Py_AddPendingCall(aiofs_open_orphans, NULL);
+        if (first)
+            orphans_call();
     }
     mailbox_release(box);
 }

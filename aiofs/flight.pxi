@@ -34,6 +34,8 @@ cdef extern from "flight.h" nogil:
     bint flight_address(aiofs_flight *flight, aiofs_mailbox *box)
     void flight_recall(aiofs_flight *flight)
     void flight_post(aiofs_flight *flight)
+    int orphans_bell_open(int eventfd)
+    void orphans_bell_forget()
     aiofs_mailbox *mailbox_new(int eventfd, int *error)
     aiofs_flight *mailbox_open(aiofs_mailbox *box, bint seal)
     void mailbox_release(aiofs_mailbox *box)
