@@ -205,7 +205,12 @@ def pytest_configure(config):
         table = ctypes.c_void_p.in_dll(engine, "aiofs_sys")
         assert _faults._library.fault_attach(ctypes.byref(table)) == 0
     _core.engine()
-    uvloop.new_event_loop().close()  # the first makes a pipe for signals, and keeps it
+    for new_loop in LOOPS.values():  # the first makes what uvloop and the core keep for all loops
+        run_on(new_loop(), wake_up())
+
+
+async def wake_up():
+    return await _core.offload(int)
 
 
 def pytest_report_header():
