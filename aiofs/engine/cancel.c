@@ -23,7 +23,7 @@ static enum verdict take_back(aiofs_request *request, bool force)
 {
     if (aiofs_request_terminal(request) || request->phase == PHASE_ENDING)
         return ENDING;
-    switch (request->phase) {
+    switch ((enum request_phase)request->phase) {
     case PHASE_WAITING:
         lane_withdraw(request);
         return TAKEN;
