@@ -1,0 +1,295 @@
+/*
+ * fault.h - makes chosen system calls of the engine fail, fall short, be interrupted, or take long.
+ *
+ * The engine calls the kernel through one table (aiofs/engine/sys.h). fault_attach puts a function of ours
+ * before each entry; it counts the calls and, where a fault is set, answers in the kernel's place. A C test
+ * includes this file; a Python test loads fault.c as a shared library, built with -DFAULT_LIBRARY, and
+ * gives fault_attach the address of the table in the libaiofs.so that it uses.
+ *
+ * One fault a function. `nth` says which of the calls from now on: 1 the first, 2 the second, ...; 0 every
+ * one; -1 every other one, beginning with the first. What was set is read by the engine's threads, so it is
+ * atomic; fault_attach itself has to come before the engine starts.
+ */
+#ifndef FAULT_H
+#define FAULT_H
+
+#include <errno.h>
+#include <linux/io_uring.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#include "sys.h"
+
+enum fault_kind {
+    FAULT_NONE,
+    FAULT_ERROR, /* not made; fails with errno `value` (EINTR: interrupted; ENOSYS, EPERM: refused) */
+    FAULT_SHORT, /* moves at most `value` bytes; io_uring_setup: a ring of `value` entries; others: no fault */
+    FAULT_DELAY, /* made `value` microseconds later */
+    FAULT_NOWAIT, /* preadv2 and pwritev2: fails with errno `value` if it is made with RWF_NOWAIT */
+};
+
+int fault_attach(void *table);
+int fault_inject(const char *name, long nth, int kind, long value);
+long fault_calls(const char *name);
+void fault_clear(void);
+const char *fault_name(int index);
+
+#define FAULT_CALLS(X)                                                                                                  \
+    X(preadv2) X(pwritev2) X(pread64) X(pwrite64) X(recvmsg) X(sendmsg) X(fsync) X(fdatasync) X(ftruncate) X(cachestat) X(close)               \
+    X(close_range) X(unshare) X(fcntl) X(fstat) X(fstatfs) X(lseek) X(eventfd) X(socketpair) X(getrlimit) X(uname)                 \
+    X(io_uring_setup) X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(poll)        \
+    X(futex) X(rt_sigqueueinfo) X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat)       \
+    X(faccessat) X(getdents64)
+
+enum fault_call {
+#define X(name) FAULT_##name,
+    FAULT_CALLS(X)
+#undef X
+        FAULT_CALL_COUNT
+};
+
+static const char *const fault_names[] = {
+#define X(name) #name,
+    FAULT_CALLS(X)
+#undef X
+};
+
+static struct fault {
+    _Atomic long calls, at, value; /* `at`: the count of the call to fail */
+    _Atomic long nth;
+    _Atomic int kind;
+} faults[FAULT_CALL_COUNT];
+
+static struct aiofs_sys fault_real;
+
+/* Counts a call; the kind of fault it meets. A `bell` can fail, but is never late or cut: what rings the
+ * engine's eventfds is not what a test wants to be slow. */
+static enum fault_kind fault_meet(enum fault_call call, long *value, bool bell)
+{
+    struct fault *fault = &faults[call];
+    long count = atomic_fetch_add(&fault->calls, 1) + 1;
+    enum fault_kind kind = (enum fault_kind)atomic_load(&fault->kind);
+    if (kind == FAULT_NONE || (bell && kind != FAULT_ERROR))
+        return FAULT_NONE;
+    long nth = atomic_load(&fault->nth), at = atomic_load(&fault->at);
+    *value = atomic_load(&fault->value);
+    bool met = nth == 0 || (nth < 0 ? (count - at) % 2 == 0 : count == at);
+    if (met && kind == FAULT_DELAY) {
+        struct timespec pause = {*value / 1000000, *value % 1000000 * 1000};
+        nanosleep(&pause, NULL);
+        return FAULT_NONE;
+    }
+    return met ? kind : FAULT_NONE;
+}
+
+/* An ordinary call: what it returns if a fault is met, else what the kernel says. */
+#define FAULT_WRAP(type, name, parameters, ...)                                                                         \
+    static type fault_##name parameters                                                                                 \
+    {                                                                                                                   \
+        long value = 0;                                                                                                 \
+        enum fault_kind kind = fault_meet(FAULT_##name, &value, false);                                                 \
+        if (kind == FAULT_ERROR)                                                                                        \
+            return (type)-value;                                                                                        \
+        return fault_real.name(__VA_ARGS__);                                                                            \
+    }
+
+/* A call that moves bytes: `pieces` and `count` are cut to what may be moved. */
+#define FAULT_WRAP_DATA(name, parameters, bell, nowait, setup, ...)                                                                   \
+    static ssize_t fault_##name parameters                                                                              \
+    {                                                                                                                   \
+        long value = 0;                                                                                                 \
+        enum fault_kind kind = fault_meet(FAULT_##name, &value, bell);                                                  \
+        if (kind == FAULT_ERROR || (kind == FAULT_NOWAIT && (nowait)))                                                  \
+            return -value;                                                                                              \
+        struct iovec cut;                                                                                               \
+        setup;                                                                                                          \
+        return fault_real.name(__VA_ARGS__);                                                                            \
+    }
+
+static int fault_cut(enum fault_kind kind, long limit, const struct iovec **pieces, int count, struct iovec *cut)
+{
+    if (kind != FAULT_SHORT || count == 0)
+        return count;
+    *cut = (*pieces)[0];
+    if (cut->iov_len > (size_t)limit)
+        cut->iov_len = (size_t)limit;
+    *pieces = cut;
+    return 1;
+}
+
+static bool fault_rings(const struct iovec *pieces, int count, int64_t offset)
+{
+    return count == 1 && pieces[0].iov_len == sizeof(uint64_t) && offset == -1;
+}
+
+static struct msghdr fault_cut_message(enum fault_kind kind, long limit, const struct msghdr *message, struct iovec *cut)
+{
+    struct msghdr shorter = *message;
+    const struct iovec *pieces = message->msg_iov;
+    if (message->msg_control)
+        return shorter;
+    shorter.msg_iovlen = (size_t)fault_cut(kind, limit, &pieces, (int)message->msg_iovlen, cut);
+    shorter.msg_iov = (struct iovec *)pieces;
+    return shorter;
+}
+
+FAULT_WRAP_DATA(preadv2, (int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags),
+                fault_rings(iov, iovcnt, offset), flags &RWF_NOWAIT,
+                iovcnt = fault_cut(kind, value, &iov, iovcnt, &cut), fd, iov, iovcnt, offset, flags)
+FAULT_WRAP_DATA(pwritev2, (int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags),
+                fault_rings(iov, iovcnt, offset), flags &RWF_NOWAIT,
+                iovcnt = fault_cut(kind, value, &iov, iovcnt, &cut), fd, iov, iovcnt, offset, flags)
+FAULT_WRAP_DATA(sendmsg, (int fd, const struct msghdr *message, int flags), message->msg_control != NULL, false,
+                struct msghdr shorter = fault_cut_message(kind, value, message, &cut), fd, &shorter, flags)
+
+/* The kernel's answers in the header have to reach the caller. */
+static ssize_t fault_recvmsg(int fd, struct msghdr *message, int flags)
+{
+    long value = 0;
+    struct iovec cut;
+    enum fault_kind kind = fault_meet(FAULT_recvmsg, &value, message->msg_control != NULL);
+    if (kind == FAULT_ERROR)
+        return -value;
+    struct msghdr shorter = fault_cut_message(kind, value, message, &cut);
+    ssize_t answer = fault_real.recvmsg(fd, &shorter, flags);
+    message->msg_controllen = shorter.msg_controllen;
+    message->msg_flags = shorter.msg_flags;
+    return answer;
+}
+
+static ssize_t fault_pread64(int fd, void *buffer, size_t size, int64_t offset)
+{
+    long value = 0;
+    enum fault_kind kind = fault_meet(FAULT_pread64, &value, false);
+    size_t most = kind == FAULT_SHORT && size > (size_t)value ? (size_t)value : size;
+    return kind == FAULT_ERROR ? -value : fault_real.pread64(fd, buffer, most, offset);
+}
+
+static ssize_t fault_pwrite64(int fd, const void *buffer, size_t size, int64_t offset)
+{
+    long value = 0;
+    enum fault_kind kind = fault_meet(FAULT_pwrite64, &value, false);
+    size_t most = kind == FAULT_SHORT && size > (size_t)value ? (size_t)value : size;
+    return kind == FAULT_ERROR ? -value : fault_real.pwrite64(fd, buffer, most, offset);
+}
+
+static int fault_io_uring_setup(unsigned entries, struct io_uring_params *params)
+{
+    long value = 0;
+    enum fault_kind kind = fault_meet(FAULT_io_uring_setup, &value, false);
+    if (kind == FAULT_ERROR)
+        return (int)-value;
+    if (kind == FAULT_SHORT) {
+        entries = (unsigned)value;
+        params->cq_entries = (unsigned)value;
+    }
+    return fault_real.io_uring_setup(entries, params);
+}
+
+FAULT_WRAP(int, fsync, (int fd), fd)
+FAULT_WRAP(int, fdatasync, (int fd), fd)
+FAULT_WRAP(int, ftruncate, (int fd, int64_t size), fd, size)
+FAULT_WRAP(int, cachestat, (int fd, int64_t offset, uint64_t length, struct aiofs_cachestat *out), fd, offset, length,
+           out)
+FAULT_WRAP(int, close_range, (unsigned first, unsigned last, unsigned flags), first, last, flags)
+FAULT_WRAP(int, unshare, (int flags), flags)
+FAULT_WRAP(int, fcntl, (int fd, int command, long argument), fd, command, argument)
+FAULT_WRAP(int, fstat, (int fd, struct stat *out), fd, out)
+FAULT_WRAP(int, fstatfs, (int fd, struct statfs *out), fd, out)
+FAULT_WRAP(int64_t, lseek, (int fd, int64_t offset, int whence), fd, offset, whence)
+FAULT_WRAP(int, eventfd, (unsigned count, int flags), count, flags)
+FAULT_WRAP(int, socketpair, (int domain, int type, int protocol, int pair[2]), domain, type, protocol, pair)
+FAULT_WRAP(int, getrlimit, (int resource, struct rlimit *out), resource, out)
+FAULT_WRAP(int, uname, (struct utsname * out), out)
+FAULT_WRAP(int, io_uring_enter,
+           (int fd, unsigned submit, unsigned complete, unsigned flags, const void *argument, size_t size), fd, submit,
+           complete, flags, argument, size)
+FAULT_WRAP(int, io_uring_register, (int fd, unsigned opcode, void *argument, unsigned count), fd, opcode, argument,
+           count)
+FAULT_WRAP(int, epoll_create1, (int flags), flags)
+FAULT_WRAP(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event *event), epoll, operation, fd, event)
+FAULT_WRAP(int, epoll_wait, (int epoll, struct epoll_event *events, int count, int timeout_ms), epoll, events, count,
+           timeout_ms)
+FAULT_WRAP(int, poll, (struct pollfd * fds, unsigned long count, int timeout_ms), fds, count, timeout_ms)
+FAULT_WRAP(int, futex,
+           (_Atomic uint32_t * word, int operation, uint32_t expected, const struct timespec *timeout, uint32_t bits),
+           word, operation, expected, timeout, bits)
+FAULT_WRAP(int, rt_sigqueueinfo, (pid_t pid, int signo, siginfo_t *info), pid, signo, info)
+FAULT_WRAP(int, openat, (int dirfd, const char *path, int flags, mode_t mode), dirfd, path, flags, mode)
+FAULT_WRAP(int, openat2, (int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve), dirfd, path, flags,
+           mode, resolve)
+FAULT_WRAP(int, fstatat, (int dirfd, const char *path, struct stat *out, int flags), dirfd, path, out, flags)
+FAULT_WRAP(int, mkdirat, (int dirfd, const char *path, mode_t mode), dirfd, path, mode)
+FAULT_WRAP(int, unlinkat, (int dirfd, const char *path, int flags), dirfd, path, flags)
+FAULT_WRAP(int, renameat2, (int fromfd, const char *from, int tofd, const char *to, unsigned flags), fromfd, from, tofd,
+           to, flags)
+FAULT_WRAP(ssize_t, readlinkat, (int dirfd, const char *path, char *out, size_t size), dirfd, path, out, size)
+FAULT_WRAP(int, faccessat, (int dirfd, const char *path, int mode, int flags), dirfd, path, mode, flags)
+FAULT_WRAP(ssize_t, getdents64, (int fd, void *buffer, size_t size), fd, buffer, size)
+
+/* A close that fails has closed all the same, as the kernel's does. */
+static int fault_close(int fd)
+{
+    long value = 0;
+    enum fault_kind kind = fault_meet(FAULT_close, &value, false);
+    int answer = fault_real.close(fd);
+    return kind == FAULT_ERROR ? (int)-value : answer;
+}
+
+static int fault_find(const char *name)
+{
+    for (int call = 0; call < FAULT_CALL_COUNT; call++)
+        if (strcmp(name, fault_names[call]) == 0)
+            return call;
+    return -1;
+}
+
+/* Once; -1: it was done before. */
+int fault_attach(void *table)
+{
+    struct aiofs_sys *calls = table;
+    if (fault_real.close)
+        return -1;
+    fault_real = *calls;
+#define X(name) calls->name = fault_##name;
+    FAULT_CALLS(X)
+#undef X
+    return 0;
+}
+
+/* -1: there is no such call. */
+int fault_inject(const char *name, long nth, int kind, long value)
+{
+    int call = fault_find(name);
+    if (call < 0)
+        return -1;
+    struct fault *fault = &faults[call];
+    atomic_store(&fault->kind, FAULT_NONE);
+    atomic_store(&fault->nth, nth);
+    atomic_store(&fault->at, atomic_load(&fault->calls) + (nth < 0 ? 1 : nth));
+    atomic_store(&fault->value, value);
+    atomic_store(&fault->kind, kind);
+    return 0;
+}
+
+/* How often it was called so far; -1: there is no such call. */
+long fault_calls(const char *name)
+{
+    int call = fault_find(name);
+    return call < 0 ? -1 : atomic_load(&faults[call].calls);
+}
+
+void fault_clear(void)
+{
+    for (int call = 0; call < FAULT_CALL_COUNT; call++)
+        atomic_store(&faults[call].kind, FAULT_NONE);
+}
+
+/* The calls there are, by index; NULL behind the last. */
+const char *fault_name(int index)
+{
+    return index >= 0 && index < FAULT_CALL_COUNT ? fault_names[index] : NULL;
+}
+
+#endif

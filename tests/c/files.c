@@ -1,0 +1,369 @@
+/*
+ * files.c - open files of aiofs: adopting, closing with requests in flight, the hold on their entry, and files
+ * that are no kernel files.
+ */
+#include "check.h"
+#include "fault.h"
+
+#include "volume.h"
+
+static aiofs_volume *volume;
+
+static aiofs_file *open_locked(const char *path, int *owner)
+{
+    aiofs_file *file;
+    int error = aiofs_volume_open_file(volume, path, O_RDWR | O_CREAT, 0600, AIOFS_LOCK_EXCLUSIVE, owner, &file);
+    if (error < 0) {
+        printf("FAIL  opening %s: %s\n", path, strerror(-error));
+        exit(1);
+    }
+    return file;
+}
+
+/* Whether somebody else gets the lock now. */
+static bool lock_is_free(const char *path)
+{
+    int stranger = 0;
+    aiofs_hold *hold;
+    if (aiofs_hold_take(volume, path, AIOFS_LOCK_EXCLUSIVE, &stranger, &hold) != 0)
+        return false;
+    aiofs_hold_release(hold);
+    return true;
+}
+
+static void let_go_when_idle(void)
+{
+    int owner, before = open_descriptors(), engine_before = engine_descriptors();
+    aiofs_file *file = open_locked("idle", &owner);
+    CHECK(!lock_is_free("idle"), "an open file holds its entry");
+    CHECK(op_finish(start_on(file, AIOFS_WRITE, -1, "x", 1, 0)) == 1, "a write");
+    int fd = aiofs_file_fd(file);
+    aiofs_file *found = aiofs_file_find(fd);
+    CHECK(found == file, "its descriptor leads to it");
+    aiofs_file_release(found);
+    CHECK(aiofs_file_close(file) == 0 && lock_is_free("idle"), "with nothing in flight the lock is free when close returns");
+    CHECK(fcntl(fd, F_GETFD) == -1 && aiofs_file_find(fd) == NULL, "and the number, too");
+    CHECK(aiofs_file_close(file) == -EBADF, "a second close is EBADF");
+    CHECK(op_finish(start_on(file, AIOFS_READ, -1, NULL, 1, 0)) == -EBADF, "a request afterwards ends with EBADF");
+    aiofs_file_release(file);
+    CHECK(EVENTUALLY(2, engine_descriptors() == engine_before), "the engine has let go of it");
+    CHECK(open_descriptors() <= before + 1, "no descriptor is left");
+}
+
+static void let_go_after_the_last(void)
+{
+    enum { COUNT = 5 };
+    struct op *ops[COUNT];
+    int owner;
+    aiofs_file *file = open_locked("busy", &owner);
+    fault_inject("pwritev2", 0, FAULT_DELAY, 30000);
+    for (int i = 0; i < COUNT; i++)
+        ops[i] = start_on(file, AIOFS_WRITE, -1, "busy", 4, i * 4);
+    CHECK(aiofs_file_close(file) == 0, "closed with writes in flight");
+    for (;;) { /* the lock may become free only once every write has moved its bytes */
+        bool free = lock_is_free("busy");
+        if (free)
+            break;
+        pause_ms(1);
+    }
+    struct stat stat;
+    CHECK(aiofs_volume_stat(volume, "busy", &stat) == 0 && stat.st_size == COUNT * 4,
+          "nobody gets the lock before the last write is made");
+    for (int i = 0; i < COUNT; i++)
+        CHECK(op_finish(ops[i]) == 4, "write %d of the closed file", i);
+    aiofs_file_release(file);
+    fault_clear();
+
+    int late = 0;
+    for (int i = 0; i < 100; i++) {
+        file = open_locked("busy", &owner);
+        struct op *op = start_on(file, AIOFS_WRITE, -1, "x", 1, 0);
+        aiofs_file_close(file);
+        op_finish(op);
+        late += !lock_is_free("busy");
+        aiofs_file_release(file);
+    }
+    CHECK(late == 0, "whoever sees the end of the last write finds the lock free (%d late)", late);
+    for (int i = late = 0; i < 100; i++) {
+        file = open_locked("busy", &owner);
+        op_finish(start_on(file, AIOFS_WRITE, -1, "x", 1, 0));
+        aiofs_file_close(file);
+        late += !lock_is_free("busy");
+        aiofs_file_release(file);
+    }
+    CHECK(late == 0, "and whoever closes after it, too");
+}
+
+static void let_go_after_cancelling(void)
+{
+    int owner;
+    aiofs_file *file = open_locked("busy", &owner);
+    fault_inject("pwritev2", 0, FAULT_DELAY, 100000);
+    struct op *first = start_on(file, AIOFS_WRITE, -1, "1", 1, 0), *second = start_on(file, AIOFS_WRITE, -1, "2", 1, 1);
+    struct op *flush = start_on(file, AIOFS_FLUSH, -1, NULL, 0, 0);
+    aiofs_file_close(file);
+    pause_ms(10);
+    CHECK(aiofs_cancel(&flush->request) == AIOFS_CANCEL_CANCELED && aiofs_cancel(&second->request) == AIOFS_CANCEL_CANCELED,
+          "those that wait on a closed file are cancelled");
+    CHECK(!lock_is_free("busy"), "the lock stays with the one that runs");
+    CHECK(op_finish(first) == 1 && lock_is_free("busy"), "until it ends");
+    op_drop(second);
+    op_drop(flush);
+    aiofs_file_release(file);
+    fault_clear();
+}
+
+static void number_is_lost(void)
+{
+    int owner;
+    aiofs_file *file = open_locked("lost", &owner);
+    int fd = aiofs_file_fd(file);
+    struct op *op = start_on(file, AIOFS_WRITE, -1, "mine", 4, 0);
+    op_finish(op);
+    int other = scratch(O_RDWR), thief = dup3(other, fd, O_CLOEXEC); /* somebody opens another file there */
+    close(other);
+    op = start_on(file, AIOFS_WRITE, -1, "still", 5, 0);
+    CHECK(op_finish(op) == 5 && lseek(thief, 0, SEEK_END) == 0, "requests still go to the right file");
+    CHECK(aiofs_file_close(file) == -EBADF && fcntl(thief, F_GETFD) >= 0, "close says EBADF, and leaves the other file open");
+    CHECK(lock_is_free("lost"), "the lock is free");
+    aiofs_file_release(file);
+    file = open_locked("lost", &owner);
+    dup3(thief, aiofs_file_fd(file), O_CLOEXEC);
+    CHECK(op_finish(start_on(file, AIOFS_WRITE, -1, "none", 4, 0)) == -EBADF && lseek(thief, 0, SEEK_END) == 0,
+          "before the first request: EBADF, and the other file is left alone");
+    close(aiofs_file_fd(file));
+    aiofs_file_close(file);
+    aiofs_file_release(file);
+    close(thief);
+}
+
+static void drains(void)
+{
+    int owner;
+    aiofs_file *file = open_locked("busy", &owner);
+    fault_inject("pwritev2", 0, FAULT_DELAY, 20000);
+    struct op *ops[4];
+    for (int i = 0; i < 4; i++)
+        ops[i] = start_on(file, AIOFS_WRITE, -1, "x", 1, i);
+    CHECK(aiofs_file_busy(file) && aiofs_file_drain(file) == 0 && !aiofs_file_busy(file), "a drained file is not busy");
+    for (int i = 0; i < 4; i++)
+        op_finish(ops[i]);
+    fault_clear();
+    aiofs_file_close(file);
+    aiofs_file_release(file);
+}
+
+static void truncates(void)
+{
+    int owner;
+    char in[8] = "";
+    aiofs_file *file = open_locked("cut", &owner);
+    op_finish(start_on(file, AIOFS_WRITE, -1, "0123456789", 10, 0));
+    struct op *cut = start_on(file, AIOFS_TRUNCATE, -1, NULL, 0, 4);
+    CHECK(op_finish(cut) == 0 && aiofs_file_size(file) == 4, "truncated");
+    CHECK(op_finish(start_on(file, AIOFS_TRUNCATE, -1, NULL, 0, 8)) == 0 &&
+              op_finish(start_on(file, AIOFS_READ, -1, in, 8, 0)) == 8 && memcmp(in, "0123\0\0\0\0", 8) == 0,
+          "made longer, by zeros");
+    CHECK(op_finish(start_on(file, AIOFS_TRUNCATE, -1, NULL, 0, -1)) == -EINVAL, "not to less than nothing");
+    aiofs_file_close(file);
+    aiofs_file_release(file);
+}
+
+/* Open, write, close in several threads: no lock, no descriptor stays. */
+static void *open_and_close(void *argument)
+{
+    char path[16];
+    int owner, refused = 0;
+    snprintf(path, sizeof path, "own%d", (int)(intptr_t)argument);
+    for (int i = 0; i < 150; i++) {
+        aiofs_file *file;
+        if (aiofs_volume_open_file(volume, path, O_RDWR | O_CREAT, 0600, AIOFS_LOCK_EXCLUSIVE, &owner, &file) != 0) {
+            refused++;
+            continue;
+        }
+        struct op *op = start_on(file, AIOFS_WRITE, -1, "x", 1, i);
+        aiofs_file_close(file);
+        op_finish(op);
+        aiofs_file_release(file);
+    }
+    return (void *)(intptr_t)refused;
+}
+
+static void by_many_threads(void)
+{
+    pthread_t threads[4];
+    intptr_t refused = 0;
+    for (intptr_t i = 0; i < 4; i++) /* the volume keeps open the lock files that it has used */
+        open_and_close((void *)i);
+    int before = open_descriptors(), engine_before = engine_descriptors();
+    for (intptr_t i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, open_and_close, (void *)i);
+    for (int i = 0; i < 4; i++) {
+        void *count;
+        pthread_join(threads[i], &count);
+        refused += (intptr_t)count;
+    }
+    CHECK(refused == 0, "600 files opened, written and closed by four threads: none finds its own lock taken (%d)", (int)refused);
+    CHECK(EVENTUALLY(2, engine_descriptors() <= engine_before) && open_descriptors() <= before, "no descriptor is left");
+    CHECK(aiofs_volume_holds(volume, "") == 0, "and no hold");
+}
+
+/* ---- files with operations of their own ---------------------------------------------------------------------------- */
+
+static struct {
+    char bytes[256];
+    int64_t size;
+    int closed, calls;
+    aiofs_request *kept[2];
+    int kept_count;
+    bool keeps;
+} memory;
+
+static int64_t memory_read(void *self, const struct iovec *iov, int iovcnt, int64_t offset)
+{
+    (void)self;
+    (void)iovcnt;
+    memory.calls++;
+    int64_t left = offset < memory.size ? memory.size - offset : 0;
+    size_t count = iov[0].iov_len < (size_t)left ? iov[0].iov_len : (size_t)left;
+    memcpy(iov[0].iov_base, memory.bytes + (offset < memory.size ? offset : 0), count);
+    return (int64_t)count;
+}
+
+static int64_t memory_write(void *self, const struct iovec *iov, int iovcnt, int64_t offset)
+{
+    (void)self;
+    (void)iovcnt;
+    memory.calls++;
+    memcpy(memory.bytes + offset, iov[0].iov_base, iov[0].iov_len);
+    if (offset + (int64_t)iov[0].iov_len > memory.size)
+        memory.size = offset + (int64_t)iov[0].iov_len;
+    return (int64_t)iov[0].iov_len;
+}
+
+static int64_t memory_size(void *self)
+{
+    (void)self;
+    return memory.size;
+}
+
+static int64_t memory_truncate(void *self, int64_t size)
+{
+    (void)self;
+    return memory.size = size, 0;
+}
+
+static int64_t memory_flush(void *self)
+{
+    (void)self;
+    return 0;
+}
+
+static void memory_submit(void *self, aiofs_request *request)
+{
+    if (memory.keeps)
+        memory.kept[memory.kept_count++] = request;
+    else
+        aiofs_complete(request, request->op == AIOFS_WRITE ? memory_write(self, request->iov, 1, request->offset)
+                                                           : memory_read(self, request->iov, 1, request->offset));
+}
+
+static void memory_close(void *self)
+{
+    (void)self;
+    memory.closed++;
+}
+
+static const struct aiofs_ops synchronous = {memory_read,  memory_write, memory_size, memory_truncate,
+                                             memory_flush, NULL,         memory_close};
+static const struct aiofs_ops submitting = {memory_read,  memory_write,  memory_size, memory_truncate,
+                                            memory_flush, memory_submit, memory_close};
+
+static aiofs_file *adopt_memory(const struct aiofs_ops *ops)
+{
+    aiofs_file *file;
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    memset(&memory, 0, sizeof memory);
+    if (aiofs_file_adopt(fd, O_RDWR, NULL, ops, &memory, &file) != 0)
+        exit(1);
+    return file;
+}
+
+static void own_operations(void)
+{
+    char in[8] = "";
+    aiofs_file *file = adopt_memory(&synchronous);
+    struct op *write = start_on(file, AIOFS_WRITE, -1, "memory", 6, 3);
+    CHECK(op_ended(write), "a synchronous operation ends inside the call");
+    CHECK(op_finish(write) == 6, "with its count");
+    CHECK(op_finish(start(AIOFS_READ, aiofs_file_fd(file), in, 3, 4)) == 3 && memcmp(in, "emo", 3) == 0,
+          "its descriptor leads to it");
+    CHECK(op_finish(start_on(file, AIOFS_FSYNC, -1, NULL, 0, 0)) == 0, "a sync");
+    aiofs_file_close(file);
+    aiofs_file_release(file);
+    CHECK(memory.closed == 1, "it is closed once");
+}
+
+static void *complete_first(void *argument)
+{
+    aiofs_complete(memory.kept[0], 1);
+    return argument;
+}
+
+static void kept_requests(void)
+{
+    enum { COUNT = SANITIZED ? 1000 : 5000 };
+    static struct op *ops[COUNT];
+    aiofs_file *file = adopt_memory(&submitting);
+    memory.keeps = true;
+    for (int i = 0; i < COUNT; i++) {
+        ops[i] = op_new(AIOFS_WRITE, -1, "x", 1, 0);
+        ops[i]->request.ordered = true; /* each waits for the one before */
+        aiofs_submit(&ops[i]->request, file);
+    }
+    CHECK(memory.kept_count == 1, "ordered requests reach it one by one");
+    aiofs_file_close(file);
+    CHECK(memory.closed == 0, "it is not closed while they are outstanding");
+    memory.keeps = false;
+    pthread_t thread; /* with a stack that a call inside a call for each would not fit into */
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, SANITIZED ? 1 * MB : 128 * KB);
+    pthread_create(&thread, &attributes, complete_first, NULL);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attributes);
+    int good = 0;
+    for (int i = 0; i < COUNT; i++)
+        good += op_finish(ops[i]) == 1;
+    CHECK(good == COUNT, "a chain of %d that let each other go, on one stack", COUNT);
+    CHECK(memory.closed == 1, "and then it is");
+    aiofs_file_release(file);
+}
+
+int main(void)
+{
+    char directory[] = "/tmp/aiofs-volume-XXXXXX", command[64];
+    check_begin(40);
+    fault_attach(&aiofs_sys);
+    check_engine();
+    MUST(mkdtemp(directory) ? 0 : -1);
+    if (aiofs_volume_open(directory, 0, -1, &volume) != 0)
+        exit(1);
+    op_finish(start(AIOFS_READ, -1, NULL, 1, 0));
+    let_go_when_idle();
+    let_go_after_the_last();
+    let_go_after_cancelling();
+    number_is_lost();
+    drains();
+    truncates();
+    by_many_threads();
+    own_operations();
+    kept_requests();
+    CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
+    struct aiofs_counters counters;
+    aiofs_engine_counters(&counters);
+    CHECK(counters.files == 0 && counters.outstanding == 0, "the engine knows no file any more (%d)", (int)counters.files);
+    aiofs_volume_release(volume);
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    return system(command) != 0 || check_end();
+}

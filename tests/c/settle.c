@@ -1,0 +1,156 @@
+/*
+ * settle.c - aiofs_engine_settle, what a program calls before it ends.
+ */
+#include "check.h"
+#include "fault.h"
+
+#include <pty.h>
+#include <termios.h>
+
+static char much[512 * 1024];
+
+static int64_t nap(aiofs_request *request)
+{
+    pause_ms(request->offset);
+    return 1;
+}
+
+static struct op *call_nap(long ms)
+{
+    struct op *op = op_new(AIOFS_CALL, -1, NULL, 0, ms);
+    op->request.call = nap;
+    aiofs_submit(&op->request, NULL);
+    return op;
+}
+
+static void nothing(void)
+{
+    double before = now();
+    aiofs_engine_settle(5);
+    CHECK(now() - before < 0.5, "before anything was submitted it returns at once");
+}
+
+static void streams_are_cancelled(void)
+{
+    int pairs[4][2], ended = 0;
+    struct op *ops[16];
+    char byte[16];
+    struct termios raw;
+    MUST(pipe2(pairs[0], O_CLOEXEC));
+    MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pairs[1]));
+    MUST(openpty(&pairs[2][0], &pairs[2][1], NULL, NULL, NULL));
+    tcgetattr(pairs[2][1], &raw);
+    cfmakeraw(&raw);
+    tcsetattr(pairs[2][1], TCSANOW, &raw);
+    pairs[3][0] = pairs[3][1] = eventfd(0, EFD_CLOEXEC);
+    int count = 0;
+    for (int i = 0; i < 4; i++) {
+        ops[count] = start(AIOFS_READ, pairs[i][0], byte, i == 3 ? 8 : 1, 0);
+        count++;
+        ops[count] = start(AIOFS_READ, pairs[i][0], byte, i == 3 ? 8 : 1, 0);
+        count++;
+        if (i < 2) {
+            ops[count++] = start(AIOFS_WRITE, pairs[i][1], much, sizeof much, 0);
+            ops[count++] = start(AIOFS_WRITE, pairs[i][1], much, sizeof much, 0);
+        }
+    }
+    pause_ms(20);
+    double before = now();
+    aiofs_engine_settle(10);
+    CHECK(now() - before < 2, "requests that wait for a peer do not wait for the time");
+    for (int i = 0; i < count; i++) {
+        ended += op_ended(ops[i]);
+        op_drop(ops[i]);
+    }
+    CHECK(ended == count && outstanding() == 0, "all %d are ended (%d)", count, ended);
+    for (int i = 0; i < 4; i++) {
+        close(pairs[i][0]);
+        close(pairs[i][1]);
+    }
+}
+
+static void files_get_their_time(void)
+{
+    struct op *ops[6];
+    int fd = scratch(O_RDWR), good = 0;
+    fault_inject("pwritev2", 0, FAULT_DELAY, 40000);
+    for (int i = 0; i < 4; i++)
+        ops[i] = start(AIOFS_WRITE, fd, "data", 4, i * 4);
+    ops[4] = start(AIOFS_FSYNC, fd, NULL, 0, 0);
+    ops[5] = call_nap(100);
+    aiofs_engine_settle(10);
+    for (int i = 0; i < 6; i++)
+        good += op_ended(ops[i]) && ops[i]->ends == 1 && ops[i]->request.result == (i < 4 ? 4 : i == 4 ? 0 : 1);
+    CHECK(good == 6, "disk requests and calls are done, and told, when it returns (%d)", good);
+    for (int i = 0; i < 6; i++)
+        op_drop(ops[i]);
+    fault_clear();
+    close(fd);
+}
+
+static void but_no_more(void)
+{
+    int fd = scratch(O_RDWR);
+    fault_inject("pwritev2", 0, FAULT_DELAY, 1500000);
+    struct op *slow = start(AIOFS_WRITE, fd, "data", 4, 0), *call = call_nap(1200);
+    pause_ms(10);
+    double before = now();
+    aiofs_engine_settle(0.2);
+    double took = now() - before;
+    CHECK(took >= 0.15 && took < 1, "what takes longer is left when the time is over (%.2f s)", took);
+    before = now();
+    aiofs_engine_settle(-1);
+    CHECK(now() - before < 0.9, "no time is little time");
+    CHECK(op_finish(slow) == 4 && op_finish(call) == 1, "and ends in its own");
+    fault_clear();
+    close(fd);
+}
+
+static void goes_on(void)
+{
+    int fd = scratch(O_RDWR);
+    CHECK(perform(AIOFS_WRITE, fd, "again", 5, 0) == 5, "afterwards the engine works");
+    close(fd);
+}
+
+/* Ends that begin something new. */
+static int pipe_pair[2];
+static _Atomic int again = 200;
+
+static void *begin_again(void *argument)
+{
+    static char bytes[4];
+    (void)argument;
+    while (atomic_fetch_sub(&again, 1) > 0)
+        op_drop(start(AIOFS_READ, pipe_pair[0], bytes, 1, 0));
+    return NULL;
+}
+
+static void new_beginnings(void)
+{
+    pthread_t thread;
+    MUST(pipe2(pipe_pair, O_CLOEXEC));
+    pthread_create(&thread, NULL, begin_again, NULL);
+    aiofs_engine_settle(5);
+    pthread_join(thread, NULL);
+    aiofs_engine_settle(5);
+    CHECK(outstanding() == 0 && ops_alive == 0, "requests that begin meanwhile are cancelled, too");
+    close(pipe_pair[0]);
+    close(pipe_pair[1]);
+}
+
+int main(void)
+{
+    check_begin(40);
+    fault_attach(&aiofs_sys);
+    nothing();
+    check_engine();
+    nothing();
+    streams_are_cancelled();
+    files_get_their_time();
+    but_no_more();
+    goes_on();
+    new_beginnings();
+    CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
+    return check_end();
+}
