@@ -42,11 +42,9 @@ look_at_signals()
 
 
 def _after_fork_in_child():
-    """The parent's loops, what is to be delivered on them, and its access handles are the parent's."""
-    global last_delivery, generation
+    """The parent's access handles are the parent's."""
+    global generation
     generation += 1
-    last_delivery = NULL
-    deliveries.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

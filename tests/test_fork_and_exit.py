@@ -241,6 +241,35 @@ volume.close()
     assert run_program(program, tmp_path / "volume") == "600000 600006\n"
 
 
+def test_access_handle_is_refused_in_a_forked_child_and_goes_on_in_its_parent(
+    run_program, tmp_path
+):
+    program = """
+volume = aiofs.PrivateVolume(sys.argv[2])
+fs = aiofs.FileSystem()
+fs.mount("/", volume)
+handle = fs.create_sync_access_handle("/file", create=True)
+handle.write(b"parent")
+
+def work():
+    for call in (lambda: handle.write(b"child"), handle.get_size, handle.fileno):
+        try:
+            call()
+        except aiofs.InvalidStateError as error:
+            assert error.errno == errno.EBADF and "parent" in str(error)
+        else:
+            raise AssertionError("it was not refused")
+    handle.close()
+
+child(work)
+handle.write(b"!")
+print(handle.get_size())
+handle.close()
+volume.close()
+"""
+    assert run_program(program, tmp_path / "volume") == "7\n"
+
+
 # ---- exit ---------------------------------------------------------------------------------------
 
 OUTSTANDING = {
