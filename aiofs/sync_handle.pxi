@@ -2,7 +2,8 @@
 #
 # The lock and the descriptor belong to the engine's file; a handle has one reference to it and ends its
 # use by close. SyncAccessHandle works on the caller's thread, without the GIL; `users` counts the threads
-# inside, and close waits for them. AccessHandle: handle.pxi.
+# inside, and close waits for them. It takes `file` away first, so they look at that before they let the
+# GIL go. AccessHandle: handle.pxi.
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned microseconds)
@@ -65,6 +66,7 @@ cdef class SyncAccessHandle:
     cdef int64_t cursor
     cdef int users
     cdef bint writable
+    cdef bint closing      # a thread is in close
     cdef bint unwanted     # never given out: no warning when it is dropped
     cdef int made          # in which generation of processes
     cdef readonly str mode
@@ -190,11 +192,12 @@ cdef class SyncAccessHandle:
         return moved
 
     cdef int64_t block(self, bint writes, const iovec *iov, int count, int64_t offset) noexcept:
+        cdef aiofs_file *file = self.file
         cdef int64_t moved
         self.users += 1
         with nogil:
-            moved = (aiofs_file_write(self.file, iov, count, offset) if writes
-                     else aiofs_file_read(self.file, iov, count, offset))
+            moved = (aiofs_file_write(file, iov, count, offset) if writes
+                     else aiofs_file_read(file, iov, count, offset))
         self.users -= 1
         return moved
 
@@ -204,10 +207,12 @@ cdef class SyncAccessHandle:
         Source: WHATWG File System standard, FileSystemSyncAccessHandle.truncate.
         """
         cdef int64_t length = position(size, "size"), outcome
+        cdef aiofs_file *file
         self.check_change("truncate")
+        file = self.file
         self.users += 1
         with nogil:
-            outcome = aiofs_file_truncate(self.file, length)
+            outcome = aiofs_file_truncate(file, length)
         self.users -= 1
         if outcome < 0:
             raise make_error(-outcome, self.path, "truncate")
@@ -220,7 +225,9 @@ cdef class SyncAccessHandle:
         """
         cdef int64_t size
         self.check("get_size")
+        self.users += 1  # the method of a volume of Python's may let the GIL go
         size = aiofs_file_size(self.file)
+        self.users -= 1
         if size < 0:
             raise make_error(-size, self.path, "get_size")
         return size
@@ -230,11 +237,13 @@ cdef class SyncAccessHandle:
 
         Source: WHATWG File System standard, FileSystemSyncAccessHandle.flush; fdatasync(2).
         """
+        cdef aiofs_file *file
         cdef int64_t outcome
         self.check_change("flush")
+        file = self.file
         self.users += 1
         with nogil:
-            outcome = aiofs_file_flush(self.file)
+            outcome = aiofs_file_flush(file)
         self.users -= 1
         if outcome < 0:
             raise make_error(-outcome, self.path, "flush")
@@ -256,8 +265,12 @@ cdef class SyncAccessHandle:
         cdef aiofs_file *file = self.file
         cdef int64_t outcome
         if file == NULL:
+            while self.closing:  # by another thread
+                with nogil:
+                    usleep(50)
             return 0
         self.file = NULL
+        self.closing = True
         while self.users:
             with nogil:
                 usleep(50)
@@ -265,6 +278,7 @@ cdef class SyncAccessHandle:
             if not flush:
                 aiofs_cancel_all(aiofs_file_fd(file))
             outcome = end_file(file, flush and self.made == generation)
+        self.closing = False
         if outcome < 0:
             raise make_error(-outcome, self.path, "close")
         return 0
