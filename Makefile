@@ -103,7 +103,8 @@ tsan: ## run the engine's C tests under ThreadSanitizer
 	    program=build/tsan/$$(basename $$test .c); \
 	    $(TSAN_CC) $$test build/tsan/engine.o -o $$program -ldl -lutil || exit 1; \
 	    for engine in $(ENGINES); do \
-	        echo "== $$program, $$engine"; AIOFS_ENGINE=$$engine $$program || exit 1; \
+	        echo "== $$program, $$engine"; AIOFS_ENGINE=$$engine $$program; \
+	        case $$? in 0) ;; 77) echo "refused by this kernel, left out" ;; *) exit 1 ;; esac; \
 	    done; \
 	done
 
