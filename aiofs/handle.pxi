@@ -42,14 +42,22 @@ cdef class AccessHandle:
         raise TypeError("AccessHandle is made by create_access_handle()")
 
     def __dealloc__(self):
-        if self.file != NULL:
-            with nogil:
-                aiofs_file_close(self.file)
-                aiofs_file_release(self.file)
+        self.let_go()
 
     def __del__(self):
         if self.file != NULL and not self.closed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
+        self.let_go()  # a warning that is kept keeps the handle, but not its lock
+
+    cdef void let_go(self) noexcept:
+        """Closes without waiting: the lock goes with the last request."""
+        cdef aiofs_file *file = self.file
+        self.file = NULL
+        self.closed = True
+        if file != NULL:
+            with nogil:
+                aiofs_file_close(file)
+                aiofs_file_release(file)
 
     def __repr__(self):
         return f"<AccessHandle {self.path!r} {'closed' if self.closed else self.mode}>"
