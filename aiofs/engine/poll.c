@@ -3,8 +3,8 @@
  *
  * A stream's request is tried at once; if it would block, the file is watched, one-shot, for what its
  * running requests need, at most one a direction. Where the kernel has no way to try without blocking
- * (terminals, FIFOs), a worker carries it out once the file is ready; where it has no way to watch (some
- * devices), at once.
+ * (terminals), a worker carries it out once the file is ready; where it has no way to watch (some devices),
+ * at once.
  *
  * Everything here belongs to the waiter thread. lane->current of a stream's lanes is set under the engine
  * lock when the waiter takes the request and cleared when it detaches it, by this thread, so it may be
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 
 #include "internal.h"
 
@@ -59,14 +60,37 @@ static ssize_t attempt_with(const aiofs_request *request, int fd, int flags)
     return moved;
 }
 
+/* A call now will not block: O_NONBLOCK may have been changed since the request came. */
+static bool is_nonblocking(int fd)
+{
+    int flags = aiofs_sys.fcntl(fd, F_GETFL, 0);
+    return flags >= 0 && flags & O_NONBLOCK;
+}
+
+/* A FIFO can be opened a second time, for us alone, with O_NONBLOCK: where others read from it, too, readiness
+ * is no promise, and a worker would block. */
+static void reopen(aiofs_file *file, int fd)
+{
+    char path[40];
+    snprintf(path, sizeof path, "/proc/thread-self/fd/%d", fd);
+    int ours = aiofs_sys.openat(AT_FDCWD, path, (file->flags & O_ACCMODE) | O_NONBLOCK | O_CLOEXEC, 0);
+    if (ours < 0)
+        return;
+    atomic_store(&file->engine_fd, ours);
+    aiofs_sys.close(fd);
+}
+
 ssize_t stream_attempt(aiofs_request *request, int fd)
 {
-    ssize_t moved = request->file->refuses ? -EOPNOTSUPP : attempt_with(request, fd, RWF_NOWAIT);
+    aiofs_file *file = request->file;
+    ssize_t moved = file->refuses ? -EOPNOTSUPP : attempt_with(request, fd, RWF_NOWAIT);
     if (moved != -EOPNOTSUPP)
         return moved;
-    request->file->refuses = true;
-    int flags = aiofs_sys.fcntl(fd, F_GETFL, 0); /* now: it may have been changed since the request came */
-    return flags >= 0 && flags & O_NONBLOCK ? attempt_with(request, fd, 0) : -EOPNOTSUPP;
+    if (!file->refuses && file->type == S_IFIFO && !is_nonblocking(fd))
+        reopen(file, fd);
+    file->refuses = true;
+    fd = engine_fd_of(file);
+    return is_nonblocking(fd) ? attempt_with(request, fd, 0) : -EOPNOTSUPP;
 }
 
 /* Watches for whatever the file's running requests need; false: it cannot be watched. */
@@ -108,6 +132,7 @@ static void advance(aiofs_request *request, bool ready)
     ssize_t moved;
     do {
         moved = stream_attempt(request, fd);
+        fd = engine_fd_of(file);
         if (moved > 0)
             request->moved += (uint64_t)moved;
     } while (moved > 0 && request->op == AIOFS_WRITE && !nonblocking && request->moved < request->total);
