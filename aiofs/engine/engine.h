@@ -8,7 +8,9 @@
  *   request   one operation in flight. The face allocates it, fills the first part and submits it;
  *             from then until the state is terminal it and the memory it points at belong to the
  *             engine. Each accepted request ends exactly once, and `done` is called exactly once,
- *             after the state is final, with no engine lock held, on any thread.
+ *             after the state is final, with no engine lock held, on any thread. That thread may have
+ *             another descriptor table, and others wait for it: `done` does not block, uses no descriptor
+ *             of the program's, and submits nothing but an AIOFS_CALL.
  *   carrier   what moves the bytes: the page-cache fast path inside the call (inline.c), io_uring
  *             (ring.c) or readiness (poll.c) on the engine's own thread, and worker threads (pool.c).
  *
@@ -158,7 +160,8 @@ AIOFS_API int aiofs_wait(aiofs_request *const *requests, size_t count, const str
 
 enum { AIOFS_CANCEL_CANCELED, AIOFS_CANCEL_NOTCANCELED, AIOFS_CANCEL_ALLDONE }; /* <aio.h>'s values */
 
-/* Cancels one request; when AIOFS_CANCEL_CANCELED is returned it is terminal and `done` has run. */
+/* Cancels one request; when AIOFS_CANCEL_CANCELED is returned it is terminal, and `done` has run or is running
+ * on another thread. */
 AIOFS_API int aiofs_cancel(aiofs_request *request);
 /* The same without waiting for the answer of the kernel: for threads that must not block. */
 AIOFS_API void aiofs_cancel_soon(aiofs_request *request);
