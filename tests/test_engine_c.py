@@ -1,7 +1,8 @@
 """The engine itself: small C programs (tests/c), linked with its sources, each on both engines.
 
 `make test` runs them on the engine of each of its rounds, `make asan` and `make tsan` under the
-sanitizers. A program prints a line for each check; 77 is its word for an engine that the kernel refuses.
+sanitizers. A program prints a line for each check; 77 is its word for an engine that the kernel
+refuses.
 """
 
 import os
