@@ -81,7 +81,7 @@ static int spare(void)
     callers.threads++;
     engine.counters.workers++;
     pthread_mutex_unlock(&engine.lock);
-    int error = engine_thread("aiofs-caller", caller_main, NULL);
+    int error = engine_thread("aiofs-caller", caller_main, DEEP_STACK);
     pthread_mutex_lock(&engine.lock);
     if (error < 0) {
         callers.starting--;

@@ -75,18 +75,17 @@ int64_t engine_now(void)
 
 /* ---- threads ------------------------------------------------------------------------------------------ */
 
-int engine_thread(const char *name, void *(*main)(void *), void *argument)
+int engine_thread(const char *name, void *(*main)(void *), size_t stack)
 {
-    enum { STACK = 256 * 1024 };
     sigset_t all, before;
     pthread_attr_t attributes;
     pthread_t thread;
     sigfillset(&all);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, STACK + PTHREAD_STACK_MIN);
+    pthread_attr_setstacksize(&attributes, stack + PTHREAD_STACK_MIN);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&thread, &attributes, main, argument);
+    int error = pthread_create(&thread, &attributes, main, NULL);
     if (error == 0)
         pthread_setname_np(thread, name);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -367,7 +366,7 @@ static int start_waiter(const struct waiter_ops *waiter)
     engine.waiter = waiter;
     pthread_mutex_lock(&report.lock);
     report.is_made = false;
-    error = engine_thread("aiofs", waiter_main, NULL);
+    error = engine_thread("aiofs", waiter_main, SMALL_STACK);
     while (error == 0 && !report.is_made)
         pthread_cond_wait(&report.made, &report.lock);
     if (error == 0)

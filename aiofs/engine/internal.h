@@ -261,7 +261,8 @@ int engine_wake_fd(void); /* readable when the waiter shall look at its queues *
 void engine_rung(void);   /* the carrier tells that it is */
 bool engine_has_work(void); /* lock held: for the waiter */
 /* Starts a thread of ours: detached, small, all signals blocked. 0 or -EAGAIN. */
-int engine_thread(const char *name, void *(*main)(void *), void *argument);
+int engine_thread(const char *name, void *(*main)(void *), size_t stack);
+enum { SMALL_STACK = 256 * 1024, DEEP_STACK = 8 * 1024 * 1024 }; /* bytes; deep: it runs code that is not ours */
 int64_t engine_now(void); /* CLOCK_MONOTONIC, ns */
 
 /* Sends again the signals that the kernel refused; true: some are left. */

@@ -248,7 +248,7 @@ bool pool_spawn(void)
         engine.counters.workers++;
     }
     pthread_mutex_unlock(&engine.lock);
-    if (!wanted || engine_thread("aiofs-worker", worker_main, NULL) == 0)
+    if (!wanted || engine_thread("aiofs-worker", worker_main, SMALL_STACK) == 0)
         return true;
     pthread_mutex_lock(&engine.lock);
     pool.starting--;
