@@ -13,6 +13,7 @@ cdef extern from "Python.h":
 
 @cython.final
 @cython.freelist(64)
+@cython.no_gc_clear
 cdef class Operation:
     """A started operation; `await` gives its result.
 
@@ -34,20 +35,26 @@ cdef class Operation:
     cdef int64_t start           # where the cursor was
 
     def __dealloc__(self):
+        # Not in __del__: what comes from the freelist may have been finalized once, and is not again.
+        self.report()
         if self.flight != NULL:
             if aiofs_request_state(&self.flight.request) == AIOFS_NEW:
                 unpin(self.flight)
             aiofs_request_release(&self.flight.request)
 
-    def __del__(self):
-        if self.state == SUCCEEDED and not self.retrieved:
+    cdef int report(self) except -1:
+        """Nobody will await it any more: a failure that nobody saw is the loop's."""
+        if self.retrieved:
+            return 0
+        if self.state == SUCCEEDED:
             hush(self.value)
-        if (self.state == FAILED and not self.retrieved and not isinstance(self.value, asyncio.CancelledError)
+        elif (self.state == FAILED and not isinstance(self.value, asyncio.CancelledError)
                 and self.loop is not None and not self.loop.is_closed()):
             self.loop.call_exception_handler({
                 "message": "An operation failed and was never awaited",
                 "exception": self.value,
             })
+        return 0
 
     # ---- the end ----
 
