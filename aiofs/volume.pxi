@@ -297,6 +297,7 @@ cdef class Tree:
             aiofs_volume_release(volume)
         if status < 0:
             raise self.failed(status, path, shown, "list")
+        found = []
         try:
             with os.scandir(status) as entries:
                 found = [(entry.name, self.kind_of(path, entry)) for entry in entries]
