@@ -2,7 +2,8 @@
 #
 # AccessHandle keeps the order of its calls: operations take effect as if serialised. The engine orders
 # what overlaps. What it cannot know is deferred here, in a queue that keeps the order: an operation that
-# starts at the cursor waits for the one before, which moves it; get_size and close wait for all.
+# starts at the cursor waits for the one before, which moves it; get_size and close wait for all. The cursor
+# is where the last one in the order left it that did not fail, whatever the order of the ends.
 
 cdef enum:
     GET_SIZE = 100, CLOSE
@@ -28,6 +29,8 @@ cdef class AccessHandle:
     cdef aiofs_file *file        # a reference; NULL when closed
     cdef int64_t cursor
     cdef Operation cursor_owner  # the last one that moves the cursor, if it has not ended
+    cdef int64_t turns           # how many have moved it, or will
+    cdef int64_t cursor_turn     # whose the cursor is
     cdef Operation closing
     cdef object deferred         # deque of Operations that have to wait for others
     cdef int in_flight, changing
@@ -180,6 +183,8 @@ cdef class AccessHandle:
                 PyBuffer_Release(&view)
         if moved != AIOFS_NOT_INLINE:
             self.cursor = operation.start + moved
+            self.turns += 1
+            self.cursor_turn = self.turns
             self.cursor_owner = None
             operation.succeed(moved)
             return operation
@@ -261,13 +266,13 @@ cdef class AccessHandle:
         if operation.kind == CLOSE:
             request.call = call_end_file
             request.single.iov_base = self.file
-        elif operation.kind == AIOFS_READ or operation.kind == AIOFS_WRITE:
+        elif operation.kind != AIOFS_FLUSH:
             if request.offset < 0:
                 request.offset = self.cursor
             operation.start = request.offset
-            self.cursor_owner = operation
-        elif operation.kind == AIOFS_TRUNCATE:
-            operation.start = request.offset
+            self.turns += 1
+            operation.turn = self.turns
+            operation.before = self.cursor_owner
             self.cursor_owner = operation
         self.in_flight += 1
         self.changing += operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
@@ -283,15 +288,28 @@ cdef class AccessHandle:
         """The engine is done with one of ours."""
         self.in_flight -= 1
         self.changing -= operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
-        if self.cursor_owner is operation:
-            self.cursor_owner = None
-            if result >= 0:
-                self.cursor = (min(self.cursor, operation.start) if operation.kind == AIOFS_TRUNCATE
-                               else operation.start + result)
+        if operation.turn != 0:
+            self.leave_cursor(operation, result)
         if operation.kind == CLOSE:
             self.file = NULL
         self.conclude(operation, result)
         return self.go_on()
+
+    cdef void leave_cursor(self, Operation operation, int64_t result) noexcept:
+        """One that failed leaves it to those before it."""
+        cdef Operation before = None
+        if result >= 0:
+            if operation.turn > self.cursor_turn:
+                self.cursor_turn = operation.turn
+                self.cursor = (min(self.cursor, operation.start) if operation.kind == AIOFS_TRUNCATE
+                               else operation.start + result)
+        else:
+            before = operation.before
+            while before is not None and before.state != PENDING:
+                before = before.before
+        operation.before = before
+        if self.cursor_owner is operation:
+            self.cursor_owner = before
 
     cdef int conclude(self, Operation operation, int64_t result) except -1:
         if result >= 0:

@@ -33,6 +33,8 @@ cdef class Operation:
     cdef bint retrieved, dropped
     cdef bint late               # its await lets the loop turn, see delivery.pxi
     cdef int64_t start           # where the cursor was
+    cdef int64_t turn            # its place among those that move the cursor
+    cdef Operation before        # the one in flight that had moved it last, or would
 
     def __dealloc__(self):
         # Not in __del__: what comes from the freelist may have been finalized once, and is not again.
