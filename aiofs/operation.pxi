@@ -12,8 +12,6 @@ cdef extern from "Python.h":
 
 
 @cython.final
-@cython.freelist(64)
-@cython.no_gc_clear
 cdef class Operation:
     """A started operation; `await` gives its result.
 
@@ -37,17 +35,16 @@ cdef class Operation:
     cdef Operation before        # the one in flight that had moved it last, or would
 
     def __dealloc__(self):
-        # Not in __del__: what comes from the freelist may have been finalized once, and is not again.
-        self.report()
         if self.flight != NULL:
             if aiofs_request_state(&self.flight.request) == AIOFS_NEW:
                 unpin(self.flight)
             aiofs_request_release(&self.flight.request)
 
-    cdef int report(self) except -1:
+    # No freelist: what comes from one has been finalized once, and is not again.
+    def __del__(self):
         """Nobody will await it any more: a failure that nobody saw is the loop's."""
         if self.retrieved:
-            return 0
+            return
         if self.state == SUCCEEDED:
             hush(self.value)
         elif (self.state == FAILED and not isinstance(self.value, asyncio.CancelledError)
@@ -56,7 +53,6 @@ cdef class Operation:
                 "message": "An operation failed and was never awaited",
                 "exception": self.value,
             })
-        return 0
 
     # ---- the end ----
 
@@ -72,11 +68,16 @@ cdef class Operation:
         self.function = self.arguments = None
         if self.state == PENDING:  # it was cancelled before it was called
             self.fail(asyncio.CancelledError())
-        if self.dropped:  # nobody will have what it made
-            hush(self.value)
-            self.value = None
-            self.retrieved = True
+        if self.dropped:
+            self.forget()
         return 0
+
+    cdef void forget(self) noexcept:
+        """Nobody will have what it made."""
+        self.retrieved = True
+        if self.state == SUCCEEDED:
+            hush(self.value)
+            self.fail(asyncio.CancelledError())
 
     cdef void succeed(self, int64_t count) noexcept:
         self.count = count
@@ -134,8 +135,8 @@ cdef class Operation:
 
     def throw(self, kind, value=None, traceback=None):
         """As a coroutine's throw: whoever awaited has been cancelled, or is given an error."""
-        self.retrieved = True
         self.cancel()
+        self.retrieved = True
         if value is None:
             value = kind() if isinstance(kind, type) else kind
         if traceback is not None:
@@ -148,6 +149,8 @@ cdef class Operation:
 
     cdef int cancel(self) except -1:
         """Takes it back if it has not begun; what has begun goes on."""
+        if self.kind == AIOFS_CALL and not self.retrieved:  # it ended, but the task has not yet heard of it
+            self.forget()
         if self.state != PENDING or self.kind == CLOSE:
             return 0
         self.dropped = True
