@@ -14,6 +14,7 @@ import gc
 import inspect
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -30,6 +31,11 @@ from aiofs import _core
 TESTS = Path(__file__).parent
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 TEST_SECONDS = 60
+
+# Signals that tests fetch by sigtimedwait. They are sent to the process, and a thread that has them
+# open would take them, and end it: so they are blocked before there is a second thread.
+FETCHED_SIGNALS = {signal.SIGRTMIN + 2, signal.SIGRTMIN + 3}
+signal.pthread_sigmask(signal.SIG_BLOCK, FETCHED_SIGNALS)
 
 
 # ---- coroutines ---------------------------------------------------------------------------------

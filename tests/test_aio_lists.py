@@ -276,17 +276,13 @@ async def test_empty_list_is_told_on_the_loop_after_the_call(file):
 
 
 def test_list_is_told_by_a_signal(file, pipe):
-    number = signal.SIGRTMIN + 3
-    signal.pthread_sigmask(signal.SIG_BLOCK, [number])
-    try:
-        waiting = aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ)
-        lio_listio(LIO_NOWAIT, [waiting, *reads(file)], sigevent(SIGEV_SIGNAL, number, 7))
-        assert signal.sigtimedwait([number], 0.02) is None
-        os.write(pipe[1], b"x")
-        assert signal.sigtimedwait([number], 30) is not None
-        assert signal.sigtimedwait([number], 0.02) is None
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    number = signal.SIGRTMIN + 3  # blocked, see conftest.py
+    waiting = aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ)
+    lio_listio(LIO_NOWAIT, [waiting, *reads(file)], sigevent(SIGEV_SIGNAL, number, 7))
+    assert signal.sigtimedwait([number], 0.02) is None
+    os.write(pipe[1], b"x")
+    assert signal.sigtimedwait([number], 30) is not None
+    assert signal.sigtimedwait([number], 0.02) is None
 
 
 # ---- refused ------------------------------------------------------------------------------------
