@@ -416,8 +416,7 @@ async def test_loop_is_woken_once_for_all_that_is_ready(pipe):
     await asyncio.sleep(0)
     os.write(pipe[1], b"x" * 100)
     aio_suspend([requests[-1]])  # the loop does not turn meanwhile
-    eventually(lambda: wake_ups() > 0)
-    assert wake_ups() == 1
+    eventually(lambda: wake_ups() == 1)  # the engine's own eventfd may be counted, until it is read
     assert await asyncio.gather(*waiting) == [1] * 100
 
 
