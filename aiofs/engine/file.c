@@ -349,8 +349,10 @@ void file_release_hold(aiofs_file *file)
 int aiofs_file_drain(aiofs_file *file)
 {
     pthread_mutex_lock(&engine.lock);
-    while (file->outstanding)
+    atomic_fetch_add(&file->barriers, 1); /* the last end, when it is published, is told: see lane_ended */
+    while (file->outstanding || atomic_load(&file->ending))
         pthread_cond_wait(&engine.drained, &engine.lock);
+    atomic_fetch_sub(&file->barriers, 1);
     pthread_mutex_unlock(&engine.lock);
     return 0;
 }

@@ -391,6 +391,7 @@ static void pass_barrier(aiofs_file *file)
     list_init(&outside);
     pthread_mutex_lock(&engine.lock);
     lane_pass(file, &outside);
+    pthread_cond_broadcast(&engine.drained);
     bool wake = engine_has_work();
     pthread_mutex_unlock(&engine.lock);
     if (wake)
