@@ -14,7 +14,7 @@ from volumes.dict_volume import DictVolume
 
 import aiofs
 from aiofs import MemoryVolume, PrivateVolume, SyncAccessHandle
-from aiofs.aio import aio_read, aio_write, aiocb
+from aiofs.aio import aio_error, aio_read, aio_write, aiocb
 
 CONTENT = bytes(range(256)) * 40
 SIZE = len(CONTENT)
@@ -360,6 +360,17 @@ def test_lock_is_held_until_the_last_request_is_terminal(volume, open_handle):
     with open_handle() as other:
         assert other.get_size() == 2_000_000
     assert [result(cb) for cb in requests] == [100_000] * 20
+
+
+@pytest.mark.parametrize("size", [4096, 300_000])
+def test_requests_are_terminal_when_close_returns(open_handle, size):
+    for _ in range(150):
+        handle = open_handle()
+        requests = [aiocb(handle, bytes(size), aio_offset=n, aio_reqprio=n) for n in range(3)]
+        for cb in requests:
+            aio_write(cb)
+        handle.close()
+        assert [aio_error(cb) for cb in requests] == [0, 0, 0]
 
 
 # ---- the end ------------------------------------------------------------------------------------
