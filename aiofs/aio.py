@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from aiofs._core import (
     AIO_ALLDONE,
@@ -49,7 +49,7 @@ AIO_PRIO_DELTA_MAX = 20
 """The highest aio_reqprio. Source: POSIX.1-2017, <limits.h>."""
 
 
-async def suspend(list: Sequence[aiocb | None], timeout: float | None = None) -> int:
+async def suspend(list: Iterable[aiocb | None], timeout: float | None = None) -> int:
     """aio_suspend that suspends the coroutine, not the thread: waits until a request is terminal.
 
     `list` holds aiocbs, or None to be passed over; with no request in it that was ever submitted

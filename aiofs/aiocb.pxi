@@ -71,7 +71,7 @@ cdef class aiocb:
     aio_nbytes      bytes to move; None: the size of the buffer
     aio_offset      where in the file, in bytes from its start; ignored by streams and appends
     aio_reqprio     0 to AIO_PRIO_DELTA_MAX; a higher one runs later among waiting requests
-    aio_sigevent    a sigevent, or None
+    aio_sigevent    a sigevent, SIGEV_NONE by default
     aio_lio_opcode  LIO_READ, LIO_WRITE or LIO_NOP, for lio_listio
 
     Fields changed while the request is in flight count from the next submission; it may be submitted
@@ -82,7 +82,8 @@ cdef class aiocb:
 
     Source: POSIX.1-2017, Base Definitions, <aio.h>.
     """
-    cdef public object aio_fildes, aio_buf, aio_nbytes, aio_offset, aio_reqprio, aio_sigevent, aio_lio_opcode
+    cdef public object aio_fildes, aio_buf, aio_nbytes, aio_offset, aio_reqprio, aio_lio_opcode
+    cdef object event          # aio_sigevent; None: nobody has looked at it yet
     cdef aiofs_flight *flight  # FLYING: a reference
     cdef int64_t outcome       # ENDED: the count, or a negated errno
     cdef int state, operation
@@ -97,12 +98,22 @@ cdef class aiocb:
         self.aio_nbytes = aio_nbytes
         self.aio_offset = aio_offset
         self.aio_reqprio = aio_reqprio
-        self.aio_sigevent = aio_sigevent
+        self.event = aio_sigevent
         self.aio_lio_opcode = aio_lio_opcode
 
     def __dealloc__(self):
         if self.flight != NULL:
             aiofs_request_release(&self.flight.request)
+
+    @property
+    def aio_sigevent(self):
+        if self.event is None:
+            self.event = sigevent()
+        return self.event
+
+    @aio_sigevent.setter
+    def aio_sigevent(self, event):
+        self.event = event
 
     def __repr__(self):
         return (f"aiocb(aio_fildes={self.aio_fildes!r}, aio_nbytes={self.aio_nbytes!r}, "

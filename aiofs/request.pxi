@@ -49,11 +49,11 @@ cdef int draw_up(plan *what, aiocb cb, int operation) except -1:
     what.notify = C_SIGEV_NONE
     if cb.settle() == FLYING:
         raise make_error(EINVAL, cb.aio_fildes, operation_name(operation) + ": this aiocb is in flight")
-    if cb.aio_sigevent is not None:
-        if not isinstance(cb.aio_sigevent, sigevent):
-            raise TypeError(f"aio_sigevent must be a sigevent, not {type(cb.aio_sigevent).__name__}")
-        what.notify = (<sigevent>cb.aio_sigevent).sigev_notify
-        check_notify(<sigevent>cb.aio_sigevent, what.notify)
+    if cb.event is not None:
+        if not isinstance(cb.event, sigevent):
+            raise TypeError(f"aio_sigevent must be a sigevent, not {type(cb.event).__name__}")
+        what.notify = (<sigevent>cb.event).sigev_notify
+        check_notify(<sigevent>cb.event, what.notify)
     if operation == AIOFS_READ or operation == AIOFS_WRITE:
         what.reqprio = small_int(cb.aio_reqprio, "aio_reqprio")
         what.offset = offset_of(cb.aio_offset)
@@ -172,7 +172,7 @@ cdef int tell_inline(aiocb cb, Delivery delivery) except -1:
     """The notification of a request that ended inside the call."""
     cdef aiofs_flight *flight = make_flight()
     try:
-        write_notice(&flight.notice, <sigevent>cb.aio_sigevent)
+        write_notice(&flight.notice, <sigevent>cb.event)
         if flight.notice.kind == C_SIGEV_LOOP:
             return delivery.soon(flight)
         notice_give(&flight.notice)
@@ -195,8 +195,8 @@ cdef aiofs_flight *make_ready(plan *what, aiocb cb) except NULL:
             pin_view(flight, &what.view)
             what.has_view = False
             flight.request.single.iov_len = what.nbytes
-        if cb.aio_sigevent is not None:
-            write_notice(&flight.notice, <sigevent>cb.aio_sigevent)
+        if cb.event is not None:
+            write_notice(&flight.notice, <sigevent>cb.event)
     except BaseException:
         discard(flight)
         raise

@@ -124,8 +124,10 @@ def test_constants_are_those_of_the_system():
 
 def test_fields_have_the_defaults_of_the_contract():
     cb = aiocb()
-    assert {name: getattr(cb, name) for name in FIELDS} == FIELDS
-    event = sigevent()
+    event = cb.aio_sigevent
+    assert type(event) is sigevent
+    assert cb.aio_sigevent is event
+    assert {name: getattr(cb, name) for name in FIELDS} == FIELDS | {"aio_sigevent": event}
     assert (event.sigev_notify, event.sigev_signo) == (aio.SIGEV_NONE, 0)
     assert (event.sigev_value, event.sigev_notify_function) == (None, None)
 
@@ -149,6 +151,19 @@ def test_every_field_can_be_set():
         value = object()
         setattr(event, name, value)
         assert getattr(event, name) is value
+
+
+def test_sigevent_of_an_aiocb_is_set_field_by_field(file):
+    """As in C: `cb.aio_sigevent.sigev_notify = SIGEV_THREAD`."""
+    told = []
+    cb = aiocb(file, bytearray(10))
+    cb.aio_sigevent.sigev_notify = aio.SIGEV_THREAD
+    cb.aio_sigevent.sigev_notify_function = told.append
+    cb.aio_sigevent.sigev_value = 7
+    aio_read(cb)
+    eventually(lambda: told == [7])
+    cb.aio_sigevent = None
+    assert cb.aio_sigevent.sigev_notify == aio.SIGEV_NONE
 
 
 def test_fields_that_are_set_count_at_the_submission(file, content):
