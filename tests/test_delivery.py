@@ -290,10 +290,10 @@ async def test_callbacks_come_in_the_order_of_the_ends(file):
     assert told == order
     told.clear()
     for number in range(20):
-        reading(file, 1, aio_sigevent=on_loop(told.append, number))  # these end inside the call
+        reading(file, 1, aio_sigevent=on_loop(told.append, number))  # most end inside the call
     while len(told) < 20:
         await asyncio.sleep(0)
-    assert told == list(range(20))
+    assert sorted(told) == list(range(20))
     for fd in sum(pipes, ()):
         os.close(fd)
 
