@@ -100,15 +100,19 @@ union rights {
     char space[CMSG_SPACE(sizeof(int))];
 };
 
+/* An eventfd takes it, unless the program has closed it. */
+static void ring(int eventfd)
+{
+    enum { TRIES = 3 };
+    for (int tries = 0; tries < TRIES && aiofs_sys.eventfd_write(eventfd, 1) < 0; tries++)
+        ;
+}
+
 void engine_wake(void)
 {
     if (!atomic_exchange_explicit(&channel.asleep, false, memory_order_seq_cst))
         return;
-    enum { TRIES = 3 };
-    static const uint64_t one = 1;
-    const struct iovec bytes = {(void *)&one, sizeof one};
-    for (int tries = 0; tries < TRIES && aiofs_sys.pwritev2(channel.wake, &bytes, 1, -1, 0) != sizeof one; tries++)
-        ; /* an eventfd takes it, unless the program has closed it */
+    ring(channel.wake);
 }
 
 int engine_bind(aiofs_file *file, int fd)
@@ -197,9 +201,8 @@ int engine_wake_fd(void)
 static void answer(void)
 {
     uint64_t count;
-    const struct iovec bytes = {&count, sizeof count};
     if (channel.rung)
-        aiofs_sys.preadv2(channel.wake, &bytes, 1, -1, 0);
+        aiofs_sys.eventfd_read(channel.wake, &count);
     channel.rung = false;
 }
 
@@ -452,12 +455,9 @@ int aiofs_bell_open(int eventfd, aiofs_bell **bell)
 
 void aiofs_bell_ring(aiofs_bell *bell)
 {
-    enum { TRIES = 3 };
-    static const uint64_t one = 1;
-    const struct iovec bytes = {(void *)&one, sizeof one};
     int fd = on_engine_table ? engine_fd_of(bell) : atomic_load(&bell->fd);
-    for (int tries = 0; fd >= 0 && tries < TRIES && aiofs_sys.pwritev2(fd, &bytes, 1, -1, 0) != sizeof one; tries++)
-        ;
+    if (fd >= 0)
+        ring(fd);
 }
 
 void aiofs_bell_close(aiofs_bell *bell)

@@ -160,6 +160,16 @@ static int sys_eventfd(unsigned count, int flags)
     return (int)KERNEL(SYS_eventfd2, count, flags);
 }
 
+static int sys_eventfd_read(int fd, uint64_t *count)
+{
+    return (int)KERNEL(SYS_read, fd, count, sizeof *count);
+}
+
+static int sys_eventfd_write(int fd, uint64_t count)
+{
+    return (int)KERNEL(SYS_write, fd, &count, sizeof count);
+}
+
 static int sys_socketpair(int domain, int type, int protocol, int pair[2])
 {
     return (int)KERNEL(SYS_socketpair, domain, type, protocol, pair);
@@ -292,6 +302,8 @@ struct aiofs_sys aiofs_sys = {
     .fstatfs = sys_fstatfs,
     .lseek = sys_lseek,
     .eventfd = sys_eventfd,
+    .eventfd_read = sys_eventfd_read,
+    .eventfd_write = sys_eventfd_write,
     .socketpair = sys_socketpair,
     .getrlimit = sys_getrlimit,
     .uname = sys_uname,

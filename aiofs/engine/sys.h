@@ -50,6 +50,8 @@ struct aiofs_sys {
     int (*fstatfs)(int fd, struct statfs *out);
     int64_t (*lseek)(int fd, int64_t offset, int whence);
     int (*eventfd)(unsigned count, int flags);
+    int (*eventfd_read)(int fd, uint64_t *count);
+    int (*eventfd_write)(int fd, uint64_t count);
     int (*socketpair)(int domain, int type, int protocol, int pair[2]);
     int (*getrlimit)(int resource, struct rlimit *out);
     int (*uname)(struct utsname *out);

@@ -276,6 +276,7 @@ static const struct {
     {"close_range", {ENOSYS, ENOMEM}},                   {"unshare", {EPERM}},
     {"preadv2", {EIO, EINTR, ENOMEM}},                   {"pwritev2", {EIO, EINTR, ENOSPC}},
     {"pread64", {EIO, EINTR}},                           {"pwrite64", {EIO, ENOSPC}},
+    {"eventfd_read", {EINTR}},                           {"eventfd_write", {EINTR}},
 };
 
 static void sweep(const char *name, int error)

@@ -36,11 +36,12 @@ void fault_clear(void);
 const char *fault_name(int index);
 
 #define FAULT_CALLS(X)                                                                                                  \
-    X(preadv2) X(pwritev2) X(pread64) X(pwrite64) X(recvmsg) X(sendmsg) X(fsync) X(fdatasync) X(ftruncate) X(cachestat) X(close)               \
-    X(close_range) X(unshare) X(fcntl) X(fstat) X(fstatfs) X(lseek) X(eventfd) X(socketpair) X(getrlimit) X(uname)                 \
-    X(io_uring_setup) X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(poll)        \
-    X(futex) X(rt_sigqueueinfo) X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat)       \
-    X(faccessat) X(getdents64)
+    X(preadv2) X(pwritev2) X(pread64) X(pwrite64) X(recvmsg) X(sendmsg) X(fsync) X(fdatasync) X(ftruncate)              \
+    X(cachestat) X(close) X(close_range) X(unshare) X(fcntl) X(fstat) X(fstatfs) X(lseek) X(eventfd)                    \
+    X(eventfd_read) X(eventfd_write) X(socketpair) X(getrlimit) X(uname) X(io_uring_setup) X(io_uring_enter)            \
+    X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(poll) X(futex) X(rt_sigqueueinfo)                \
+    X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat) X(faccessat)                      \
+    X(getdents64)
 
 enum fault_call {
 #define X(name) FAULT_##name,
@@ -63,14 +64,13 @@ static struct fault {
 
 static struct aiofs_sys fault_real;
 
-/* Counts a call; the kind of fault it meets. A `bell` can fail, but is never late or cut: what rings the
- * engine's eventfds is not what a test wants to be slow. */
-static enum fault_kind fault_meet(enum fault_call call, long *value, bool bell)
+/* Counts a call; the kind of fault it meets. What `binds` an open file can fail, but is never late or cut. */
+static enum fault_kind fault_meet(enum fault_call call, long *value, bool binds)
 {
     struct fault *fault = &faults[call];
     long count = atomic_fetch_add(&fault->calls, 1) + 1;
     enum fault_kind kind = (enum fault_kind)atomic_load(&fault->kind);
-    if (kind == FAULT_NONE || (bell && kind != FAULT_ERROR))
+    if (kind == FAULT_NONE || (binds && kind != FAULT_ERROR))
         return FAULT_NONE;
     long nth = atomic_load(&fault->nth), at = atomic_load(&fault->at);
     *value = atomic_load(&fault->value);
@@ -95,11 +95,11 @@ static enum fault_kind fault_meet(enum fault_call call, long *value, bool bell)
     }
 
 /* A call that moves bytes: `pieces` and `count` are cut to what may be moved. */
-#define FAULT_WRAP_DATA(name, parameters, bell, nowait, setup, ...)                                                                   \
+#define FAULT_WRAP_DATA(name, parameters, binds, nowait, setup, ...)                                                                   \
     static ssize_t fault_##name parameters                                                                              \
     {                                                                                                                   \
         long value = 0;                                                                                                 \
-        enum fault_kind kind = fault_meet(FAULT_##name, &value, bell);                                                  \
+        enum fault_kind kind = fault_meet(FAULT_##name, &value, binds);                                                  \
         if (kind == FAULT_ERROR || (kind == FAULT_NOWAIT && (nowait)))                                                  \
             return -value;                                                                                              \
         struct iovec cut;                                                                                               \
@@ -118,11 +118,6 @@ static int fault_cut(enum fault_kind kind, long limit, const struct iovec **piec
     return 1;
 }
 
-static bool fault_rings(const struct iovec *pieces, int count, int64_t offset)
-{
-    return count == 1 && pieces[0].iov_len == sizeof(uint64_t) && offset == -1;
-}
-
 static struct msghdr fault_cut_message(enum fault_kind kind, long limit, const struct msghdr *message, struct iovec *cut)
 {
     struct msghdr shorter = *message;
@@ -135,10 +130,10 @@ static struct msghdr fault_cut_message(enum fault_kind kind, long limit, const s
 }
 
 FAULT_WRAP_DATA(preadv2, (int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags),
-                fault_rings(iov, iovcnt, offset), flags &RWF_NOWAIT,
+                false, flags &RWF_NOWAIT,
                 iovcnt = fault_cut(kind, value, &iov, iovcnt, &cut), fd, iov, iovcnt, offset, flags)
 FAULT_WRAP_DATA(pwritev2, (int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags),
-                fault_rings(iov, iovcnt, offset), flags &RWF_NOWAIT,
+                false, flags &RWF_NOWAIT,
                 iovcnt = fault_cut(kind, value, &iov, iovcnt, &cut), fd, iov, iovcnt, offset, flags)
 FAULT_WRAP_DATA(sendmsg, (int fd, const struct msghdr *message, int flags), message->msg_control != NULL, false,
                 struct msghdr shorter = fault_cut_message(kind, value, message, &cut), fd, &shorter, flags)
@@ -199,6 +194,8 @@ FAULT_WRAP(int, fstat, (int fd, struct stat *out), fd, out)
 FAULT_WRAP(int, fstatfs, (int fd, struct statfs *out), fd, out)
 FAULT_WRAP(int64_t, lseek, (int fd, int64_t offset, int whence), fd, offset, whence)
 FAULT_WRAP(int, eventfd, (unsigned count, int flags), count, flags)
+FAULT_WRAP(int, eventfd_read, (int fd, uint64_t *count), fd, count)
+FAULT_WRAP(int, eventfd_write, (int fd, uint64_t count), fd, count)
 FAULT_WRAP(int, socketpair, (int domain, int type, int protocol, int pair[2]), domain, type, protocol, pair)
 FAULT_WRAP(int, getrlimit, (int resource, struct rlimit *out), resource, out)
 FAULT_WRAP(int, uname, (struct utsname * out), out)
