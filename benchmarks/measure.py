@@ -11,6 +11,7 @@ The loop must be held by what is measured, not by the measuring: the garbage col
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import gc
@@ -27,10 +28,20 @@ from .contenders import LIBRARIES
 from .contenders.base import Library
 from .heartbeat import Heartbeat
 from .spread import percentile
-from .work import PAGE, PAYLOAD, MiB, Unavailable, Work, content, cycle_to, drop_cache, shares
+from .work import (
+    PAGE,
+    PAYLOAD,
+    MiB,
+    Offsets,
+    Unavailable,
+    Work,
+    content,
+    cycle_to,
+    drop_cache,
+    shares,
+)
 
 Metrics = dict[str, float]
-Offsets = list[int]
 
 WARM_UP = 128
 WARM_UP_BYTES = 16 * MiB
@@ -183,7 +194,7 @@ class Measurement:
         step = PAGE * max(1, block // PAGE // CHECKED)
         for offset in self.work.offsets()[:CHECKED]:
             if self.work.operation == "read":
-                data = memoryview(self.go([offset]))
+                data = memoryview(self.go(array.array("q", [offset])))
                 right = len(data) == block and all(
                     data[at : at + PAGE] == content(offset + at, PAGE)
                     for at in range(0, block, step)
@@ -192,7 +203,7 @@ class Measurement:
                 with open(path, "r+b", buffering=0) as file:
                     file.seek(offset)
                     file.write(bytes(block))
-                    self.go([offset])
+                    self.go(array.array("q", [offset]))
                     file.seek(offset)
                     right = file.read(block) == PAYLOAD * (block // PAGE)
             else:

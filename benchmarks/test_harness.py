@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import time
 from dataclasses import replace
@@ -72,7 +73,7 @@ def test_the_fastest_peer_is_found_by_its_median() -> None:
 
 
 def test_every_offset_has_one_lane() -> None:
-    assert sorted(chain.from_iterable(shares(list(range(100)), 7))) == list(range(100))
+    assert sorted(chain.from_iterable(shares(array.array("q", range(100)), 7))) == list(range(100))
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
