@@ -84,7 +84,7 @@ static inline void python_ends(void)
 static inline void mailbox_release(aiofs_mailbox *box)
 {
     if (box && atomic_fetch_sub(&box->refs, 1) == 1) {
-        aiofs_bell_close(box->bell);
+        aiofs_bell_release(box->bell);
         free(box);
     }
 }

@@ -10,7 +10,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-
+#include <sched.h>
 #include <time.h>
 
 #include "internal.h"
@@ -58,6 +58,21 @@ static bool ends_soon(aiofs_request *request)
     return error == 0;
 }
 
+/* Until what has left its file by now is terminal, and its `done` has run: that is another thread's work, and near. */
+static void await_ends(void)
+{
+    enum { YIELDS = 100, PATIENCE_NS = 1000000000 };
+    const struct timespec moment = {.tv_nsec = 50000};
+    unsigned long left = atomic_load(&engine.left);
+    int64_t until = aiofs_now() + PATIENCE_NS;
+    for (int tries = 0; (long)(left - atomic_load(&engine.ended)) > 0 && aiofs_now() < until; tries++) {
+        if (tries < YIELDS)
+            sched_yield();
+        else
+            nanosleep(&moment, NULL);
+    }
+}
+
 int aiofs_cancel(aiofs_request *request)
 {
     if (aiofs_request_state(request) == AIOFS_NEW)
@@ -76,6 +91,7 @@ int aiofs_cancel(aiofs_request *request)
         engine_wake();
     if (!ends_soon(request))
         return AIOFS_CANCEL_NOTCANCELED;
+    await_ends();
     return verdict == ASKED && aiofs_request_state(request) == AIOFS_CANCELED ? AIOFS_CANCEL_CANCELED
                                                                               : AIOFS_CANCEL_ALLDONE;
 }
@@ -151,6 +167,7 @@ int aiofs_cancel_all(int fd)
     }
     if (file)
         aiofs_file_release(file);
+    await_ends();
     return tally.refused ? AIOFS_CANCEL_NOTCANCELED : tally.canceled ? AIOFS_CANCEL_CANCELED : AIOFS_CANCEL_ALLDONE;
 }
 
@@ -190,8 +207,8 @@ void aiofs_engine_settle(double seconds)
     enum { MOMENT_NS = 1000000, LEAST_NS = 100000000, MOST_SECONDS = 1000000000 };
     const struct timespec moment = {.tv_nsec = MOMENT_NS};
     double patience = seconds > 0 ? seconds < MOST_SECONDS ? seconds * 1e9 : MOST_SECONDS * 1e9 : 0;
-    int64_t end = engine_now() + (patience > LEAST_NS ? (int64_t)patience : LEAST_NS);
-    while (atomic_load(&engine.alive) && engine_now() < end) {
+    int64_t end = aiofs_now() + (patience > LEAST_NS ? (int64_t)patience : LEAST_NS);
+    while (atomic_load(&engine.alive) && aiofs_now() < end) {
         call_off_streams();
         nanosleep(&moment, NULL);
     }

@@ -66,7 +66,7 @@ static void lists_init(void)
     list_init(&engine.releasing);
 }
 
-int64_t engine_now(void)
+int64_t aiofs_now(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -460,8 +460,18 @@ void aiofs_bell_ring(aiofs_bell *bell)
         ring(fd);
 }
 
-void aiofs_bell_close(aiofs_bell *bell)
+void aiofs_bell_retain(aiofs_bell *bell)
 {
+    aiofs_file_retain(bell);
+}
+
+/* The last reference goes to the waiter, which closes what the engine's table has of it. */
+void aiofs_bell_release(aiofs_bell *bell)
+{
+    int32_t refs = atomic_load(&bell->refs);
+    while (refs > 1)
+        if (atomic_compare_exchange_weak(&bell->refs, &refs, refs - 1))
+            return;
     pthread_mutex_lock(&engine.lock);
     bool leaves = bell->bound;
     if (leaves)
@@ -511,6 +521,8 @@ static void fork_child(void)
         list_init(&engine.run_queue[carrier]);
     engine.outstanding = 0;
     atomic_store(&engine.alive, 0);
+    atomic_store(&engine.left, 0);
+    atomic_store(&engine.ended, 0);
     pool_after_fork();
     callers_after_fork();
     on_engine_table = on_waiter = false;

@@ -45,6 +45,8 @@ typedef struct aiofs_file aiofs_file;
 typedef struct aiofs_request aiofs_request;
 typedef struct aiofs_hold aiofs_hold; /* volume.h: an entry, and the lock an open file holds on it */
 
+AIOFS_API int64_t aiofs_now(void); /* CLOCK_MONOTONIC, ns */
+
 /* ---- engine ------------------------------------------------------------------------------------ */
 
 enum aiofs_engine_kind { AIOFS_ENGINE_AUTO, AIOFS_ENGINE_IO_URING, AIOFS_ENGINE_THREADS };
@@ -143,10 +145,20 @@ AIOFS_API int aiofs_submit(aiofs_request *request, aiofs_file *file);
 /* For those who carry a request out from outside (aiofs_ops.submit): ends it with `result`. */
 AIOFS_API void aiofs_complete(aiofs_request *request, int64_t result);
 
-/* Async-signal-safe. */
+/* A state is a word with room for a mark, that somebody sleeps on it. Faces may keep such words themselves. */
+enum { AIOFS_STATE = 0xff, AIOFS_WAITED = 0x100 };
+
+/* Async-signal-safe, as all that looks at states. */
+static inline enum aiofs_state aiofs_word_state(const _Atomic uint32_t *word)
+{
+    return (enum aiofs_state)(atomic_load_explicit(word, memory_order_acquire) & AIOFS_STATE);
+}
+/* Makes it terminal, as `result` says, and wakes those who sleep on it. */
+AIOFS_API void aiofs_word_end(_Atomic uint32_t *word, int64_t result);
+
 static inline enum aiofs_state aiofs_request_state(const aiofs_request *request)
 {
-    return (enum aiofs_state)(atomic_load_explicit(&request->state, memory_order_acquire) & 0xff);
+    return aiofs_word_state(&request->state);
 }
 static inline bool aiofs_request_terminal(const aiofs_request *request)
 {
@@ -157,15 +169,18 @@ static inline bool aiofs_request_terminal(const aiofs_request *request)
  * no request outstanding it returns 0 at once. `timeout` is relative, NULL waits. 0, -EAGAIN when the time is up,
  * -EINTR when a signal handler ran. Async-signal-safe. */
 AIOFS_API int aiofs_wait(aiofs_request *const *requests, size_t count, const struct timespec *timeout);
+/* The same on words: `of` gives the index-th of the list, NULL for one to be passed over. */
+typedef _Atomic uint32_t *aiofs_word_of(const void *list, size_t index);
+AIOFS_API int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, const struct timespec *timeout);
 
 enum { AIOFS_CANCEL_CANCELED, AIOFS_CANCEL_NOTCANCELED, AIOFS_CANCEL_ALLDONE }; /* <aio.h>'s values */
 
-/* Cancels one request; when AIOFS_CANCEL_CANCELED is returned it is terminal, and `done` has run or is running
- * on another thread. */
+/* Cancels one request; when it returns AIOFS_CANCEL_CANCELED or AIOFS_CANCEL_ALLDONE, it is terminal, and `done`
+ * has run. */
 AIOFS_API int aiofs_cancel(aiofs_request *request);
 /* The same without waiting for the answer of the kernel: for threads that must not block. */
 AIOFS_API void aiofs_cancel_soon(aiofs_request *request);
-/* Cancels all that is outstanding on a descriptor; -EBADF if it is closed. */
+/* Cancels all that is outstanding on a descriptor, in the same sense; -EBADF if it is closed. */
 AIOFS_API int aiofs_cancel_all(int fd);
 
 /* ---- inside the call --------------------------------------------------------------------------- */
@@ -230,12 +245,13 @@ AIOFS_API int64_t aiofs_file_flush(aiofs_file *file); /* syncs what changed sinc
 /* ---- bells: how `done` reaches a thread that waits in poll or epoll ------------------------------- */
 
 /* `done` may run on a thread with another descriptor table, where the number of an eventfd means nothing.
- * A bell is an eventfd known to both. The number stays its owner's to poll, read and close, after
- * aiofs_bell_close. */
+ * A bell is an eventfd known to both. The number stays its owner's to poll, read and close. */
 typedef struct aiofs_file aiofs_bell;
 AIOFS_API int aiofs_bell_open(int eventfd, aiofs_bell **bell);
 AIOFS_API void aiofs_bell_ring(aiofs_bell *bell);
-AIOFS_API void aiofs_bell_close(aiofs_bell *bell);
+/* Bells are counted, by their opener first. */
+AIOFS_API void aiofs_bell_retain(aiofs_bell *bell);
+AIOFS_API void aiofs_bell_release(aiofs_bell *bell);
 
 /* ---- notification ------------------------------------------------------------------------------ */
 

@@ -152,14 +152,14 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
     if (hint == HINT_ENGINE || hint == HINT_UNKNOWN || !within_limit(offset + (int64_t)total))
         return AIOFS_NOT_INLINE;
     _Atomic int64_t *brake = hold ? aiofs_hold_write_brake(hold) : &plain_brake;
-    int64_t before = engine_now();
+    int64_t before = aiofs_now();
     if (before < atomic_load_explicit(brake, memory_order_relaxed))
         return AIOFS_NOT_INLINE;
     if (hint == HINT_NOWAIT && !pages_cached(fd, offset, total))
         return AIOFS_NOT_INLINE;
 
     ssize_t put = write_once(fd, iov, iovcnt, offset);
-    int64_t after = engine_now();
+    int64_t after = aiofs_now();
     if (after - before > SLOW_WRITE_NS)
         atomic_store_explicit(brake, after + BRAKE_NS, memory_order_relaxed);
     if (put < 0)

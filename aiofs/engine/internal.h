@@ -134,8 +134,6 @@ void files_after_fork(void);
 
 /* ---- requests ------------------------------------------------------------------------------------ */
 
-enum { STATE_WAITED = 0x100 }; /* somebody sleeps in aiofs_wait on this request */
-
 enum request_phase {
     PHASE_WAITING,    /* in a lane, held back, or a call not yet begun: cancelling it is taking it out */
     PHASE_RUNNING,    /* with a carrier; a stream's: with the waiter */
@@ -237,6 +235,8 @@ struct engine {
     struct aiofs_link cancelling;     /* requests the waiter shall cancel */
     struct aiofs_link releasing;      /* files whose engine_fd the waiter shall close */
     unsigned long outstanding;
+    _Atomic unsigned long left;       /* how many requests have left their files so far; no lock */
+    _Atomic unsigned long ended;      /* and how many of them have ended, `done` included */
     _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
     struct aiofs_counters counters;
 };
@@ -263,7 +263,6 @@ bool engine_has_work(void); /* lock held: for the waiter */
 /* Starts a thread of ours: detached, small, all signals blocked. 0 or -EAGAIN. */
 int engine_thread(const char *name, void *(*main)(void *), size_t stack);
 enum { SMALL_STACK = 256 * 1024, DEEP_STACK = 8 * 1024 * 1024 }; /* bytes; deep: it runs code that is not ours */
-int64_t engine_now(void); /* CLOCK_MONOTONIC, ns */
 
 /* Sends again the signals that the kernel refused; true: some are left. */
 bool notify_retry(void);

@@ -124,6 +124,7 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
     count_by(&file->outstanding, -1);
     count_by(&file->changing, -(long)changes_bytes(request));
     engine.outstanding--;
+    atomic_fetch_add_explicit(&engine.left, 1, memory_order_relaxed);
     if (request->lane < LANES) {
         struct lane *lane = &file->lanes[request->lane];
         if (request->phase != PHASE_WAITING)

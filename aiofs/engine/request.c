@@ -11,8 +11,8 @@
  *                    who sleep on it, calls `done`.
  *
  * Sleeping: one futex word for the process counts the ends that somebody waited for. A waiter marks
- * each request it waits for (STATE_WAITED) and sleeps on the word; the exchange in request_end tells
- * whether anybody did. No memory, no lock: aiofs_wait may run in a signal handler.
+ * the word of each state it waits for (AIOFS_WAITED) and sleeps on the futex; the exchange that makes a word
+ * terminal tells whether anybody did. No memory, no lock: aiofs_wait may run in a signal handler.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -135,13 +135,18 @@ static void find_reach(aiofs_request *request, aiofs_file *file)
 static void start_outside(struct aiofs_link *outside);
 
 /* Wakes those who sleep on it. */
-static void set_state(aiofs_request *request, enum aiofs_state state)
+static void set_word(_Atomic uint32_t *word, enum aiofs_state state)
 {
-    uint32_t before = atomic_exchange_explicit(&request->state, (uint32_t)state, memory_order_seq_cst);
-    if (before & STATE_WAITED) {
+    uint32_t before = atomic_exchange_explicit(word, (uint32_t)state, memory_order_seq_cst);
+    if (before & AIOFS_WAITED) {
         atomic_fetch_add_explicit(&ends, 1, memory_order_seq_cst);
         aiofs_sys.futex(&ends, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, 0);
     }
+}
+
+void aiofs_word_end(_Atomic uint32_t *word, int64_t result)
+{
+    set_word(word, result == -ECANCELED ? AIOFS_CANCELED : result < 0 ? AIOFS_FAILED : AIOFS_DONE);
 }
 
 /* 0; -EAGAIN: the channel is full. Lock held. */
@@ -214,7 +219,7 @@ static void accept_request(aiofs_request *request)
 
 static int reject(aiofs_request *request)
 {
-    set_state(request, AIOFS_NEW);
+    set_word(&request->state, AIOFS_NEW);
     atomic_fetch_sub(&engine.alive, 1);
     aiofs_request_release(request);
     return -EAGAIN;
@@ -268,8 +273,10 @@ int aiofs_submit(aiofs_request *request, aiofs_file *file)
         aiofs_file_release(found);
     if (outcome == -EAGAIN && !ends_here)
         return reject(request);
-    if (outcome != 0)
+    if (outcome != 0) {
+        atomic_fetch_add(&engine.left, 1);
         request_end(request, outcome < 0 ? outcome : 0);
+    }
     return 0;
 }
 
@@ -344,6 +351,7 @@ void request_finish(aiofs_request *request, int64_t result)
         list_remove(&request->in_flight);
         request->phase = PHASE_ENDING;
         engine.outstanding--;
+        atomic_fetch_add(&engine.left, 1);
         pthread_mutex_unlock(&engine.lock);
         request_end(request, result);
         return;
@@ -403,7 +411,7 @@ void request_end(aiofs_request *request, int64_t result)
 {
     aiofs_file *file = request->file;
     request->result = result;
-    set_state(request, result == -ECANCELED ? AIOFS_CANCELED : result < 0 ? AIOFS_FAILED : AIOFS_DONE);
+    aiofs_word_end(&request->state, result);
     if (request->done)
         request->done(request);
     if (file) {
@@ -413,30 +421,32 @@ void request_end(aiofs_request *request, int64_t result)
     }
     aiofs_request_release(request);
     atomic_fetch_sub(&engine.alive, 1);
+    atomic_fetch_add(&engine.ended, 1);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------------- */
 
 /* True if one is terminal, or none is outstanding; marks the others. */
-static bool any_ended(aiofs_request *const *requests, size_t count)
+static bool any_ended(aiofs_word_of *of, const void *list, size_t count)
 {
     bool outstanding = false;
     for (size_t i = 0; i < count; i++) {
-        if (!requests[i])
+        _Atomic uint32_t *word = of(list, i);
+        if (!word)
             continue;
-        uint32_t state = atomic_load_explicit(&requests[i]->state, memory_order_acquire);
-        if ((state & 0xff) == AIOFS_NEW)
+        uint32_t state = atomic_load_explicit(word, memory_order_acquire);
+        if ((state & AIOFS_STATE) == AIOFS_NEW)
             continue;
-        if ((state & 0xff) == AIOFS_SUBMITTED && !(state & STATE_WAITED))
-            state = atomic_fetch_or_explicit(&requests[i]->state, STATE_WAITED, memory_order_seq_cst);
-        if ((state & 0xff) >= AIOFS_DONE)
+        if ((state & AIOFS_STATE) == AIOFS_SUBMITTED && !(state & AIOFS_WAITED))
+            state = atomic_fetch_or_explicit(word, AIOFS_WAITED, memory_order_seq_cst);
+        if ((state & AIOFS_STATE) >= AIOFS_DONE)
             return true;
         outstanding = true;
     }
     return !outstanding;
 }
 
-int aiofs_wait(aiofs_request *const *requests, size_t count, const struct timespec *timeout)
+int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, const struct timespec *timeout)
 {
     enum { FOR_EVER = 365 * 24 * 3600 }; /* a wait with no time-out would restart after a signal */
     struct timespec deadline, now;
@@ -449,13 +459,24 @@ int aiofs_wait(aiofs_request *const *requests, size_t count, const struct timesp
     }
     for (;;) {
         uint32_t seen = atomic_load_explicit(&ends, memory_order_seq_cst);
-        if (any_ended(requests, count))
+        if (any_ended(of, list, count))
             return 0;
         clock_gettime(CLOCK_MONOTONIC, &now);
         if (now.tv_sec > deadline.tv_sec || (now.tv_sec == deadline.tv_sec && now.tv_nsec >= deadline.tv_nsec))
             return -EAGAIN;
         int error = aiofs_sys.futex(&ends, FUTEX_WAIT_BITSET_PRIVATE, seen, &deadline, FUTEX_BITSET_MATCH_ANY);
         if (error == -EINTR)
-            return any_ended(requests, count) ? 0 : -EINTR;
+            return any_ended(of, list, count) ? 0 : -EINTR;
     }
+}
+
+static _Atomic uint32_t *word_of_request(const void *list, size_t index)
+{
+    aiofs_request *request = ((aiofs_request *const *)list)[index];
+    return request ? &request->state : NULL;
+}
+
+int aiofs_wait(aiofs_request *const *requests, size_t count, const struct timespec *timeout)
+{
+    return aiofs_wait_on(word_of_request, requests, count, timeout);
 }

@@ -149,7 +149,7 @@ static void bell_part(void)
         aiofs_bell_ring(bell);
         if (!EVENTUALLY(4, read(event, &count, 8) == 8))
             _exit(HANGS);
-        aiofs_bell_close(bell);
+        aiofs_bell_release(bell);
     }
     close(event);
 }

@@ -187,7 +187,7 @@ static void bells(void)
     CHECK(good == 50, "and each request had ended as it should");
     int elsewhere = dup(event);
     aiofs_bell_ring(bell);
-    aiofs_bell_close(bell);
+    aiofs_bell_release(bell);
     CHECK(poll(&poll_one, 1, 0) == 1, "the number is the owner's still");
     close(event);
     close(elsewhere);
