@@ -30,7 +30,7 @@ from setuptools.modified import newer_group
 
 LIBRARY = "aiofs/libaiofs.so"
 SOURCES = sorted(glob("aiofs/engine/*.c") + glob("aiofs/posix/*.c"))
-HEADERS = sorted(glob("aiofs/engine/*.h") + glob("aiofs/posix/*.h"))
+HEADERS = sorted(glob("aiofs/engine/*.h") + glob("aiofs/posix/*.h") + glob("aiofs/include/*.h"))
 INCLUDE_DIRS = ["aiofs", "aiofs/engine", "aiofs/posix"]
 
 C_FLAGS = ["-std=gnu11", "-O2", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra"]

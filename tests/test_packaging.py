@@ -148,7 +148,12 @@ def test_library_exports_nothing_but_names_of_its_own(environment):
     listing = run("nm", "--dynamic", "--defined-only", library, cwd=library.parent)
     exported = {line.split()[-1] for line in listing.splitlines()}
     assert "aiofs_engine_start" in exported
-    assert [name for name in exported if not name.startswith("aiofs_")] == []
+    posix = {
+        *("aio_read", "aio_write", "aio_fsync", "aio_error", "aio_return", "aio_suspend"),
+        *("aio_cancel", "lio_listio"),
+    }
+    expected = posix | {name + "64" for name in posix}
+    assert {name for name in exported if not name.startswith("aiofs_")} == expected
 
 
 def test_installed_package_reads_a_file(environment, tmp_path):

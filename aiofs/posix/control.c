@@ -1,0 +1,73 @@
+/*
+ * control.c - what an aiocb says of its request. See control.h.
+ *
+ * One mutex, the control lock, stands between those who follow control->request (aio_cancel) and the end of the
+ * request, which takes the pointer away; it is held for a few instructions, and no other lock is taken under
+ * it. In the child of a fork nothing is in flight: the generation moves on, and the lock is made anew.
+ */
+#define _GNU_SOURCE
+#include "control.h"
+
+#include <pthread.h>
+
+#include "posix.h"
+
+#define SEAL UINT64_C(0x61696f66732f6362)
+
+static pthread_mutex_t control_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint32_t generation = 1;
+
+enum aiofs_state control_state(const struct aiocb *cb)
+{
+    const struct control *control = control_of(cb);
+    if (control->seal != SEAL)
+        return AIOFS_NEW;
+    enum aiofs_state state = aiofs_word_state(&control->state);
+    if (state == AIOFS_SUBMITTED && (control->self != cb || control->generation != generation))
+        return AIOFS_NEW;
+    return state <= AIOFS_CANCELED ? state : AIOFS_NEW;
+}
+
+void control_begin(struct aiocb *cb, struct posix_request *request)
+{
+    struct control *control = control_of(cb);
+    control->seal = SEAL;
+    control->self = cb;
+    control->generation = generation;
+    control->request = request;
+    atomic_store_explicit(&control->returned, 0, memory_order_relaxed);
+    atomic_store_explicit(&control->state, AIOFS_SUBMITTED, memory_order_release);
+}
+
+void control_end(struct aiocb *cb, int64_t result)
+{
+    struct control *control = control_of(cb);
+    pthread_mutex_lock(&control_lock);
+    control->request = NULL;
+    pthread_mutex_unlock(&control_lock);
+    control->result = result;
+    aiofs_word_end(&control->state, result);
+}
+
+struct posix_request *control_request(const struct aiocb *cb)
+{
+    struct posix_request *request = NULL;
+    pthread_mutex_lock(&control_lock);
+    if (control_state(cb) == AIOFS_SUBMITTED)
+        request = control_of(cb)->request;
+    if (request)
+        aiofs_request_retain(&request->request);
+    pthread_mutex_unlock(&control_lock);
+    return request;
+}
+
+static void fork_child(void)
+{
+    generation++;
+    pthread_mutex_init(&control_lock, NULL);
+}
+
+__attribute__((constructor)) static void set_up(void)
+{
+    pthread_atfork(NULL, NULL, fork_child);
+}

@@ -1,0 +1,138 @@
+/*
+ * notice.c - telling the program of an end: signal, thread, or a completion descriptor.
+ *
+ * A notice is a copy of the sigevent, taken at the submission. Completion descriptors are eventfds of the program
+ * that aiofs_completion_open made; the table of them, under its lock, leads from the number to the engine's bell,
+ * and a notice holds a reference to that while its request is in flight. Nothing else is taken under the lock.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+#include "include/aiofs.h"
+#include "posix.h"
+#include "sys.h"
+
+struct completion {
+    struct completion *next;
+    int fd;
+    aiofs_bell *bell;
+};
+
+static pthread_mutex_t completions_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct completion *completions;
+
+/* ---- completion descriptors ---------------------------------------------------------------------------- */
+
+static struct completion **find_locked(int fd)
+{
+    struct completion **link = &completions;
+    while (*link && (*link)->fd != fd)
+        link = &(*link)->next;
+    return link;
+}
+
+static aiofs_bell *bell_of(int fd)
+{
+    pthread_mutex_lock(&completions_lock);
+    struct completion *found = *find_locked(fd);
+    aiofs_bell *bell = found ? found->bell : NULL;
+    if (bell)
+        aiofs_bell_retain(bell);
+    pthread_mutex_unlock(&completions_lock);
+    return bell;
+}
+
+/* A number can come back here only if the program closed the one before by close(2). */
+static void forget_locked(int fd)
+{
+    struct completion **link = find_locked(fd), *found = *link;
+    if (!found)
+        return;
+    *link = found->next;
+    aiofs_bell_release(found->bell);
+    free(found);
+}
+
+AIOFS_API int aiofs_completion_open(void)
+{
+    struct completion *fresh = calloc(1, sizeof *fresh);
+    int fd = fresh ? aiofs_sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -ENOMEM;
+    int error = fd < 0 ? fd : aiofs_bell_open(fd, &fresh->bell);
+    if (error < 0) {
+        free(fresh);
+        if (fd >= 0)
+            aiofs_sys.close(fd);
+        return posix_answer(error);
+    }
+    fresh->fd = fd;
+    pthread_mutex_lock(&completions_lock);
+    forget_locked(fd);
+    fresh->next = completions;
+    completions = fresh;
+    pthread_mutex_unlock(&completions_lock);
+    return fd;
+}
+
+AIOFS_API int aiofs_completion_close(int fd)
+{
+    pthread_mutex_lock(&completions_lock);
+    bool known = *find_locked(fd);
+    forget_locked(fd);
+    pthread_mutex_unlock(&completions_lock);
+    return posix_answer(known ? aiofs_sys.close(fd) : -EBADF);
+}
+
+/* Their numbers lead to the parent's descriptors, whose bells hang in the parent's engine. */
+static void fork_child(void)
+{
+    pthread_mutex_init(&completions_lock, NULL);
+    completions = NULL;
+}
+
+__attribute__((constructor)) static void set_up(void)
+{
+    pthread_atfork(NULL, NULL, fork_child);
+}
+
+/* ---- notices --------------------------------------------------------------------------------------------- */
+
+void notice_set(struct notice *notice, const struct sigevent *event)
+{
+    *notice = (struct notice){.kind = SIGEV_NONE};
+    if (!event)
+        return;
+    notice->kind = event->sigev_notify;
+    notice->value = event->sigev_value;
+    if (notice->kind == SIGEV_SIGNAL) {
+        notice->signo = event->sigev_signo;
+    } else if (notice->kind == SIGEV_THREAD) {
+        notice->function = event->sigev_notify_function;
+        notice->attributes = event->sigev_notify_attributes;
+    } else if (notice->kind == AIOFS_SIGEV_COMPLETION) {
+        notice->bell = bell_of(event->sigev_value.sival_int);
+    }
+}
+
+void notice_drop(struct notice *notice)
+{
+    if (notice->bell)
+        aiofs_bell_release(notice->bell);
+    notice->bell = NULL;
+}
+
+void notice_give(struct notice *notice)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    if (notice->kind == SIGEV_SIGNAL)
+        aiofs_notify_signal(notice->signo, notice->value);
+    else if (notice->kind == SIGEV_THREAD && notice->function)
+        while (aiofs_notify_thread(notice->function, notice->value, notice->attributes) < 0)
+            nanosleep(&moment, NULL); /* no memory for it: it must come all the same */
+    else if (notice->bell)
+        aiofs_bell_ring(notice->bell);
+    notice_drop(notice);
+}

@@ -1,0 +1,86 @@
+/*
+ * outcome.c - aio_error, aio_return, aio_suspend, aio_cancel: what has become of requests.
+ *
+ * The first three read the aiocb alone (control.h), take no lock and allocate nothing: they may be called in a
+ * signal handler. aio_suspend may be cancelled while it sleeps, as POSIX wants; it holds nothing then.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include "posix.h"
+#include "sys.h"
+
+POSIX_FACE(int, aio_error, (const struct aiocb *cb))
+{
+    switch (cb ? control_state(cb) : AIOFS_NEW) {
+    case AIOFS_NEW:
+        return posix_answer(-EINVAL);
+    case AIOFS_SUBMITTED:
+        return EINPROGRESS;
+    case AIOFS_DONE:
+        return 0;
+    default:
+        return (int)-control_of(cb)->result;
+    }
+}
+
+POSIX_FACE(ssize_t, aio_return, (struct aiocb *cb))
+{
+    enum aiofs_state state = cb ? control_state(cb) : AIOFS_NEW;
+    int64_t result = state == AIOFS_NEW ? -EINVAL : state == AIOFS_SUBMITTED ? -EINPROGRESS : control_of(cb)->result;
+    if (state >= AIOFS_DONE && atomic_exchange(&control_of(cb)->returned, 1))
+        result = -EINVAL;
+    if (result < 0)
+        errno = (int)-result;
+    return result < 0 ? -1 : result;
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------------------ */
+
+static _Atomic uint32_t *word_of(const void *list, size_t index)
+{
+    const struct aiocb *cb = ((const struct aiocb *const *)list)[index];
+    return cb && control_state(cb) != AIOFS_NEW ? &control_of(cb)->state : NULL;
+}
+
+POSIX_FACE(int, aio_suspend, (const struct aiocb *const list[], int nent, const struct timespec *timeout))
+{
+    const struct timespec over = {0, 0};
+    int before, saved = errno;
+    if (nent < 0 || (timeout && (timeout->tv_nsec < 0 || timeout->tv_nsec >= 1000000000L)))
+        return posix_answer(-EINVAL);
+    if (timeout && timeout->tv_sec < 0)
+        timeout = &over;
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before);
+    int error = aiofs_wait_on(word_of, list, (size_t)nent, timeout);
+    pthread_setcanceltype(before, NULL);
+    errno = saved;
+    return posix_answer(error);
+}
+
+/* ---- taking back ------------------------------------------------------------------------------------------------ */
+
+static int cancel_one(struct aiocb *cb)
+{
+    struct posix_request *own = control_request(cb);
+    if (!own)
+        return AIO_ALLDONE;
+    int answer = aiofs_cancel(&own->request);
+    aiofs_request_release(&own->request);
+    return answer;
+}
+
+POSIX_FACE(int, aio_cancel, (int fildes, struct aiocb *cb))
+{
+    int flags = aiofs_sys.fcntl(fildes, F_GETFD, 0);
+    if (flags < 0)
+        return posix_answer(-EBADF);
+    if (!cb)
+        return posix_answer(aiofs_cancel_all(fildes));
+    if (cb->aio_fildes != fildes)
+        return posix_answer(-EINVAL);
+    return cancel_one(cb);
+}

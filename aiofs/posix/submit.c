@@ -1,0 +1,147 @@
+/*
+ * submit.c - aio_read, aio_write, aio_fsync: from what an aiocb asks for to its request.
+ *
+ * What cannot block is done inside the call: the aiocb is terminal when aio_read returns, the program has been
+ * told, and no memory was needed. All else becomes a posix_request of the engine's. Nothing here is locked; an
+ * aiocb that two threads submit at once is the program's mistake.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "posix.h"
+
+int posix_answer(int64_t result)
+{
+    if (result >= 0)
+        return (int)result;
+    errno = (int)-result;
+    return -1;
+}
+
+/* ---- the engine's hooks -------------------------------------------------------------------------------- */
+
+static void done(aiofs_request *request)
+{
+    struct posix_request *own = (struct posix_request *)request;
+    int64_t result = request->result;
+    control_end(own->cb, result);
+    notice_give(&own->notice);
+    if (own->list)
+        list_ended(own->list, result);
+}
+
+static void destroy(aiofs_request *request)
+{
+    free(request);
+}
+
+/* ---- inside the call -------------------------------------------------------------------------------------- */
+
+static bool affords(struct allowance *allowance, size_t bytes)
+{
+    if (!allowance)
+        return true;
+    if (allowance->bytes < bytes || aiofs_now() > allowance->until)
+        allowance->bytes = 0;
+    else
+        allowance->bytes -= bytes;
+    return allowance->bytes > 0;
+}
+
+static int64_t move_inline(const struct aiocb *cb, int op, struct allowance *allowance)
+{
+    const struct iovec bytes = {(void *)cb->aio_buf, cb->aio_nbytes};
+    if (op > AIOFS_WRITE || cb->aio_reqprio != 0 || cb->aio_nbytes == 0 || cb->aio_nbytes > AIOFS_INLINE_MAX ||
+        !affords(allowance, cb->aio_nbytes))
+        return AIOFS_NOT_INLINE;
+    aiofs_file *file = aiofs_file_find(cb->aio_fildes);
+    int64_t moved = op == AIOFS_READ
+                        ? aiofs_read_inline(file, cb->aio_fildes, &bytes, 1, bytes.iov_len, cb->aio_offset)
+                        : aiofs_write_inline(file, cb->aio_fildes, &bytes, 1, bytes.iov_len, cb->aio_offset);
+    if (file)
+        aiofs_file_release(file);
+    return moved;
+}
+
+/* The whole life of a request that the engine never sees. */
+static void end_here(struct aiocb *cb, int64_t result, struct posix_list *list)
+{
+    struct notice notice;
+    notice_set(&notice, &cb->aio_sigevent);
+    control_begin(cb, NULL);
+    control_end(cb, result);
+    notice_give(&notice);
+    if (list)
+        list_ended(list, result);
+}
+
+/* ---- submission --------------------------------------------------------------------------------------------- */
+
+static int hand_over(struct aiocb *cb, int op, struct posix_list *list)
+{
+    struct posix_request *own = malloc(sizeof *own);
+    if (!own)
+        return -EAGAIN;
+    aiofs_request_init(&own->request);
+    own->request.op = op;
+    own->request.fd = cb->aio_fildes;
+    own->request.done = done;
+    own->request.destroy = destroy;
+    if (op == AIOFS_READ || op == AIOFS_WRITE) {
+        own->request.single = (struct iovec){(void *)cb->aio_buf, cb->aio_nbytes};
+        own->request.iov = &own->request.single;
+        own->request.iovcnt = 1;
+        own->request.offset = cb->aio_offset;
+        own->request.reqprio = cb->aio_reqprio;
+    }
+    own->cb = cb;
+    own->list = list;
+    notice_set(&own->notice, &cb->aio_sigevent);
+    control_begin(cb, own);
+    int error = aiofs_submit(&own->request, NULL);
+    if (error < 0)
+        notice_drop(&own->notice);
+    aiofs_request_release(&own->request);
+    return error;
+}
+
+int posix_submit(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance)
+{
+    int error = 0;
+    if (control_state(cb) == AIOFS_SUBMITTED)
+        return -EINVAL;
+    bool moves = op == AIOFS_READ || op == AIOFS_WRITE;
+    if (op == 0 || (moves && (cb->aio_reqprio < 0 || cb->aio_reqprio > AIOFS_PRIO_DELTA_MAX)))
+        error = -EINVAL;
+    int64_t moved = error ? error : move_inline(cb, op, allowance);
+    if (moved >= 0) {
+        end_here(cb, moved, list);
+        return 0;
+    }
+    if (error == 0)
+        error = hand_over(cb, op, list);
+    if (error < 0) {
+        control_begin(cb, NULL);
+        control_end(cb, error);
+    }
+    return error;
+}
+
+POSIX_FACE(int, aio_read, (struct aiocb *cb))
+{
+    return posix_answer(posix_submit(cb, AIOFS_READ, NULL, NULL));
+}
+
+POSIX_FACE(int, aio_write, (struct aiocb *cb))
+{
+    return posix_answer(posix_submit(cb, AIOFS_WRITE, NULL, NULL));
+}
+
+POSIX_FACE(int, aio_fsync, (int op, struct aiocb *cb))
+{
+    if (op != O_SYNC && op != O_DSYNC)
+        return posix_answer(-EINVAL);
+    return posix_answer(posix_submit(cb, op == O_SYNC ? AIOFS_FSYNC : AIOFS_FDATASYNC, NULL, NULL));
+}
