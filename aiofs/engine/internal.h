@@ -248,6 +248,19 @@ extern _Thread_local bool on_waiter;       /* this is the waiter */
 #define COUNT(counter) __atomic_fetch_add(&engine.counters.counter, 1, __ATOMIC_RELAXED)
 #define READ_COUNT(counter) __atomic_load_n(&engine.counters.counter, __ATOMIC_RELAXED)
 
+/* ---- the channel between the two descriptor tables: channel.c ---------------------------------------- */
+
+int channel_open(void); /* 0 or -EAGAIN */
+void channel_close(void); /* the program's ends of it */
+void channel_close_inside(void); /* what of the engine's ends is in this thread's table */
+bool channel_leave_table(void); /* the waiter's first act; false: the program's table is shared */
+void channel_sleep(void); /* the waiter's: from now on it has to be woken */
+void channel_awake(void);
+void channel_drain(void);
+void channel_fork_prepare(void);
+void channel_fork_parent(void);
+void channel_fork_child(bool running, bool own_table);
+
 /* Makes the waiter look at its queues; needs no lock, cheap if it is awake. */
 void engine_wake(void);
 /* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is
