@@ -203,36 +203,42 @@ cdef aiofs_flight *make_ready(plan *what, aiocb cb) except NULL:
     return flight
 
 
-cdef int submit(plan *what, aiocb cb, Delivery delivery, aiofs_group *group) except -1:
-    """Carries out or submits what was drawn up. 0, or a positive errno that the call has to fail with."""
+cdef aiofs_flight *begin(plan *what, aiocb cb, Delivery delivery, bint listed) except? NULL:
+    """Carries out what was drawn up, inside the call: NULL; or makes the flight that is to be submitted."""
     cdef int64_t moved = AIOFS_NOT_INLINE
     cdef aiofs_flight *flight
-    cdef int error
     cb.operation = what.operation
     if what.has_view and what.notify != C_SIGEV_THREAD:
-        moved = try_inline(what, cb, delivery, group != NULL)
+        moved = try_inline(what, cb, delivery, listed)
     if moved != AIOFS_NOT_INLINE:
         cb.end(moved)
         if what.notify != C_SIGEV_NONE:
             tell_inline(cb, delivery)
-        return 0
+        return NULL
     flight = make_ready(what, cb)
-    if group != NULL:
-        flight.group = group
-        group_add(group)
     cb.state = FLYING
     cb.returned = False
     cb.flight = flight
+    return flight
+
+
+cdef void refused(aiofs_flight *flight, aiocb cb, int error) noexcept:
+    """The engine did not take it: so it has ended."""
+    unpin(flight)
+    drop_notice(&flight.notice)
+    cb.end(error)
+
+
+cdef int submit(plan *what, aiocb cb, Delivery delivery) except -1:
+    """Carries out or submits what was drawn up. 0, or a positive errno that the call has to fail with."""
+    cdef aiofs_flight *flight = begin(what, cb, delivery, False)
+    cdef int error
+    if flight == NULL:
+        return 0
     error = launch(flight, what.file, cb, delivery)
     if error < 0:
-        if group != NULL:
-            flight.group = NULL
-            group_count_down(group)
-        unpin(flight)
-        drop_notice(&flight.notice)
-        cb.end(error)
-        return -error
-    return 0
+        refused(flight, cb, error)
+    return -error
 
 
 cdef int transfer(aiocb cb, int operation) except -1:
@@ -242,7 +248,7 @@ cdef int transfer(aiocb cb, int operation) except -1:
         raise TypeError(f"{operation_name(operation)} takes an aiocb, not None")
     draw_up(&what, cb, operation)
     try:
-        error = submit(&what, cb, current_delivery(), NULL)
+        error = submit(&what, cb, current_delivery())
     finally:
         rub_out(&what)
     if error:
