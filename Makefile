@@ -27,12 +27,12 @@ INCLUDES := -Iaiofs -Iaiofs/engine -Iaiofs/posix
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wold-style-definition -Wwrite-strings -Wundef -Wvla -Werror
 C_TESTS := $(wildcard tests/c/*.c)
-C_PROGRAMS := $(wildcard tests/programs/*.c)
+C_PROGRAMS := $(wildcard tests/programs/*.c) benchmarks/native/crowd.c benchmarks/native/floor.c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all fio-all lint bench docs asan tsan clean build
+.PHONY: help demo test test-all fio-all lint bench bench-fio docs asan tsan clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ lint: $(VENV)/.with-dev ## check style, types and the compilers' warnings
 
 bench: $(VENV)/.with-bench build ## measure aiofs beside C and its peers
 	@$(PY) -m benchmarks
+
+bench-fio: $(VENV)/.with-bench build ## measure fio through aiofs beside fio's own engines
+	@$(PY) -m benchmarks --only P7
 
 docs: $(VENV)/.with-docs build ## write the reference of the public names to build/docs
 	@$(VENV)/bin/pdoc --output-directory build/docs aiofs
