@@ -5,23 +5,46 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import aiofs
+
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, 1 if it failed, 2 if it was not to be done."""
     options = _parser().parse_args(arguments)
+    status: int = options.run(options)
+    return status
+
+
+def _demo(options: argparse.Namespace) -> int:
     from aiofs import demo
 
     return demo.main(options.path, options.volume)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from aiofs import run
+
+    command = options.command[options.command[:1] == ["--"] :]
+    if not command:
+        options.misuse("which PROGRAM?")
+    return run.main(options.engine, command)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aiofs", description=aiofs.__doc__)
     parser.add_argument("--version", action="version", version=f"aiofs {aiofs.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_run(commands)
+    return parser
 
+
+def _add_demo(commands: _Commands) -> None:
     demo = commands.add_parser(
         "demo",
         help="show one request, then copy a tree of files into a private volume and back",
@@ -42,7 +65,26 @@ def _parser() -> argparse.ArgumentParser:
         help="make the volume there, and keep it; DIR is new or empty "
         "(default: a temporary directory, removed at the end)",
     )
-    return parser
+    demo.set_defaults(run=_demo)
+
+
+def _add_run(commands: _Commands) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a program as it is, with aiofs in the place of the C library's <aio.h>",
+        usage="aiofs run [-h] [--engine ENGINE] [--] PROGRAM [ARGUMENT]...",
+        description="Becomes PROGRAM, with libaiofs.so preloaded.",
+        epilog="Exit status: the program's; 127 if it is not found, 126 if it cannot be executed, "
+        "2 if it is one that libaiofs.so cannot be loaded into.",
+        allow_abbrev=False,
+    )
+    run.add_argument(
+        "--engine",
+        choices=("auto", "io_uring", "threads"),
+        help="what carries its requests out (default: $AIOFS_ENGINE, or auto)",
+    )
+    run.add_argument("command", metavar="PROGRAM", nargs=argparse.REMAINDER, help="what to run")
+    run.set_defaults(run=_run, misuse=run.error)
 
 
 if __name__ == "__main__":
