@@ -35,12 +35,26 @@ def _run(options: argparse.Namespace) -> int:
     return run.main(options.engine, command)
 
 
+def _config(options: argparse.Namespace) -> int:
+    from aiofs import linking
+
+    if not options.wanted:
+        options.misuse("which of --cflags, --libs and --preload?")
+    try:
+        print("\n".join(getattr(linking, wanted)() for wanted in options.wanted))
+    except ValueError as error:
+        print(f"aiofs config: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aiofs", description=aiofs.__doc__)
     parser.add_argument("--version", action="version", version=f"aiofs {aiofs.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_demo(commands)
     _add_run(commands)
+    _add_config(commands)
     return parser
 
 
@@ -85,6 +99,25 @@ def _add_run(commands: _Commands) -> None:
     )
     run.add_argument("command", metavar="PROGRAM", nargs=argparse.REMAINDER, help="what to run")
     run.set_defaults(run=_run, misuse=run.error)
+
+
+def _add_config(commands: _Commands) -> None:
+    config = commands.add_parser(
+        "config",
+        help="print what compiles and links a C program with aiofs",
+        description="Prints a line for each option, in their order, as the shell wants it: "
+        "cc prog.c $(aiofs config --cflags --libs)",
+        allow_abbrev=False,
+    )
+    for name, meaning in (
+        ("cflags", "for the compiler: where aiofs.h is"),
+        ("libs", "for the linker: libaiofs.so, and where it is, now and when the program runs"),
+        ("preload", "what LD_PRELOAD must be for a program that was not linked with aiofs"),
+    ):
+        config.add_argument(
+            f"--{name}", dest="wanted", action="append_const", const=name, help=meaning
+        )
+    config.set_defaults(run=_config, misuse=config.error)
 
 
 if __name__ == "__main__":
