@@ -86,9 +86,14 @@ def lio_listio(mode, list, sig=None):
     """Starts a list of requests by their aio_lio_opcode; returns 0.
 
     LIO_WAIT waits until all are terminal; OSError EIO if any failed (the others complete all the same),
-    EINTR leaves them running. LIO_NOWAIT returns at once; `sig`, a sigevent, is told once, when all are
-    terminal. None and LIO_NOP are passed over; a bad opcode ends its entry with EINVAL. Each entry's own
-    sigevent is honoured. OSError EINVAL for another mode, with nothing started.
+    EINTR leaves them running; `sig` is ignored. LIO_NOWAIT returns when all are started; `sig`, a sigevent,
+    is told once, when all are terminal, at once if there is nothing to do. Each entry's own sigevent is
+    honoured in both. None and LIO_NOP are passed over; the entries have no order.
+
+    An entry with a bad opcode or reqprio ends with EINVAL, and what else aio_read and aio_write would raise
+    an OSError for is its error too (aio_error). With nothing started: OSError EINVAL for another mode, or
+    an aiocb that is in flight or stands in the list twice; TypeError, ValueError, BufferError, RuntimeError
+    as aio_read.
 
     Source: POSIX.1-2017, lio_listio.
     """
