@@ -14,8 +14,7 @@ cdef enum:
     _LIO_WAIT = 0, _LIO_NOWAIT = 1
 
 cdef extern from "<fcntl.h>" nogil:
-    int O_SYNC, O_DSYNC, F_GETFD
-    int fcntl(int fd, int command, ...)
+    int O_SYNC, O_DSYNC
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(object)

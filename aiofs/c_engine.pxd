@@ -76,6 +76,7 @@ cdef extern from "engine/engine.h" nogil:
     int aiofs_request_state(const aiofs_request *request)
     bint aiofs_request_terminal(const aiofs_request *request)
     int aiofs_wait(aiofs_request **requests, size_t count, const timespec *timeout)
+    int aiofs_descriptor(int fd)
     int aiofs_cancel(aiofs_request *request)
     void aiofs_cancel_soon(aiofs_request *request)
     int aiofs_cancel_all(int fd)

@@ -150,7 +150,7 @@ def aio_cancel(fildes, aiocb cb=None):
     what.has_view = whose.has_view = False
     find_target(&what, fildes)
     rub_out(&what)
-    if fcntl(what.fd, F_GETFD) < 0:
+    if aiofs_descriptor(what.fd) < 0:
         raise make_error(EBADF, fildes, "aio_cancel")
     if cb is None:
         with nogil:

@@ -160,6 +160,15 @@ bool channel_leave_table(void)
 
 /* ---- the program's ends ----------------------------------------------------------------------------------- */
 
+bool channel_owns(int fd)
+{
+    const struct end *const ends[] = {&channel.here, &channel.wake};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (fd >= 0 && fd == atomic_load(&ends[i]->fd) && atomic_load(&engine.running))
+            return leads_elsewhere(fd, ends[i]) == 0;
+    return false;
+}
+
 static int fetch(struct end *end)
 {
     int pidfd = aiofs_sys.pidfd_open(atomic_load(&channel.keeper), PIDFD_THREAD);

@@ -184,6 +184,9 @@ AIOFS_API int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, c
 
 enum { AIOFS_CANCEL_CANCELED, AIOFS_CANCEL_NOTCANCELED, AIOFS_CANCEL_ALLDONE }; /* <aio.h>'s values */
 
+/* 0, or -EBADF: the program has no such descriptor. */
+AIOFS_API int aiofs_descriptor(int fd);
+
 /* Cancels one request; when it returns AIOFS_CANCEL_CANCELED or AIOFS_CANCEL_ALLDONE, it is terminal, and `done`
  * has run. */
 AIOFS_API int aiofs_cancel(aiofs_request *request);

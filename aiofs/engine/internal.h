@@ -273,6 +273,7 @@ int channel_open(void); /* 0 or -EAGAIN */
 void channel_close(void); /* the program's ends of it */
 void channel_close_inside(void); /* what of the engine's ends is in this thread's table */
 bool channel_leave_table(void); /* the waiter's first act; false: the program's table is shared */
+bool channel_owns(int fd); /* in the program's table it is an end of the channel: the program has not opened it */
 void channel_sleep(void); /* the waiter's: from now on it has to be woken */
 void channel_awake(void);
 void channel_drain(void);
