@@ -37,9 +37,9 @@ static int close_some(unsigned first, unsigned last, int flags)
 }
 
 /* Everything of the range that is not ours. */
-static int close_around_ours(unsigned first, unsigned last, int flags)
+static int close_around_ours(const struct numbers *open, unsigned first, unsigned last, int flags)
 {
-    for (int ours = next_ours(first, last); ours >= 0; ours = next_ours(first, last)) {
+    for (int ours = next_ours(open, first, last); ours >= 0; ours = next_ours(open, first, last)) {
         if ((unsigned)ours > first && close_some(first, (unsigned)ours - 1, flags) < 0)
             return -1;
         first = (unsigned)ours + 1;
@@ -50,12 +50,16 @@ static int close_around_ours(unsigned first, unsigned last, int flags)
 FACE(int, close_range, (unsigned first, unsigned last, int flags))
 {
     libc_functions();
-    bool closes = run.base && first <= last && !(flags & CLOSE_RANGE_CLOEXEC);
-    if (closes)
-        locks_linger(first, last);
-    int status = run.base && first <= last ? close_around_ours(first, last, flags) : close_some(first, last, flags);
-    if (closes && status == 0)
-        locks_drop(first, last);
+    struct numbers open;
+    bool keeps = flags & CLOSE_RANGE_CLOEXEC;
+    if (!run.base || first > last)
+        return close_some(first, last, flags);
+    numbers_open(&open);
+    if (!keeps)
+        locks_linger(&open, first, last);
+    int status = close_around_ours(&open, first, last, flags);
+    if (!keeps && status == 0)
+        locks_drop(&open, first, last);
     return status;
 }
 

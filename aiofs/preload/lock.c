@@ -13,29 +13,11 @@
 
 #include "preload.h"
 
-/* ---- which descriptors there are ----------------------------------------------------------------------------- */
+/* ---- ours ---------------------------------------------------------------------------------------------------- */
 
-/* The first open descriptor from `from` on, at most `last`; -1: none. */
-static int next_open(unsigned from, unsigned last)
+static int last_of_ours(void)
 {
-    enum { SOME = 256 };
-    struct pollfd some[SOME];
-    while (from <= last) {
-        unsigned count = last - from + 1 < SOME ? last - from + 1 : SOME;
-        for (unsigned i = 0; i < count; i++)
-            some[i] = (struct pollfd){.fd = (int)(from + i)};
-        int ready = aiofs_sys.poll(some, count, 0);
-        for (unsigned i = 0; i < count; i++)
-            if (ready < 0 ? aiofs_sys.fcntl(some[i].fd, F_GETFD, 0) >= 0 : !(some[i].revents & POLLNVAL))
-                return some[i].fd;
-        from += count;
-    }
-    return -1;
-}
-
-static unsigned last_of_ours(void)
-{
-    return 2 * (unsigned)run.base + RUN_SPARE + RUN_VOLUMES - 1;
+    return 2 * run.base + RUN_SPARE + RUN_VOLUMES - 1;
 }
 
 /* Lock files are empty, and nobody but us moves about in an empty file. */
@@ -56,17 +38,16 @@ static bool is_lease(int fd)
 
 bool is_ours(int fd)
 {
-    return run.base && fd >= run.base && fd <= (int)last_of_ours() && (is_lease(fd) || is_lock(fd));
+    return run.base && fd >= run.base && fd <= last_of_ours() && (is_lease(fd) || is_lock(fd));
 }
 
-int next_ours(unsigned from, unsigned last)
+int next_ours(const struct numbers *open, unsigned from, unsigned last)
 {
-    int fd = (int)(from < (unsigned)run.base ? (unsigned)run.base : from) - 1;
-    if (last > last_of_ours())
-        last = last_of_ours();
-    do
-        fd = run.base ? next_open((unsigned)fd + 1, last) : -1;
-    while (fd >= 0 && !is_ours(fd));
+    if (from < (unsigned)run.base)
+        from = (unsigned)run.base;
+    int fd = numbers_next(open, from, last);
+    while (fd >= 0 && !is_ours(fd))
+        fd = numbers_next(open, (unsigned)fd + 1, last);
     return fd;
 }
 
@@ -107,14 +88,13 @@ int move_up(int fd)
 
 int lock_take(const struct place *place, int *next)
 {
-    int64_t tree = aiofs_sys.lseek(run.volume[place->volume].lease, 0, SEEK_CUR);
-    if (tree <= 0)
+    if (place->tree <= 0)
         return -ENOLCK;
     *next = place_open_lock_file(place);
     int lock = move_up(*next);
     if (lock < 0)
         return lock;
-    int status = aiofs_bytes_share(lock, place->hash, tree);
+    int status = aiofs_bytes_share(lock, place->hash, place->tree);
     if (status == 0 && aiofs_sys.lseek(lock, NAMELESS, SEEK_SET) < 0)
         status = -ENOLCK;
     if (status < 0)
@@ -170,6 +150,14 @@ int lock_copy(int from, int to)
 
 /* ---- letting go ---------------------------------------------------------------------------------------------- */
 
+static bool lingers(int fd, int lock)
+{
+    int saved = errno;
+    bool taken = aiofs_linger(fd, lock);
+    errno = saved;
+    return taken;
+}
+
 int lock_leave(int fd)
 {
     int lock = lock_of(fd);
@@ -177,7 +165,7 @@ int lock_leave(int fd)
         return -1;
     int aside = aiofs_sys.fcntl(lock, F_DUPFD_CLOEXEC, 2 * run.base);
     aiofs_sys.close(lock);
-    return aside < 0 || aiofs_linger(fd, aside) ? -1 : aside;
+    return aside < 0 || lingers(fd, aside) ? -1 : aside;
 }
 
 void lock_end(int lock)
@@ -186,34 +174,29 @@ void lock_end(int lock)
         aiofs_sys.close(lock);
 }
 
-/* The next lock of a descriptor from `first` on, at most `last`: that descriptor, or -1. */
-static int next_locked(unsigned first, unsigned last)
+/* The next descriptor from `first` on, at most `last`, that has a lock, or had one that is still there; -1: none. */
+static int next_locked(const struct numbers *open, unsigned first, unsigned last)
 {
     unsigned base = (unsigned)run.base;
     if (last >= base)
         last = base - 1;
-    int lock = first <= last ? next_ours(base + first, base + last) : -1;
+    int lock = first <= last ? next_ours(open, base + first, base + last) : -1;
     return lock < 0 ? -1 : lock - run.base;
 }
 
-static bool is_open(int fd)
+void locks_linger(const struct numbers *open, unsigned first, unsigned last)
 {
-    return aiofs_sys.fcntl(fd, F_GETFD, 0) >= 0;
-}
-
-void locks_linger(unsigned first, unsigned last)
-{
-    for (int fd = next_locked(first, last); fd >= 0; fd = next_locked((unsigned)fd + 1, last)) {
+    for (int fd = next_locked(open, first, last); fd >= 0; fd = next_locked(open, (unsigned)fd + 1, last)) {
         int copy = aiofs_sys.fcntl(run.base + fd, F_DUPFD_CLOEXEC, 2 * run.base);
-        if (copy >= 0 && !aiofs_linger(fd, copy))
+        if (copy >= 0 && !lingers(fd, copy))
             aiofs_sys.close(copy);
     }
 }
 
-void locks_drop(unsigned first, unsigned last)
+void locks_drop(const struct numbers *open, unsigned first, unsigned last)
 {
-    for (int fd = next_locked(first, last); fd >= 0; fd = next_locked((unsigned)fd + 1, last))
-        if (!is_open(fd))
+    for (int fd = next_locked(open, first, last); fd >= 0; fd = next_locked(open, (unsigned)fd + 1, last))
+        if (aiofs_sys.fcntl(fd, F_GETFD, 0) < 0)
             aiofs_sys.close(run.base + fd);
 }
 
@@ -234,12 +217,12 @@ static int64_t name_of_lock(int lock)
 }
 
 /* Gives a file the lock that was taken for it: it has come to another number in a way that was not seen. */
-static void find_lock_for(int fd)
+static void find_lock_for(const struct numbers *open, int fd)
 {
     int64_t name = name_wanted(fd);
     if (name == 0 || name_of_lock(run.base + fd) == name)
         return;
-    for (int lock = next_ours(0, UINT_MAX); lock >= 0; lock = next_ours((unsigned)lock + 1, UINT_MAX)) {
+    for (int lock = next_ours(open, 0, UINT_MAX); lock >= 0; lock = next_ours(open, (unsigned)lock + 1, UINT_MAX)) {
         if (name_of_lock(lock) == name) {
             place_at(lock, fd);
             return;
@@ -247,15 +230,20 @@ static void find_lock_for(int fd)
     }
 }
 
+static bool is_in_place(int lock)
+{
+    int fd = lock - run.base;
+    return fd < run.base && name_of_lock(lock) == name_wanted(fd);
+}
+
 void lock_settle(void)
 {
+    struct numbers open;
     unsigned last = (unsigned)run.base - 1;
-    for (int fd = next_open(0, last); fd >= 0; fd = next_open((unsigned)fd + 1, last))
-        find_lock_for(fd);
-    for (int lock = next_ours(0, UINT_MAX); lock >= 0; lock = next_ours((unsigned)lock + 1, UINT_MAX)) {
-        int fd = lock - run.base;
-        bool in_place = fd <= (int)last && name_of_lock(lock) == name_wanted(fd);
-        if (!in_place && !is_lease(lock))
+    numbers_open(&open);
+    for (int fd = numbers_next(&open, 0, last); fd >= 0; fd = numbers_next(&open, (unsigned)fd + 1, last))
+        find_lock_for(&open, fd);
+    for (int lock = next_ours(&open, 0, UINT_MAX); lock >= 0; lock = next_ours(&open, (unsigned)lock + 1, UINT_MAX))
+        if (!is_lease(lock) && !is_in_place(lock))
             aiofs_sys.close(lock);
-    }
 }

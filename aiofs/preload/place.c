@@ -3,8 +3,8 @@
  *
  * The directory is opened, links in the last component are followed one by one, and the kernel says by its
  * canonical path (/proc/self/fd) whether it lies in a volume. What is opened afterwards is the name in that very
- * directory. Long paths are kept in memory that is mapped for the time of a call, because the caller may be a
- * signal handler with a small stack.
+ * directory. Long paths are kept in mapped memory, because the caller may be a signal handler with a small stack; a
+ * call owns what it maps, and leaves it to the next.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,8 +24,13 @@ struct paths {
     char entry[PATH_MAX];
 };
 
+static _Atomic(struct paths *) spare; /* from the last call: mapping costs more than all else here */
+
 static struct paths *paths_new(void)
 {
+    struct paths *paths = atomic_exchange(&spare, NULL);
+    if (paths)
+        return paths;
     void *memory = mmap(NULL, sizeof(struct paths), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
@@ -34,7 +39,9 @@ void place_done(struct place *place)
 {
     if (place->parent >= 0)
         aiofs_sys.close(place->parent);
-    munmap(place->paths, sizeof *place->paths);
+    struct paths *former = atomic_exchange(&spare, place->paths);
+    if (former)
+        munmap(former, sizeof *former);
 }
 
 static bool is_exhausted(int error)
@@ -95,14 +102,19 @@ static int follow(struct place *place, int dirfd, bool nofollow)
 
 /* ---- volumes ------------------------------------------------------------------------------------------------- */
 
-/* Where a volume is now; where it was when the tree began if its lease has been closed behind our back. */
-static size_t root_of(int volume, char out[PATH_MAX])
+/* Where a volume is now, and the tree's byte in it. Where it was when the tree began, and no byte, if the lease has
+ * been closed behind our back. */
+static size_t root_of(int volume, char out[PATH_MAX], int64_t *tree)
 {
     static const char own[] = "/.aiofs/volume";
-    ssize_t length = path_of_descriptor(run.volume[volume].lease, out, PATH_MAX) - (ssize_t)strlen(own);
-    if (length < 0 || strcmp(out + length, own) != 0) {
+    int lease = run.volume[volume].lease;
+    ssize_t length = path_of_descriptor(lease, out, PATH_MAX) - (ssize_t)strlen(own);
+    if (length >= 0 && strcmp(out + length, own) == 0) {
+        *tree = aiofs_sys.lseek(lease, 0, SEEK_CUR);
+    } else {
         length = (ssize_t)run.volume[volume].length;
         memcpy(out, run.volume[volume].root, (size_t)length);
+        *tree = 0;
     }
     out[length] = 0;
     return (size_t)length;
@@ -126,10 +138,8 @@ static int find_entry(struct place *place)
     const char *directory = NULL;
     if (path_of_descriptor(place->parent, paths->text, sizeof paths->text) < 0)
         return 0;
-    for (int i = 0; i < run.volumes && !directory; i++) {
-        directory = within(paths->text, paths->root, root_of(i, paths->root));
-        place->volume = i;
-    }
+    for (int i = 0; i < run.volumes && !directory; i++)
+        directory = within(paths->text, paths->root, root_of(i, paths->root, &place->tree));
     if (!directory)
         return 0;
     if (strlen(directory) + 1 + strlen(place->name) >= sizeof paths->entry)

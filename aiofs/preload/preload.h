@@ -20,7 +20,7 @@
  *
  *     run.c     start-up: the environment, libc's functions      place.c   where a path leads
  *     lock.c    the descriptors of locks                         open.c    open, fopen, mkstemp, ...
- *                                                                close.c   close, dup, fcntl, ...
+ *     numbers.c which descriptors are open                       close.c   close, dup, fcntl, ...
  *
  * Our own system calls go through the engine's table, so they are no cancellation points and leave errno alone.
  */
@@ -36,7 +36,7 @@
 
 /* ---- run.c --------------------------------------------------------------------------------------------------- */
 
-enum { RUN_VOLUMES = 64, RUN_SPARE = 128 };
+enum { RUN_BASE_MAX = 4096, RUN_VOLUMES = 64, RUN_SPARE = 128 };
 
 struct run {
     int base;    /* 0: there is no volume, and nothing to do */
@@ -89,8 +89,8 @@ ssize_t path_of_descriptor(int fd, char *out, size_t size);
 struct place {
     int parent;       /* an O_PATH descriptor of the directory */
     const char *name; /* what is to be opened in it */
-    int volume;
     uint64_t hash;    /* of the canonical path */
+    int64_t tree;     /* the byte of every entry's range that is this tree's; 0: it has none any more */
     bool exists;
     struct paths *paths;
 };
@@ -101,6 +101,17 @@ int place_find(struct place *place, int dirfd, const char *path, bool nofollow);
 void place_done(struct place *place);
 /* The file that its lock is in: a descriptor or -errno. */
 int place_open_lock_file(const struct place *place);
+
+/* ---- numbers.c ----------------------------------------------------------------------------------------------- */
+
+struct numbers {
+    uint64_t bits[(2 * RUN_BASE_MAX + RUN_SPARE + RUN_VOLUMES) / 64];
+};
+
+/* The descriptors that are open now, as far as they matter here. */
+void numbers_open(struct numbers *set);
+/* The next in a set from `from` on, at most `last`; -1: none. */
+int numbers_next(const struct numbers *set, unsigned from, unsigned last);
 
 /* ---- lock.c -------------------------------------------------------------------------------------------------- */
 
@@ -125,13 +136,13 @@ int lock_copy(int from, int to);
 int lock_leave(int fd);
 void lock_end(int lock);
 
-/* The next of our descriptors from `from` on, at most `last`; -1: none. */
-int next_ours(unsigned from, unsigned last);
-/* The same for a range: before its descriptors are closed, and after it. */
-void locks_linger(unsigned first, unsigned last);
-void locks_drop(unsigned first, unsigned last);
+/* Of those that are open: the next that is ours from `from` on, at most `last`; -1: none. */
+int next_ours(const struct numbers *open, unsigned from, unsigned last);
+/* Before the descriptors of a range are closed, and after it; `open`: those that were open before. */
+void locks_linger(const struct numbers *open, unsigned first, unsigned last);
+void locks_drop(const struct numbers *open, unsigned first, unsigned last);
 
-/* After exec, or in the child of a fork: every file that was inherited gets its lock, and what is left is closed. */
+/* After exec, and in the child of a process with threads: every file that was inherited gets its lock, and what is left is closed. */
 void lock_settle(void);
 
 #endif

@@ -44,7 +44,7 @@ static void read_environment(void)
         run.volume[run.volumes].length = strcspn(end + 1, ":");
         end += 1 + run.volume[run.volumes++].length;
     }
-    if (run.volumes > 0 && base > 0)
+    if (run.volumes > 0 && base > 0 && base <= RUN_BASE_MAX)
         run.base = base;
 }
 
@@ -77,6 +77,21 @@ static void find_functions(void)
 #undef FIND
 }
 
+/* Another thread may be between the steps of a call when this one forks, and its lock on its way. */
+extern char __libc_single_threaded __attribute__((weak));
+static bool forks_alone;
+
+static void fork_prepare(void)
+{
+    forks_alone = &__libc_single_threaded && __libc_single_threaded;
+}
+
+static void fork_child(void)
+{
+    if (!forks_alone)
+        lock_settle();
+}
+
 __attribute__((constructor)) static void start(void)
 {
     if (atomic_load_explicit(&started, memory_order_acquire))
@@ -87,7 +102,7 @@ __attribute__((constructor)) static void start(void)
     atomic_store_explicit(&started, true, memory_order_release);
     if (run.base) {
         lock_settle();
-        pthread_atfork(NULL, NULL, lock_settle);
+        pthread_atfork(fork_prepare, NULL, fork_child);
     }
 }
 
