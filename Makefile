@@ -23,11 +23,13 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST := $(PY) -m pytest
 
 ENGINE_C := $(wildcard aiofs/engine/*.c aiofs/posix/*.c)
+PRELOAD_C := $(wildcard aiofs/preload/*.c)
 INCLUDES := -Iaiofs -Iaiofs/engine -Iaiofs/posix
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wold-style-definition -Wwrite-strings -Wundef -Wvla -Werror
 C_TESTS := $(wildcard tests/c/*.c)
-C_PROGRAMS := $(wildcard tests/programs/*.c) benchmarks/native/crowd.c benchmarks/native/floor.c
+C_PROGRAMS := $(wildcard tests/run/*.c tests/programs/*.c) \
+              benchmarks/native/crowd.c benchmarks/native/floor.c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -78,7 +80,7 @@ lint: $(VENV)/.with-dev ## check style, types and the compilers' warnings
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy aiofs
 	@mkdir -p build/lint
-	@for source in $(ENGINE_C) $(C_TESTS) $(C_PROGRAMS); do \
+	@for source in $(ENGINE_C) $(PRELOAD_C) $(C_TESTS) $(C_PROGRAMS); do \
 	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \
 	done
 	@$(PY) -m cython -3 -Wextra -Werror $(INCLUDES) aiofs/_core.pyx -o build/lint/_core.c
