@@ -74,7 +74,7 @@ class Witness:
         environment = os.environ | {"LD_PRELOAD": self._library, "WITNESS": str(self._log)}
         command = [*map(str, command)]
         ended = subprocess.run(
-            command, env=environment, cwd=self._folder, capture_output=True, text=True
+            command, env=environment, cwd=self._folder, capture_output=True, text=True, timeout=50
         )
         told = f"{command} ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
         assert ended.returncode == 0, told
