@@ -23,12 +23,14 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST := $(PY) -m pytest
 
 ENGINE_C := $(wildcard aiofs/engine/*.c aiofs/posix/*.c)
+PRELOAD_C := $(wildcard aiofs/preload/*.c)
 INCLUDES := -Iaiofs -Iaiofs/engine -Iaiofs/posix
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wold-style-definition -Wwrite-strings -Wundef -Wvla -Werror
 C_TESTS := $(wildcard tests/c/*.c)
 C_USERS := $(wildcard examples/*.c tests/linking/*.c)
 CYTHON_USERS := $(wildcard examples/cython/*.pyx tests/linking/*.pyx)
+C_PROGRAMS := $(wildcard tests/run/*.c)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -72,7 +74,7 @@ lint: $(VENV)/.with-dev ## check style, types and the compilers' warnings
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy aiofs
 	@mkdir -p build/lint
-	@for source in $(ENGINE_C) $(C_TESTS); do \
+	@for source in $(ENGINE_C) $(PRELOAD_C) $(C_TESTS) $(C_PROGRAMS); do \
 	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \
 	done
 	@python=$$($(PY) -c 'import sysconfig as s; print(s.get_paths()["include"])'); \
