@@ -28,7 +28,7 @@ INCLUDES := -Iaiofs -Iaiofs/engine -Iaiofs/posix
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wold-style-definition -Wwrite-strings -Wundef -Wvla -Werror
 C_TESTS := $(wildcard tests/c/*.c)
-C_USERS := $(wildcard examples/*.c tests/linking/*.c)
+C_USERS := $(wildcard examples/*.c aiofs/demo/*.c tests/linking/*.c)
 CYTHON_USERS := $(wildcard examples/cython/*.pyx tests/linking/*.pyx)
 C_PROGRAMS := $(wildcard tests/run/*.c)
 
