@@ -114,9 +114,10 @@ def test_sdist_holds_nothing_that_was_built(sdist):
     assert not [name for name in names if re.search(r"\.so$|\.pyc$|_core\.c$|/build/", name)]
 
 
-def test_wheel_holds_both_libraries_and_what_others_compile_against(wheel):
+def test_wheel_holds_the_libraries_and_what_others_compile_against(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"aiofs/libaiofs.so", f"aiofs/{EXTENSION}", "aiofs/py.typed"} <= names
+    libraries = {"aiofs/libaiofs.so", "aiofs/libaiofs-run.so", f"aiofs/{EXTENSION}"}
+    assert libraries | {"aiofs/py.typed"} <= names
     headers_and_types = {
         str(path.relative_to(ROOT))
         for pattern in ("aiofs/*.pyi", "aiofs/*.pxd", "aiofs/**/*.h")
@@ -137,19 +138,24 @@ def test_wheel_is_for_linux_only_and_needs_only_uvloop(wheel):
     assert "License-Expression: MIT" in fields
 
 
-def test_core_finds_the_library_beside_itself(environment):
+@pytest.mark.parametrize("which", [EXTENSION, "libaiofs-run.so"])
+def test_library_is_found_beside_those_that_need_it(environment, which):
     (package,) = environment.parents[1].glob("lib/python3.*/site-packages/aiofs")
-    assert re.search(r"RUNPATH.*\$ORIGIN", dynamic_section(package / EXTENSION))
-    assert re.search(r"NEEDED.*\[libaiofs\.so\]", dynamic_section(package / EXTENSION))
+    assert re.search(r"RUNPATH.*\$ORIGIN", dynamic_section(package / which))
+    assert re.search(r"NEEDED.*\[libaiofs\.so\]", dynamic_section(package / which))
     assert re.search(r"SONAME.*\[libaiofs\.so\]", dynamic_section(package / "libaiofs.so"))
 
 
-def test_library_exports_nothing_but_names_of_its_own(environment):
+def exports(environment, name):
     if shutil.which("nm") is None:
         pytest.skip("needs nm")
-    (library,) = environment.parents[1].glob("lib/python3.*/site-packages/aiofs/libaiofs.so")
+    (library,) = environment.parents[1].glob(f"lib/python3.*/site-packages/aiofs/{name}")
     listing = run("nm", "--dynamic", "--defined-only", library, cwd=library.parent)
-    exported = {line.split()[-1] for line in listing.splitlines()}
+    return {line.split()[-1] for line in listing.splitlines()}
+
+
+def test_library_exports_nothing_but_names_of_its_own(environment):
+    exported = exports(environment, "libaiofs.so")
     assert "aiofs_engine_start" in exported
     posix = {
         *("aio_read", "aio_write", "aio_fsync", "aio_error", "aio_return", "aio_suspend"),
@@ -157,6 +163,18 @@ def test_library_exports_nothing_but_names_of_its_own(environment):
     }
     expected = posix | {name + "64" for name in posix}
     assert {name for name in exported if not name.startswith("aiofs_")} == expected
+
+
+def test_preloaded_library_takes_the_place_of_every_open_and_close(environment):
+    doubled = {
+        *("open", "openat", "creat", "fopen", "freopen", "fcntl"),
+        *("mkstemp", "mkostemp", "mkstemps", "mkostemps"),
+    }
+    fortified = {"__open_2", "__open64_2", "__openat_2", "__openat64_2"}
+    closing = {"dup", "dup2", "dup3", "close", "fclose", "close_range", "closefrom"}
+    old = {"__open", "__open64", "__close", "__dup2", "__fcntl"}
+    names = doubled | {name + "64" for name in doubled} | fortified | closing | old
+    assert exports(environment, "libaiofs-run.so") == names
 
 
 def test_installed_package_reads_a_file(environment, tmp_path):
@@ -173,7 +191,10 @@ def test_installed_package_reads_a_file(environment, tmp_path):
     answer = run(environment, "-I", "-c", program, cwd=tmp_path)
     assert answer.startswith("12 good morning ")
     assert str(ROOT) not in answer
-    assert run(environment.parent / "aiofs", "--version", cwd=tmp_path).strip()
+    aiofs = environment.parent / "aiofs"
+    assert run(aiofs, "--version", cwd=tmp_path).strip()
+    run(aiofs, "run", "--volume", "volume", "cp", "greeting", "volume/copy", cwd=tmp_path)
+    assert (tmp_path / "volume" / "copy").read_text() == "good morning"
 
 
 # ---- what is compiled against the installed package ---------------------------------------------
@@ -276,6 +297,8 @@ SMALL_PROJECT = {
     "aiofs/engine/engine.h": '__attribute__((visibility("default"))) int engine_number(void);\n',
     "aiofs/engine/one.c": '#include "engine.h"\nint engine_number(void) { return 40; }\n',
     "aiofs/engine/two.c": '#include "engine.h"\n',
+    "aiofs/preload/run.c": "int engine_number(void);\nint run_number(void);\n"
+    "int run_number(void) { return engine_number(); }\n",
     "aiofs/_core.pyx": (
         'cdef extern from "engine/engine.h":\n    int engine_number()\ninclude "part.pxi"\n'
     ),
@@ -332,8 +355,8 @@ def test_changed_cython_part_rebuilds_the_core_alone(small_project):
 
 def test_changed_header_rebuilds_everything(small_project):
     edit(small_project / "aiofs/engine/engine.h", ";", "; /* documented */")
-    everything = {"aiofs/engine/one.c", "aiofs/engine/two.c", "aiofs/_core.c"}
-    assert compiled(build(small_project)) == everything
+    sources = {"aiofs/engine/one.c", "aiofs/engine/two.c", "aiofs/preload/run.c"}
+    assert compiled(build(small_project)) == sources | {"aiofs/_core.c"}
 
 
 def test_removed_engine_source_leaves_the_library(small_project):
