@@ -64,7 +64,8 @@ def _add_demo(commands: _Commands) -> None:
         help="show one request, then copy a tree of files into a private volume and back",
         description="Act one: one request, its callback on the event loop, and the refused lock. "
         "Act two: copies real files into a private volume, reads them back, compares them, and "
-        "says how fast that was and how long the loop stood still.",
+        "says how fast that was and how long the loop stood still. Act three: a C program that "
+        "knows nothing of aiofs, under `aiofs run`; left out where there is no C compiler.",
         epilog="Exit status: 0 if all was copied and is equal, 1 if not, 2 if it could not begin.",
     )
     demo.add_argument(
