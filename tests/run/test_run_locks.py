@@ -92,6 +92,12 @@ def test_fortified_program(folder, outside, tmp_path):
         assert not locked(outside)
 
 
+def test_file_opened_in_a_signal_handler_with_a_small_stack(steps, folder, outside):
+    with tree(folder, steps, "handler=file", "say") as running:
+        assert running.here() == ["handler 3"]
+        assert locked(outside)
+
+
 def test_new_descriptor_has_the_lowest_number(steps, folder):
     assert run_in(folder, steps, "open=file", "fopen=other", "close=3", "mkstemp=XXXXXX") == [
         "open 3",
@@ -199,6 +205,13 @@ def test_descriptor_opened_anew_by_its_name_in_proc(steps, folder, outside):
     ) as running:
         assert running.here() == answers
         assert locked(outside)
+
+
+def test_deleted_file_opened_anew_has_no_entry(steps, folder, outside):
+    program = [steps, "readonly=file", "unlink=file", "keep=/proc/self/fd/3", "say"]
+    with tree(folder, *program) as running:
+        assert running.here() == ["readonly 3", "unlink 0", "keep 4"]
+        assert sorted(os.listdir(folder)) == [".aiofs"]
 
 
 def test_working_directory_inside_the_volume(steps, folder, outside):
