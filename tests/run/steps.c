@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,6 +29,8 @@ void closefrom(int first);
 int close_range(unsigned first, unsigned last, int flags);
 extern char **environ;
 
+enum { UNTOUCHED = 77 }; /* errno before each step */
+
 static int last = -1;
 static FILE *stream;
 static char *program;
@@ -36,6 +39,8 @@ static void tell(const char *step, int answer)
 {
     if (answer < 0)
         printf("%s %s\n", step, strerrorname_np(errno));
+    else if (errno != UNTOUCHED)
+        printf("%s touched errno\n", step);
     else
         printf("%s %d\n", step, answer);
 }
@@ -241,9 +246,33 @@ static void die_with_child(void)
     exit(WIFEXITED(status) ? WEXITSTATUS(status) : 9);
 }
 
+static const char *handler_path;
+
+static void open_in_handler(int number)
+{
+    (void)number;
+    last = open(handler_path, MAKE, 0666);
+}
+
+/* Opens a file in a signal handler that has little more than the kernel's own frame for a stack. */
+static void handle_on_small_stack(const char *path)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t size = ((size_t)sysconf(_SC_MINSIGSTKSZ) + 2048 + page - 1) / page * page;
+    char *memory = mmap(NULL, page + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    stack_t small = {.ss_sp = memory + page, .ss_size = size};
+    struct sigaction action = {.sa_handler = open_in_handler, .sa_flags = SA_ONSTACK};
+    mprotect(memory, page, PROT_NONE);
+    handler_path = path;
+    if (memory == MAP_FAILED || sigaltstack(&small, NULL) < 0 || sigaction(SIGUSR1, &action, NULL) < 0)
+        exit(6);
+    raise(SIGUSR1);
+}
+
 static void step(char **steps)
 {
     char *how = *steps, *value = strchr(how, '=');
+    errno = UNTOUCHED;
     if (value)
         *value++ = 0;
     int number = !value || *value == '$' ? last : atoi(value);
@@ -282,6 +311,11 @@ static void step(char **steps)
         char *to = strchr(value, ',');
         *to++ = 0;
         tell(how, rename(value, to));
+    } else if (AS(unlink)) {
+        tell(how, unlink(value));
+    } else if (AS(handler)) {
+        handle_on_small_stack(value);
+        tell(how, last);
     } else if (AS(chdir)) {
         tell(how, chdir(value));
     } else if (AS(race)) {

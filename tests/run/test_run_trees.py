@@ -297,9 +297,15 @@ def test_program_has_as_many_descriptors_as_before(folder):
     assert int(done.stdout) >= 2 * 256, done
 
 
-def test_nothing_is_cut_when_descriptors_run_out(steps, folder):
-    program = "import os, resource, sys\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
-    program += "os.execv(sys.argv[1], sys.argv[1:])\n"
+@pytest.mark.parametrize(
+    "use_up",
+    [
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))",
+        "os.dup2(0, int(os.environ['AIOFS_RUN'].split(':')[0]) + 3)",  # where the lock would be
+    ],
+)
+def test_nothing_is_cut_when_there_is_no_room_for_the_lock(steps, folder, use_up):
+    program = f"import os, resource, sys\n{use_up}\nos.execv(sys.argv[1], sys.argv[1:])\n"
     answers = run_in(folder, sys.executable, "-c", program, steps, "creat=file", "fopen=file")
     assert answers == ["creat EMFILE", "fopen EMFILE"]
     assert (folder / "file").read_text() == "old bytes"
