@@ -20,12 +20,23 @@ static int last_of_ours(void)
     return 2 * run.base + RUN_SPARE + RUN_VOLUMES - 1;
 }
 
-/* Lock files are empty, and nobody but us moves about in an empty file. */
-static bool is_lock(int fd)
+enum occupant { NOBODY, A_LOCK, ANOTHER };
+
+/* What is at a number, where other threads come and go. Lock files are empty, and nobody but us moves about in an
+ * empty file. */
+static enum occupant occupant_of(int fd)
 {
     struct stat status;
-    return aiofs_sys.lseek(fd, 0, SEEK_CUR) > 0 && aiofs_sys.fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-           status.st_size == 0;
+    int64_t offset = aiofs_sys.lseek(fd, 0, SEEK_CUR);
+    int error = offset > 0 ? aiofs_sys.fstat(fd, &status) : (int)offset;
+    if (error == -EBADF)
+        return NOBODY;
+    return offset > 0 && error == 0 && S_ISREG(status.st_mode) && status.st_size == 0 ? A_LOCK : ANOTHER;
+}
+
+static bool is_lock(int fd)
+{
+    return occupant_of(fd) == A_LOCK;
 }
 
 static bool is_lease(int fd)
@@ -82,8 +93,10 @@ int move_up(int fd)
     if (fd < 0)
         return fd;
     int up = aiofs_sys.fcntl(fd, F_DUPFD_CLOEXEC, 2 * run.base);
+    if (up < 0) /* too many threads open files now, or RLIMIT_NOFILE has been lowered: a low one must do */
+        return fd;
     aiofs_sys.close(fd);
-    return up == -EINVAL ? -EMFILE : up; /* EINVAL: RLIMIT_NOFILE has been lowered since */
+    return up;
 }
 
 int lock_take(const struct place *place, int *next)
@@ -110,7 +123,7 @@ bool lock_has_room(int fd)
     struct rlimit limit;
     if (fd >= run.base || aiofs_sys.getrlimit(RLIMIT_NOFILE, &limit) < 0 || (rlim_t)number >= limit.rlim_cur)
         return false;
-    return aiofs_sys.fcntl(number, F_GETFD, 0) < 0 || is_lock(number);
+    return occupant_of(number) != ANOTHER;
 }
 
 /* A lock that is there has outlived its descriptor, by a close that was not seen: it gives way. */

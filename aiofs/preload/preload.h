@@ -43,7 +43,7 @@ struct run {
     int volumes;
     struct {
         int lease;
-        const char *root; /* where it was when the tree began; in the environment's memory */
+        const char *root; /* where it was when the tree began */
         size_t length;
     } volume[RUN_VOLUMES];
 };

@@ -30,11 +30,13 @@ int refuse(int error)
 
 static void read_environment(void)
 {
-    const char *text = getenv("AIOFS_RUN");
-    char *end;
-    if (!text)
+    const char *given = getenv("AIOFS_RUN");
+    if (!given)
         return;
-    int base = (int)strtol(text, &end, 10);
+    char *end = strdup(given); /* the environment's memory is the program's to change */
+    if (!end)
+        abort();
+    int base = (int)strtol(end, &end, 10);
     while (*end == ':' && run.volumes < RUN_VOLUMES) {
         int lease = (int)strtol(end + 1, &end, 10);
         if (*end != '=')
@@ -46,17 +48,6 @@ static void read_environment(void)
     }
     if (run.volumes > 0 && base > 0 && base <= RUN_BASE_MAX)
         run.base = base;
-}
-
-/* The environment's memory is the program's to change. */
-static void keep_roots(void)
-{
-    for (int i = 0; i < run.volumes; i++) {
-        const char *own = strndup(run.volume[i].root, run.volume[i].length);
-        if (!own)
-            abort();
-        run.volume[i].root = own;
-    }
 }
 
 static void find_functions(void)
@@ -98,7 +89,6 @@ __attribute__((constructor)) static void start(void)
         return;
     find_functions();
     read_environment();
-    keep_roots();
     atomic_store_explicit(&started, true, memory_order_release);
     if (run.base) {
         lock_settle();

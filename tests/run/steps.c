@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,7 +209,7 @@ static void *open_and_close(void *path)
     for (int i = 0; i < 500; i++) {
         int fd = open(path, MAKE, 0666);
         if (fd < 0 || close(fd) < 0)
-            return path;
+            return (void *)(intptr_t)errno;
     }
     return NULL;
 }
@@ -217,8 +218,8 @@ static void race(char *path)
 {
     pthread_t threads[8];
     char paths[8][256];
-    void *failed;
-    int failures = 0;
+    void *error;
+    int last_error = 0;
     for (int i = 0; i < 8; i++) {
         snprintf(paths[i], sizeof paths[i], "%s%d", path, i / 2);
         pthread_create(&threads[i], NULL, open_and_close, paths[i]);
@@ -230,10 +231,12 @@ static void race(char *path)
         waitpid(child, NULL, 0);
     }
     for (int i = 0; i < 8; i++) {
-        pthread_join(threads[i], &failed);
-        failures += failed != NULL;
+        pthread_join(threads[i], &error);
+        if (error)
+            last_error = (int)(intptr_t)error;
     }
-    tell("race", failures);
+    errno = last_error ? last_error : UNTOUCHED;
+    tell("race", last_error ? -1 : 0);
 }
 
 static void die_with_child(void)
