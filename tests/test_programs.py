@@ -121,8 +121,9 @@ def is_possible(one):
 
 
 def named(one):
-    words = (v if isinstance(v, str) else f"{k}={v:d}" for k, v in one.items())
-    return ",".join(filter(None, words))
+    switched = [name for name, value in one.items() if value is True]
+    numbers = [f"{name}={one[name]}" for name in ("iodepth", "jobs")]
+    return ",".join([one["rw"], *numbers, *filter(None, [one["sync"]]), *switched])
 
 
 EVERY = [
