@@ -13,7 +13,9 @@
 #include <limits.h>
 #include <termios.h>
 
-enum { PATIENCE = 30 }; /* seconds; what ends at all ends long before */
+#ifndef PATIENCE
+#define PATIENCE 30 /* seconds; what ends at all ends long before */
+#endif
 
 /* ---- requests --------------------------------------------------------------------------------------------- */
 

@@ -198,6 +198,16 @@ static void append_order(const char *kind, int flags)
     close(fd);
 }
 
+static void append_offsets(void)
+{
+    const off_t offsets[] = {-1, LLONG_MIN, LLONG_MAX, 1000000};
+    int fd = scratch(O_RDWR | O_APPEND), good = 0;
+    for (size_t i = 0; i < COUNT_OF(offsets); i++)
+        good += write_now(fd, i % 2 ? "odd!" : "even", 4, offsets[i]) == 4;
+    CHECK(good == COUNT_OF(offsets) && holds(fd, "evenodd!evenodd!", 16, 0), "O_APPEND: any offset is ignored");
+    close(fd);
+}
+
 static void read_priorities(void)
 {
     enum { COUNT = 6 };
@@ -236,6 +246,7 @@ int main(void)
     stream_order("socket", socket_pair(SOCK_STREAM));
     append_order("O_APPEND", 0);
     append_order("O_APPEND and O_SYNC", O_SYNC);
+    append_offsets();
     read_priorities();
     blocked_writes();
     blocked_reads(40);
