@@ -30,11 +30,13 @@ WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing
             -Wold-style-definition -Wwrite-strings -Wundef -Wvla -Werror
 C_TESTS := $(wildcard tests/c/*.c)
 POSIX_TESTS := $(wildcard tests/posix/*.c)
+C_PROGRAMS := $(wildcard tests/programs/*.c) benchmarks/native/crowd.c benchmarks/native/floor.c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint bench docs asan tsan valgrind mutants clean build
+.PHONY: help demo test test-all fio-all lint bench bench-fio docs asan tsan valgrind mutants clean \
+        build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,13 +47,13 @@ demo: $(VENV)/.with-demo build ## run the demonstration, on real files
 # The packaging tests know no engine: they run with the first.
 test: $(VENV)/.with-test build ## run every test: on each engine, and in asyncio's debug mode
 	@$(find-engines); \
-	without=; for engine in $$engines; do \
+	without="not soak"; for engine in $$engines; do \
 	    echo "== engine $$engine"; \
 	    AIOFS_ENGINE=$$engine $(PYTEST) -m "$$without" $(PYTEST_ARGS) $(TESTS) || exit 1; \
-	    without="not packaging"; \
+	    without="not soak and not packaging"; \
 	done; \
 	echo "== asyncio debug mode"; \
-	PYTHONASYNCIODEBUG=1 $(PYTEST) -m "not packaging" $(PYTEST_ARGS) $(TESTS)
+	PYTHONASYNCIODEBUG=1 $(PYTEST) -m "not soak and not packaging" $(PYTEST_ARGS) $(TESTS)
 
 test-all: ## run the tests on every CPython from 3.10 on that this machine has
 	@seen=; failed=; \
@@ -68,18 +70,28 @@ test-all: ## run the tests on every CPython from 3.10 on that this machine has
 
 IS_OURS := sys.exit(sys.version_info < (3, 10) or sys.implementation.name != "cpython")
 
+fio-all: $(VENV)/.with-test build ## run fio in every combination of its settings, on each engine
+	@$(find-engines); \
+	for engine in $$engines; do \
+	    echo "== engine $$engine"; \
+	    AIOFS_ENGINE=$$engine $(PYTEST) -m soak $(PYTEST_ARGS) tests/test_programs.py || exit 1; \
+	done
+
 lint: $(VENV)/.with-dev ## check style, types and the compilers' warnings
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy aiofs
 	@mkdir -p build/lint
-	@for source in $(ENGINE_C) $(C_TESTS) $(POSIX_TESTS); do \
+	@for source in $(ENGINE_C) $(C_TESTS) $(POSIX_TESTS) $(C_PROGRAMS); do \
 	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \
 	done
 	@$(PY) -m cython -3 -Wextra -Werror $(INCLUDES) aiofs/_core.pyx -o build/lint/_core.c
 
 bench: $(VENV)/.with-bench build ## measure aiofs beside C and its peers
 	@$(PY) -m benchmarks
+
+bench-fio: $(VENV)/.with-bench build ## measure fio through aiofs beside fio's own engines
+	@$(PY) -m benchmarks --only P7
 
 docs: $(VENV)/.with-docs build ## write the reference of the public names to build/docs
 	@$(VENV)/bin/pdoc --output-directory build/docs aiofs
@@ -94,7 +106,7 @@ asan: $(VENV)/.with-test ## run the tests under AddressSanitizer and UndefinedBe
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" PYTHONPATH="$$PWD" PYTHONMALLOC=malloc \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	    AIOFS_SANITIZE=$(ASAN) AIOFS_ENGINE=$$engine \
-	        $(abspath $(PY)) -m pytest -m "not packaging" $(PYTEST_ARGS) $(TESTS) || exit 1; \
+	        $(abspath $(PY)) -m pytest -m "not soak and not packaging" $(PYTEST_ARGS) $(TESTS) || exit 1; \
 	done
 
 ASAN := address,undefined

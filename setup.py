@@ -34,7 +34,8 @@ HEADERS = sorted(glob("aiofs/engine/*.h") + glob("aiofs/posix/*.h") + glob("aiof
 INCLUDE_DIRS = ["aiofs", "aiofs/engine", "aiofs/posix"]
 
 C_FLAGS = ["-std=gnu11", "-O2", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra"]
-LINK_FLAGS = ["-pthread", "-Wl,-soname," + os.path.basename(LIBRARY)]
+# Its threads run its code: it stays, whoever lets go of it.
+LINK_FLAGS = ["-pthread", "-Wl,-z,nodelete", "-Wl,-soname," + os.path.basename(LIBRARY)]
 
 
 def variant():

@@ -14,6 +14,7 @@ from aiofs.errors import (
 )
 from aiofs.filesystem import FileSystem
 from aiofs.handles import AccessHandle, DirectoryHandle, File, FileHandle, SyncAccessHandle
+from aiofs.linking import get_include, get_library_dir
 from aiofs.volumes import MemoryVolume, PrivateVolume, Volume
 
 __version__ = "0.1.0"
@@ -38,4 +39,6 @@ __all__ = [
     "Volume",
     "aio",
     "aligned_buffer",
+    "get_include",
+    "get_library_dir",
 ]

@@ -54,7 +54,8 @@ async def suspend(list: Iterable[aiocb | None], timeout: float | None = None) ->
 
     `list` holds aiocbs, or None to be passed over; with no request in it that was ever submitted
     it returns at once. `timeout` is in seconds; None waits, zero or less only looks. Returns 0.
-    OSError EAGAIN when the time is up. Cancelling it leaves the requests as they are.
+    OSError EAGAIN when the time is up; RuntimeError where no event loop runs; TypeError for what is
+    no aiocb. Cancelling it leaves the requests as they are.
 
     Source: POSIX.1-2017, aio_suspend.
     """

@@ -14,8 +14,7 @@ cdef enum:
     _LIO_WAIT = 0, _LIO_NOWAIT = 1
 
 cdef extern from "<fcntl.h>" nogil:
-    int O_SYNC, O_DSYNC, F_GETFD
-    int fcntl(int fd, int command, ...)
+    int O_SYNC, O_DSYNC
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
@@ -40,11 +39,22 @@ AIO_ALLDONE = AIOFS_CANCEL_ALLDONE
 cdef class sigevent:
     """How a request's end is told: struct sigevent of <signal.h>. Every field can be set.
 
-    sigev_notify            SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, or SIGEV_LOOP: the function runs as
-                            a callback on the event loop that was running at the submission
+    sigev_notify            SIGEV_NONE (the default): not at all.
+                            SIGEV_SIGNAL: a signal is queued to the process.
+                            SIGEV_THREAD: the function runs on a thread of its own; what it raises goes
+                            to sys.unraisablehook.
+                            SIGEV_LOOP: the function runs as a callback on the event loop that was
+                            running at the submission, in the submission's context, never inside the
+                            call; what it raises goes to the loop's exception handler. It is not called
+                            if the loop is closed before. Any other kind is ignored.
     sigev_signo             the signal's number (SIGEV_SIGNAL); 0 sends nothing
-    sigev_value             handed to the function; an int for SIGEV_SIGNAL
+    sigev_value             handed to the function; for SIGEV_SIGNAL an int, None is 0
     sigev_notify_function   function(sigev_value), for SIGEV_THREAD and SIGEV_LOOP
+
+    Each accepted request is told once, also one that failed or was cancelled, and after its status is
+    final; nothing is told of a call that raised. The fields are looked at by the submission, which
+    raises TypeError, ValueError or OverflowError for one that cannot be right, and RuntimeError for
+    SIGEV_LOOP with no running loop.
 
     Source: POSIX.1-2017, Base Definitions, <signal.h>; System Interfaces, 2.4.1.
     """
@@ -68,17 +78,20 @@ cdef class aiocb:
     aio_fildes      an int, or an object with fileno(): an access handle, a file
     aio_buf         any C-contiguous object with the buffer protocol, writable for a read; pinned until
                     the request is terminal, whatever becomes of a task that awaits it
-    aio_nbytes      bytes to move; None: the size of the buffer
+    aio_nbytes      bytes to move, at most the size of the buffer; None: that size
     aio_offset      where in the file, in bytes from its start; ignored by streams and appends
-    aio_reqprio     0 to AIO_PRIO_DELTA_MAX; a higher one runs later among waiting requests
+    aio_reqprio     0 to AIO_PRIO_DELTA_MAX (20); a higher one runs later among the waiting requests of
+                    its descriptor; ignored by writes to streams and by appends
     aio_sigevent    a sigevent, SIGEV_NONE by default
     aio_lio_opcode  LIO_READ, LIO_WRITE or LIO_NOP, for lio_listio
 
     Fields changed while the request is in flight count from the next submission; it may be submitted
-    again as soon as the request is terminal.
+    again as soon as the request is terminal, before that it is EINVAL.
 
     `await cb` gives what aio_return would, without using it up, and raises what it would raise; a
-    finished request does not suspend. Cancelling the await cancels the request.
+    finished request does not suspend. Cancelling the await cancels the request, as aio_cancel does, but
+    does not wait for it to end. OSError EINVAL for one that was never submitted; RuntimeError for one in
+    flight where no event loop runs.
 
     Source: POSIX.1-2017, Base Definitions, <aio.h>.
     """

@@ -67,10 +67,16 @@ cdef extern from "engine/engine.h" nogil:
     void aiofs_request_retain(aiofs_request *request)
     void aiofs_request_release(aiofs_request *request)
     int aiofs_submit(aiofs_request *request, aiofs_file *file)
+    struct aiofs_submission:
+        aiofs_request *request
+        aiofs_file *file
+        int error
+    void aiofs_submit_many(aiofs_submission *list, size_t count)
     void aiofs_complete(aiofs_request *request, int64_t result)
     int aiofs_request_state(const aiofs_request *request)
     bint aiofs_request_terminal(const aiofs_request *request)
     int aiofs_wait(aiofs_request **requests, size_t count, const timespec *timeout)
+    int aiofs_descriptor(int fd)
     int aiofs_cancel(aiofs_request *request)
     void aiofs_cancel_soon(aiofs_request *request)
     int aiofs_cancel_all(int fd)

@@ -5,23 +5,60 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import aiofs
+
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, 1 if it failed, 2 if it was not to be done."""
     options = _parser().parse_args(arguments)
+    status: int = options.run(options)
+    return status
+
+
+def _demo(options: argparse.Namespace) -> int:
     from aiofs import demo
 
     return demo.main(options.path, options.volume)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from aiofs import run
+
+    command = options.command[options.command[:1] == ["--"] :]
+    if not command:
+        options.misuse("which PROGRAM?")
+    return run.main(options.engine, command)
+
+
+def _config(options: argparse.Namespace) -> int:
+    from aiofs import linking
+
+    if not options.wanted:
+        options.misuse("which of --cflags, --libs and --preload?")
+    try:
+        print("\n".join(getattr(linking, wanted)() for wanted in options.wanted))
+    except ValueError as error:
+        print(f"aiofs config: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aiofs", description=aiofs.__doc__)
     parser.add_argument("--version", action="version", version=f"aiofs {aiofs.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_run(commands)
+    _add_config(commands)
+    return parser
 
+
+def _add_demo(commands: _Commands) -> None:
     demo = commands.add_parser(
         "demo",
         help="show one request, then copy a tree of files into a private volume and back",
@@ -42,7 +79,45 @@ def _parser() -> argparse.ArgumentParser:
         help="make the volume there, and keep it; DIR is new or empty "
         "(default: a temporary directory, removed at the end)",
     )
-    return parser
+    demo.set_defaults(run=_demo)
+
+
+def _add_run(commands: _Commands) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a program as it is, with aiofs in the place of the C library's <aio.h>",
+        usage="aiofs run [-h] [--engine ENGINE] [--] PROGRAM [ARGUMENT]...",
+        description="Becomes PROGRAM, with libaiofs.so preloaded.",
+        epilog="Exit status: the program's; 127 if it is not found, 126 if it cannot be executed, "
+        "2 if it is one that libaiofs.so cannot be loaded into.",
+        allow_abbrev=False,
+    )
+    run.add_argument(
+        "--engine",
+        choices=("auto", "io_uring", "threads"),
+        help="what carries its requests out (default: $AIOFS_ENGINE, or auto)",
+    )
+    run.add_argument("command", metavar="PROGRAM", nargs=argparse.REMAINDER, help="what to run")
+    run.set_defaults(run=_run, misuse=run.error)
+
+
+def _add_config(commands: _Commands) -> None:
+    config = commands.add_parser(
+        "config",
+        help="print what compiles and links a C program with aiofs",
+        description="Prints a line for each option, in their order, as the shell wants it: "
+        "cc prog.c $(aiofs config --cflags --libs)",
+        allow_abbrev=False,
+    )
+    for name, meaning in (
+        ("cflags", "for the compiler: where aiofs.h is"),
+        ("libs", "for the linker: libaiofs.so, and where it is, now and when the program runs"),
+        ("preload", "what LD_PRELOAD must be for a program that was not linked with aiofs"),
+    ):
+        config.add_argument(
+            f"--{name}", dest="wanted", action="append_const", const=name, help=meaning
+        )
+    config.set_defaults(run=_config, misuse=config.error)
 
 
 if __name__ == "__main__":

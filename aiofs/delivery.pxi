@@ -46,7 +46,8 @@ cdef PyObject *last_delivery = NULL  # the one used last; borrowed, cleared when
 cdef class Delivery:
     cdef object loop
     cdef object eventfd
-    cdef object ready          # deque of what is to be opened or called: a flight's address, or a notice
+    cdef aiofs_flight *first   # what is to be opened, oldest first, by `next`; NULL: nothing
+    cdef aiofs_flight *last
     cdef dict awaited          # addresses of flights that somebody on this loop awaits
     cdef aiofs_mailbox *box
     cdef bint scheduled        # a call of deliver() is on its way
@@ -63,7 +64,6 @@ cdef class Delivery:
         cdef int error = 0
         self.loop = loop
         self.is_running = loop.is_running
-        self.ready = deque()
         self.awaited = {}
         self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.box = mailbox_new(self.eventfd, &error)
@@ -88,17 +88,29 @@ cdef class Delivery:
         for address in self.awaited:
             aiofs_cancel_soon(&(<aiofs_flight *><uintptr_t>address).request)
         self.collect(flight)
-        while self.ready:
-            flight = <aiofs_flight *><uintptr_t>self.ready.popleft()
-            open_flight(flight, None)
+        while self.first != NULL:
+            open_flight(self.next_ready(), None)
         mailbox_release(self.box)
         self.box = NULL
         os.close(self.eventfd)
 
-    cdef void collect(self, aiofs_flight *flight) noexcept:
-        while flight != NULL:
-            self.ready.append(<uintptr_t>flight)
-            flight = flight.next
+    cdef void collect(self, aiofs_flight *flights) noexcept:
+        """Puts them behind what is ready already."""
+        if flights == NULL:
+            return
+        if self.first == NULL:
+            self.first = flights
+        else:
+            self.last.next = flights
+        while flights.next != NULL:
+            flights = flights.next
+        self.last = flights
+
+    cdef aiofs_flight *next_ready(self) noexcept:
+        """Takes the oldest."""
+        cdef aiofs_flight *flight = self.first
+        self.first = flight.next
+        return flight
 
     def rung(self):
         """The eventfd is readable: there are ends."""
@@ -121,15 +133,16 @@ cdef class Delivery:
         self.counting = False
         self.collect(mailbox_open(self.box, False))
         try:
-            while self.ready:
+            while self.first != NULL:
                 if opened >= SLICE or now_ns() - began > SLICE_NS:
                     break
-                flight = <aiofs_flight *><uintptr_t>self.ready.popleft()
-                self.awaited.pop(<uintptr_t>flight, None)
+                flight = self.next_ready()
+                if flight.futures != NULL:
+                    self.awaited.pop(<uintptr_t>flight, None)
                 opened += 1
                 open_flight(flight, self)
         finally:
-            if self.ready:
+            if self.first != NULL:
                 self.schedule()
 
     cdef int schedule(self) except -1:
@@ -141,7 +154,8 @@ cdef class Delivery:
     cdef int soon(self, aiofs_flight *flight) except -1:
         """Delivers a flight that ended inside the call, after all that ended before it."""
         self.collect(mailbox_open(self.box, False))
-        self.ready.append(<uintptr_t>flight)
+        flight.next = NULL
+        self.collect(flight)
         return self.schedule()
 
     cdef int await_on(self, aiofs_flight *flight, object future) except -1:

@@ -145,21 +145,30 @@ cdef void call_off(aiofs_flight *flight) noexcept:
     discard(flight)
 
 
-cdef int launch(aiofs_flight *flight, aiofs_file *file, object owner, Delivery delivery) noexcept:
-    """Submits; `owner` is held until the flight is opened. 0, or a negated errno: nothing was started."""
-    cdef int error
+cdef void before_launch(aiofs_flight *flight, object owner, Delivery delivery) noexcept:
+    """It can be submitted; `owner` is held until it is opened."""
     Py_INCREF(owner)
     flight.owner = <PyObject *>owner
     if delivery is not None:
         flight_address(flight, delivery.box)
     aiofs_request_retain(&flight.request)  # the mailbox's
+
+
+cdef void after_refusal(aiofs_flight *flight) noexcept:
+    """The engine did not take it."""
+    flight_recall(flight)
+    take(&flight.owner)
+    aiofs_request_release(&flight.request)
+
+
+cdef int launch(aiofs_flight *flight, aiofs_file *file, object owner, Delivery delivery) noexcept:
+    """Submits; `owner` is held until the flight is opened. 0, or a negated errno: nothing was started."""
+    cdef int error
+    before_launch(flight, owner, delivery)
     with nogil:
         error = aiofs_submit(&flight.request, file)
     if error < 0:
-        flight_recall(flight)
-        flight.owner = NULL
-        Py_DECREF(owner)
-        aiofs_request_release(&flight.request)
+        after_refusal(flight)
     return error
 
 

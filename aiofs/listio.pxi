@@ -46,24 +46,65 @@ cdef int wait_for_all(object blocks) except -1:
     return 0
 
 
+cdef int begin_entry(plan *what, aiocb cb, aiofs_group *group, Delivery delivery, aiofs_submission *entry) except -1:
+    """Ends an entry inside the call, 0; or makes it ready to be submitted with the others, 1."""
+    cdef aiofs_flight *flight
+    if what.operation == 0:
+        cb.operation = 0
+        cb.end(-EINVAL)
+        if what.notify != C_SIGEV_NONE:
+            tell_inline(cb, delivery)
+        return 0
+    flight = begin(what, cb, delivery, True)
+    if flight == NULL:
+        return 0
+    flight.group = group
+    group_add(group)
+    before_launch(flight, cb, delivery)
+    entry.request = &flight.request
+    entry.file = what.file
+    return 1
+
+
+cdef int end_refused(aiofs_flight *flight, int error, Delivery delivery) except -1:
+    """The engine did not take an entry: it has ended, and that is told."""
+    cdef aiocb cb = <aiocb>flight.owner
+    cdef aiofs_group *group = flight.group
+    cdef bint tells = flight.notice.kind != C_SIGEV_NONE
+    flight.group = NULL
+    after_refusal(flight)
+    refused(flight, cb, error)
+    try:
+        if tells:
+            tell_inline(cb, delivery)
+    finally:
+        group_count_down(group)
+    return 0
+
+
 def lio_listio(mode, list, sig=None):
     """Starts a list of requests by their aio_lio_opcode; returns 0.
 
     LIO_WAIT waits until all are terminal; OSError EIO if any failed (the others complete all the same),
-    EINTR leaves them running. LIO_NOWAIT returns at once; `sig`, a sigevent, is told once, when all are
-    terminal. None and LIO_NOP are passed over; a bad opcode ends its entry with EINVAL. Each entry's own
-    sigevent is honoured. OSError EINVAL for another mode, with nothing started.
+    EINTR leaves them running; `sig` is ignored. LIO_NOWAIT returns when all are started; `sig`, a sigevent,
+    is told once, when all are terminal, at once if there is nothing to do. Each entry's own sigevent is
+    honoured in both. None and LIO_NOP are passed over; the entries have no order.
+
+    An entry with a bad opcode or reqprio ends with EINVAL, and what else aio_read and aio_write would raise
+    an OSError for is its error too (aio_error). With nothing started: OSError EINVAL for another mode, or
+    an aiocb that is in flight or stands in the list twice; TypeError, ValueError, BufferError, RuntimeError
+    as aio_read.
 
     Source: POSIX.1-2017, lio_listio.
     """
     cdef plan *plans
-    cdef plan *what
+    cdef aiofs_submission *entries
     cdef Delivery delivery = current_delivery()
     cdef aiofs_group *group
     cdef aiocb cb
     cdef Py_ssize_t i, drawn = 0
-    cdef int error, operation
-    cdef bint failed = False
+    cdef size_t begun = 0
+    cdef int operation
     if mode != _LIO_WAIT and mode != _LIO_NOWAIT:
         raise make_error(EINVAL, None, f"lio_listio: mode {mode!r}")
     if sig is not None and mode == _LIO_NOWAIT:
@@ -74,9 +115,10 @@ def lio_listio(mode, list, sig=None):
     if len(set(map(id, blocks))) != len(blocks):
         raise make_error(EINVAL, None, "lio_listio: one aiocb twice in a list")
     plans = <plan *>calloc(<size_t>len(blocks) + 1, sizeof(plan))
-    if plans == NULL:
-        raise MemoryError
+    entries = <aiofs_submission *>calloc(<size_t>len(blocks) + 1, sizeof(aiofs_submission))
     try:
+        if plans == NULL or entries == NULL:
+            raise MemoryError
         for cb in blocks:
             operation = opcode_of(cb)
             draw_up(&plans[drawn], cb, operation if operation else AIOFS_FSYNC)
@@ -85,30 +127,24 @@ def lio_listio(mode, list, sig=None):
         group = start_group(sig if mode == _LIO_NOWAIT else None, delivery)
         try:
             for i in range(drawn):
-                cb = blocks[i]
-                what = &plans[i]
-                error = submit(what, cb, delivery, group) if what.operation else refuse(cb)
-                if error:
-                    failed = True
-                    if what.notify != C_SIGEV_NONE:
-                        tell_inline(cb, delivery)
+                begun += begin_entry(&plans[i], blocks[i], group, delivery, &entries[begun])
         finally:
-            group_count_down(group)
+            with nogil:
+                aiofs_submit_many(entries, begun)
+            try:
+                for i in range(<Py_ssize_t>begun):
+                    if entries[i].error < 0:
+                        end_refused(<aiofs_flight *>entries[i].request, entries[i].error, delivery)
+            finally:
+                group_count_down(group)
     finally:
         for i in range(drawn):
             rub_out(&plans[i])
         free(plans)
+        free(entries)
     if mode == _LIO_WAIT:
         wait_for_all(blocks)
         for cb in blocks:
-            failed = failed or cb.outcome < 0
-        if failed:
-            raise make_error(EIO, None, "lio_listio: a request of the list failed")
+            if cb.outcome < 0:
+                raise make_error(EIO, None, "lio_listio: a request of the list failed")
     return 0
-
-
-cdef int refuse(aiocb cb) noexcept:
-    """Ends an entry with a bad opcode."""
-    cb.operation = 0
-    cb.end(-EINVAL)
-    return EINVAL

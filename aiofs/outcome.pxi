@@ -3,7 +3,8 @@
 def aio_error(aiocb cb not None):
     """The state of a request: EINPROGRESS, 0, ECANCELED, or the errno of the failed operation.
 
-    OSError EINVAL if it was never submitted. The answer stays after aio_return.
+    An errno is returned, not raised; OSError EINVAL is raised if it was never submitted. The answer stays
+    after aio_return, until the next submission. Does not block.
 
     Source: POSIX.1-2017, aio_error.
     """
@@ -19,7 +20,7 @@ def aio_return(aiocb cb not None):
     """The result of a terminal request, once: bytes moved, 0 for a sync; or its OSError raised.
 
     OSError EINVAL when it was never submitted or its result has been returned before, EINPROGRESS
-    before it is terminal.
+    before it is terminal. Nothing depends on it being called. Does not block.
 
     Source: POSIX.1-2017, aio_return.
     """
@@ -63,9 +64,10 @@ cdef list control_blocks(object items, str function):
 def aio_suspend(list, timeout=None):
     """Waits until one of the requests is terminal; returns 0. Blocks the thread, not the interpreter.
 
-    `list` holds aiocbs, or None to be passed over; with no request in it that was ever submitted it
-    returns at once. `timeout` is in seconds, None waits. OSError EAGAIN when the time is up, EINTR when
-    a signal handler ran.
+    `list` holds aiocbs, or None to be passed over, as those that were never submitted are; with nothing
+    left to wait for it returns at once. `timeout` is in seconds: None waits, zero or less only looks.
+    OSError EAGAIN when the time is up, EINTR when a signal handler ran (what that raises is raised
+    instead); TypeError, ValueError for what cannot be right. On an event loop use aio.suspend.
 
     Source: POSIX.1-2017, aio_suspend.
     """
@@ -135,8 +137,9 @@ def aio_cancel(fildes, aiocb cb=None):
     """Cancels cb, or with None all requests outstanding on the descriptor.
 
     AIO_CANCELED: every one was, and is terminal with ECANCELED. AIO_NOTCANCELED: some were not, see
-    aio_error. AIO_ALLDONE: none was outstanding. OSError EBADF for a closed descriptor, EINVAL when
-    fildes is not cb's.
+    aio_error: a write to a stream, or disk I/O, that has begun. AIO_ALLDONE: none was outstanding.
+    OSError EBADF for a closed descriptor, EINVAL when fildes is not cb's. It waits for the kernel's answer,
+    at most about a second, never for the I/O.
 
     Source: POSIX.1-2017, aio_cancel.
     """
@@ -147,7 +150,7 @@ def aio_cancel(fildes, aiocb cb=None):
     what.has_view = whose.has_view = False
     find_target(&what, fildes)
     rub_out(&what)
-    if fcntl(what.fd, F_GETFD) < 0:
+    if aiofs_descriptor(what.fd) < 0:
         raise make_error(EBADF, fildes, "aio_cancel")
     if cb is None:
         with nogil:

@@ -203,36 +203,42 @@ cdef aiofs_flight *make_ready(plan *what, aiocb cb) except NULL:
     return flight
 
 
-cdef int submit(plan *what, aiocb cb, Delivery delivery, aiofs_group *group) except -1:
-    """Carries out or submits what was drawn up. 0, or a positive errno that the call has to fail with."""
+cdef aiofs_flight *begin(plan *what, aiocb cb, Delivery delivery, bint listed) except? NULL:
+    """Carries out what was drawn up, inside the call: NULL; or makes the flight that is to be submitted."""
     cdef int64_t moved = AIOFS_NOT_INLINE
     cdef aiofs_flight *flight
-    cdef int error
     cb.operation = what.operation
     if what.has_view and what.notify != C_SIGEV_THREAD:
-        moved = try_inline(what, cb, delivery, group != NULL)
+        moved = try_inline(what, cb, delivery, listed)
     if moved != AIOFS_NOT_INLINE:
         cb.end(moved)
         if what.notify != C_SIGEV_NONE:
             tell_inline(cb, delivery)
-        return 0
+        return NULL
     flight = make_ready(what, cb)
-    if group != NULL:
-        flight.group = group
-        group_add(group)
     cb.state = FLYING
     cb.returned = False
     cb.flight = flight
+    return flight
+
+
+cdef void refused(aiofs_flight *flight, aiocb cb, int error) noexcept:
+    """The engine did not take it: so it has ended."""
+    unpin(flight)
+    drop_notice(&flight.notice)
+    cb.end(error)
+
+
+cdef int submit(plan *what, aiocb cb, Delivery delivery) except -1:
+    """Carries out or submits what was drawn up. 0, or a positive errno that the call has to fail with."""
+    cdef aiofs_flight *flight = begin(what, cb, delivery, False)
+    cdef int error
+    if flight == NULL:
+        return 0
     error = launch(flight, what.file, cb, delivery)
     if error < 0:
-        if group != NULL:
-            flight.group = NULL
-            group_count_down(group)
-        unpin(flight)
-        drop_notice(&flight.notice)
-        cb.end(error)
-        return -error
-    return 0
+        refused(flight, cb, error)
+    return -error
 
 
 cdef int transfer(aiocb cb, int operation) except -1:
@@ -242,7 +248,7 @@ cdef int transfer(aiocb cb, int operation) except -1:
         raise TypeError(f"{operation_name(operation)} takes an aiocb, not None")
     draw_up(&what, cb, operation)
     try:
-        error = submit(&what, cb, current_delivery(), NULL)
+        error = submit(&what, cb, current_delivery())
     finally:
         rub_out(&what)
     if error:
@@ -254,10 +260,15 @@ def aio_read(aiocb cb):
     """Queues a read of cb.aio_nbytes bytes at cb.aio_offset into cb.aio_buf; returns 0.
 
     The request ends with the count of bytes read: less than asked at the end of the file, 0 at or past
-    it. What is wrong with the descriptor, the offset or the memory is the request's error, not the
-    call's: EBADF, EINVAL, EISDIR, EFAULT (aio_error). At the call: OSError EINVAL for a reqprio out of
-    range or an aiocb in flight, EAGAIN when a resource is exhausted; TypeError, ValueError, BufferError
-    for fields that cannot be right.
+    it; of a stream what is there, as soon as there is something. Cached bytes may be read before the call
+    returns. There is no order between it and other requests.
+
+    What is wrong with the descriptor, the offset or the memory is the request's error (aio_error), not
+    the call's: EBADF closed or not open for reading, EINVAL a negative offset or an end beyond 2**63 - 1,
+    EISDIR, EFAULT, EAGAIN nothing to read with O_NONBLOCK, ECANCELED, EIO. At the call: OSError EINVAL
+    for a reqprio out of range or an aiocb in flight, EAGAIN when a resource is exhausted; TypeError,
+    ValueError, BufferError for fields that cannot be right; RuntimeError for SIGEV_LOOP with no running
+    loop. Nothing was started then.
 
     Source: POSIX.1-2017, aio_read.
     """
@@ -268,9 +279,14 @@ def aio_read(aiocb cb):
 def aio_write(aiocb cb):
     """Queues a write of cb.aio_nbytes bytes from cb.aio_buf at cb.aio_offset; returns 0.
 
-    The request ends with the count of bytes written. With O_APPEND, and on streams, the offset is
-    ignored and writes land in the order of the calls. Errors as for aio_read; of the request also EPIPE
-    (no SIGPIPE), EFBIG (no SIGXFSZ), ENOSPC, EDQUOT (the volume's quota).
+    The request ends with the count of bytes written, less than asked if the disk fills up on the way.
+    Writing past the end leaves a hole of zeros. With O_APPEND, and on streams, the offset is ignored and
+    writes land in the order of the calls; other writes have no order. What is written is durable after
+    aio_fsync, not before.
+
+    Errors as for aio_read, but EISDIR; of the request also EPIPE (no SIGPIPE), EFBIG beyond RLIMIT_FSIZE
+    or what the filesystem can hold (no SIGXFSZ), ENOSPC, EDQUOT (the volume's quota: nothing was
+    written).
 
     Source: POSIX.1-2017, aio_write.
     """
@@ -281,8 +297,13 @@ def aio_write(aiocb cb):
 def aio_fsync(int op, aiocb cb):
     """Queues a sync of cb.aio_fildes, as fsync (op os.O_SYNC) or fdatasync (os.O_DSYNC); returns 0.
 
-    It completes after every request queued on the descriptor before it. At the call: OSError EINVAL for
-    another op, EBADF for a bad descriptor. Fields other than aio_fildes and aio_sigevent are ignored.
+    It begins when every request queued on the descriptor before it has ended, and ends with 0. Fields
+    other than aio_fildes and aio_sigevent are ignored. The name of a new file is not made durable: flush
+    of an access handle does that, or a sync of the directory.
+
+    At the call: OSError EINVAL for another op or an aiocb in flight, EBADF for a bad descriptor, EAGAIN
+    when a resource is exhausted. Of the request (aio_error): EINVAL for what cannot be synced, as a pipe,
+    EIO, ENOSPC, EDQUOT when earlier writes do not reach the disk, ECANCELED.
 
     Source: POSIX.1-2017, aio_fsync.
     """

@@ -13,6 +13,7 @@ process of its own, for at least five rounds. From the ground up:
     contenders/   who does it: C, aiofs, its peers, other programs
     heartbeat.py  loop stall
     measure.py    one measurement of a Python library, in its own process
+    crowd.py      the same for many requests outstanding
     cases.py      the table: work, contenders, goals
     compare.py    the rounds of a case
     report.py     tables

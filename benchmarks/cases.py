@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .contenders import PEERS
-from .goals import FASTEST_PEER, AtMost, AtMostMore, Faster, Goal, Memory, Overhead
+from .goals import FASTEST_PEER, AtMost, AtMostMore, Each, Faster, Goal, Memory, Overhead
 from .work import DataFile, GiB, KiB, MiB, Work
 
 REQUESTS, HANDLE = "aiofs await aiocb", "aiofs AccessHandle"
@@ -24,9 +24,7 @@ FLOODED_PEERS = ("caio io_uring", "ayafileio", "asyncio.to_thread")
 SAVING_PEERS = ("caio io_uring", "asyncio.to_thread")
 
 NOT_MEASURED = {
-    "P7": "fio's posixaio through `aiofs run`",
     "P8/throttled": "writes while the kernel throttles dirty pages",
-    "P9": "100,000 requests outstanding",
     "P13": "atomic save",
 }
 
@@ -73,7 +71,9 @@ def cases(scale: Scale) -> list[Case]:
         *awaited_writes(replace(cached, file=DataFile("written", scale.file), operation="write")),
         memory_reads(replace(cached, file=DataFile("memory", scale.file, on_tmpfs=True))),
         direct_reads(replace(cold, direct=True)),
+        *real_programs(cached, replace(cold, direct=True)),
         *loop_stall(scale, cached, cold),
+        *crowds(replace(cached, operation="crowd", seconds=scale.seconds * 4)),
         *lists(cached, replace(cold, direct=True)),
         streaming(replace(cached, file=DataFile("stream", scale.stream, fill=MiB))),
         opening(replace(cached, operation="open")),
@@ -141,6 +141,63 @@ def direct_reads(direct: Work) -> Case:
         ("fio io_uring", REQUESTS, "fio posixaio", "fio psync"),
         (Faster(REQUESTS, 0.85, "fio io_uring"),),
     )
+
+
+def real_programs(cached: Work, direct: Work) -> list[Case]:
+    """fio by itself, and the same through `aiofs run`."""
+    ours, threads, glibc = "fio posixaio, aiofs", "fio posixaio, aiofs threads", "fio posixaio"
+
+    def case(key: str, title: str, work: Work, other: str, *goals: Goal) -> Case:
+        work = replace(work, seconds=work.seconds * 4)
+        return Case(f"P7/{key}", f"fio: {title}", work, (other, ours, threads, glibc), goals)
+
+    return [
+        case(
+            "cached-1",
+            "cached reads, one at a time",
+            cached,
+            "fio psync",
+            Faster(ours, 0.75, "fio psync"),
+        ),
+        case(
+            "direct-32",
+            "O_DIRECT random reads, 32 in flight",
+            replace(direct, depth=32),
+            "fio io_uring",
+            Faster(ours, 0.75, "fio io_uring"),
+            Faster(ours, 4, glibc),
+        ),
+        case(
+            "cached-32",
+            "cached reads, 32 in flight",
+            replace(cached, depth=32),
+            "fio io_uring",
+            Faster(ours, 1.5, glibc),
+        ),
+    ]
+
+
+def crowds(work: Work) -> list[Case]:
+    """What a request costs among many outstanding ones, beside the same among few."""
+    pairs = [(f"{face}, 100", f"{face}, 100,000") for face in ("C", "Python")]
+    goals = [
+        goal
+        for few, many in pairs
+        for goal in (
+            AtMost(many, 1.3, few),
+            AtMost(many, 1.3, few, "cpu"),
+            Each(many, KiB),
+            Each(many, KiB, metric="kernel memory each"),
+        )
+    ]
+    contenders = tuple(name for pair in pairs for name in pair)
+    return [
+        Case(f"P9/{key}", f"many outstanding: {title}", its, contenders, tuple(goals))
+        for key, title, its in (
+            ("pipe", "reads of one pipe", replace(work, block=64)),
+            ("direct", "O_DIRECT reads", replace(work, direct=True)),
+        )
+    ]
 
 
 def loop_stall(scale: Scale, cached: Work, cold: Work) -> list[Case]:

@@ -113,6 +113,27 @@ class Overhead(Goal):
 
 
 @dataclass(frozen=True)
+class Each(Goal):
+    """So many bytes of some memory for each request."""
+
+    over: str = ""
+    metric: str = "memory each"
+
+    @property
+    def text(self) -> str:
+        return f"{self.metric}: under {self.bound:g} bytes"
+
+    def value(self, results: Round, over: str) -> float:
+        return results[self.of][self.metric]
+
+    def format(self, value: float) -> str:
+        return f"{round(value)} bytes"
+
+    def needs(self, over: str) -> set[str]:
+        return {self.of}
+
+
+@dataclass(frozen=True)
 class Memory(Goal):
     """So many bytes of resident memory, at the peak, above what there was before."""
 

@@ -32,6 +32,10 @@ def times(value: float) -> str:
     return f"{value:.3g}"
 
 
+def count(value: float) -> str:
+    return str(round(value))
+
+
 COLUMNS: tuple[tuple[str, str, Form], ...] = (
     ("time", "time", seconds),
     ("x {reference} (spread)", "ratio", times),
@@ -43,6 +47,9 @@ COLUMNS: tuple[tuple[str, str, Form], ...] = (
     ("stall worst (of all)", "stall worst", seconds),
     ("idle p99.9", "idle p99.9", seconds),
     ("idle worst (of all)", "idle worst", seconds),
+    ("bytes each", "memory each", count),
+    ("kernel's bytes each", "kernel memory each", count),
+    ("outstanding", "outstanding", count),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import shutil
 import time
 from dataclasses import replace
 from itertools import chain
@@ -21,7 +22,7 @@ from .contenders.base import Offsets
 from .contenders.peers import ToThread
 from .goals import FASTEST_PEER, AtMost, AtMostMore, Faster, Overhead
 from .heartbeat import Heartbeat
-from .work import DataFile, KiB, Unavailable, Work, drop_cache, shares
+from .work import DataFile, KiB, Unavailable, Work, drop_cache, pages_in_cache, shares
 
 
 @pytest.fixture
@@ -130,6 +131,29 @@ def test_c_measures_and_checks_the_same_file(work: Work) -> None:
 def test_c_threads_read_and_save(work: Work) -> None:
     for operation in ("read", "save"):
         assert compare.measure("C threads", replace(work, operation=operation, depth=8))["time"] > 0
+
+
+@pytest.mark.parametrize("face", ["C", "Python"])
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_crowd_is_kept_and_its_bytes_are_checked(work: Work, face: str, direct: bool) -> None:
+    work = replace(work, operation="crowd", block=4 * KiB if direct else 64, direct=direct)
+    metrics = compare.measure(f"{face}, 100,000", work)
+    assert metrics["time"] > 0
+    assert metrics["memory each"] > 0
+    assert metrics["outstanding"] > 50_000
+    if direct:
+        Path(work.path).write_bytes(b"w" * work.file.size)
+        with pytest.raises(Unavailable, match="other bytes"):
+            compare.measure(f"{face}, 100", work)
+
+
+@pytest.mark.skipif(shutil.which("fio") is None, reason="needs fio")
+@pytest.mark.parametrize("name", ["fio posixaio", "fio posixaio, aiofs threads"])
+def test_fio_reads_what_is_cached(work: Work, name: str) -> None:
+    drop_cache(work.path)
+    assert compare.measure(name, replace(work, observed=0.1))["time"] > 0
+    resident, pages = pages_in_cache(work.path)
+    assert resident == pages
 
 
 def test_what_is_not_installed_is_shown_as_such(

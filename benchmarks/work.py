@@ -59,7 +59,8 @@ def content(offset: int, size: int) -> bytes:
 class Work:
     """One measurement's work.
 
-    operation  read, write, save (a write, then fdatasync), open (open, lock, close), or import
+    operation  read, write, save (a write, then fdatasync), open (open, lock, close), import, crowd
+               (as many reads as the contender says, of a pipe, or of the file if it is `direct`)
     depth      operations in flight, each of a coroutine that awaits one at a time
     sweep      operations in one go; None: as many as take about `seconds`
     seconds    length of the timed pass; 0: there is only the observed one
@@ -104,14 +105,20 @@ class Work:
             return f"open, lock and close a file of {size_text(self.file.size)}"
         if self.operation == "import":
             return "a fresh interpreter for each"
+        if self.operation == "crowd" and not self.direct:
+            return f"{size_text(self.block)} reads of one pipe; the oldest are taken and made anew"
         order = "sequential" if self.sequential else "random"
-        operation = {"save": "write + fdatasync"}.get(self.operation, self.operation)
+        names = {"save": "write + fdatasync", "crowd": "read"}
+        operation = names.get(self.operation, self.operation)
         cache = "cold (POSIX_FADV_DONTNEED)" if self.cold else "cached"
         state = "O_DIRECT" if self.direct else cache
         sweep = f", {self.sweep} in a go" if self.sweep else ""
+        depth = (
+            f"depth {self.depth}{sweep}" if self.operation != "crowd" else "the oldest made anew"
+        )
         place = "tmpfs file" if self.file.on_tmpfs else "file"
         return (
-            f"{size_text(self.block)} {order} {operation}, depth {self.depth}{sweep}, {state}; "
+            f"{size_text(self.block)} {order} {operation}, {depth}, {state}; "
             f"{place} of {size_text(self.file.size)} filled by {size_text(self.file.fill)} writes"
         )
 
@@ -139,18 +146,31 @@ def new_buffer(size: int) -> mmap.mmap:
     return buffer
 
 
+def load_cache(path: str) -> None:
+    """Make a file cached, and see that it is."""
+    with open(path, "rb", buffering=0) as file:
+        while file.read(MiB):
+            pass
+    resident, pages = pages_in_cache(path)
+    if resident < pages:
+        raise Unavailable(f"only {resident} of {pages} pages stay in the cache")
+
+
 def drop_cache(path: str) -> None:
     """Make a file cold, and see that it is."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fdatasync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        pages = os.fstat(descriptor).st_size // PAGE
-        resident = native.check(native.beside().resident(descriptor))
-    finally:
-        os.close(descriptor)
+    with open(path, "rb", buffering=0) as file:
+        os.fdatasync(file)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    resident, pages = pages_in_cache(path)
     if resident > pages // 100:
         raise Unavailable(f"{resident} of {pages} pages stay in the cache: it cannot be made cold")
+
+
+def pages_in_cache(path: str) -> tuple[int, int]:
+    """How many of a file's pages are in the page cache, and how many it has."""
+    with open(path, "rb", buffering=0) as file:
+        pages = -(-os.fstat(file.fileno()).st_size // PAGE)
+        return native.check(native.beside().resident(file.fileno())), pages
 
 
 def cycle_to(offsets: Offsets, count: int) -> Offsets:

@@ -26,7 +26,7 @@ def test_version(capsys):
 
 def test_help_names_the_commands(capsys):
     status, out, _ = status_of(capsys, "--help")
-    assert status == 0 and "demo" in out
+    assert status == 0 and "demo" in out and "run" in out
     status, out, _ = status_of(capsys, "demo", "--help")
     assert status == 0 and "--volume" in out and "PATH" in out
 
@@ -35,6 +35,13 @@ def test_help_names_the_commands(capsys):
 def test_misuse_is_status_2_and_says_how_to_use_it(capsys, arguments):
     status, out, err = status_of(capsys, *arguments)
     assert status == 2 and not out and "usage: aiofs" in err
+
+
+def test_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "aiofs", "--version"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, f"aiofs {aiofs.__version__}\n")
 
 
 def test_missing_path_is_refused_before_anything_is_shown(capsys, tmp_path):

@@ -1,4 +1,4 @@
-"""The engine itself: small C programs (tests/c), linked with its sources, each on both engines.
+"""The engine and its C face: small C programs (tests/c), linked with the sources, on both engines.
 
 `make test` runs them on the engine of each of its rounds, `make asan` and `make tsan` under the
 sanitizers. A program prints a line for each check; 77 is its word for an engine that the kernel
@@ -19,7 +19,8 @@ PROGRAMS = sorted(path.stem for path in (ROOT / "tests" / "c").glob("*.c"))
 ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
 COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
 SANITIZE = os.environ.get("AIOFS_SANITIZE")
-FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", f"-I{ROOT / 'aiofs' / 'engine'}"]
+INCLUDES = [f"-I{ROOT / 'aiofs' / folder}" for folder in ("", "engine", "posix")]
+FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", *INCLUDES]
 if SANITIZE:
     FLAGS += [f"-fsanitize={SANITIZE}"]
 SKIPPED = 77
@@ -40,16 +41,17 @@ def compile_c(*arguments):
 
 @pytest.fixture(scope="session")
 def engine_objects(tmp_path_factory):
-    """The engine's sources, compiled once."""
+    """The sources of the engine and of the C face, compiled once."""
     folder = tmp_path_factory.mktemp("engine")
 
     def compile_one(source):
-        compiled = folder / f"{source.stem}.o"
+        compiled = folder / f"{source.parent.name}-{source.stem}.o"
         compile_c("-c", source, "-o", compiled)
         return compiled
 
+    sources = [path for part in ("engine", "posix") for path in (ROOT / "aiofs" / part).glob("*.c")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(compile_one, sorted((ROOT / "aiofs" / "engine").glob("*.c"))))
+        return list(pool.map(compile_one, sorted(sources)))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -74,3 +75,26 @@ def test_continuous_integration_runs_lint_and_the_tests():
     commands = (ROOT / ".ci/run").read_text().splitlines()
     assert [line for line in commands if line.startswith("make")] == ["make lint", "make test"]
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("user", "status", "told"),
+    [
+        (1000, 0, ["make lint", "make test"]),
+        (0, 0, ["apt-get update", "apt-get install fio stress-ng", "make lint", "make test"]),
+        (0, 1, ["apt-get update", "make lint", "make test"]),
+    ],
+)
+def test_continuous_integration_installs_programs_if_it_may(tmp_path, user, status, told):
+    stubs = {
+        "id": f"echo {user}",
+        "apt-get": f'echo "apt-get $@" | sed "s/ -[^ ]*//g" >> told; exit {status}',
+        "make": 'echo "make $@" >> told',
+    }
+    for name, script in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\ncd {tmp_path}\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("bash", "dirname", "sed"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    subprocess.run([ROOT / ".ci/run"], env={"PATH": str(tmp_path)}, check=True, capture_output=True)
+    assert (tmp_path / "told").read_text().splitlines() == told

@@ -4,53 +4,30 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from pages import PAGES, ROOT, blocks_of, check_python, headings_of, links_of, text_of
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-BLOCKS = [(found[1], found[2]) for found in BLOCK.finditer(README)]
-PROGRAMS = [source for language, source in BLOCKS if language == "python"]
-PAGES = sorted(["README.md", *(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md"))])
-
-
-def expected_output(program):
-    """The block of text right behind a program, if it has one."""
-    following = BLOCKS[BLOCKS.index(("python", program)) + 1 :][:1]
-    return following[0][1] if following and following[0][0] == "text" else None
+README = text_of("README.md")
+PROGRAMS = blocks_of("README.md", "python")
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
 def test_programs_run_and_print_what_is_said(program, tmp_path):
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", program],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=50,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        expected = expected_output(program)
-        if expected is not None:
-            assert sorted(done.stdout.splitlines()) == sorted(expected.splitlines())
+    check_python(program, tmp_path)
 
 
 def test_excerpts_are_those_of_the_examples():
     examples = "".join(path.read_text() for path in (ROOT / "examples").iterdir() if path.is_file())
-    excerpts = [source for language, source in BLOCKS if language == "c"]
+    excerpts = [block.source for block in blocks_of("README.md", "c")]
     assert excerpts and all(excerpt in examples for excerpt in excerpts)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_files(page):
-    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text())
-    for link in links:
-        if not re.match(r"https?://", link):
-            path, _, _ = link.partition("#")
-            assert ((ROOT / page).parent / path).exists(), link
+def test_links_lead_to_files_and_headings(page):
+    for link, target, heading in links_of(page):
+        assert target.exists(), link
+        assert not heading or heading in headings_of(target), link
 
 
 def test_commands_are_in_the_makefile():

@@ -148,6 +148,11 @@ static void cancel_file(aiofs_file *file, struct tally *tally)
     aiofs_request_release(asked);
 }
 
+int aiofs_descriptor(int fd)
+{
+    return aiofs_sys.fcntl(fd, F_GETFD, 0) < 0 || channel_owns(fd) ? -EBADF : 0;
+}
+
 int aiofs_cancel_all(int fd)
 {
     struct tally tally = {0, 0};

@@ -142,6 +142,15 @@ AIOFS_API void aiofs_request_release(aiofs_request *request);
  * descriptor; -EAGAIN a resource is exhausted. */
 AIOFS_API int aiofs_submit(aiofs_request *request, aiofs_file *file);
 
+/* The same for each of a list, with less work for each: a descriptor is looked at once, and the engine woken once
+ * for many. `error` is what aiofs_submit would have returned. */
+struct aiofs_submission {
+    aiofs_request *request;
+    aiofs_file *file;
+    int error;
+};
+AIOFS_API void aiofs_submit_many(struct aiofs_submission *list, size_t count);
+
 /* For those who carry a request out from outside (aiofs_ops.submit): ends it with `result`. */
 AIOFS_API void aiofs_complete(aiofs_request *request, int64_t result);
 
@@ -174,6 +183,9 @@ typedef _Atomic uint32_t *aiofs_word_of(const void *list, size_t index);
 AIOFS_API int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, const struct timespec *timeout);
 
 enum { AIOFS_CANCEL_CANCELED, AIOFS_CANCEL_NOTCANCELED, AIOFS_CANCEL_ALLDONE }; /* <aio.h>'s values */
+
+/* 0, or -EBADF: the program has no such descriptor. */
+AIOFS_API int aiofs_descriptor(int fd);
 
 /* Cancels one request; when it returns AIOFS_CANCEL_CANCELED or AIOFS_CANCEL_ALLDONE, it is terminal, and `done`
  * has run. */

@@ -97,6 +97,8 @@ aiofs_file *aiofs_file_find(int fd)
 
 int file_examine(int fd, struct file_facts *facts)
 {
+    if (channel_owns(fd))
+        return -EBADF;
     int flags = aiofs_sys.fcntl(fd, F_GETFL, 0);
     if (flags < 0)
         return flags;

@@ -124,14 +124,13 @@ static bool pages_cached(int fd, int64_t offset, size_t total)
     return pages <= 1 && aiofs_sys.preadv2(fd, &one, 1, offset, RWF_NOWAIT) == 1;
 }
 
-/* RLIMIT_FSIZE would end this thread with SIGXFSZ, where the engine's threads block it. */
-static bool within_limit(int64_t end)
+/* RLIMIT_FSIZE would end this thread with SIGXFSZ, where the engine's threads block it. Where an append will end is
+ * not known here. */
+static bool is_limited(void)
 {
     struct rlimit limit;
-    if (aiofs_sigxfsz_ignored)
-        return true;
-    return aiofs_sys.getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
-           (limit.rlim_cur == RLIM_INFINITY || (uint64_t)end <= limit.rlim_cur);
+    return !aiofs_sigxfsz_ignored &&
+           (aiofs_sys.getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur != RLIM_INFINITY);
 }
 
 int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
@@ -149,7 +148,7 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
     }
     enum inline_hint hint = file ? (enum inline_hint)atomic_load_explicit(&file->hint, memory_order_relaxed)
                                  : hint_of_number(fd);
-    if (hint == HINT_ENGINE || hint == HINT_UNKNOWN || !within_limit(offset + (int64_t)total))
+    if (hint == HINT_ENGINE || hint == HINT_UNKNOWN || is_limited())
         return AIOFS_NOT_INLINE;
     _Atomic int64_t *brake = hold ? aiofs_hold_write_brake(hold) : &plain_brake;
     int64_t before = aiofs_now();

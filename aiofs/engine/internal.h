@@ -21,6 +21,7 @@
 #ifndef AIOFS_INTERNAL_H
 #define AIOFS_INTERNAL_H
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
 
@@ -153,6 +154,17 @@ static inline bool changes_bytes(const aiofs_request *request)
     return request->op == AIOFS_WRITE || request->op == AIOFS_TRUNCATE;
 }
 
+static inline bool appends(const aiofs_request *request, const aiofs_file *file)
+{
+    return request->op == AIOFS_WRITE && file->flags & O_APPEND;
+}
+
+/* Where the kernel shall move what is left; it refuses a bad offset also where it would ignore it. */
+static inline int64_t position_of(const aiofs_request *request, const aiofs_file *file)
+{
+    return !file->seekable ? -1 : appends(request, file) ? 0 : request->offset + (int64_t)request->moved;
+}
+
 /* The next buffers of a request, `moved` bytes in, at most `limit` bytes and `max` pieces. */
 int request_rest(const aiofs_request *request, struct iovec *out, int max, size_t limit, size_t *length);
 
@@ -177,6 +189,13 @@ void lane_withdraw(aiofs_request *request);
 /* The next request of the first lane in a run queue; the lane goes to the end if it has more. */
 aiofs_request *lane_take(struct aiofs_link *run_queue);
 
+/* It is submitted, as far as its state can tell; or is not, after all: -EAGAIN. */
+void request_accept(aiofs_request *request);
+int request_reject(aiofs_request *request);
+/* Gives back what was charged for growth that did not come; on any table. */
+void request_settle(const aiofs_request *request, aiofs_file *file);
+/* Hands requests on to their files' own operations. */
+void request_start_outside(struct aiofs_link *outside);
 /* Detaches a request from its file and ends it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
 /* Publishes the end of a detached request and calls its hook; no lock held. */
@@ -247,6 +266,20 @@ extern _Thread_local bool on_waiter;       /* this is the waiter */
 
 #define COUNT(counter) __atomic_fetch_add(&engine.counters.counter, 1, __ATOMIC_RELAXED)
 #define READ_COUNT(counter) __atomic_load_n(&engine.counters.counter, __ATOMIC_RELAXED)
+
+/* ---- the channel between the two descriptor tables: channel.c ---------------------------------------- */
+
+int channel_open(void); /* 0 or -EAGAIN */
+void channel_close(void); /* the program's ends of it */
+void channel_close_inside(void); /* what of the engine's ends is in this thread's table */
+bool channel_leave_table(void); /* the waiter's first act; false: the program's table is shared */
+bool channel_owns(int fd); /* in the program's table it is an end of the channel: the program has not opened it */
+void channel_sleep(void); /* the waiter's: from now on it has to be woken */
+void channel_awake(void);
+void channel_drain(void);
+void channel_fork_prepare(void);
+void channel_fork_parent(void);
+void channel_fork_child(bool running, bool own_table);
 
 /* Makes the waiter look at its queues; needs no lock, cheap if it is awake. */
 void engine_wake(void);

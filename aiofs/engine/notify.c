@@ -44,13 +44,14 @@ void aiofs_notify_signal(int signo, union sigval value)
 {
     if (signo == 0 || queue_signal(signo, value) != -EAGAIN)
         return;
-    struct refused *refused = malloc(sizeof *refused);
-    while (!refused) { /* no memory for it: stay until the queue has room */
+    bool has_waiter = aiofs_engine_start() == 0; /* all so far may have ended inside their calls */
+    struct refused *refused = has_waiter ? malloc(sizeof *refused) : NULL;
+    while (!refused) { /* nothing to keep it in: stay until the queue has room */
         const struct timespec moment = {.tv_nsec = 1000000};
         nanosleep(&moment, NULL);
         if (queue_signal(signo, value) != -EAGAIN)
             return;
-        refused = malloc(sizeof *refused);
+        refused = has_waiter ? malloc(sizeof *refused) : NULL;
     }
     refused->signo = signo;
     refused->value = value;

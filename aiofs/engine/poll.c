@@ -42,7 +42,7 @@ static unsigned poll_room(void)
 static ssize_t attempt_with(const aiofs_request *request, int fd, int flags)
 {
     const aiofs_file *file = request->file;
-    int64_t offset = file->seekable ? request->offset + (int64_t)request->moved : -1;
+    int64_t offset = position_of(request, file);
     bool reads = request->op == AIOFS_READ;
     struct iovec rest[PIECES];
     size_t length;

@@ -95,7 +95,7 @@ static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t of
 static ssize_t move_piece(const aiofs_request *request, int fd, const struct iovec *iov, int count, size_t length)
 {
     const aiofs_file *file = request->file;
-    int64_t offset = file->seekable ? request->offset + (int64_t)request->moved : -1;
+    int64_t offset = position_of(request, file);
     bool copies = length > SMALL && file->kind == KIND_REGULAR && !(file->flags & O_DIRECT);
     if (request->op == AIOFS_READ)
         return copies ? read_piece(fd, iov, count, offset) : aiofs_sys.preadv2(fd, iov, count, offset, 0);

@@ -1,8 +1,7 @@
 /*
  * request.c - the life of a request: accepted, detached, ended; and waiting for the end.
  *
- *   aiofs_submit     examines the request on the caller's thread, binds its open file, and under the
- *                    engine lock gives it its place (lane.c). What cannot succeed ends at once.
+ *   request_accept   it is submitted, and will end (submit.c).
  *   request_finish   whoever carried it out detaches it under the lock; if it was the last on a file
  *                    that has no opener, the file's two last acts come before the end is published:
  *                    its descriptor in the engine's table is closed, its hold released. So nobody who
@@ -68,72 +67,6 @@ int request_rest(const aiofs_request *request, struct iovec *out, int max, size_
     return count;
 }
 
-/* ---- submission ------------------------------------------------------------------------------------ */
-
-/* What is wrong with a request on this kind of file: the error it ends with, or 0; 1: it has succeeded. */
-static int64_t verdict(const aiofs_request *request, const struct file_facts *facts)
-{
-    if (request->op == AIOFS_FSYNC || request->op == AIOFS_FDATASYNC || request->op == AIOFS_FLUSH)
-        return facts->kind == KIND_STREAM ? -EINVAL : 0;
-    int wrong_way = request->op == AIOFS_READ ? O_WRONLY : O_RDONLY;
-    if ((facts->flags & O_ACCMODE) == wrong_way)
-        return -EBADF;
-    if (facts->kind == KIND_DIRECTORY)
-        return -EISDIR;
-    bool placed = facts->seekable && !(request->op == AIOFS_WRITE && facts->flags & O_APPEND);
-    if (placed && request->offset < 0)
-        return -EINVAL;
-    if (request->total > (uint64_t)INT64_MAX || (placed && (int64_t)request->total > INT64_MAX - request->offset))
-        return -EINVAL;
-    return request->total == 0 && request->op != AIOFS_TRUNCATE ? 1 : 0;
-}
-
-static void facts_of(const aiofs_file *file, struct file_facts *facts)
-{
-    facts->flags = file->flags;
-    facts->kind = file->kind;
-    facts->seekable = file->seekable;
-}
-
-/* Charges the growth that a write or truncate on an entry may bring; on the caller's thread, because
- * only here the descriptor is certain to be the program's. */
-static int charge(const aiofs_request *request, const aiofs_file *file)
-{
-    if (!changes_bytes(request) || !file->hold || !aiofs_hold_has_quota(file->hold))
-        return 0;
-    int64_t size = aiofs_file_size((aiofs_file *)file);
-    if (size < 0)
-        return (int)size;
-    int64_t end = request->op == AIOFS_TRUNCATE ? request->offset
-                  : file->flags & O_APPEND      ? size + (int64_t)(file->appending + request->total)
-                                                : request->offset + (int64_t)request->total;
-    return aiofs_hold_charge(file->hold, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
-}
-
-/* Gives back what was charged for growth that did not come; on any table. */
-static void settle(const aiofs_request *request, aiofs_file *file)
-{
-    struct stat stat;
-    if (!changes_bytes(request) || !file->hold || file->ops || !aiofs_hold_has_quota(file->hold))
-        return;
-    int fd = on_engine_table ? engine_fd_of(file) : atomic_load(&file->fd);
-    if (fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0)
-        aiofs_hold_settle(file->hold, stat.st_size);
-}
-
-/* An ordered write past the end also fills the gap before it. */
-static void find_reach(aiofs_request *request, aiofs_file *file)
-{
-    request->reach = request->offset;
-    if (!request->ordered || request->op != AIOFS_WRITE)
-        return;
-    int64_t size = aiofs_file_busy(file) ? 0 : aiofs_file_size(file);
-    if (size >= 0 && size < request->reach)
-        request->reach = size;
-}
-
-static void start_outside(struct aiofs_link *outside);
-
 /* Wakes those who sleep on it. */
 static void set_word(_Atomic uint32_t *word, enum aiofs_state state)
 {
@@ -149,75 +82,15 @@ void aiofs_word_end(_Atomic uint32_t *word, int64_t result)
     set_word(word, result == -ECANCELED ? AIOFS_CANCELED : result < 0 ? AIOFS_FAILED : AIOFS_DONE);
 }
 
-/* 0; -EAGAIN: the channel is full. Lock held. */
-static int bind_file(aiofs_file *file)
-{
-    if (file->closed)
-        return -EBADF;
-    if (file->bound || file->ops)
-        return 0;
-    if (file->owned && file_number_lost(file)) /* it leads to somebody else's file by now */
-        return -EBADF;
-    return engine_bind(file, atomic_load(&file->fd));
-}
-
-/* Gives the request its place; binds the open file first. 0, -EAGAIN or -EBADF with nothing started. */
-static int enter(aiofs_request *request, aiofs_file *file, const struct file_facts *facts)
-{
-    enum { YIELDS = 1000, TRIES = 2000 };
-    const struct timespec moment = {.tv_nsec = 1000000};
-    struct aiofs_link outside;
-    bool wake;
-    int error;
-    list_init(&outside);
-    for (unsigned tries = 0;; tries++) {
-        pthread_mutex_lock(&engine.lock);
-        aiofs_file *target = file;
-        if (target)
-            aiofs_file_retain(target);
-        else
-            target = file_of_descriptor(request->fd, facts);
-        if (!target) {
-            pthread_mutex_unlock(&engine.lock);
-            return -EAGAIN;
-        }
-        error = bind_file(target);
-        if (error == 0) {
-            request->file = target;
-            if (request->op == AIOFS_WRITE && target->flags & O_APPEND)
-                target->appending += request->total;
-            lane_arrive(request, &outside);
-            wake = engine_has_work();
-            pthread_mutex_unlock(&engine.lock);
-            break;
-        }
-        if (!target->outstanding && !target->owned)
-            file_forget(target);
-        pthread_mutex_unlock(&engine.lock);
-        aiofs_file_release(target);
-        if (error != -EAGAIN || tries == TRIES)
-            return error == -EBADF ? error : -EAGAIN;
-        engine_wake();
-        if (tries < YIELDS)
-            sched_yield();
-        else
-            nanosleep(&moment, NULL);
-    }
-    if (wake)
-        engine_wake();
-    start_outside(&outside);
-    return 0;
-}
-
 /* The request is accepted, as far as its state can tell. */
-static void accept_request(aiofs_request *request)
+void request_accept(aiofs_request *request)
 {
     aiofs_request_retain(request);
     atomic_fetch_add_explicit(&engine.alive, 1, memory_order_relaxed);
     atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_relaxed);
 }
 
-static int reject(aiofs_request *request)
+int request_reject(aiofs_request *request)
 {
     set_word(&request->state, AIOFS_NEW);
     atomic_fetch_sub(&engine.alive, 1);
@@ -225,59 +98,15 @@ static int reject(aiofs_request *request)
     return -EAGAIN;
 }
 
-int aiofs_submit(aiofs_request *request, aiofs_file *file)
+/* Gives back what was charged for growth that did not come; on any table. */
+void request_settle(const aiofs_request *request, aiofs_file *file)
 {
-    if (request->reqprio < 0 || request->reqprio > AIOFS_PRIO_DELTA_MAX)
-        return -EINVAL;
-    int error = aiofs_engine_start();
-    if (error < 0)
-        return error == -EINVAL ? error : -EAGAIN;
-
-    request->total = request->moved = 0;
-    for (int i = 0; i < request->iovcnt; i++)
-        request->total += request->iov[i].iov_len;
-    request->result = 0;
-    request->blockers = 0;
-    request->file = NULL;
-    request->phase = PHASE_ENDING; /* until it has its place, nobody can take it back */
-    if (request->op == AIOFS_CALL) {
-        request->lane = LANE_CALL;
-        accept_request(request);
-        return callers_call(request) < 0 ? reject(request) : 0;
-    }
-
-    struct file_facts facts;
-    aiofs_file *found = file ? NULL : aiofs_file_find(request->fd);
-    if (found)
-        file = found;
-    if (file)
-        facts_of(file, &facts);
-    else
-        error = file_examine(request->fd, &facts);
-    if (error == -EBADF && is_barrier(request))
-        return error;
-    int64_t outcome = error < 0 ? error : verdict(request, &facts);
-    if (outcome == 0 && file && (error = charge(request, file)) < 0)
-        outcome = error;
-    if (outcome == 0 && file)
-        find_reach(request, file);
-
-    accept_request(request);
-    bool ends_here = outcome != 0;
-    if (!ends_here) {
-        outcome = enter(request, file, &facts);
-        if (outcome < 0 && file)
-            settle(request, file);
-    }
-    if (found)
-        aiofs_file_release(found);
-    if (outcome == -EAGAIN && !ends_here)
-        return reject(request);
-    if (outcome != 0) {
-        atomic_fetch_add(&engine.left, 1);
-        request_end(request, outcome < 0 ? outcome : 0);
-    }
-    return 0;
+    struct stat stat;
+    if (!changes_bytes(request) || !file->hold || file->ops || !aiofs_hold_has_quota(file->hold))
+        return;
+    int fd = on_engine_table ? engine_fd_of(file) : atomic_load(&file->fd);
+    if (fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0)
+        aiofs_hold_settle(file->hold, stat.st_size);
 }
 
 /* ---- a file's own operations ------------------------------------------------------------------------- */
@@ -300,7 +129,7 @@ static int64_t perform_outside(aiofs_request *request)
 
 /* One that ends here lets others go: they are started by the outermost of these calls, not one inside the
  * other, because a chain of them may be long. */
-static void start_outside(struct aiofs_link *outside)
+void request_start_outside(struct aiofs_link *outside)
 {
     static _Thread_local struct aiofs_link *outermost;
     struct aiofs_link *link;
@@ -338,7 +167,7 @@ static void account(aiofs_request *request, int64_t result)
             aiofs_hold_changed(file->hold);
     }
     if (result < 0 || (uint64_t)result < request->total || request->op == AIOFS_TRUNCATE)
-        settle(request, file);
+        request_settle(request, file);
 }
 
 void request_finish(aiofs_request *request, int64_t result)
@@ -359,7 +188,7 @@ void request_finish(aiofs_request *request, int64_t result)
     account(request, result);
 
     pthread_mutex_lock(&engine.lock);
-    if (request->op == AIOFS_WRITE && file->flags & O_APPEND)
+    if (appends(request, file))
         file->appending -= request->total;
     lane_leave(request, &outside);
     bool wake = engine_has_work();
@@ -382,7 +211,7 @@ void request_finish(aiofs_request *request, int64_t result)
         engine_fd_close(file);
     if (wake)
         engine_wake();
-    start_outside(&outside);
+    request_start_outside(&outside);
     if (last && (file->hold || file->ops)) {
         if (on_engine_table) {
             callers_retire(request, result);
@@ -404,7 +233,7 @@ static void pass_barrier(aiofs_file *file)
     pthread_mutex_unlock(&engine.lock);
     if (wake)
         engine_wake();
-    start_outside(&outside);
+    request_start_outside(&outside);
 }
 
 void request_end(aiofs_request *request, int64_t result)

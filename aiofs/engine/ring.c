@@ -198,7 +198,7 @@ static void move(aiofs_request *request, bool punt)
         sqe->len = (unsigned)count;
     }
     sqe->fd = engine_fd_of((aiofs_file *)file);
-    sqe->off = file->seekable ? (uint64_t)request->offset + request->moved : (uint64_t)-1;
+    sqe->off = (uint64_t)position_of(request, file);
     sqe->flags = punt ? IOSQE_ASYNC : 0;
     sqe->user_data = tagged(request, TAG_MOVE);
 }

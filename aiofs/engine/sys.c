@@ -21,6 +21,12 @@ _Static_assert(sizeof(long) == 8, "aiofs needs a 64-bit Linux");
 #ifndef SYS_openat2
 #define SYS_openat2 437
 #endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
 #ifndef SYS_close_range
 #define SYS_close_range 436
 #endif
@@ -66,6 +72,16 @@ static inline long kernel(long number, long a, long b, long c, long d, long e, l
 #define KERNEL(...) KERNEL_(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 #define KERNEL_(number, a, b, c, d, e, f, ...)                                                                         \
     kernel(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+static ssize_t sys_read(int fd, void *buffer, size_t size)
+{
+    return KERNEL(SYS_read, fd, buffer, size);
+}
+
+static ssize_t sys_write(int fd, const void *buffer, size_t size)
+{
+    return KERNEL(SYS_write, fd, buffer, size);
+}
 
 static ssize_t sys_preadv2(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags)
 {
@@ -160,14 +176,19 @@ static int sys_eventfd(unsigned count, int flags)
     return (int)KERNEL(SYS_eventfd2, count, flags);
 }
 
-static int sys_eventfd_read(int fd, uint64_t *count)
+static int sys_pipe2(int pair[2], int flags)
 {
-    return (int)KERNEL(SYS_read, fd, count, sizeof *count);
+    return (int)KERNEL(SYS_pipe2, pair, flags);
 }
 
-static int sys_eventfd_write(int fd, uint64_t count)
+static int sys_pidfd_open(pid_t thread, unsigned flags)
 {
-    return (int)KERNEL(SYS_write, fd, &count, sizeof count);
+    return (int)KERNEL(SYS_pidfd_open, thread, flags);
+}
+
+static int sys_pidfd_getfd(int pidfd, int fd, unsigned flags)
+{
+    return (int)KERNEL(SYS_pidfd_getfd, pidfd, fd, flags);
 }
 
 static int sys_socketpair(int domain, int type, int protocol, int pair[2])
@@ -284,6 +305,8 @@ static ssize_t sys_getdents64(int fd, void *buffer, size_t size)
 }
 
 struct aiofs_sys aiofs_sys = {
+    .read = sys_read,
+    .write = sys_write,
     .preadv2 = sys_preadv2,
     .pwritev2 = sys_pwritev2,
     .pread64 = sys_pread64,
@@ -302,8 +325,9 @@ struct aiofs_sys aiofs_sys = {
     .fstatfs = sys_fstatfs,
     .lseek = sys_lseek,
     .eventfd = sys_eventfd,
-    .eventfd_read = sys_eventfd_read,
-    .eventfd_write = sys_eventfd_write,
+    .pipe2 = sys_pipe2,
+    .pidfd_open = sys_pidfd_open,
+    .pidfd_getfd = sys_pidfd_getfd,
     .socketpair = sys_socketpair,
     .getrlimit = sys_getrlimit,
     .uname = sys_uname,

@@ -30,6 +30,8 @@ struct aiofs_cachestat {
 
 struct aiofs_sys {
     /* bytes */
+    ssize_t (*read)(int fd, void *buffer, size_t size); /* of what rings and wakes: eventfds and pipes of ours */
+    ssize_t (*write)(int fd, const void *buffer, size_t size);
     ssize_t (*preadv2)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
     ssize_t (*pwritev2)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
     ssize_t (*pread64)(int fd, void *buffer, size_t size, int64_t offset); /* one buffer, and less to say */
@@ -50,8 +52,9 @@ struct aiofs_sys {
     int (*fstatfs)(int fd, struct statfs *out);
     int64_t (*lseek)(int fd, int64_t offset, int whence);
     int (*eventfd)(unsigned count, int flags);
-    int (*eventfd_read)(int fd, uint64_t *count);
-    int (*eventfd_write)(int fd, uint64_t count);
+    int (*pipe2)(int pair[2], int flags);
+    int (*pidfd_open)(pid_t thread, unsigned flags);
+    int (*pidfd_getfd)(int pidfd, int fd, unsigned flags);
     int (*socketpair)(int domain, int type, int protocol, int pair[2]);
     int (*getrlimit)(int resource, struct rlimit *out);
     int (*uname)(struct utsname *out);

@@ -9,12 +9,13 @@
  * Rules of the road
  *
  *   fork      The child has none of its parent's requests, and no lock of the parent's aiofs_open: it opens its own
- *             files. It may submit requests of its own.
+ *             files and completion descriptors. It may submit requests of its own.
  *   threads   Every function may be called by any thread; aio_error, aio_return and aio_suspend in signal handlers.
  *             The engine's threads block all signals.
  *   memory    An aiocb and its buffer stay where they are until the request is terminal, and untouched.
  *   close     A request belongs to the open file: it goes on after close, and never touches a file that has got the
- *             number. Give aiofs_close what aiofs_open gave.
+ *             number. Give aiofs_close what aiofs_open gave, and aiofs_completion_close what
+ *             aiofs_completion_open gave, never close.
  */
 #ifndef AIOFS_H
 #define AIOFS_H
@@ -49,7 +50,8 @@ int aiofs_lio_listio(int mode, struct aiocb *const list[], int nent, struct sige
 #endif
 
 /*
- * Opens `path` in the volume that is the directory `volume`, as open(2) does with `flags` and, for O_CREAT, `mode`.
+ * Opens `path` in the volume that is the directory `volume`, as open(2) does with `flags` and, for O_CREAT, `mode`;
+ * the path begins at the volume's directory, with a slash or without, and O_CLOEXEC is always added.
  * Opened for writing, the file is locked: nobody else in the system opens it for writing through aiofs, until the
  * last descriptor of it that this process got here is closed and its last request is terminal, or the process dies.
  * This process may open it again. The descriptor is an ordinary one, but for aiofs_close.

@@ -67,11 +67,11 @@ static void refuse(struct posix_list *list, struct aiocb *cb, int error)
     list_ended(list, error);
 }
 
-static void start(struct posix_list *list, struct aiocb *cb, struct allowance *allowance)
+static void start(struct posix_list *list, struct aiocb *cb, struct allowance *allowance, struct posix_batch *batch)
 {
     int op = cb->aio_lio_opcode == LIO_READ ? AIOFS_READ : cb->aio_lio_opcode == LIO_WRITE ? AIOFS_WRITE : 0;
     atomic_fetch_add(&list->left, 1);
-    int error = posix_submit(cb, op, list, allowance);
+    int error = posix_begin(cb, op, list, allowance, batch);
     if (error < 0)
         refuse(list, cb, error);
 }
@@ -89,10 +89,13 @@ POSIX_FACE(int, lio_listio, (int mode, struct aiocb *const cbs[], int nent, stru
     struct posix_list *list = list_new(mode == LIO_WAIT, event);
     if (!list)
         return posix_answer(-EAGAIN);
+    struct posix_batch batch;
+    batch.count = 0;
     struct allowance allowance = {.bytes = CALL_BYTES, .until = aiofs_now() + CALL_NS};
     for (int i = 0; i < nent; i++)
         if (cbs[i] && cbs[i]->aio_lio_opcode != LIO_NOP)
-            start(list, cbs[i], &allowance);
+            start(list, cbs[i], &allowance, &batch);
+    posix_submit(&batch);
     count_down(list);
     if (mode == LIO_NOWAIT)
         return 0;

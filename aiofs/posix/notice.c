@@ -3,7 +3,9 @@
  *
  * A notice is a copy of the sigevent, taken at the submission. Completion descriptors are eventfds of the program
  * that aiofs_completion_open made; the table of them, under its lock, leads from the number to the engine's bell,
- * and a notice holds a reference to that while its request is in flight. Nothing else is taken under the lock.
+ * and a notice holds a reference to that while its request is in flight. A bell is rung under that lock, and only
+ * while it stands in the table: once aiofs_completion_close has returned, the number may lead to any file of the
+ * program's. Of other locks only the engine's own are taken under it, for a few instructions.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -86,6 +88,17 @@ AIOFS_API int aiofs_completion_close(int fd)
     return posix_answer(known ? aiofs_sys.close(fd) : -EBADF);
 }
 
+static void ring_if_open(aiofs_bell *bell)
+{
+    pthread_mutex_lock(&completions_lock);
+    const struct completion *one = completions;
+    while (one && one->bell != bell)
+        one = one->next;
+    if (one)
+        aiofs_bell_ring(bell);
+    pthread_mutex_unlock(&completions_lock);
+}
+
 /* Their numbers lead to the parent's descriptors, whose bells hang in the parent's engine. */
 static void fork_child(void)
 {
@@ -133,6 +146,6 @@ void notice_give(struct notice *notice)
         while (aiofs_notify_thread(notice->function, notice->value, notice->attributes) < 0)
             nanosleep(&moment, NULL); /* no memory for it: it must come all the same */
     else if (notice->bell)
-        aiofs_bell_ring(notice->bell);
+        ring_if_open(notice->bell);
     notice_drop(notice);
 }

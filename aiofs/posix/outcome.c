@@ -6,12 +6,9 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <unistd.h>
 
 #include "posix.h"
-#include "sys.h"
 
 POSIX_FACE(int, aio_error, (const struct aiocb *cb))
 {
@@ -75,9 +72,9 @@ static int cancel_one(struct aiocb *cb)
 
 POSIX_FACE(int, aio_cancel, (int fildes, struct aiocb *cb))
 {
-    int flags = aiofs_sys.fcntl(fildes, F_GETFD, 0);
-    if (flags < 0)
-        return posix_answer(-EBADF);
+    int error = aiofs_descriptor(fildes);
+    if (error < 0)
+        return posix_answer(error);
     if (!cb)
         return posix_answer(aiofs_cancel_all(fildes));
     if (cb->aio_fildes != fildes)

@@ -72,9 +72,19 @@ struct allowance {
     int64_t until; /* aiofs_now() */
 };
 
-/* Carries out or submits what an aiocb asks for, as `op` (0: it is none, -EINVAL). 0, or a negated errno with nothing
- * started: then the aiocb has it for its result, but for one whose request is in flight (-EINVAL). */
-int posix_submit(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance);
+enum { POSIX_BATCH = 64 };
+
+struct posix_batch {
+    size_t count;
+    struct aiofs_submission list[POSIX_BATCH];
+};
+
+/* An entry of a list, to be carried out as `op` (0: it asks for nothing that there is, -EINVAL). 0: it has ended, or
+ * will: it is in the batch, which is submitted when it is full, and at last by posix_submit. A negated errno: it is not
+ * accepted, and has that for its result, but for one whose request is in flight (-EINVAL). */
+int posix_begin(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance, struct posix_batch *batch);
+/* Submits what is in the batch; what the engine does not accept ends with its error. */
+void posix_submit(struct posix_batch *batch);
 
 /* 0 or -1 and errno. */
 int posix_answer(int64_t result);

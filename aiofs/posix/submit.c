@@ -79,11 +79,12 @@ static void end_here(struct aiocb *cb, int64_t result, struct posix_list *list)
 
 /* ---- submission --------------------------------------------------------------------------------------------- */
 
-static int hand_over(struct aiocb *cb, int op, struct posix_list *list)
+/* What the engine needs for it; the aiocb is in flight from here on. NULL: no memory. */
+static struct posix_request *draw_up(struct aiocb *cb, int op, struct posix_list *list)
 {
     struct posix_request *own = malloc(sizeof *own);
     if (!own)
-        return -EAGAIN;
+        return NULL;
     aiofs_request_init(&own->request);
     own->request.op = op;
     own->request.fd = cb->aio_fildes;
@@ -100,48 +101,93 @@ static int hand_over(struct aiocb *cb, int op, struct posix_list *list)
     own->list = list;
     notice_set(&own->notice, &cb->aio_sigevent);
     control_begin(cb, own);
-    int error = aiofs_submit(&own->request, NULL);
-    if (error < 0)
-        notice_drop(&own->notice);
-    aiofs_request_release(&own->request);
+    return own;
+}
+
+static int refuse(struct aiocb *cb, int error)
+{
+    control_begin(cb, NULL);
+    control_end(cb, error);
     return error;
 }
 
-int posix_submit(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance)
+/* Done inside the call, or wrong: 0 or a negated errno; 1: it is for the engine. */
+static int attempt(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance)
 {
-    int error = 0;
+    bool moves = op == AIOFS_READ || op == AIOFS_WRITE;
     if (control_state(cb) == AIOFS_SUBMITTED)
         return -EINVAL;
-    bool moves = op == AIOFS_READ || op == AIOFS_WRITE;
     if (op == 0 || (moves && (cb->aio_reqprio < 0 || cb->aio_reqprio > AIOFS_PRIO_DELTA_MAX)))
-        error = -EINVAL;
-    int64_t moved = error ? error : move_inline(cb, op, allowance);
-    if (moved >= 0) {
-        end_here(cb, moved, list);
-        return 0;
-    }
-    if (error == 0)
-        error = hand_over(cb, op, list);
+        return refuse(cb, -EINVAL);
+    int64_t moved = move_inline(cb, op, allowance);
+    if (moved < 0)
+        return 1;
+    end_here(cb, moved, list);
+    return 0;
+}
+
+static int submit(struct aiocb *cb, int op)
+{
+    int answer = attempt(cb, op, NULL, NULL);
+    if (answer <= 0)
+        return answer;
+    struct posix_request *own = draw_up(cb, op, NULL);
+    if (!own)
+        return refuse(cb, -EAGAIN);
+    int error = aiofs_submit(&own->request, NULL);
     if (error < 0) {
-        control_begin(cb, NULL);
-        control_end(cb, error);
+        notice_drop(&own->notice);
+        refuse(cb, error);
     }
+    aiofs_request_release(&own->request);
     return error;
 }
 
 POSIX_FACE(int, aio_read, (struct aiocb *cb))
 {
-    return posix_answer(posix_submit(cb, AIOFS_READ, NULL, NULL));
+    return posix_answer(submit(cb, AIOFS_READ));
 }
 
 POSIX_FACE(int, aio_write, (struct aiocb *cb))
 {
-    return posix_answer(posix_submit(cb, AIOFS_WRITE, NULL, NULL));
+    return posix_answer(submit(cb, AIOFS_WRITE));
 }
 
 POSIX_FACE(int, aio_fsync, (int op, struct aiocb *cb))
 {
     if (op != O_SYNC && op != O_DSYNC)
         return posix_answer(-EINVAL);
-    return posix_answer(posix_submit(cb, op == O_SYNC ? AIOFS_FSYNC : AIOFS_FDATASYNC, NULL, NULL));
+    return posix_answer(submit(cb, op == O_SYNC ? AIOFS_FSYNC : AIOFS_FDATASYNC));
+}
+
+/* ---- for lists --------------------------------------------------------------------------------------------------- */
+
+int posix_begin(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance, struct posix_batch *batch)
+{
+    int answer = attempt(cb, op, list, allowance);
+    if (answer <= 0)
+        return answer;
+    struct posix_request *own = draw_up(cb, op, list);
+    if (!own)
+        return refuse(cb, -EAGAIN);
+    batch->list[batch->count++] = (struct aiofs_submission){&own->request, NULL, 0};
+    if (batch->count == POSIX_BATCH)
+        posix_submit(batch);
+    return 0;
+}
+
+void posix_submit(struct posix_batch *batch)
+{
+    aiofs_submit_many(batch->list, batch->count);
+    for (size_t i = 0; i < batch->count; i++) {
+        struct posix_request *own = (struct posix_request *)batch->list[i].request;
+        int error = batch->list[i].error;
+        if (error < 0) {
+            refuse(own->cb, error);
+            notice_give(&own->notice);
+            list_ended(own->list, error);
+        }
+        aiofs_request_release(&own->request);
+    }
+    batch->count = 0;
 }

@@ -15,6 +15,12 @@ PROGRAMS: dict[str, Program] = {
     "fio psync": programs.Fio("psync"),
     "fio io_uring": programs.Fio("io_uring"),
     "fio posixaio": programs.Fio("posixaio"),
+    "fio posixaio, aiofs": programs.Fio("posixaio", through="io_uring"),
+    "fio posixaio, aiofs threads": programs.Fio("posixaio", through="threads"),
+    "C, 100": programs.Crowd("C", 100),
+    "C, 100,000": programs.Crowd("C", 100_000),
+    "Python, 100": programs.Crowd("Python", 100),
+    "Python, 100,000": programs.Crowd("Python", 100_000),
     "import uvloop": programs.Importing("uvloop"),
     "import uvloop, aiofs": programs.Importing("uvloop", "aiofs"),
 }

@@ -1,4 +1,4 @@
-"""Other programs that move bytes: fio's engines and dd; and Python, importing."""
+"""Other programs that move bytes: fio's engines and dd; many requests; and Python, importing."""
 
 from __future__ import annotations
 
@@ -6,21 +6,33 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
-from ..work import Unavailable, Work
+from .. import native
+from ..work import Unavailable, Work, load_cache
 from .base import Finished
+
+AIOFS_RUN = (sys.executable, "-m", "aiofs", "run")
 
 
 class Fio:
-    """fio with one of its engines, on the same file (fio draws random offsets of its own)."""
+    """fio with one of its engines, on the same file (fio draws random offsets of its own).
 
-    def __init__(self, engine: str) -> None:
+    `through`: by `aiofs run`, on this engine of aiofs's.
+    """
+
+    def __init__(self, engine: str, through: str | None = None) -> None:
         self.engine = engine
+        self.through = through
 
     def command(self, work: Work) -> list[str]:
         if not shutil.which("fio"):
             raise Unavailable("fio is not installed")
+        if not work.direct:
+            load_cache(work.path)
         return [
+            *(AIOFS_RUN if self.through else ()),
+            *((f"--engine={self.through}", "--") if self.through else ()),
             "fio",
             "--name=bench",
             f"--filename={work.path}",
@@ -30,6 +42,7 @@ class Fio:
             f"--rw={'read' if work.sequential else 'randread'}",
             f"--bs={work.block}",
             f"--direct={int(work.direct)}",
+            f"--invalidate={int(work.direct)}",
             f"--ioengine={self.engine}",
             f"--iodepth={work.depth}",
             f"--runtime={round((work.seconds + work.observed) * 1000)}ms",
@@ -41,9 +54,11 @@ class Fio:
         job = json.loads(finished.stdout[finished.stdout.index("{") :])["jobs"][0]
         read, time = job["read"], 1 / job["read"]["iops"]
         latency = read["clat_ns"]["percentile"]
+        # fio counts its own thread alone, and posixaio has others work for it.
+        cpu = {"cpu": time * (job["usr_cpu"] + job["sys_cpu"]) / 100}
         return {
             "time": time,
-            "cpu": time * (job["usr_cpu"] + job["sys_cpu"]) / 100,
+            **(cpu if self.engine != "posixaio" else {}),
             "p50": latency["50.000000"] * 1e-9,
             "p99": latency["99.000000"] * 1e-9,
             "p99.9": latency["99.900000"] * 1e-9,
@@ -63,6 +78,34 @@ class Dd:
         if told is None:
             raise Unavailable(f"this dd tells no time: {finished.stderr.strip()}")
         return {"time": float(told[1]) / (work.file.size // work.block)}
+
+
+class Crowd:
+    """So many requests outstanding, by one of aiofs's faces: native/crowd.c, or crowd.py."""
+
+    START = (
+        "import sys; sys.path.append(sys.argv.pop(1)); from benchmarks import crowd; crowd.main()"
+    )
+    ROOT = Path(__file__).parent.parent.parent
+
+    def __init__(self, face: str, count: int) -> None:
+        self.face = face
+        self.count = count
+
+    def command(self, work: Work) -> list[str]:
+        python = [sys.executable, "-c", self.START, str(self.ROOT)]
+        return [
+            *([str(native.crowd())] if self.face == "C" else python),
+            "direct" if work.direct else "pipe",
+            work.path,
+            str(self.count),
+            str(work.block),
+            str(work.seconds),
+            *([] if self.face == "C" else [work.loop]),
+        ]
+
+    def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
+        return json.loads(finished.stdout)  # type: ignore[no-any-return]
 
 
 class Importing:

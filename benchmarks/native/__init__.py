@@ -36,6 +36,16 @@ def floor() -> Path:
 
 
 @cache
+def crowd() -> Path:
+    """The program that has many requests outstanding, by the <aio.h> of the installed aiofs."""
+    import aiofs
+
+    package = Path(aiofs.__file__).parent
+    library = str(package / "libaiofs.so")
+    return build("crowd.c", f"-I{package / 'engine'}", library, f"-Wl,-rpath,{package}")
+
+
+@cache
 def beside() -> ctypes.CDLL:
     """The library that beats, counts resident pages and runs C threads beside a loop."""
     library = ctypes.CDLL(str(build("beside.c", "-shared", "-fPIC")), use_errno=True)
@@ -70,6 +80,7 @@ def build(source: str, *flags: str) -> Path:
         if not shutil.which(command[0]):
             sys.exit(f"the benchmarks need a C compiler, and there is no {command[0]}")
         unfinished = target.with_suffix(f".{os.getpid()}")
-        subprocess.run([*command, "-o", str(unfinished), str(path)], check=True)
+        command = [*compiler(), *FLAGS, "-o", str(unfinished), str(path), *flags]
+        subprocess.run(command, check=True)
         unfinished.rename(target)
     return target

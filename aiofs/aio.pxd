@@ -1,0 +1,61 @@
+# cython: language_level=3
+"""<aio.h> for Cython: `from aiofs.aio cimport aiocb, aio_read, ...`, and what aiofs.h adds to it.
+
+The functions are C's, with C's contract: -1 and errno, which has to be looked at before the GIL is
+taken again. They are called without the GIL: what waits (aio_suspend, lio_listio, aio_cancel) must
+not hold it, for there are requests of Python's that need it to end. A sigev_notify_function runs on a
+thread that does not have it.
+
+libaiofs has its names with aiofs_ in front, too, and those are meant here: an extension module is
+loaded into a program where libc's aio_read has been found already. Compile with aiofs.get_include()
+in include_dirs; link with libraries=["aiofs"], and aiofs.get_library_dir() in library_dirs and
+runtime_library_dirs.
+"""
+
+from posix.signal cimport sigval
+from posix.time cimport timespec
+from posix.types cimport off_t
+
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_attr_t:
+        pass
+
+
+cdef extern from "aiofs.h" nogil:
+    struct sigevent:
+        int sigev_notify
+        int sigev_signo
+        sigval sigev_value
+        void (*sigev_notify_function)(sigval) noexcept nogil
+        pthread_attr_t *sigev_notify_attributes
+
+    struct aiocb:
+        int aio_fildes
+        off_t aio_offset
+        volatile void *aio_buf
+        size_t aio_nbytes
+        int aio_reqprio
+        sigevent aio_sigevent
+        int aio_lio_opcode
+
+    enum:
+        AIO_CANCELED, AIO_NOTCANCELED, AIO_ALLDONE
+    enum:
+        LIO_READ, LIO_WRITE, LIO_NOP, LIO_WAIT, LIO_NOWAIT
+    enum:
+        SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, AIOFS_SIGEV_COMPLETION
+
+    int aio_read "aiofs_aio_read"(aiocb *aiocbp)
+    int aio_write "aiofs_aio_write"(aiocb *aiocbp)
+    int aio_fsync "aiofs_aio_fsync"(int op, aiocb *aiocbp)
+    int aio_error "aiofs_aio_error"(const aiocb *aiocbp)
+    ssize_t aio_return "aiofs_aio_return"(aiocb *aiocbp)
+    int aio_suspend "aiofs_aio_suspend"(const aiocb **list, int nent, const timespec *timeout)
+    int aio_cancel "aiofs_aio_cancel"(int fildes, aiocb *aiocbp)
+    int lio_listio "aiofs_lio_listio"(int mode, aiocb **list, int nent, sigevent *sig)
+
+    int aiofs_open(const char *volume, const char *path, int flags, ...)
+    int aiofs_close(int fd)
+    int aiofs_completion_open()
+    int aiofs_completion_close(int fd)

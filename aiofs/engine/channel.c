@@ -1,0 +1,414 @@
+/*
+ * channel.c - how the program's threads reach the engine's, which have another descriptor table.
+ *
+ *   here, there   a socket pair: a message hands an open file over. Sending is done under the engine lock, so
+ *                 whoever finds file->bound set knows that the message is in the socket or already received;
+ *                 receiving is done under channel.lock by whichever thread of the engine first needs a number.
+ *                 So a message says nothing to the waiter.
+ *   wake, woken   a pipe: a byte in it makes the waiter look at its queues. It is written only to a waiter that
+ *                 is about to sleep.
+ *
+ * `here` and `wake` are in the program's table, at its mercy: a program that closes every descriptor it did not
+ * open, and opens others under those numbers, must lose nothing and have nothing written into its files. So each
+ * use looks first whether the number still leads to what we opened, by device and inode, which no other pipe or
+ * socket has. The engine's table has copies of both; where the kernel lets us, one that was lost is fetched from
+ * there (pidfd_getfd), else what needs it is refused. `regain.lock` keeps two threads from doing that at once; it
+ * may be taken under the engine lock.
+ *
+ * A bell is the other direction: an eventfd of the program's that a thread of the engine rings.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL
+#endif
+
+/* What the program's table has at `fd` and the engine's at `inside`. */
+struct end {
+    _Atomic int fd;
+    int inside;
+    dev_t dev;
+    ino_t ino;
+};
+
+static struct {
+    pthread_mutex_t lock; /* the engine_fd of every file */
+    struct end here, wake;
+    int there, woken;
+    _Atomic pid_t keeper;  /* the waiter's thread id: its table has all four; 0: no table of its own */
+    _Atomic bool asleep;   /* the waiter waits: somebody has to wake it */
+    _Atomic bool crowded;  /* the socket was full: the waiter shall empty it */
+    bool rung;             /* the waiter's: the pipe has to be read */
+} channel = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct {
+    pthread_mutex_t lock;
+} regain = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* ---- opening and closing ------------------------------------------------------------------------------ */
+
+static int end_set(struct end *end, int fd)
+{
+    struct stat stat;
+    int error = aiofs_sys.fstat(fd, &stat);
+    end->inside = fd;
+    end->dev = stat.st_dev;
+    end->ino = stat.st_ino;
+    atomic_store(&end->fd, fd);
+    return error;
+}
+
+static void close_both(const int pair[2])
+{
+    aiofs_sys.close(pair[0]);
+    aiofs_sys.close(pair[1]);
+}
+
+int channel_open(void)
+{
+    int sockets[2], pipe[2];
+    if (aiofs_sys.socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+        return -EAGAIN;
+    if (aiofs_sys.pipe2(pipe, O_CLOEXEC | O_NONBLOCK) < 0) {
+        close_both(sockets);
+        return -EAGAIN;
+    }
+    if (end_set(&channel.here, sockets[0]) < 0 || end_set(&channel.wake, pipe[1]) < 0) {
+        close_both(sockets);
+        close_both(pipe);
+        return -EAGAIN;
+    }
+    channel.there = sockets[1];
+    channel.woken = pipe[0];
+    channel.rung = false;
+    atomic_store(&channel.keeper, 0);
+    atomic_store(&channel.asleep, false);
+    return 0;
+}
+
+/* 0: to what it led to when it was opened; 1: to something else; or why that cannot be told. */
+static int leads_elsewhere(int fd, const struct end *end)
+{
+    struct stat stat;
+    int error = fd < 0 ? -EBADF : aiofs_sys.fstat(fd, &stat);
+    return error < 0 ? error : stat.st_dev != end->dev || stat.st_ino != end->ino;
+}
+
+static void end_close(struct end *end)
+{
+    int fd = atomic_exchange(&end->fd, -1);
+    if (fd >= 0 && leads_elsewhere(fd, end) <= 0)
+        aiofs_sys.close(fd);
+}
+
+void channel_close_inside(void)
+{
+    aiofs_sys.close(channel.there);
+    aiofs_sys.close(channel.woken);
+}
+
+void channel_close(void)
+{
+    end_close(&channel.here);
+    end_close(&channel.wake);
+}
+
+static bool is_ours(int fd)
+{
+    return fd == channel.here.inside || fd == channel.wake.inside || fd == channel.there || fd == channel.woken;
+}
+
+/* Gives this thread a descriptor table of its own with nothing in it but the channel. Where the kernel does not
+ * let us, the program's table is shared, and our copies of its descriptors are in it. */
+bool channel_leave_table(void)
+{
+    int last = 0;
+    const int ours[] = {channel.here.inside, channel.wake.inside, channel.there, channel.woken};
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        last = ours[i] > last ? ours[i] : last;
+    if (aiofs_sys.close_range((unsigned)last + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) < 0) {
+        if (aiofs_sys.unshare(CLONE_FILES) < 0)
+            return false;
+        long limit = sysconf(_SC_OPEN_MAX);
+        for (int fd = last + 1; fd < (limit > 0 && limit < 65536 ? limit : 65536); fd++)
+            aiofs_sys.close(fd);
+    }
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    const int first = 3; /* their reports are written to standard error by whichever thread finds something */
+#else
+    const int first = 0;
+#endif
+    for (int fd = first; fd < last; fd++)
+        if (!is_ours(fd))
+            aiofs_sys.close(fd);
+    for (int fd = first; fd < 3; fd++) /* a stray message must not reach a file of the program's */
+        if (!is_ours(fd))
+            aiofs_sys.openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
+    atomic_store(&channel.keeper, gettid());
+    return true;
+}
+
+/* ---- the program's ends ----------------------------------------------------------------------------------- */
+
+bool channel_owns(int fd)
+{
+    const struct end *const ends[] = {&channel.here, &channel.wake};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (fd >= 0 && fd == atomic_load(&ends[i]->fd) && atomic_load(&engine.running))
+            return leads_elsewhere(fd, ends[i]) == 0;
+    return false;
+}
+
+static int fetch(struct end *end)
+{
+    int pidfd = aiofs_sys.pidfd_open(atomic_load(&channel.keeper), PIDFD_THREAD);
+    if (pidfd < 0)
+        return pidfd;
+    int fd = aiofs_sys.pidfd_getfd(pidfd, end->inside, 0);
+    aiofs_sys.close(pidfd);
+    if (fd >= 0)
+        atomic_store(&end->fd, fd);
+    return fd;
+}
+
+/* The number of an end in this thread's table; negative: it was lost, for good. */
+static int end_fd(struct end *end)
+{
+    if (on_engine_table)
+        return end->inside;
+    int fd = atomic_load(&end->fd);
+    if (leads_elsewhere(fd, end) == 0)
+        return fd;
+    pthread_mutex_lock(&regain.lock);
+    fd = atomic_load(&end->fd);
+    if (leads_elsewhere(fd, end) != 0)
+        fd = atomic_load(&channel.keeper) ? fetch(end) : -EBADF;
+    pthread_mutex_unlock(&regain.lock);
+    return fd;
+}
+
+void engine_wake(void)
+{
+    enum { TRIES = 3 };
+    if (!atomic_exchange_explicit(&channel.asleep, false, memory_order_seq_cst))
+        return;
+    int fd = end_fd(&channel.wake);
+    for (int tries = 0; fd >= 0 && tries < TRIES && aiofs_sys.write(fd, "", 1) == -EINTR; tries++)
+        ;
+}
+
+union rights {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+};
+
+int engine_bind(aiofs_file *file, int fd)
+{
+    union rights rights;
+    struct iovec bytes = {&file, sizeof(aiofs_file *)};
+    struct msghdr message = {
+        .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights};
+    int here = end_fd(&channel.here);
+    if (here < 0)
+        return -ENOMEM;
+    /* The receiver knows the file by its address alone: this makes what stands there visible to it. */
+    atomic_store_explicit(&file->engine_fd, -1, memory_order_release);
+    memset(&rights, 0, sizeof rights);
+    rights.header.cmsg_level = SOL_SOCKET;
+    rights.header.cmsg_type = SCM_RIGHTS;
+    rights.header.cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(&rights.header), &fd, sizeof fd);
+    ssize_t sent;
+    do
+        sent = aiofs_sys.sendmsg(here, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent == -EINTR);
+    if (sent == -EAGAIN || sent == -ETOOMANYREFS) { /* until the messages before it are received */
+        atomic_store(&channel.crowded, true);
+        return -EAGAIN;
+    }
+    if (sent < 0)
+        return sent == -EBADF ? -EBADF : -ENOMEM;
+    file->bound = true;
+    return 0;
+}
+
+/* ---- the engine's ends ------------------------------------------------------------------------------------- */
+
+/* Receives one message; channel.lock held. False: there was none. */
+static bool receive(int flags)
+{
+    aiofs_file *file = NULL;
+    union rights rights;
+    struct iovec bytes = {&file, sizeof file};
+    struct msghdr message = {
+        .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights};
+    ssize_t got;
+    do
+        got = aiofs_sys.recvmsg(channel.there, &message, flags | MSG_CMSG_CLOEXEC);
+    while (got == -EINTR);
+    if (got != sizeof file)
+        return false;
+    (void)atomic_load_explicit(&file->engine_fd, memory_order_acquire); /* see engine_bind */
+    int fd = -EMFILE; /* what a truncated control message means */
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof fd))
+        memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    atomic_store(&file->engine_fd, fd);
+    return true;
+}
+
+int engine_fd_of(aiofs_file *file)
+{
+    enum { TRIES = 3 }; /* its message must not stay behind: the next file at this address would get it */
+    int fd = atomic_load_explicit(&file->engine_fd, memory_order_acquire);
+    if (fd != -1)
+        return fd;
+    pthread_mutex_lock(&channel.lock);
+    for (int failures = 0; (fd = atomic_load(&file->engine_fd)) == -1 && failures < TRIES;)
+        failures += !receive(0);
+    pthread_mutex_unlock(&channel.lock);
+    return fd == -1 ? -EBADF : fd;
+}
+
+void engine_fd_close(aiofs_file *file)
+{
+    int fd = engine_fd_of(file);
+    if (fd < 0)
+        return;
+    if (file->watched)
+        engine.waiter->release(file);
+    aiofs_sys.close(fd);
+}
+
+void engine_rung(void)
+{
+    channel.rung = true;
+}
+
+int engine_wake_fd(void)
+{
+    return channel.woken;
+}
+
+void channel_sleep(void)
+{
+    atomic_store_explicit(&channel.asleep, true, memory_order_seq_cst);
+}
+
+void channel_awake(void)
+{
+    char bytes[16];
+    atomic_store_explicit(&channel.asleep, false, memory_order_seq_cst);
+    if (channel.rung)
+        aiofs_sys.read(channel.woken, bytes, sizeof bytes);
+    channel.rung = false;
+}
+
+void channel_drain(void)
+{
+    if (!atomic_exchange(&channel.crowded, false))
+        return;
+    pthread_mutex_lock(&channel.lock);
+    while (receive(MSG_DONTWAIT))
+        ;
+    pthread_mutex_unlock(&channel.lock);
+}
+
+/* ---- bells --------------------------------------------------------------------------------------------------- */
+
+int aiofs_bell_open(int eventfd, aiofs_bell **bell)
+{
+    struct file_facts facts;
+    int error = aiofs_engine_start();
+    if (error == 0)
+        error = file_examine(eventfd, &facts);
+    if (error < 0)
+        return error;
+    pthread_mutex_lock(&engine.lock);
+    aiofs_file *file = file_new(eventfd, &facts);
+    error = file ? 0 : -ENOMEM;
+    while (error == 0 && (error = engine_bind(file, eventfd)) == -EAGAIN) {
+        pthread_mutex_unlock(&engine.lock);
+        engine_wake();
+        sched_yield();
+        pthread_mutex_lock(&engine.lock);
+        error = 0;
+    }
+    pthread_mutex_unlock(&engine.lock);
+    if (error < 0 && file)
+        aiofs_file_release(file);
+    else
+        *bell = file;
+    return error;
+}
+
+/* An eventfd takes it. In the program's table its number may have come to lead to something else. */
+void aiofs_bell_ring(aiofs_bell *bell)
+{
+    enum { TRIES = 3 };
+    static const uint64_t one = 1;
+    const struct end end = {.dev = bell->dev, .ino = bell->ino};
+    int fd = on_engine_table ? engine_fd_of(bell) : atomic_load(&bell->fd);
+    if (fd < 0 || (!on_engine_table && leads_elsewhere(fd, &end) > 0))
+        return;
+    for (int tries = 0; tries < TRIES && aiofs_sys.write(fd, &one, sizeof one) == -EINTR; tries++)
+        ;
+}
+
+void aiofs_bell_retain(aiofs_bell *bell)
+{
+    aiofs_file_retain(bell);
+}
+
+/* The last reference goes to the waiter, which closes what the engine's table has of it. */
+void aiofs_bell_release(aiofs_bell *bell)
+{
+    int32_t refs = atomic_load(&bell->refs);
+    while (refs > 1)
+        if (atomic_compare_exchange_weak(&bell->refs, &refs, refs - 1))
+            return;
+    pthread_mutex_lock(&engine.lock);
+    bool leaves = bell->bound;
+    if (leaves)
+        list_append(&engine.releasing, &bell->leaving);
+    pthread_mutex_unlock(&engine.lock);
+    if (leaves)
+        engine_wake();
+    else
+        aiofs_file_release(bell);
+}
+
+/* ---- fork ------------------------------------------------------------------------------------------------------ */
+
+void channel_fork_prepare(void)
+{
+    pthread_mutex_lock(&channel.lock);
+    pthread_mutex_lock(&regain.lock);
+}
+
+void channel_fork_parent(void)
+{
+    pthread_mutex_unlock(&regain.lock);
+    pthread_mutex_unlock(&channel.lock);
+}
+
+/* The parent's engine is not the child's. */
+void channel_fork_child(bool running, bool own_table)
+{
+    if (running) {
+        channel_close();
+        if (!own_table)
+            channel_close_inside();
+    }
+    channel_fork_parent();
+}

@@ -1,0 +1,92 @@
+"""`aiofs run`: an unmodified program, with the <aio.h> of libaiofs.so in the place of libc's.
+
+The command does not stay beside the program, it becomes it (execve). So the program has the
+process, its parent, its streams and its signals to itself, and its exit status needs no passing on.
+What cannot be run so is refused before anything runs, in one sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from aiofs import _core
+from aiofs.programs import NOT_EXECUTABLE, Refused, check, find
+
+__all__ = ["main"]
+
+LIBRARY = Path(__file__).with_name("libaiofs.so")
+SHELL = "/bin/sh"
+
+
+def main(engine: str | None, command: Sequence[str]) -> int:
+    """Becomes the program, or returns the exit status that says why not."""
+    try:
+        program = find(command[0])
+        check(program)
+        choose(engine)
+        become(program, command, environment([LIBRARY]))
+    except Refused as refused:
+        print(f"aiofs run: {refused}", file=sys.stderr)
+        return refused.status
+
+
+def choose(engine: str | None) -> None:
+    """Sets the engine and tries it: the program could not say why its requests are refused."""
+    if engine is not None:
+        os.environ["AIOFS_ENGINE"] = engine
+    try:
+        _core.engine()
+    except OSError as error:
+        raise Refused(str(error)) from None
+
+
+def environment(libraries: Sequence[Path]) -> dict[bytes, bytes]:
+    """The command's own, with these libraries preloaded before any that were to be."""
+    for path in libraries:
+        if re.search(r"[\s:$]", str(path)):
+            raise Refused(
+                f"{path}: LD_PRELOAD cannot name a path with a space, ':' or '$' in it: "
+                "install aiofs elsewhere"
+            )
+    variables = dict(os.environb)
+    if not was_given(b"LC_CTYPE"):
+        variables.pop(b"LC_CTYPE", None)
+    preload = [*map(os.fsencode, libraries), variables.get(b"LD_PRELOAD", b"")]
+    return variables | {b"LD_PRELOAD": b":".join(filter(None, preload))}
+
+
+def was_given(name: bytes) -> bool:
+    """Whether this process was started with a variable; Python sets LC_CTYPE itself (PEP 538)."""
+    try:
+        given = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return True
+    return any(line.startswith(name + b"=") for line in given.split(b"\0"))
+
+
+def become(program: str, command: Sequence[str], variables: dict[bytes, bytes]) -> NoReturn:
+    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored_by_python, signal.SIG_DFL)
+    try:
+        os.execve(program, [*command], variables)
+    except OSError as error:
+        if error.errno == errno.ENOEXEC and is_text(program):
+            check(SHELL)
+            os.execve(SHELL, [SHELL, program, *command[1:]], variables)
+        raise Refused(f"{program}: {error.strerror}", NOT_EXECUTABLE) from None
+
+
+def is_text(path: str) -> bool:
+    """Whether a file without `#!` may be a script of the shell's."""
+    try:
+        with open(path, "rb") as file:
+            return b"\0" not in file.read(128)
+    except OSError:
+        return False

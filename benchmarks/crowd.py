@@ -1,0 +1,177 @@
+"""What native/crowd.c measures, from Python: requests are awaited on a loop.
+
+    python -m benchmarks.crowd pipe|direct FILE COUNT BLOCK SECONDS LOOP
+
+The same steps and the same line of JSON. Memory is all that a request costs the process: the
+aiocbs are made after the first look at it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .measure import memory_field, new_loop
+from .work import PAGE, Unavailable, new_buffer
+
+BATCH, SHARED, WARM_UP = 50, 1024, 1000
+
+
+def main() -> None:
+    kind, path, count, block, seconds, loop_name = sys.argv[1:]
+    loop = new_loop(loop_name)
+    gc.disable()
+    kinds: dict[str, Callable[[str, int, int], Crowd]] = {"pipe": PipeCrowd, "direct": DirectCrowd}
+    try:
+        crowd = kinds[kind](path, int(count), int(block))
+        result: dict[str, object] = dict(loop.run_until_complete(crowd.measure(float(seconds))))
+    except (ImportError, Unavailable) as error:
+        result = {"unavailable": str(error)}
+    loop.close()
+    print(json.dumps(result))
+
+
+class Crowd:
+    """`count` reads of one descriptor; the oldest is that of turn `turn`."""
+
+    descriptor: int
+    requests: list[Any]
+
+    def __init__(self, count: int, block: int) -> None:
+        from aiofs import _core, aio
+
+        self.aio, self.counters = aio, _core.counters
+        _core.engine()
+        self.count, self.block, self.turn = count, block, 0
+        buffer = memoryview(new_buffer(SHARED * max(block, PAGE)))
+        self.buffers = [buffer[at * block : (at + 1) * block] for at in range(SHARED)]
+
+    def offset(self, turn: int) -> int:
+        return 0
+
+    def before_a_batch(self) -> None:
+        """What has to be done so that the oldest end."""
+
+    def wrong(self, turn: int) -> bool:
+        """Whether other bytes were read than belong there."""
+        raise NotImplementedError
+
+    def submit(self, turn: int) -> None:
+        request = self.requests[turn % self.count]
+        request.aio_buf = self.buffers[turn % SHARED]
+        request.aio_offset = self.offset(turn)
+        self.aio.aio_read(request)
+
+    def fill(self) -> None:
+        self.requests = [self.aio.aiocb(self.descriptor) for _ in range(self.count)]
+        for turn in range(self.count):
+            self.submit(turn)
+
+    async def roll(self) -> None:
+        """Takes the oldest, and submits as many."""
+        self.before_a_batch()
+        for turn in range(self.turn, self.turn + BATCH):
+            request = self.requests[turn % self.count]
+            if await request != self.block:
+                raise AssertionError("a read was short")
+            self.submit(turn + self.count)
+        self.turn += BATCH
+
+    async def warm_up(self) -> None:
+        """Also makes up for the requests that ended before the last was submitted."""
+        while self.turn < WARM_UP or (
+            self.turn < self.count and self.counters()["outstanding"] < 0.9 * self.count
+        ):
+            await self.roll()
+
+    async def measure(self, seconds: float) -> dict[str, float]:
+        own, kernel = memory_field("VmRSS"), kernel_memory()
+        self.fill()
+        own, kernel = memory_field("VmRSS") - own, kernel_memory() - kernel
+        await self.warm_up()
+        first, present, wall = self.turn, 0, 0.0
+        cpu, start = time.process_time(), time.perf_counter()
+        while wall < seconds:
+            await self.roll()
+            present += self.counters()["outstanding"]
+            wall = time.perf_counter() - start
+        cpu = time.process_time() - cpu
+        done = self.turn - first
+        self.cancel()
+        await self.check()
+        return {
+            "time": wall / done,
+            "cpu": cpu / done,
+            "memory each": own / self.count,
+            "kernel memory each": kernel / self.count,
+            "outstanding": present * BATCH / done,
+        }
+
+    def cancel(self) -> None:
+        self.aio.aio_cancel(self.descriptor)
+        for request in self.requests:
+            self.aio.aio_suspend([request])
+
+    async def check(self) -> None:
+        """A few more, one at a time."""
+        self.before_a_batch()
+        for turn in range(self.turn, self.turn + BATCH):
+            self.submit(turn)
+            await self.requests[turn % self.count]
+            if self.wrong(turn):
+                raise AssertionError("read other bytes than belong there")
+
+
+class PipeCrowd(Crowd):
+    """Of one pipe, each a message with its number in it."""
+
+    def __init__(self, path: str, count: int, block: int) -> None:
+        super().__init__(count, block)
+        self.descriptor, self.feeder = os.pipe()
+        self.messages = 0
+
+    def before_a_batch(self) -> None:
+        numbers = range(self.messages, self.messages + BATCH)
+        packed = (struct.pack("<q", number) for number in numbers)
+        messages = b"".join(number.ljust(self.block, b"\0") for number in packed)
+        if os.write(self.feeder, messages) != len(messages):
+            raise AssertionError("a write was short")
+        self.messages += BATCH
+
+    def wrong(self, turn: int) -> bool:
+        (number,) = struct.unpack_from("<q", self.buffers[turn % SHARED])
+        return bool(number != turn)
+
+
+class DirectCrowd(Crowd):
+    """Of a file that is open with O_DIRECT, at random."""
+
+    def __init__(self, path: str, count: int, block: int) -> None:
+        super().__init__(count, block)
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        self.blocks = os.fstat(self.descriptor).st_size // block
+
+    def offset(self, turn: int) -> int:
+        return ((turn * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 20) % self.blocks * self.block
+
+    def wrong(self, turn: int) -> bool:
+        (page,) = struct.unpack_from("<q", self.buffers[turn % SHARED])
+        return bool(page != self.offset(turn) // PAGE * PAGE)
+
+
+def kernel_memory() -> int:
+    """What the whole system's kernel cannot give back, in bytes."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return sum(int(fields[name].split()[0]) * 1024 for name in ("SUnreclaim", "KernelStack"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What docs/ says holds: programs run, synopses are the headers', every errno has its line."""
+
+import builtins
+import os
+import re
+import shutil
+import sys
+import sysconfig
+
+import pytest
+from pages import PAGES, ROOT, blocks_of, check, check_python, links_of, run, text_of
+
+import aiofs
+from aiofs import aio
+
+PACKAGE = ROOT / "aiofs"
+DOCS = [page for page in PAGES if page.startswith("docs/")]
+FUNCTIONS = [name for name in aio.__all__ if re.match("aio_|lio_", name)]
+COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+SANITIZE = os.environ.get("AIOFS_SANITIZE")
+STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{PACKAGE / 'include'}"]
+LINKED = [f"-L{PACKAGE}", f"-Wl,-rpath,{PACKAGE}", "-laiofs"]
+
+# What each function can fail with, itself or its request: POSIX.1-2017, and what Linux adds.
+OF_TRANSFERS = "EAGAIN EBADF EINVAL EFAULT EIO ECANCELED"
+ERRNOS = {
+    "aio_read": f"{OF_TRANSFERS} EISDIR",
+    "aio_write": f"{OF_TRANSFERS} EPIPE ENOSPC EDQUOT EFBIG",
+    "aio_fsync": "EINVAL EBADF EAGAIN ECANCELED EIO",
+    "aio_error": "EINPROGRESS ECANCELED EINVAL",
+    "aio_return": "EINPROGRESS ECANCELED EINVAL",
+    "aio_suspend": "EAGAIN EINTR EINVAL",
+    "aio_cancel": "EBADF EINVAL ECANCELED EINPROGRESS",
+    "lio_listio": "EINVAL EIO EINTR EAGAIN",
+}
+SECTIONS = ["Synopsis", "Description", "Return value", "Errors", "Notes", "Differences", "See also"]
+
+needs_compiler = pytest.mark.skipif(not shutil.which(COMPILER[0]), reason="needs a C compiler")
+
+
+def all_blocks(*languages):
+    return [block for page in DOCS for block in blocks_of(page, *languages)]
+
+
+PYTHON_PROGRAMS = all_blocks("python")
+C_PROGRAMS = [block for block in all_blocks("c") if "int main(" in block.source]
+C_SYNOPSES = [block for block in all_blocks("c") if "int main(" not in block.source]
+
+
+def compiled(source, folder, *flags):
+    """The program that a source in C makes."""
+    text, program = folder / "program.c", folder / "program"
+    text.write_text(source)
+    sanitize = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+    done = run([*COMPILER, *STRICT, *sanitize, text, "-o", program, *flags], folder, LD_PRELOAD="")
+    assert done.returncode == 0, done.stderr
+    return program
+
+
+# ---- programs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program", PYTHON_PROGRAMS, ids=str)
+def test_python_programs_run_and_print_what_is_said(program, tmp_path):
+    check_python(program, tmp_path)
+
+
+@needs_compiler
+@pytest.mark.parametrize("program", C_PROGRAMS, ids=str)
+def test_c_programs_run_and_print_what_is_said(program, tmp_path):
+    linked = compiled(program.source, tmp_path, *LINKED)
+    check(program, [linked], tmp_path)
+    check(program, [linked], tmp_path)
+    # An engine that is none is an error of aiofs's alone: so it was aiofs that did it.
+    if "aio_read" in program.source:
+        assert run([linked], tmp_path, AIOFS_ENGINE="none").returncode != 0
+
+
+@needs_compiler
+@pytest.mark.skipif(bool(SANITIZE), reason="a sanitized library cannot be preloaded alone")
+@pytest.mark.parametrize("program", [p for p in C_PROGRAMS if "aiofs.h" not in p.source], ids=str)
+def test_c_programs_do_the_same_unchanged_and_preloaded(program, tmp_path):
+    plain = compiled(program.source, tmp_path)
+    check(program, [plain], tmp_path)
+    library = str(PACKAGE / "libaiofs.so")
+    check(program, [plain], tmp_path, LD_PRELOAD=library)
+    assert run([plain], tmp_path, LD_PRELOAD=library, AIOFS_ENGINE="none").returncode != 0
+
+
+@pytest.mark.packaging
+def test_cython_module_of_the_porting_page_is_built_and_reads(tmp_path):
+    pytest.importorskip("Cython")
+    (module,) = blocks_of("docs/porting.md", "cython")
+    (setup,) = (b for b in blocks_of("docs/porting.md", "python") if "Extension(" in b.source)
+    (tmp_path / "first.pyx").write_text(module.source)
+    (tmp_path / "setup.py").write_text(
+        f"{setup.source}\n"
+        "from setuptools import setup\n"
+        "setup(name='first', ext_modules=[extension])\n"
+    )
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    done = run(build, tmp_path, PYTHONPATH=str(ROOT))  # Cython does not see an editable install
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "file").write_bytes(b"first bytes, and others")
+    program = (
+        "import first; buffer = bytearray(11); file = open('file');"
+        "print(first.first_bytes(file.fileno(), buffer), buffer.decode())"
+    )
+    done = run([sys.executable, "-c", program], tmp_path)
+    assert done.stdout == "11 first bytes\n", done.stderr
+    program = (
+        "import first, os; buffer = bytearray(11);"
+        "print(first.first_bytes(os.open('/dev/zero', os.O_RDONLY), buffer))"
+    )
+    done = run([sys.executable, "-c", program], tmp_path, AIOFS_ENGINE="none")
+    assert done.stdout == "-1\n", done.stderr  # no such engine: so the functions were aiofs's
+
+
+# ---- synopses -----------------------------------------------------------------------------------
+
+
+@needs_compiler
+@pytest.mark.parametrize("synopsis", C_SYNOPSES, ids=str)
+def test_c_synopses_are_those_of_the_headers(synopsis, tmp_path):
+    compiled(synopsis.source, tmp_path, "-c")  # a declaration that is another's is an error
+
+
+@pytest.mark.parametrize("synopsis", all_blocks("pyi"), ids=str)
+def test_python_synopses_are_those_of_the_modules(synopsis):
+    modules = (PACKAGE / "_core.pyi").read_text() + (PACKAGE / "aio.py").read_text()
+    signatures = re.findall(r"^((?:async )?def .*:)", synopsis.source, re.MULTILINE)
+    assert signatures and all(f"\n{signature}" in modules for signature in signatures)
+
+
+@pytest.mark.packaging
+def test_cython_synopses_are_those_of_the_pxd(tmp_path):
+    pytest.importorskip("Cython")
+    lines = [block.source for block in all_blocks("cython") if "cdef" not in block.source]
+    source = tmp_path / "synopses.pyx"
+    source.write_text("".join(lines))
+    done = run([sys.executable, "-m", "cython", "-3", "-I", ROOT, source], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ---- pages --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_function_has_a_page_that_names_its_errors(function):
+    page = text_of(f"docs/aio/{function}.md")
+    assert page.startswith(f"# {function}\n\n{function}: ")
+    assert re.findall("^## (.*)$", page, re.MULTILINE) == SECTIONS
+    errors = page[page.index("## Return value") : page.index("## Notes")]
+    missing = [
+        errno for errno in ERRNOS[function].split() if not re.search(rf"\b{errno}\b", errors)
+    ]
+    assert not missing
+    assert "glibc 2.36" in page and "musl 1.2.3" in page  # what the differences were seen with
+
+
+def test_every_page_is_reached_from_the_index():
+    reached, new = set(), {(ROOT / "docs/README.md").resolve()}
+    while new:
+        page = new.pop()
+        reached.add(page)
+        links = links_of(str(page.relative_to(ROOT)))
+        targets = {
+            target.resolve() for _, target, _ in links if target.suffix == ".md" and target.exists()
+        }
+        new |= {target for target in targets - reached if target.is_relative_to(ROOT)}
+    assert {(ROOT / page).resolve() for page in DOCS} <= reached
+
+
+def test_names_that_the_pages_use_exist():
+    text = "".join(map(text_of, DOCS))
+    for name in re.findall(r"\b(?:AIO|LIO|SIGEV)_[A-Z_]+\b", text):
+        assert hasattr(aio, name), name
+    for name in re.findall(r"`(\w+Error)`", text):
+        assert hasattr(aiofs, name) or hasattr(builtins, name), name

@@ -1,0 +1,261 @@
+"""Real programs, unmodified, under `aiofs run`: fio, stress-ng, and one that copies files by lists.
+
+That their requests went through aiofs is told by the engine itself: programs/witness.c, preloaded
+beside it, writes down what it has counted in each process when that ends. fio says how many
+operations it made, and the two numbers must be equal.
+
+What fio is asked to do has eight settings. Every pair of them is run; `make fio-all` runs them all.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from itertools import combinations, product
+from pathlib import Path
+
+import pytest
+from pairwise import pairs, pairwise
+
+import aiofs
+
+PROGRAMS = Path(__file__).parent / "programs"
+PACKAGE = Path(aiofs.__file__).parent
+COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
+STARTS = "import ctypes, sys; sys.exit(ctypes.CDLL(sys.argv[1]).aiofs_engine_start() < 0)"
+
+needs_fio = pytest.mark.skipif(shutil.which("fio") is None, reason="needs fio")
+needs_stress_ng = pytest.mark.skipif(shutil.which("stress-ng") is None, reason="needs stress-ng")
+pytestmark = [
+    pytest.mark.skipif(shutil.which(COMPILER[0]) is None, reason="needs a C compiler"),
+    pytest.mark.skipif("PYTHONASYNCIODEBUG" in os.environ, reason="programs know no asyncio"),
+    pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="programs are not sanitized"),
+]
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request):
+    environment = os.environ | {"AIOFS_ENGINE": request.param}
+    starts = [sys.executable, "-c", STARTS, PACKAGE / "libaiofs.so"]
+    if subprocess.run(starts, env=environment).returncode:
+        pytest.skip(f"this kernel refuses {request.param}")
+    return request.param
+
+
+def compiled(source, target, *flags):
+    command = [*COMPILER, "-std=gnu11", "-O2", "-pthread", *flags, PROGRAMS / source, "-o", target]
+    subprocess.run(command, check=True)
+    return target
+
+
+@pytest.fixture(scope="session")
+def witness_library(tmp_path_factory):
+    library = tmp_path_factory.mktemp("witness") / "witness.so"
+    return compiled("witness.c", library, "-shared", "-fPIC", f"-I{PACKAGE / 'engine'}", "-ldl")
+
+
+class Witness:
+    """Runs commands, and knows what the engines of their processes did until these ended."""
+
+    def __init__(self, library, folder):
+        self._library = str(library)
+        self._folder = folder
+        self._log = folder / "witness.log"
+
+    def run(self, command):
+        """Runs a command that must end well: what it printed."""
+        environment = os.environ | {"LD_PRELOAD": self._library, "WITNESS": str(self._log)}
+        command = [*map(str, command)]
+        ended = subprocess.run(
+            command, env=environment, cwd=self._folder, capture_output=True, text=True
+        )
+        told = f"{command} ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        assert ended.returncode == 0, told
+        return ended.stdout
+
+    def processes(self):
+        """Of each process that ended with libaiofs.so in it: how many requests it had."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        return [sum(map(int, line.split()[1:])) for line in lines]
+
+    def requests(self):
+        return sum(self.processes())
+
+
+@pytest.fixture
+def witness(witness_library, tmp_path):
+    return Witness(witness_library, tmp_path)
+
+
+def under_aiofs(engine, command, volume=None):
+    run = [sys.executable, "-m", "aiofs", "run", f"--engine={engine}"]
+    if volume is not None:
+        run += [f"--volume={volume}"]
+    return [*run, "--", *command]
+
+
+# ---- fio ----------------------------------------------------------------------------------------
+
+SETTINGS = {
+    "rw": ("read", "randread", "write", "randwrite", "rw", "randrw"),
+    "verify": (False, True),
+    "iodepth": (1, 32, 256),
+    "jobs": (1, 2),
+    "sync": ("", "fsync=16", "fdatasync=16", "end_fsync=1"),
+    "direct": (False, True),
+    "thread": (False, True),
+    "volume": (False,),
+}
+SIZE, BLOCK = 1 << 20, 4096
+
+
+def is_possible(one):
+    return not (one["sync"] and one["rw"] in ("read", "randread"))
+
+
+def named(one):
+    words = (v if isinstance(v, str) else f"{k}={v:d}" for k, v in one.items())
+    return ",".join(filter(None, words))
+
+
+EVERY = [
+    one
+    for values in product(*SETTINGS.values())
+    if is_possible(one := dict(zip(SETTINGS, values, strict=True)))
+]
+CHOSEN = pairwise(EVERY)
+
+
+def test_every_pair_of_settings_is_run():
+    wanted = {
+        ((a, x), (b, y))
+        for a, b in combinations(sorted(SETTINGS), 2)
+        for x, y in product(SETTINGS[a], SETTINGS[b])
+        if not (a == "rw" and b == "sync" and x in ("read", "randread") and y)
+    }
+    assert {pair for one in CHOSEN for pair in pairs(one)} == wanted
+    assert len(CHOSEN) < 40
+
+
+def fio(one, folder, ioengine="posixaio"):
+    """The command. Jobs that verify have a file each; others share one."""
+    command = ["fio", "--name=job", f"--ioengine={ioengine}", f"--directory={folder}"]
+    command += [f"--rw={one['rw']}", f"--bs={BLOCK}", f"--size={SIZE}", "--output-format=json"]
+    command += [f"--iodepth={one['iodepth']}", f"--numjobs={one['jobs']}"]
+    command += [f"--direct={one['direct']:d}", "--verify_state_save=0"]
+    command += ["--verify=crc32c", "--verify_fatal=1"] if one["verify"] else ["--filename=shared"]
+    command += [f"--{one['sync']}"] if one["sync"] else []
+    command += ["--thread"] if one["thread"] else []
+    return command
+
+
+def jobs_of(output):
+    """What fio says of each job, of which none failed."""
+    jobs = json.loads(output[output.index("{") :])["jobs"]
+    assert [job["error"] for job in jobs] == [0] * len(jobs)
+    return jobs
+
+
+def has_direct(folder):
+    try:
+        os.close(os.open(folder / "direct", os.O_RDWR | os.O_CREAT | os.O_DIRECT))
+    except OSError:
+        return False
+    return True
+
+
+def run_fio(one, folder, engine, witness):
+    if one["direct"] and not has_direct(folder):
+        pytest.skip("this filesystem has no O_DIRECT")
+    files = folder / "files"
+    files.mkdir()
+    if one["verify"] and one["rw"] in ("read", "randread"):
+        written = {**one, "rw": "write", "direct": False}
+        witness.run([*fio(written, files, "psync"), "--do_verify=0"])
+    volume = files if one["volume"] else None
+    jobs = jobs_of(witness.run(under_aiofs(engine, fio(one, files), volume)))
+    moved = [job["read"]["total_ios"] + job["write"]["total_ios"] for job in jobs]
+    synced = [job["sync"]["total_ios"] for job in jobs]
+    blocks = SIZE // BLOCK
+    assert len(moved) == one["jobs"]
+    assert min(moved) >= blocks
+    if "end_fsync" in one["sync"]:  # which fio does not count
+        synced = [1] * one["jobs"]
+    if "fdatasync" in one["sync"]:  # nor these
+        assert witness.requests() > sum(moved)
+    else:
+        assert witness.requests() == sum(moved) + sum(synced)
+
+
+@needs_fio
+@pytest.mark.parametrize("one", CHOSEN, ids=named)
+def test_fio(one, tmp_path, engine, witness):
+    run_fio(one, tmp_path, engine, witness)
+
+
+@needs_fio
+@pytest.mark.soak
+@pytest.mark.parametrize("one", EVERY, ids=named)
+def test_fio_in_every_way(one, tmp_path, engine, witness):
+    run_fio(one, tmp_path, engine, witness)
+
+
+WRITES = dict.fromkeys(SETTINGS, False) | {
+    "rw": "randwrite",
+    "verify": True,
+    "iodepth": 32,
+    "jobs": 1,
+}
+
+
+@needs_fio
+def test_what_fio_wrote_is_right_to_an_engine_that_is_not_ours(tmp_path, engine, witness):
+    jobs_of(witness.run(under_aiofs(engine, [*fio(WRITES, tmp_path), "--do_verify=0"])))
+    assert witness.requests() == SIZE // BLOCK
+    verified = fio({**WRITES, "rw": "read"}, tmp_path, "psync")
+    jobs_of(witness.run(verified))
+    with (tmp_path / "job.0.0").open("r+b") as file:
+        file.seek(SIZE // 2 + 100)
+        file.write(b"wrong")
+    wrong = subprocess.run(verified, cwd=tmp_path, capture_output=True)
+    assert wrong.returncode != 0, "this check finds nothing"
+
+
+@needs_fio
+def test_nothing_is_counted_without_aiofs(tmp_path, witness):
+    jobs_of(witness.run(fio(WRITES, tmp_path)))
+    assert witness.processes() == []
+
+
+# ---- stress-ng ----------------------------------------------------------------------------------
+
+
+@needs_stress_ng
+@pytest.mark.parametrize("requests", [1, 16, 128])
+def test_stress_ng(requests, tmp_path, engine, witness):
+    workers, operations = 2, 2000
+    command = ["stress-ng", "--aio", workers, "--aio-requests", requests, "--verify"]
+    command += ["--aio-ops", operations * workers, "--temp-path", tmp_path, "--oomable"]
+    witness.run(under_aiofs(engine, command))
+    assert [count >= operations for count in witness.processes() if count] == [True] * workers
+
+
+# ---- a program of our own -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def copy(tmp_path_factory):
+    return compiled("copy.c", tmp_path_factory.mktemp("copy") / "copy")
+
+
+@pytest.mark.parametrize("size", [0, 1, 64 * 1024, 5_000_003])
+def test_a_program_copies_by_lists(size, copy, tmp_path, engine, witness):
+    original, made = tmp_path / "original", tmp_path / "made"
+    original.write_bytes(os.urandom(size))
+    witness.run(under_aiofs(engine, [copy, original, made]))
+    assert made.read_bytes() == original.read_bytes()
+    blocks = -(-size // (64 * 1024))
+    assert witness.requests() > 2 * blocks

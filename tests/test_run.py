@@ -1,0 +1,230 @@
+"""`aiofs run`: what the program meets, and what is refused."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "aiofs"
+COMMAND = [sys.executable, "-m", "aiofs", "run"]
+COMPILER = (os.environ.get("CC") or "gcc").split()
+
+pytestmark = [
+    pytest.mark.skipif("PYTHONASYNCIODEBUG" in os.environ, reason="programs know no asyncio"),
+    pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="a sanitizer must be loaded first"),
+]
+
+
+def run(*arguments, **options):
+    """The command, finished."""
+    options = {"stdin": subprocess.DEVNULL, "text": True, "timeout": 60, **options}
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        **options,
+    )
+
+
+def compile_c(folder, text, *flags, name="program"):
+    if shutil.which(COMPILER[0]) is None:
+        pytest.skip("needs a C compiler")
+    source = folder / f"{name}.c"
+    source.write_text(text)
+    made = subprocess.run(
+        [*COMPILER, "-o", folder / name, source, *flags], capture_output=True, text=True
+    )
+    if "-static" in flags and made.returncode:
+        pytest.skip("needs a static C library")
+    assert made.returncode == 0, made.stderr
+    return folder / name
+
+
+NOTHING = "int main(void) { return 0; }\n"
+
+
+# ---- the program has everything to itself -------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 77, 127, 255])
+def test_exit_status_is_the_programs(status):
+    assert run("sh", "-c", f"exit {status}").returncode == status
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
+def test_death_by_a_signal_is_the_programs(signal_number):
+    assert run("sh", "-c", f"kill -{int(signal_number)} $$").returncode == -signal_number
+
+
+def test_signal_sent_to_the_command_reaches_the_program():
+    program = "trap 'echo caught; exit 5' USR1; echo ready; while :; do read line; done"
+    with subprocess.Popen(
+        [*COMMAND, "sh", "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout.readline() == "ready\n"
+        running.send_signal(signal.SIGUSR1)
+        running.stdin.write("\n")
+        running.stdin.flush()
+        assert running.stdout.read() == "caught\n"
+        assert running.wait() == 5
+
+
+def test_signals_are_as_a_program_expects_them():
+    """Python ignores SIGPIPE and SIGXFSZ; what it runs must not."""
+    program = ["grep", "Sig", "/proc/self/status"]
+    without = subprocess.run(program, capture_output=True, text=True).stdout
+    assert "SigIgn" in without and run(*program).stdout == without
+
+
+def test_streams_are_the_programs():
+    done = run("sh", "-c", "cat; echo wrong >&2", stdin=None, input="line\n")
+    assert (done.stdout, done.stderr) == ("line\n", "wrong\n")
+
+
+@pytest.mark.parametrize("separator", [["--"], []])
+def test_arguments_after_the_program_are_its_own(separator):
+    arguments = ["-n", "--engine", "x", "--", "--help", "", "a b", "--volume=/"]
+    done = run(*separator, "printf", "<%s>", *arguments)
+    assert done.stdout == "".join(f"<{argument}>" for argument in arguments)
+
+
+def test_arguments_that_are_not_text_arrive():
+    done = run("printf", "%s", os.fsdecode(b"\xff\xfe"), text=False)
+    assert done.stdout == b"\xff\xfe"
+
+
+def test_environment_arrives_with_nothing_but_the_preloaded_library():
+    given = {"PATH": os.environ["PATH"], "ONE": "1", "LC_ALL": "C"}
+    done = run("env", env=given | {"PYTHONPATH": str(PACKAGE.parent)})
+    got = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    preload = {"LD_PRELOAD": str(PACKAGE / "libaiofs.so")}
+    assert got == given | {"PYTHONPATH": str(PACKAGE.parent)} | preload
+
+
+def test_what_was_preloaded_stays_behind_the_library():
+    (libc,) = (
+        line.split()[-1]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if line.endswith(("/libc.so.6", "/libc-2.31.so")) and " 00000000 " in line
+    )
+    done = run("printenv", "LD_PRELOAD", env=os.environ | {"LD_PRELOAD": libc})
+    assert done.stdout == f"{PACKAGE / 'libaiofs.so'}:{libc}\n"
+
+
+def test_engine_is_told_to_the_program():
+    done = run("--engine", "threads", "printenv", "AIOFS_ENGINE")
+    assert done.stdout == "threads\n"
+
+
+def test_working_directory_and_other_descriptors_are_the_programs(tmp_path):
+    with open(tmp_path / "log", "w") as log:
+        number = log.fileno()
+        done = run(
+            *("sh", "-c", f"pwd; echo said >/proc/self/fd/{number}; ls /proc/$$/fd"),
+            cwd=tmp_path,
+            pass_fds=[number],
+            env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        )
+    cwd, *descriptors = done.stdout.split()
+    assert cwd == str(tmp_path)
+    assert set(map(int, descriptors)) == {0, 1, 2, number}
+    assert (tmp_path / "log").read_text() == "said\n"
+
+
+def test_script_without_an_interpreter_is_the_shells(tmp_path):
+    script = tmp_path / "script"
+    script.write_text('echo "shell $1"\n')
+    script.chmod(0o755)
+    assert run(script, "here").stdout == "shell here\n"
+
+
+def test_program_is_found_on_path_as_a_shell_would(tmp_path):
+    for folder, mode in ("first", 0o644), ("second", 0o755):
+        program = tmp_path / folder / "greet"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\necho {folder}\n")
+        program.chmod(mode)
+    path = f"{tmp_path / 'first'}:{tmp_path / 'second'}:{os.environ['PATH']}"
+    assert run("greet", env=os.environ | {"PATH": path}).stdout == "second\n"
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+def refused(status, *arguments, **options):
+    done = run(*arguments, **options)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith("aiofs run: ") and done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", ["no-such-program", "./no-such-program", ""])
+def test_missing_program(name):
+    assert f"{name}: no" in refused(127, name)
+
+
+def test_program_that_is_not_executable(tmp_path):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    assert "is not executable" in refused(126, program)
+    assert "is a directory" in refused(126, tmp_path)
+
+
+def test_script_whose_interpreter_is_missing(tmp_path):
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    assert "interpreter" in refused(127, script)
+
+
+@pytest.mark.parametrize("flag", ["-static", "-static-pie"])
+def test_static_program_and_its_scripts(tmp_path, flag):
+    program = compile_c(tmp_path, NOTHING, "-static", flag)
+    assert "statically linked" in refused(2, program)
+    script = tmp_path / "script"
+    script.write_text(f"#! {program} -x\n")
+    script.chmod(0o755)
+    assert "statically linked" in refused(2, script)
+
+
+def test_program_for_another_machine(tmp_path):
+    program = compile_c(tmp_path, NOTHING)
+    image = bytearray(program.read_bytes())
+    image[18:20] = (0xF00D).to_bytes(2, sys.byteorder)
+    program.write_bytes(image)
+    assert "another kind of machine" in refused(2, program)
+
+
+def test_program_for_another_libc(tmp_path):
+    program = compile_c(tmp_path, NOTHING, "-Wl,--dynamic-linker=/lib/ld-other.so.1")
+    assert "another C library" in refused(2, program)
+
+
+@pytest.mark.parametrize("bit", [stat.S_ISUID, stat.S_ISGID])
+def test_program_with_rights_of_its_own(tmp_path, bit):
+    program = compile_c(tmp_path, NOTHING)
+    try:
+        os.chown(program, os.getuid() + 1, os.getgid() + 1)
+    except PermissionError:
+        pytest.skip("needs a file of somebody else's")
+    program.chmod(0o755 | bit)
+    assert "rights of its own" in refused(2, program)
+
+
+def test_engine_that_does_not_exist():
+    assert "AIOFS_ENGINE=steam" in refused(2, "true", env=os.environ | {"AIOFS_ENGINE": "steam"})
+    done = run("--engine", "steam", "true")
+    assert done.returncode == 2 and "--engine" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--"], ["--engine"], ["--speed", "true"]])
+def test_misuse_is_status_2(arguments):
+    done = run(*arguments)
+    assert done.returncode == 2 and "usage: aiofs" in done.stderr
