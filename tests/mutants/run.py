@@ -8,8 +8,8 @@ Every *.patch beside this file breaks one rule. Its first lines say which, and w
 
 `test` is a program of tests/posix, or a test of pytest's (tests/test_x.py::test_y); `engine` stands
 there if only that engine can notice. A hunk is put where its old lines are found, once, whatever
-their numbers: so a patch outlives changes around it, and one that no longer applies is a failure,
-as is a mutant that survives.
+their numbers, and whatever the file if they have moved: so a patch outlives changes around it. One
+that no longer applies is a failure, as is a mutant that survives.
 
 Nothing is changed in place: C mutants are linked with the objects of what they leave alone, those
 of Cython are built in a copy of the tree under build/mutants.
@@ -90,15 +90,26 @@ def read_mutant(path: Path) -> Mutant:
     return mutant
 
 
+def home_of(hunk: Hunk) -> str:
+    """The file that has the old lines: the one that is named, or the one where they have gone."""
+    named = ROOT / hunk.path
+    beside = [path for path in sorted(ROOT.glob("aiofs/**/*" + named.suffix)) if path != named]
+    for group in ([named] if named.exists() else [], beside):
+        counts = {path: path.read_text().count(hunk.old) for path in group}
+        if sum(counts.values()) == 1:
+            return str(max(counts, key=lambda path: counts[path]).relative_to(ROOT))
+    raise Broken(f"the old lines of its hunk in {hunk.path} are nowhere, or not once")
+
+
 def changed(mutant: Mutant) -> dict[str, str]:
     """The files it changes, as they are then."""
     texts: dict[str, str] = {}
     for hunk in mutant.hunks:
-        text = texts.get(hunk.path) or (ROOT / hunk.path).read_text()
-        found = text.count(hunk.old)
-        if found != 1:
-            raise Broken(f"{hunk.path} has the old lines {found} times")
-        texts[hunk.path] = text.replace(hunk.old, hunk.new)
+        path = home_of(hunk)
+        text = texts.get(path) or (ROOT / path).read_text()
+        if hunk.old not in text:
+            raise Broken(f"its hunks in {path} overlap")
+        texts[path] = text.replace(hunk.old, hunk.new)
     return texts
 
 
@@ -239,7 +250,7 @@ def run_pytest(test: str, tree: Path) -> str:
     if ran.returncode not in (0, 1):
         raise Broken(f"{test}: {ran.stdout.strip().splitlines()[-1]}")
     complaints = [line for line in ran.stdout.splitlines() if line.startswith("E  ")]
-    return complaints[0][1:].strip() if ran.returncode and complaints else "x" * ran.returncode
+    return complaints[0][1:].strip() if complaints else "it failed" * ran.returncode
 
 
 def complaint_in_tree(mutant: Mutant, tree: Path) -> str:

@@ -199,7 +199,7 @@ static void standard_signals(void)
     CHECK(came >= 1 && came <= 20, "standard signals coalesce (%d of 20)", came);
 }
 
-static volatile sig_atomic_t handled, handled_code, handled_elsewhere;
+static volatile sig_atomic_t handled, handled_code, handled_elsewhere, handled_early;
 static pthread_t main_thread;
 
 static void handler(int signo, siginfo_t *info, void *context)
@@ -207,6 +207,8 @@ static void handler(int signo, siginfo_t *info, void *context)
     (void)signo;
     (void)context;
     handled_code = info->si_code;
+    if (info->si_code == SI_ASYNCIO)
+        handled_early += in_progress(info->si_value.sival_ptr);
     handled_elsewhere = !pthread_equal(pthread_self(), main_thread);
     handled++;
 }
@@ -222,13 +224,19 @@ static void handlers(void)
     main_thread = pthread_self();
     MUST(sigaction(OTHER, &action, NULL));
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    tell_by_signal(&cb.aio_sigevent, OTHER, 7);
+    tell_by_signal(&cb.aio_sigevent, OTHER, 0);
+    cb.aio_sigevent.sigev_value.sival_ptr = &cb;
     aio_read(&cb);
     MUST(write(pipes.in, "x", 1));
     CHECK(EVENTUALLY(PATIENCE, handled) && handled_code == SI_ASYNCIO && !handled_elsewhere && succeeds(&cb, 1),
           "the program's handler runs, in the program's thread");
+    struct aiocb quick = request(file, bytes, 10, 0);
+    quick.aio_sigevent = cb.aio_sigevent;
+    quick.aio_sigevent.sigev_value.sival_ptr = &quick;
+    CHECK(aio_read(&quick) == 0 && EVENTUALLY(PATIENCE, handled == 2) && succeeds(&quick, 10) && handled_early == 0,
+          "which finds the status final, also where the request ended inside the call");
     kill(getpid(), OTHER);
-    CHECK(EVENTUALLY(PATIENCE, handled == 2) && !handled_elsewhere, "and so does it for signals of others");
+    CHECK(EVENTUALLY(PATIENCE, handled == 3) && !handled_elsewhere, "and so does it for signals of others");
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 

@@ -153,14 +153,14 @@ enum { WRITES = 48, TOTAL = WRITES / 8 * (1 + 70000 + 300 + 4096 + 260000 + 17 +
 
 static unsigned char many[TOTAL], found[TOTAL];
 
-static int write_all(int fd, struct aiocb *cbs)
+static int write_all(int fd, struct aiocb *cbs, bool priorities)
 {
     int good = 0;
     size_t at = 0;
     fill(many, TOTAL, 9);
     for (int i = 0; i < WRITES; i++) {
         cbs[i] = request(fd, many + at, size_of(i), (WRITES - i) * 1000);
-        cbs[i].aio_reqprio = (WRITES - i) % (20 + 1);
+        cbs[i].aio_reqprio = priorities ? (WRITES - i) % (20 + 1) : 0;
         good += aio_write(&cbs[i]) == 0;
         at += size_of(i);
     }
@@ -182,19 +182,37 @@ static void stream_order(const char *kind, struct conduit pipe)
     pthread_t thread;
     memset(found, 0, TOTAL);
     pthread_create(&thread, NULL, drain, &reader);
-    CHECK(write_all(pipe.in, cbs) == WRITES && all_whole(cbs), "%s: writes of all sizes, long and short, are whole", kind);
+    CHECK(write_all(pipe.in, cbs, true) == WRITES && all_whole(cbs), "%s: writes of all sizes, long and short, are whole", kind);
     pthread_join(thread, NULL);
     CHECK(reader.whole && memcmp(found, many, TOTAL) == 0, "%s: they land in the order of the calls", kind);
     conduit_close(pipe);
 }
 
-static void append_order(const char *kind, int flags)
+/* The offsets lead to bytes that are there already: what is done inside the call must not overtake. */
+static void append_order(const char *kind, int flags, bool priorities)
 {
     static struct aiocb cbs[WRITES];
     int fd = scratch(O_RDWR | O_APPEND | flags);
-    MUST(write(fd, "head", 4));
-    CHECK(write_all(fd, cbs) == WRITES && all_whole(cbs), "%s: appends of all sizes are whole", kind);
-    CHECK(holds(fd, "head", 4, 0) && holds(fd, many, TOTAL, 4), "%s: they land at the end, in the order of the calls", kind);
+    MUST(write(fd, sent, LARGE));
+    CHECK(write_all(fd, cbs, priorities) == WRITES && all_whole(cbs), "%s: appends of all sizes are whole", kind);
+    CHECK(holds(fd, sent, LARGE, 0) && holds(fd, many, TOTAL, LARGE), "%s: they land at the end, in the order of the calls",
+          kind);
+    close(fd);
+}
+
+/* A short append could be made at once, while a long one before it has not begun. */
+static void short_after_long(void)
+{
+    enum { ROUNDS = 60, LONG = 400000, SHORT = 10 };
+    int fd = scratch(O_RDWR | O_APPEND), good = 0;
+    MUST(write(fd, sent, LARGE));
+    for (int i = 0; i < ROUNDS; i++) {
+        struct aiocb before = request(fd, sent, LONG, 0), after = request(fd, sent + LONG, SHORT, 0);
+        off_t end = lseek(fd, 0, SEEK_END);
+        good += aio_write(&before) == 0 && aio_write(&after) == 0 && succeeds(&before, LONG) && succeeds(&after, SHORT) &&
+                holds(fd, sent, LONG + SHORT, end);
+    }
+    CHECK(good == ROUNDS, "O_APPEND: a short one does not overtake the long one before it");
     close(fd);
 }
 
@@ -235,6 +253,7 @@ int main(void)
 {
     begin(120);
     fill(sent, LARGE, 1);
+    short_after_long(); /* first: a slow write turns writes inside the call off for a second */
     a_read_waits("pipe", conduit());
     a_read_waits("FIFO", fifo());
     a_read_waits("stream socket", socket_pair(SOCK_STREAM));
@@ -244,8 +263,9 @@ int main(void)
     two_directions();
     stream_order("pipe", conduit());
     stream_order("socket", socket_pair(SOCK_STREAM));
-    append_order("O_APPEND", 0);
-    append_order("O_APPEND and O_SYNC", O_SYNC);
+    append_order("O_APPEND", 0, false);
+    append_order("O_APPEND with priorities", 0, true);
+    append_order("O_APPEND and O_SYNC", O_SYNC, false);
     append_offsets();
     read_priorities();
     blocked_writes();
