@@ -1,4 +1,4 @@
-"""POSIX AIO from Python, misused: refused, or done as asked, but no crash, and no other file touched.
+"""POSIX AIO from Python, misused: refused, or done as asked; no crash, no other file touched.
 
 The bystander is a file that nobody names: after each attack it must be what it was.
 """
