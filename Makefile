@@ -4,6 +4,7 @@
 #   TESTS=tests/test_aio.py   what `test` and `asan` run, and PYTEST_ARGS="-x -k lock" how
 #   ENGINES=threads           on which engines
 #   TREE=/some/folder         what `demo` copies
+#   ONLY=8                    how many rules `mutants` breaks; or names
 
 PYTHON ?= python3
 PYTHON_VERSION := import sys; print("%d.%d" % sys.version_info[:2])
@@ -17,6 +18,7 @@ TESTS ?= tests
 PYTEST_ARGS ?=
 ENGINES ?= io_uring threads
 TREE ?=
+ONLY ?=
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
@@ -31,11 +33,13 @@ C_TESTS := $(wildcard tests/c/*.c)
 C_USERS := $(wildcard examples/*.c aiofs/demo/*.c tests/linking/*.c)
 CYTHON_USERS := $(wildcard examples/cython/*.pyx tests/linking/*.pyx)
 C_PROGRAMS := $(wildcard tests/programs/*.c tests/run/*.c) benchmarks/native/crowd.c benchmarks/native/floor.c
+POSIX_TESTS := $(wildcard tests/posix/*.c)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all fio-all lint bench bench-fio docs asan tsan clean build
+.PHONY: help demo test test-all fio-all lint bench bench-fio docs asan tsan valgrind mutants clean \
+        build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,7 +85,7 @@ lint: $(VENV)/.with-dev ## check style, types and the compilers' warnings
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy aiofs
 	@mkdir -p build/lint
-	@for source in $(ENGINE_C) $(PRELOAD_C) $(C_TESTS) $(C_PROGRAMS); do \
+	@for source in $(ENGINE_C) $(PRELOAD_C) $(C_TESTS) $(POSIX_TESTS) $(C_PROGRAMS); do \
 	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \
 	done
 	@python=$$($(PY) -c 'import sysconfig as s; print(s.get_paths()["include"])'); \
@@ -116,11 +120,11 @@ asan: $(VENV)/.with-test ## run the tests under AddressSanitizer and UndefinedBe
 
 ASAN := address,undefined
 
-tsan: ## run the engine's C tests under ThreadSanitizer
-	@mkdir -p build/tsan
+tsan: ## run the C tests, of the engine and of <aio.h>, under ThreadSanitizer
+	@mkdir -p build/tsan/c build/tsan/posix
 	@$(TSAN_CC) -r -nostdlib $(ENGINE_C) -o build/tsan/engine.o
-	@for test in $(C_TESTS); do \
-	    program=build/tsan/$$(basename $$test .c); \
+	@for test in $(C_TESTS) $(POSIX_TESTS); do \
+	    program=build/tsan/$$(basename $$(dirname $$test))/$$(basename $$test .c); \
 	    $(TSAN_CC) $$test build/tsan/engine.o -o $$program -ldl -lutil || exit 1; \
 	    for engine in $(ENGINES); do \
 	        echo "== $$program, $$engine"; AIOFS_ENGINE=$$engine $$program; \
@@ -129,6 +133,24 @@ tsan: ## run the engine's C tests under ThreadSanitizer
 	done
 
 TSAN_CC := gcc -std=gnu11 -O1 -g -pthread -fsanitize=thread $(INCLUDES)
+
+# What the kernel writes by io_uring memcheck does not see: so the threads engine only.
+valgrind: ## run some of the <aio.h> programs under valgrind's memcheck
+	@command -v valgrind >/dev/null || { echo "valgrind is not installed, nothing was run"; exit 0; }; \
+	mkdir -p build/valgrind; \
+	for name in $(VALGRIND_TESTS); do \
+	    program=build/valgrind/$$name; \
+	    $(CC) -std=gnu11 -O1 -g -pthread $(INCLUDES) tests/posix/$$name.c $(ENGINE_C) -o $$program -ldl \
+	        && echo "== $$program" \
+	        && SHORT=1 AIOFS_ENGINE=threads valgrind --quiet --error-exitcode=1 --fair-sched=yes \
+	            --errors-for-leak-kinds=definite --leak-check=full --show-leak-kinds=definite \
+	            $$program || exit 1; \
+	done
+
+VALGRIND_TESTS := submission outcome cancel listio notification
+
+mutants: $(VENV)/.with-test ## break each rule in turn, and see that its test notices; ONLY=8 takes eight of them
+	@$(PY) tests/mutants/run.py $(ONLY)
 
 clean: ## remove everything that these commands made
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -297,6 +297,39 @@ def test_requests_need_no_loop_and_end_while_nobody_waits(empty):
     eventually(lambda: all(aio_error(cb) == 0 for cb in requests))
 
 
+def test_requests_survive_the_thread_that_submitted_them(empty, pipe):
+    requests = []
+
+    def submit():
+        requests.append(waiting_read(pipe[0], 1))
+        requests.append(aiocb(empty, bytes(1 << 20)))
+        aio_write(requests[1])
+
+    with thread(submit):
+        pass
+    assert aio_error(requests[0]) == errno.EINPROGRESS
+    os.write(pipe[1], b"x")
+    assert [result(cb) for cb in requests] == [1, 1 << 20]
+
+
+def test_ends_do_not_interrupt_the_programs_own_calls(empty, pipe):
+    # PEP 475 would hide it: so the system's own functions, and what they say.
+    libc = ctypes.CDLL(None, use_errno=True)
+    poller = libc.epoll_create1(0)
+    event = ctypes.create_string_buffer(64)
+    moment = (ctypes.c_long * 2)(0, 2_000_000)
+    try:
+        for _ in range(30):
+            busy = [waiting_read(pipe[0], 1), aiocb(empty, bytes(300_000))]
+            aio_write(busy[1])
+            os.write(pipe[1], b"x")
+            assert libc.epoll_wait(poller, event, 1, 2) == 0
+            assert libc.nanosleep(moment, None) == 0
+            assert [result(cb) for cb in busy] == [1, 300_000]
+    finally:
+        os.close(poller)
+
+
 def test_threads_submit_at_the_same_time(empty):
     def work(number):
         for turn in range(100):
@@ -506,9 +539,9 @@ def test_sync_ends_after_the_requests_before_it(empty):
     for _ in range(20):
         writes = [aiocb(empty, bytes(400_000), aio_offset=i * 400_000) for i in range(8)]
         for number, cb in enumerate(writes):
-            cb.aio_reqprio = number
+            cb.aio_reqprio = 20 - number
             aio_write(cb)
-        sync = aiocb(empty)
+        sync = aiocb(empty, aio_reqprio=0)
         aio_fsync(os.O_DSYNC, sync)
         aio_suspend([sync])
         assert [aio_error(cb) for cb in writes] == [0] * 8

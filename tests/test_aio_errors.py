@@ -234,6 +234,16 @@ def test_sync_of_a_pipe_or_socket_is_the_requests_einval():
         end.close()
 
 
+@pytest.mark.parametrize("start", TRANSFERS)
+@pytest.mark.parametrize("nbytes", [11, -1, 2**63, 2**70])
+def test_nbytes_beyond_the_buffer_are_refused_at_the_call(file, start, nbytes):
+    cb = aiocb(file, bytearray(10), nbytes)
+    with pytest.raises(ValueError):
+        start(cb)
+    failed(errno.EINVAL, aio_error, cb)
+    cb.aio_buf.append(0)  # it is not pinned
+
+
 WRONG_TYPES = {
     "aio_fildes": ["3", None, 3.0, b"3", object()],
     "aio_offset": ["0", None, 1.0],

@@ -1,0 +1,154 @@
+/*
+ * fork.c - the child has none of its parent's requests, and everything of its own.
+ */
+#include "program.h"
+
+enum { LARGE = 600000 };
+
+static unsigned char sent[LARGE], got[LARGE];
+
+struct shared { /* what both have opened before the fork */
+    struct conduit pipe, signal;
+    int file;
+    struct aiocb read, write;
+};
+
+/* In a child, each check says so by its line; the exit status counts for the parent. */
+static int child_has_none(void *argument)
+{
+    struct shared *shared = argument;
+    const struct aiocb *const list[] = {&shared->read};
+    int before = check_failures;
+    CHECK(REFUSED(aio_error(&shared->read), EINVAL), "child: its parent's request was never submitted here");
+    CHECK(REFUSED(aio_return(&shared->read), EINVAL), "child: it has no result");
+    CHECK(aio_suspend(list, 1, NULL) == 0, "child: and is not waited for");
+    CHECK(aio_cancel(shared->pipe.out, &shared->read) == AIO_ALLDONE, "child: nor cancelled");
+    CHECK(aio_cancel(shared->pipe.out, NULL) == AIO_ALLDONE, "child: nor by its descriptor");
+    return check_failures - before;
+}
+
+static int child_has_its_own(void *argument)
+{
+    struct shared *shared = argument;
+    int before = check_failures, fd = scratch(O_RDWR);
+    struct conduit pipe = conduit();
+    struct aiocb cb = request(pipe.out, got, 1, 0), sync = request(fd, NULL, 0, 0);
+    CHECK(write_now(fd, sent, LARGE, 0) == LARGE && read_now(fd, got, LARGE, 0) == LARGE && memcmp(got, sent, LARGE) == 0,
+          "child: files");
+    CHECK(aio_fsync(O_SYNC, &sync) == 0 && succeeds(&sync, 0), "child: syncs");
+    aio_read(&cb);
+    CHECK(in_progress(&cb) && aio_cancel(pipe.out, NULL) == AIO_CANCELED, "child: reads that wait, and are cancelled");
+    aio_read(&cb);
+    MUST(write(pipe.in, "x", 1));
+    CHECK(succeeds(&cb, 1), "child: and get data");
+    CHECK(write_now(shared->file, sent, 1000, 5000) == 1000 && read_now(shared->file, got, 1000, 5000) == 1000,
+          "child: a file that its parent opened");
+    shared->read = request(pipe.out, got, 1, 0);
+    CHECK(aio_read(&shared->read) == 0 && in_progress(&shared->read), "child: an aiocb that is in flight in its parent is free");
+    MUST(write(pipe.in, "y", 1));
+    CHECK(succeeds(&shared->read, 1), "child: and used");
+    conduit_close(pipe);
+    close(fd);
+    return check_failures - before;
+}
+
+static _Atomic int told;
+
+static void tell(union sigval value)
+{
+    (void)value;
+    told++;
+}
+
+static int child_is_not_told(void *argument)
+{
+    struct shared *shared = argument;
+    MUST(write(shared->pipe.in, "x", 1)); /* for the parent's read */
+    pause_ms(100);
+    return told != 0;
+}
+
+static int grandchild(void *argument)
+{
+    return child_has_its_own(argument) != 0 || in_child(child_has_its_own, argument) != 0;
+}
+
+static void with_requests_in_flight(int (*body)(void *), const char *what)
+{
+    struct shared shared = {.pipe = conduit(), .file = scratch(O_RDWR)};
+    shared.read = request(shared.pipe.out, got, 1, 0);
+    tell_by_thread(&shared.read.aio_sigevent, tell, NULL);
+    told = 0;
+    MUST(aio_read(&shared.read));
+    shared.write = request(shared.file, sent, LARGE, 0);
+    MUST(aio_write(&shared.write));
+    CHECK(in_child(body, &shared) == 0, "%s", what);
+    CHECK(succeeds(&shared.write, LARGE) && holds(shared.file, sent, 1000, 0), "the parent's write goes on");
+    if (body != child_is_not_told) {
+        CHECK(in_progress(&shared.read), "and so does its read");
+        MUST(write(shared.pipe.in, "x", 1));
+    }
+    CHECK(succeeds(&shared.read, 1) && EVENTUALLY(PATIENCE, told == 1), "which ends, and is told, in the parent alone");
+    CHECK(write_now(shared.file, sent, 100, 100000) == 100, "the parent goes on with the file that both use");
+    conduit_close(shared.pipe);
+    close(shared.file);
+}
+
+/* Threads submit while another forks, again and again. */
+static _Atomic bool over;
+
+static void *submit_all_the_time(void *argument)
+{
+    static char block[2][300000];
+    char *mine = block[(intptr_t)argument];
+    int fd = scratch(O_RDWR);
+    intptr_t wrong = 0;
+    while (!over) {
+        wrong += write_now(fd, mine, 300000, 0) != 300000;
+        wrong += read_now(fd, mine, 100, 0) != 100;
+    }
+    close(fd);
+    return (void *)wrong;
+}
+
+static int quick_child(void *argument)
+{
+    int fd = *(int *)argument;
+    return write_now(fd, sent, LARGE, 0) == LARGE ? 0 : 1;
+}
+
+static void forks_in_a_storm(void)
+{
+    enum { ROUNDS = 30 };
+    pthread_t threads[2];
+    void *wrong;
+    int good = 0, fd = scratch(O_RDWR);
+    over = false;
+    for (intptr_t i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, submit_all_the_time, (void *)i);
+    for (int i = 0; i < ROUNDS; i++)
+        good += in_child(quick_child, &fd) == 0;
+    over = true;
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], &wrong);
+        good -= wrong != NULL;
+    }
+    CHECK(good == ROUNDS, "forked while other threads submit, each child works, and so does the parent");
+    close(fd);
+}
+
+int main(void)
+{
+    if (!CAN_FORK_WITH_THREADS) {
+        printf("skip  ThreadSanitizer does not follow a fork\n");
+        return 77;
+    }
+    begin(120);
+    fill(sent, LARGE, 4);
+    with_requests_in_flight(child_has_none, "the child has none of its parent's requests");
+    with_requests_in_flight(child_has_its_own, "the child submits its own");
+    with_requests_in_flight(child_is_not_told, "the child is not told of its parent's");
+    with_requests_in_flight(grandchild, "and neither differs for a child's child");
+    forks_in_a_storm();
+    return check_end();
+}

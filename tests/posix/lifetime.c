@@ -1,0 +1,219 @@
+/*
+ * lifetime.c - a request belongs to the open file: close, unlink, exec, the end of the process, and other people's
+ * locks.
+ */
+#include "program.h"
+
+enum { LARGE = 600000 };
+
+static unsigned char sent[LARGE], got[LARGE];
+
+/* A file that has a name, too. */
+static int named(char *path, size_t size, int flags)
+{
+    const char *directory = getenv("TMPDIR");
+    snprintf(path, size, "%s/aiofs-life-XXXXXX", directory ? directory : "/tmp");
+    int made = (int)MUST(mkstemp(path));
+    close(made);
+    return (int)MUST(open(path, flags));
+}
+
+/* ---- close ---------------------------------------------------------------------------------------------------------------- */
+
+/* Many requests, then close, and the number is another file's at once. */
+static void number_reused(void)
+{
+    enum { COUNT = 24, ROUNDS = 10 };
+    static struct aiocb cbs[COUNT];
+    static char zeros[4096];
+    int whole = 0, untouched = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        char path[512];
+        int fd = named(path, sizeof path, O_RDWR | (round % 2 ? O_DSYNC : 0));
+        for (int i = 0; i < COUNT; i++) {
+            cbs[i] = request(fd, sent, i % 3 ? LARGE / 2 : 1000, (off_t)i * LARGE);
+            MUST(aio_write(&cbs[i]));
+        }
+        close(fd);
+        int other = scratch(O_RDWR);
+        if (other != fd) {
+            MUST(dup2(other, fd));
+            close(other);
+        }
+        MUST(pwrite(fd, zeros, sizeof zeros, 0));
+        for (int i = 0; i < COUNT; i++)
+            whole += succeeds(&cbs[i], i % 3 ? LARGE / 2 : 1000);
+        struct stat stat;
+        untouched += fstat(fd, &stat) == 0 && stat.st_size == sizeof zeros && holds(fd, zeros, sizeof zeros, 0);
+        int again = (int)MUST(open(path, O_RDONLY));
+        for (int i = 0; i < COUNT; i++)
+            whole += holds(again, sent, i % 3 ? LARGE / 2 : 1000, (off_t)i * LARGE);
+        close(again);
+        unlink(path);
+        close(fd);
+    }
+    CHECK(whole == 2 * ROUNDS * COUNT, "writes complete as if close had waited");
+    CHECK(untouched == ROUNDS, "a file that gets the number is never touched");
+}
+
+static void close_while_a_read_waits(void)
+{
+    struct conduit pipe = conduit(), other;
+    char byte[3] = "";
+    struct aiocb cbs[2] = {request(pipe.out, &byte[0], 1, 0), request(pipe.out, &byte[1], 1, 0)};
+    aio_read(&cbs[0]);
+    aio_read(&cbs[1]);
+    close(pipe.out);
+    other = conduit();
+    MUST(dup2(other.out, pipe.out));
+    MUST(write(other.in, "wrong", 5));
+    pause_ms(30);
+    CHECK(in_progress(&cbs[0]) && in_progress(&cbs[1]), "reads that wait do not read from another pipe that has the number");
+    MUST(write(pipe.in, "ab", 2));
+    CHECK(succeeds(&cbs[0], 1) && succeeds(&cbs[1], 1) && byte[0] == 'a' && byte[1] == 'b', "but get their own pipe's data");
+    CHECK(take_out(pipe.out, got, 5) && memcmp(got, "wrong", 5) == 0, "and the other keeps its own");
+    if (other.out != pipe.out)
+        close(other.out);
+    close(other.in);
+    conduit_close(pipe);
+}
+
+static void closed_read_is_cancelled_by_its_aiocb(void)
+{
+    struct conduit pipe = conduit();
+    char byte = 0;
+    struct aiocb cb = request(pipe.out, &byte, 1, 0);
+    aio_read(&cb);
+    close(pipe.out);
+    CHECK(REFUSED(aio_cancel(pipe.out, &cb), EBADF) && in_progress(&cb), "after close its descriptor is EBADF to aio_cancel");
+    close(pipe.in);
+    CHECK(succeeds(&cb, 0), "and the read ends as its pipe does");
+}
+
+static void the_pipe_closes_with_the_last_request(void)
+{
+    struct conduit pipe = conduit();
+    struct aiocb cb = request(pipe.in, "last", 4, 0);
+    aio_write(&cb);
+    close(pipe.in);
+    CHECK(succeeds(&cb, 4) && take_out(pipe.out, got, 4), "a write to a pipe that was closed is whole");
+    CHECK(read(pipe.out, got, 1) == 0, "once it has ended the pipe is closed");
+    close(pipe.out);
+}
+
+static void other_open_files(void)
+{
+    char path[512];
+    int reads = named(path, sizeof path, O_RDONLY), writes = (int)MUST(open(path, O_WRONLY));
+    struct aiocb out = request(writes, sent, LARGE, 0);
+    aio_write(&out);
+    close(writes);
+    CHECK(succeeds(&out, LARGE) && read_now(reads, got, LARGE, 0) == LARGE && memcmp(got, sent, LARGE) == 0,
+          "one open file closes, another of the same file goes on");
+    unlink(path);
+    close(reads);
+}
+
+static void unlinked(void)
+{
+    char path[512];
+    int fd = named(path, sizeof path, O_RDWR);
+    struct aiocb out = request(fd, sent, LARGE, 0);
+    aio_write(&out);
+    MUST(unlink(path));
+    CHECK(succeeds(&out, LARGE) && read_now(fd, got, LARGE, 0) == LARGE && memcmp(got, sent, LARGE) == 0,
+          "a file that is unlinked while open is read and written");
+    close(fd);
+}
+
+/* ---- other people's locks ----------------------------------------------------------------------------------------------------- */
+
+static int try_lock(void *argument)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 10};
+    return fcntl(*(int *)argument, F_SETLK, &lock) < 0 && (errno == EAGAIN || errno == EACCES) ? 0 : 1;
+}
+
+static void record_locks(void)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 10};
+    int fd = scratch(O_RDWR), good = 0;
+    struct aiocb sync = request(fd, NULL, 0, 0);
+    MUST(fcntl(fd, F_SETLK, &lock));
+    for (int i = 0; i < 20; i++) {
+        good += write_now(fd, sent, i % 2 ? LARGE : 100, 0) > 0;
+        good += read_now(fd, got, LARGE, 0) > 0;
+    }
+    good += aio_fsync(O_SYNC, &sync) == 0 && succeeds(&sync, 0);
+    CHECK(good == 41, "requests on a file on which the program holds an fcntl lock");
+    pause_ms(50);
+    if (CAN_FORK_WITH_THREADS)
+        CHECK(in_child(try_lock, &fd) == 0, "never drop that lock");
+    close(fd);
+}
+
+/* ---- the end of the process ------------------------------------------------------------------------------------------------------ */
+
+static int leave_by_exit_now(void *argument)
+{
+    static struct aiocb cb;
+    struct conduit *pipe = argument;
+    cb = request(pipe->out, got, 1, 0);
+    aio_read(&cb);
+    _exit(in_progress(&cb) ? 17 : 18);
+}
+
+static int leave_by_exit(void *argument)
+{
+    static struct aiocb cb;
+    struct conduit *pipe = argument;
+    cb = request(pipe->out, got, 1, 0);
+    aio_read(&cb);
+    exit(in_progress(&cb) ? 17 : 18);
+}
+
+static int leave_by_exec(void *argument)
+{
+    static struct aiocb cb;
+    struct conduit *pipe = argument;
+    cb = request(pipe->out, got, 4, 0);
+    tell_by_signal(&cb.aio_sigevent, SIGTERM, 0);
+    aio_read(&cb);
+    execl("/bin/sh", "sh", "-c", "sleep 0.2; exit 19", (char *)NULL);
+    return 1;
+}
+
+static void process_ends(void)
+{
+    struct conduit pipe = conduit();
+    CHECK(in_child(leave_by_exit_now, &pipe) == 17, "_exit with a read outstanding ends the process");
+    CHECK(in_child(leave_by_exit, &pipe) == 17, "and so does exit");
+    CHECK(in_child(leave_by_exec, &pipe) == 19, "exec ends what is outstanding, and nobody is told");
+    MUST(write(pipe.in, "kept", 4));
+    CHECK(take_out(pipe.out, got, 4) && memcmp(got, "kept", 4) == 0, "none of them takes data afterwards");
+    conduit_close(pipe);
+}
+
+static void limits(void)
+{
+    CHECK(sysconf(_SC_ASYNCHRONOUS_IO) > 0, "sysconf: asynchronous I/O is there");
+    CHECK(sysconf(_SC_AIO_MAX) == -1 && sysconf(_SC_AIO_LISTIO_MAX) == -1, "AIO_MAX and AIO_LISTIO_MAX are unlimited");
+    CHECK(sysconf(_SC_AIO_PRIO_DELTA_MAX) == 20, "AIO_PRIO_DELTA_MAX is 20");
+}
+
+int main(void)
+{
+    begin(120);
+    fill(sent, LARGE, 2);
+    number_reused();
+    close_while_a_read_waits();
+    closed_read_is_cancelled_by_its_aiocb();
+    the_pipe_closes_with_the_last_request();
+    other_open_files();
+    unlinked();
+    record_locks();
+    if (CAN_FORK_WITH_THREADS)
+        process_ends();
+    limits();
+    return check_end();
+}

@@ -1,0 +1,229 @@
+/*
+ * program.h - what the <aio.h> programs share. They are ordinary programs: no header of aiofs, no function of it.
+ *
+ * So each of them also runs on the system's own <aio.h>. A request's aiocb is the program's: whoever makes one on
+ * the stack sees its end before it returns.
+ */
+#ifndef PROGRAM_H
+#define PROGRAM_H
+
+#include "../c/harness.h"
+
+#include <aio.h>
+#include <limits.h>
+#include <termios.h>
+
+#ifndef PATIENCE
+#define PATIENCE 30 /* seconds; what ends at all ends long before */
+#endif
+
+/* ---- requests --------------------------------------------------------------------------------------------- */
+
+/* Only what POSIX tells a program to set is set; the rest is garbage. */
+static UNUSED struct aiocb request(int fd, const void *buffer, size_t size, off_t offset)
+{
+    struct aiocb cb;
+    memset(&cb, 0xa5, sizeof cb);
+    cb.aio_fildes = fd;
+    cb.aio_buf = (void *)(uintptr_t)buffer;
+    cb.aio_nbytes = size;
+    cb.aio_offset = offset;
+    cb.aio_reqprio = 0;
+    cb.aio_sigevent.sigev_notify = SIGEV_NONE;
+    return cb;
+}
+
+static UNUSED void tell_by_signal(struct sigevent *event, int signo, int value)
+{
+    event->sigev_notify = SIGEV_SIGNAL;
+    event->sigev_signo = signo;
+    event->sigev_value.sival_int = value;
+}
+
+static UNUSED void tell_by_thread(struct sigevent *event, void (*function)(union sigval), void *value)
+{
+    event->sigev_notify = SIGEV_THREAD;
+    event->sigev_notify_function = function;
+    event->sigev_notify_attributes = NULL;
+    event->sigev_value.sival_ptr = value;
+}
+
+/* ---- their ends ---------------------------------------------------------------------------------------------- */
+
+static UNUSED bool in_progress(const struct aiocb *cb)
+{
+    return aio_error(cb) == EINPROGRESS;
+}
+
+/* Waits; what aio_error says then. EINPROGRESS: it does not end. */
+static UNUSED int end_of(const struct aiocb *cb)
+{
+    const struct aiocb *const list[] = {cb};
+    double end = now() + PATIENCE;
+    while (in_progress(cb) && now() < end) {
+        const struct timespec tick = {.tv_nsec = 100000000};
+        aio_suspend(list, 1, &tick);
+    }
+    return aio_error(cb);
+}
+
+#define NO_END (-100000)
+
+/* Waits; what aio_return gives then. NO_END: it does not end. */
+static UNUSED ssize_t result_of(struct aiocb *cb)
+{
+    return end_of(cb) == EINPROGRESS ? NO_END : aio_return(cb);
+}
+
+static UNUSED bool succeeds(struct aiocb *cb, ssize_t count)
+{
+    return end_of(cb) == 0 && aio_return(cb) == count;
+}
+
+static UNUSED bool fails(struct aiocb *cb, int error)
+{
+    return end_of(cb) == error && aio_return(cb) == -1;
+}
+
+/* The call returned -1 with this errno; the call must come first, so it is a macro. */
+#define REFUSED(call, error) ((errno = 0, (call) == -1) && errno == (error))
+
+/* From the call to the end, for what a program stands on and does not test. */
+static UNUSED ssize_t read_now(int fd, void *buffer, size_t size, off_t offset)
+{
+    struct aiocb cb = request(fd, buffer, size, offset);
+    return aio_read(&cb) == 0 ? result_of(&cb) : -1;
+}
+
+static UNUSED ssize_t write_now(int fd, const void *buffer, size_t size, off_t offset)
+{
+    struct aiocb cb = request(fd, buffer, size, offset);
+    return aio_write(&cb) == 0 ? result_of(&cb) : -1;
+}
+
+/* ---- pipes ------------------------------------------------------------------------------------------------------ */
+
+struct conduit { /* what is written to `in` comes out of `out` */
+    int out, in;
+};
+
+static UNUSED struct conduit conduit(void)
+{
+    int ends[2];
+    MUST(pipe(ends));
+    return (struct conduit){ends[0], ends[1]};
+}
+
+static UNUSED void conduit_close(struct conduit pipe)
+{
+    close(pipe.out);
+    close(pipe.in);
+}
+
+/* The same of other kinds. */
+static UNUSED struct conduit fifo(void)
+{
+    char path[] = "/tmp/aiofs-fifo-XXXXXX";
+    MUST(mkdtemp(path));
+    char name[64];
+    snprintf(name, sizeof name, "%s/fifo", path);
+    MUST(mkfifo(name, 0600));
+    int out = (int)MUST(open(name, O_RDONLY | O_NONBLOCK)), in = (int)MUST(open(name, O_WRONLY));
+    MUST(fcntl(out, F_SETFL, 0));
+    unlink(name);
+    rmdir(path);
+    return (struct conduit){out, in};
+}
+
+static UNUSED struct conduit socket_pair(int type)
+{
+    int ends[2];
+    MUST(socketpair(AF_UNIX, type, 0, ends));
+    return (struct conduit){ends[0], ends[1]};
+}
+
+static UNUSED struct conduit terminal(void)
+{
+    struct termios raw;
+    int master = (int)MUST(posix_openpt(O_RDWR | O_NOCTTY));
+    MUST(grantpt(master));
+    MUST(unlockpt(master));
+    int slave = (int)MUST(open(ptsname(master), O_RDWR | O_NOCTTY));
+    MUST(tcgetattr(slave, &raw));
+    cfmakeraw(&raw);
+    MUST(tcsetattr(slave, TCSANOW, &raw));
+    return (struct conduit){slave, master};
+}
+
+/* Takes the room that a pipe has; how much that was. */
+static UNUSED size_t fill_up(int fd)
+{
+    static const char zeros[4096];
+    int flags = (int)MUST(fcntl(fd, F_GETFL));
+    size_t total = 0;
+    MUST(fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+    for (ssize_t put; (put = write(fd, zeros, sizeof zeros)) > 0;)
+        total += (size_t)put;
+    MUST(fcntl(fd, F_SETFL, flags));
+    return total;
+}
+
+/* By read(2), until it has all of it; whether it has. */
+static UNUSED bool take_out(int fd, void *buffer, size_t size)
+{
+    size_t have = 0;
+    for (ssize_t got; have < size && (got = read(fd, (char *)buffer + have, size - have)) > 0;)
+        have += (size_t)got;
+    return have == size;
+}
+
+/* As many descriptors as may be had, at most `wanted`. */
+static UNUSED long raise_descriptors(long wanted)
+{
+    struct rlimit limit;
+    MUST(getrlimit(RLIMIT_NOFILE, &limit));
+    if (limit.rlim_cur < (rlim_t)wanted) {
+        limit.rlim_cur = limit.rlim_max < (rlim_t)wanted ? limit.rlim_max : (rlim_t)wanted;
+        MUST(setrlimit(RLIMIT_NOFILE, &limit));
+    }
+    return limit.rlim_cur < (rlim_t)wanted ? (long)limit.rlim_cur : wanted;
+}
+
+/* ---- the program --------------------------------------------------------------------------------------------------- */
+
+/* First in main: at most so many seconds. */
+static UNUSED void begin(unsigned seconds)
+{
+    struct conduit pipe;
+    char byte = 0;
+    check_begin(seconds);
+    pipe = conduit();
+    MUST(write(pipe.in, "x", 1));
+    struct aiocb cb = request(pipe.out, &byte, 1, 0);
+    if (aio_read(&cb) == -1 && errno == EAGAIN) {
+        printf("skip  this kernel refuses the engine\n");
+        exit(77);
+    }
+    if (result_of(&cb) != 1 || byte != 'x')
+        printf("FAIL  the first read of all\n"), exit(1);
+    conduit_close(pipe);
+}
+
+/* What a child of this program must do; its exit status, 128 + the signal that ended it. */
+static UNUSED int in_child(int (*body)(void *), void *argument)
+{
+    int status;
+    fflush(stdout);
+    pid_t child = (pid_t)MUST(fork());
+    if (child == 0) {
+        alarm(PATIENCE);
+        int code = body(argument);
+        fflush(stdout);
+        _exit(code);
+    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+#endif

@@ -1,0 +1,275 @@
+/*
+ * streams.c - pipes, FIFOs, sockets, terminals and O_APPEND: no offset, the order of the calls, and a read that waits
+ * holds up nobody.
+ */
+#include "program.h"
+
+enum { LARGE = 1024 * 1024 };
+
+static unsigned char sent[LARGE], got[LARGE];
+
+/* ---- every kind ------------------------------------------------------------------------------------------------ */
+
+static void a_read_waits(const char *kind, struct conduit pipe)
+{
+    const off_t offsets[] = {0, -5, LLONG_MAX, 4096};
+    int good = 0;
+    for (size_t i = 0; i < COUNT_OF(offsets); i++) {
+        struct aiocb cb = request(pipe.out, got, 100, offsets[i]);
+        memset(got, 0, 100);
+        if (aio_read(&cb) != 0)
+            continue;
+        pause_ms(20);
+        bool waits = in_progress(&cb);
+        MUST(write(pipe.in, "hello", 5));
+        good += waits && succeeds(&cb, 5) && memcmp(got, "hello", 5) == 0;
+    }
+    CHECK(good == COUNT_OF(offsets), "%s: a read waits for data, takes what there is, and ignores the offset", kind);
+    struct aiocb out = request(pipe.in, "again", 5, -7);
+    CHECK(aio_write(&out) == 0 && succeeds(&out, 5) && take_out(pipe.out, got, 5) && memcmp(got, "again", 5) == 0,
+          "%s: a write goes out, and ignores the offset", kind);
+    conduit_close(pipe);
+}
+
+static void a_read_ends_with_its_writer(void)
+{
+    struct conduit pipe = conduit();
+    struct aiocb cb = request(pipe.out, got, 100, 0);
+    aio_read(&cb);
+    pause_ms(10);
+    close(pipe.in);
+    CHECK(succeeds(&cb, 0), "a read that waits ends with 0 when the last writer leaves");
+    CHECK(read_now(pipe.out, got, 100, 0) == 0, "and so does the next");
+    close(pipe.out);
+}
+
+/* ---- nobody is held up -------------------------------------------------------------------------------------------- */
+
+/* Whether files can be written, synced and read meanwhile. */
+static bool files_work(void)
+{
+    enum { FILES = 8 };
+    int good = 0;
+    for (int i = 0; i < FILES; i++) {
+        int fd = scratch(O_RDWR);
+        struct aiocb sync = request(fd, NULL, 0, 0);
+        good += write_now(fd, sent, LARGE, 0) == LARGE && aio_fsync(O_DSYNC, &sync) == 0 && succeeds(&sync, 0) &&
+                read_now(fd, got, LARGE, 0) == LARGE && memcmp(got, sent, LARGE) == 0;
+        close(fd);
+        if (good != i + 1)
+            break; /* each would wait for as long */
+    }
+    return good == FILES;
+}
+
+static void blocked_reads(int wanted)
+{
+    int count = (int)(raise_descriptors(2 * wanted + 50) - 50) / 2, good = 0;
+    struct conduit *pipes = calloc((size_t)count, sizeof *pipes);
+    struct aiocb *cbs = calloc((size_t)count, sizeof *cbs);
+    char *bytes = calloc((size_t)count, 1);
+    for (int i = 0; i < count; i++) {
+        pipes[i] = conduit();
+        cbs[i] = request(pipes[i].out, &bytes[i], 1, 0);
+        good += aio_read(&cbs[i]) == 0;
+    }
+    CHECK(good == count, "%d reads of as many empty pipes", count);
+    CHECK(files_work(), "they do not hold up files");
+    good = 0;
+    for (int i = count; i-- > 0;) {
+        const char byte = (char)(i % 251);
+        good += in_progress(&cbs[i]) && write(pipes[i].in, &byte, 1) == 1 && succeeds(&cbs[i], 1) && bytes[i] == byte;
+        if (good != count - i)
+            break;
+    }
+    CHECK(good == count, "and each still waits, for its own pipe");
+    if (good != count)
+        exit(check_end()); /* what is left in flight points into this memory */
+    for (int i = 0; i < count; i++)
+        conduit_close(pipes[i]);
+    free(pipes);
+    free(cbs);
+    free(bytes);
+}
+
+static void blocked_writes(void)
+{
+    enum { COUNT = 40 };
+    static struct aiocb cbs[COUNT];
+    struct conduit pipes[COUNT];
+    size_t rooms[COUNT];
+    int waiting = 0, good = 0;
+    for (int i = 0; i < COUNT; i++) {
+        pipes[i] = conduit();
+        rooms[i] = fill_up(pipes[i].in);
+        cbs[i] = request(pipes[i].in, "w", 1, 0);
+        waiting += aio_write(&cbs[i]) == 0 && in_progress(&cbs[i]);
+    }
+    CHECK(waiting == COUNT && files_work(), "forty writes to full pipes wait, and do not hold up files");
+    for (int i = 0; i < COUNT; i++)
+        good += take_out(pipes[i].out, got, rooms[i]) && succeeds(&cbs[i], 1) && take_out(pipes[i].out, got, 1) &&
+                got[0] == 'w';
+    CHECK(good == COUNT, "and go on when there is room");
+    for (int i = 0; i < COUNT; i++)
+        conduit_close(pipes[i]);
+}
+
+static void two_directions(void)
+{
+    struct conduit pair = socket_pair(SOCK_STREAM);
+    struct aiocb in = request(pair.out, got, 5, 0), out = request(pair.out, "hello", 5, 0);
+    aio_read(&in);
+    CHECK(aio_write(&out) == 0 && succeeds(&out, 5) && in_progress(&in), "a read that waits does not hold up its own socket's writes");
+    MUST(write(pair.in, "12345", 5));
+    CHECK(succeeds(&in, 5), "and gets its data");
+    conduit_close(pair);
+}
+
+/* ---- the order of the calls ------------------------------------------------------------------------------------------ */
+
+struct drain {
+    int fd;
+    size_t size;
+    unsigned char *bytes;
+    bool whole;
+};
+
+static void *drain(void *argument)
+{
+    struct drain *drain = argument;
+    pause_ms(20); /* the pipe is full by now */
+    drain->whole = take_out(drain->fd, drain->bytes, drain->size);
+    return NULL;
+}
+
+/* Sizes from one byte to several times what a pipe holds, in no order. */
+static size_t size_of(int i)
+{
+    const size_t sizes[] = {1, 70000, 300, 4096, 260000, 17, 65536, 5};
+    return sizes[(size_t)i % COUNT_OF(sizes)];
+}
+
+enum { WRITES = 48, TOTAL = WRITES / 8 * (1 + 70000 + 300 + 4096 + 260000 + 17 + 65536 + 5) };
+
+static unsigned char many[TOTAL], found[TOTAL];
+
+static int write_all(int fd, struct aiocb *cbs, bool priorities)
+{
+    int good = 0;
+    size_t at = 0;
+    fill(many, TOTAL, 9);
+    for (int i = 0; i < WRITES; i++) {
+        cbs[i] = request(fd, many + at, size_of(i), (WRITES - i) * 1000);
+        cbs[i].aio_reqprio = priorities ? (WRITES - i) % (20 + 1) : 0;
+        good += aio_write(&cbs[i]) == 0;
+        at += size_of(i);
+    }
+    return good;
+}
+
+static bool all_whole(struct aiocb *cbs)
+{
+    int good = 0;
+    for (int i = 0; i < WRITES; i++)
+        good += succeeds(&cbs[i], (ssize_t)size_of(i));
+    return good == WRITES;
+}
+
+static void stream_order(const char *kind, struct conduit pipe)
+{
+    static struct aiocb cbs[WRITES];
+    struct drain reader = {.fd = pipe.out, .size = TOTAL, .bytes = found};
+    pthread_t thread;
+    memset(found, 0, TOTAL);
+    pthread_create(&thread, NULL, drain, &reader);
+    CHECK(write_all(pipe.in, cbs, true) == WRITES && all_whole(cbs), "%s: writes of all sizes, long and short, are whole", kind);
+    pthread_join(thread, NULL);
+    CHECK(reader.whole && memcmp(found, many, TOTAL) == 0, "%s: they land in the order of the calls", kind);
+    conduit_close(pipe);
+}
+
+/* The offsets lead to bytes that are there already: what is done inside the call must not overtake. */
+static void append_order(const char *kind, int flags, bool priorities)
+{
+    static struct aiocb cbs[WRITES];
+    int fd = scratch(O_RDWR | O_APPEND | flags);
+    MUST(write(fd, sent, LARGE));
+    CHECK(write_all(fd, cbs, priorities) == WRITES && all_whole(cbs), "%s: appends of all sizes are whole", kind);
+    CHECK(holds(fd, sent, LARGE, 0) && holds(fd, many, TOTAL, LARGE), "%s: they land at the end, in the order of the calls",
+          kind);
+    close(fd);
+}
+
+/* A short append could be made at once, while a long one before it has not begun. */
+static void short_after_long(void)
+{
+    enum { ROUNDS = 60, LONG = 400000, SHORT = 10 };
+    int fd = scratch(O_RDWR | O_APPEND), good = 0;
+    MUST(write(fd, sent, LARGE));
+    for (int i = 0; i < ROUNDS; i++) {
+        struct aiocb before = request(fd, sent, LONG, 0), after = request(fd, sent + LONG, SHORT, 0);
+        off_t end = lseek(fd, 0, SEEK_END);
+        good += aio_write(&before) == 0 && aio_write(&after) == 0 && succeeds(&before, LONG) && succeeds(&after, SHORT) &&
+                holds(fd, sent, LONG + SHORT, end);
+    }
+    CHECK(good == ROUNDS, "O_APPEND: a short one does not overtake the long one before it");
+    close(fd);
+}
+
+static void append_offsets(void)
+{
+    const off_t offsets[] = {-1, LLONG_MIN, LLONG_MAX, 1000000};
+    int fd = scratch(O_RDWR | O_APPEND), good = 0;
+    for (size_t i = 0; i < COUNT_OF(offsets); i++)
+        good += write_now(fd, i % 2 ? "odd!" : "even", 4, offsets[i]) == 4;
+    CHECK(good == COUNT_OF(offsets) && holds(fd, "evenodd!evenodd!", 16, 0), "O_APPEND: any offset is ignored");
+    close(fd);
+}
+
+static void read_priorities(void)
+{
+    enum { COUNT = 6 };
+    struct conduit pipe = conduit();
+    const int priorities[COUNT] = {0, 20, 5, 0, 20, 5};
+    const int rank[COUNT] = {0, 4, 2, 1, 5, 3}; /* the first runs already: it is not among the waiting */
+    struct aiocb cbs[COUNT];
+    char bytes[COUNT];
+    int good = 0;
+    for (int i = 0; i < COUNT; i++) {
+        cbs[i] = request(pipe.out, &bytes[i], 1, 0);
+        cbs[i].aio_reqprio = priorities[i];
+        aio_read(&cbs[i]);
+        if (i == 0)
+            pause_ms(50);
+    }
+    MUST(write(pipe.in, "012345", COUNT));
+    for (int i = 0; i < COUNT; i++)
+        good += succeeds(&cbs[i], 1) && bytes[i] == '0' + rank[i];
+    CHECK(good == COUNT, "among the waiting requests of one descriptor, lower effective priority runs later");
+    conduit_close(pipe);
+}
+
+int main(void)
+{
+    begin(120);
+    fill(sent, LARGE, 1);
+    short_after_long(); /* first: a slow write turns writes inside the call off for a second */
+    a_read_waits("pipe", conduit());
+    a_read_waits("FIFO", fifo());
+    a_read_waits("stream socket", socket_pair(SOCK_STREAM));
+    a_read_waits("datagram socket", socket_pair(SOCK_DGRAM));
+    a_read_waits("terminal", terminal());
+    a_read_ends_with_its_writer();
+    two_directions();
+    stream_order("pipe", conduit());
+    stream_order("socket", socket_pair(SOCK_STREAM));
+    append_order("O_APPEND", 0, false);
+    append_order("O_APPEND with priorities", 0, true);
+    append_order("O_APPEND and O_SYNC", O_SYNC, false);
+    append_offsets();
+    read_priorities();
+    blocked_writes();
+    blocked_reads(40);
+    blocked_reads(1000);
+    return check_end();
+}

@@ -1,0 +1,196 @@
+"""POSIX AIO from Python, misused: refused, or done as asked; no crash, no other file touched.
+
+The bystander is a file that nobody names: after each attack it must be what it was.
+"""
+
+import errno
+import os
+import random
+import signal
+import threading
+
+import pytest
+from support import end_of, result, thread
+
+from aiofs import aio
+from aiofs.aio import (
+    AIO_ALLDONE,
+    AIO_CANCELED,
+    aio_cancel,
+    aio_error,
+    aio_fsync,
+    aio_read,
+    aio_return,
+    aio_suspend,
+    aio_write,
+    aiocb,
+    lio_listio,
+    sigevent,
+)
+
+CONTENT = b"what stands here stays" * 4000
+LARGE = bytes(range(256)) * 1200
+
+
+@pytest.fixture(autouse=True)
+def bystander(tmp_path):
+    fd = os.open(tmp_path / "bystander", os.O_RDWR | os.O_CREAT)
+    os.write(fd, CONTENT)
+    yield fd
+    assert os.pread(fd, len(CONTENT) + 1, 0) == CONTENT
+    os.close(fd)
+
+
+@pytest.fixture
+def file(tmp_path):
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    yield fd
+    cb = aiocb(fd, LARGE)
+    aio_write(cb)
+    assert result(cb) == len(LARGE)
+    assert os.pread(fd, len(LARGE), 0) == LARGE
+    os.close(fd)
+
+
+@pytest.fixture
+def pipe():
+    ends = os.pipe()
+    yield ends
+    for fd in ends:
+        os.close(fd)
+
+
+ANYTHING = [None, -1, 1 << 30, 2**31, 2**63, 2**200, -(2**70), "x", b"x", 1.5, [], (), object()]
+SIGEVENTS = [sigevent(), sigevent(4711), sigevent(-1), sigevent(2**31 - 1, 3, 4)]
+
+
+def nonsense(draw):
+    cb = aiocb()
+    for name in ("aio_fildes", "aio_buf", "aio_nbytes", "aio_offset", "aio_reqprio"):
+        setattr(cb, name, draw.choice(ANYTHING))
+    cb.aio_lio_opcode = draw.choice(ANYTHING)
+    cb.aio_sigevent = draw.choice(ANYTHING + SIGEVENTS)
+    return cb
+
+
+ATTACKS = [
+    lambda cb, draw, file: aio_read(cb),
+    lambda cb, draw, file: aio_write(cb),
+    lambda cb, draw, file: aio_fsync(draw.choice([os.O_SYNC, 5, -1]), cb),
+    lambda cb, draw, file: aio_cancel(draw.choice([file, -1, 2**70]), cb),
+    lambda cb, draw, file: lio_listio(draw.choice([aio.LIO_WAIT, aio.LIO_NOWAIT, 9]), [cb, None]),
+    lambda cb, draw, file: aio_suspend([cb], 0),
+    lambda cb, draw, file: aio_return(cb),
+]
+
+
+def test_fields_full_of_nonsense_never_succeed_and_never_crash(file):
+    draw = random.Random(1)
+    for _ in range(3000):
+        cb = nonsense(draw)
+        try:
+            draw.choice(ATTACKS)(cb, draw, file)
+        except (OSError, TypeError, ValueError, BufferError):
+            continue
+        try:
+            assert end_of(cb) != 0
+        except OSError as error:
+            assert error.errno == errno.EINVAL  # never submitted
+
+
+def test_files_closed_and_reopened_in_flight_stay_apart(tmp_path):
+    over = threading.Event()
+
+    def open_and_close(number):
+        rounds = 0
+        while not over.is_set() or rounds < 5:
+            path = tmp_path / f"{number}-{rounds % 4}"
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            requests = [aiocb(fd, LARGE, aio_offset=i * len(LARGE)) for i in range(3)]
+            for cb in requests:
+                aio_write(cb)
+            os.close(fd)
+            assert [result(cb) for cb in requests] == [len(LARGE)] * 3
+            assert path.read_bytes() == LARGE * 3
+            rounds += 1
+
+    with thread(open_and_close, 1), thread(open_and_close, 2):
+        for _ in range(100):
+            fd = os.open(tmp_path / "mine", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            os.pwrite(fd, CONTENT, 0)
+            assert os.pread(fd, len(CONTENT) + 1, 0) == CONTENT
+            os.close(fd)
+        over.set()
+
+
+def test_cancelled_by_many_threads_at_once(pipe):
+    for _ in range(20):
+        requests = [aiocb(pipe[0], bytearray(1)) for _ in range(20)]
+        for cb in requests:
+            aio_read(cb)
+        verdicts = []
+
+        def cancel_all(requests=requests, verdicts=verdicts):
+            for cb in requests:
+                verdict = aio_cancel(pipe[0], cb)
+                verdicts.append((verdict, aio_error(cb)))
+
+        with thread(cancel_all), thread(cancel_all), thread(cancel_all):
+            pass
+        assert {error for _, error in verdicts} == {errno.ECANCELED}
+        assert {verdict for verdict, _ in verdicts} <= {AIO_CANCELED, AIO_ALLDONE}
+        assert aio_cancel(pipe[0]) == AIO_ALLDONE
+
+
+def test_one_aiocb_submitted_by_many_threads(file):
+    cb = aiocb(file, LARGE, aio_reqprio=1)
+    refusals = set()
+
+    def submit():
+        for _ in range(300):
+            try:
+                aio_write(cb)
+            except OSError as error:
+                refusals.add(error.errno)
+            if aio_error(cb) == errno.EINPROGRESS:
+                aio_suspend([cb])
+
+    with thread(submit), thread(submit), thread(submit):
+        pass
+    assert refusals <= {errno.EINVAL, errno.EAGAIN}
+    assert end_of(cb) == 0
+    assert os.pread(file, len(LARGE) + 1, 0) == LARGE
+
+
+def test_requests_go_on_in_a_storm_of_signals(file, pipe):
+    waiting = aiocb(pipe[0], bytearray(1))
+    aio_read(waiting)
+    seen, over = [], threading.Event()
+
+    def ask(signo, frame):
+        seen.append(aio_error(waiting))
+
+    def storm():
+        while not over.is_set():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            over.wait(0.001)
+
+    before = signal.signal(signal.SIGUSR1, ask)
+    try:
+        with thread(storm):
+            for number in range(300):
+                cb = aiocb(file, LARGE if number % 2 else LARGE[:1000])
+                aio_write(cb)
+                while aio_error(cb) == errno.EINPROGRESS:
+                    try:
+                        aio_suspend([cb])
+                    except InterruptedError:
+                        pass
+                assert aio_return(cb) == len(cb.aio_buf)
+            over.set()
+    finally:
+        over.set()
+        signal.signal(signal.SIGUSR1, before)
+    assert set(seen) <= {errno.EINPROGRESS}
+    os.write(pipe[1], b"x")
+    assert result(waiting) == 1
