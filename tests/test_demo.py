@@ -277,8 +277,7 @@ def test_interrupted_demo_ends_quietly_and_cleans_up(tree, tmp_path):
     time.sleep(0.7)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.strip() == "aiofs demo: interrupted"
+    assert (process.returncode, err.strip()) == (130, "aiofs demo: interrupted")
     assert list((tmp_path / "tmp").iterdir()) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import sysconfig
 import tempfile
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from aiofs import _core
 from aiofs.demo.screen import printable, size
 
 
@@ -97,9 +99,12 @@ class Survey:
 def place_for_volume(wanted: str | None, survey: Survey) -> Iterator[Path]:
     """An empty directory with room for the files: the wanted one, or a temporary one."""
     if wanted is None:
-        with tempfile.TemporaryDirectory(prefix="aiofs-demo-") as made:
+        made = tempfile.mkdtemp(prefix="aiofs-demo-")
+        try:
             check_room(made, survey)
             yield Path(made)
+        finally:
+            remove(made)
         return
     directory = Path(wanted).absolute()
     try:
@@ -112,6 +117,16 @@ def place_for_volume(wanted: str | None, survey: Survey) -> Iterator[Path]:
         raise Refused(f"{directory}: {error.strerror}") from None
     check_room(wanted, survey)
     yield directory
+
+
+def remove(directory: str) -> None:
+    """Also after an interrupt, and whoever interrupts again: what is under way in it ends first."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _core.settle()
+        shutil.rmtree(directory)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check_room(directory: str, survey: Survey) -> None:
