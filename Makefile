@@ -25,12 +25,15 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST := $(PY) -m pytest
 
 ENGINE_C := $(wildcard aiofs/engine/*.c aiofs/posix/*.c)
+PRELOAD_C := $(wildcard aiofs/preload/*.c)
 INCLUDES := -Iaiofs -Iaiofs/engine -Iaiofs/posix
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wold-style-definition -Wwrite-strings -Wundef -Wvla -Werror
 C_TESTS := $(wildcard tests/c/*.c)
+C_USERS := $(wildcard examples/*.c aiofs/demo/*.c tests/linking/*.c)
+CYTHON_USERS := $(wildcard examples/cython/*.pyx tests/linking/*.pyx)
+C_PROGRAMS := $(wildcard tests/programs/*.c tests/run/*.c) benchmarks/native/crowd.c benchmarks/native/floor.c
 POSIX_TESTS := $(wildcard tests/posix/*.c)
-C_PROGRAMS := $(wildcard tests/programs/*.c) benchmarks/native/crowd.c benchmarks/native/floor.c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -82,10 +85,16 @@ lint: $(VENV)/.with-dev ## check style, types and the compilers' warnings
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy aiofs
 	@mkdir -p build/lint
-	@for source in $(ENGINE_C) $(C_TESTS) $(POSIX_TESTS) $(C_PROGRAMS); do \
+	@for source in $(ENGINE_C) $(PRELOAD_C) $(C_TESTS) $(POSIX_TESTS) $(C_PROGRAMS); do \
 	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \
 	done
-	@$(PY) -m cython -3 -Wextra -Werror $(INCLUDES) aiofs/_core.pyx -o build/lint/_core.c
+	@python=$$($(PY) -c 'import sysconfig as s; print(s.get_paths()["include"])'); \
+	for source in $(C_USERS); do \
+	    $(CC) -std=gnu11 -O2 $(WARNINGS) -Iaiofs/include -isystem $$python -c $$source -o build/lint/out.o || exit 1; \
+	done
+	@for source in aiofs/_core.pyx $(CYTHON_USERS); do \
+	    $(PY) -m cython -3 -Wextra -Werror -I. $(INCLUDES) $$source -o build/lint/out.c || exit 1; \
+	done
 
 bench: $(VENV)/.with-bench build ## measure aiofs beside C and its peers
 	@$(PY) -m benchmarks

@@ -1,10 +1,11 @@
-"""Builds libaiofs.so, and aiofs._core linked to it; everything else stands in pyproject.toml.
+"""Builds the libraries and aiofs._core; everything else stands in pyproject.toml.
 
-libaiofs.so lies inside the package, beside _core, which finds it by its rpath `$ORIGIN`: so Python
-and C programs meet the same engine, wherever the package was put. Both are made by build_ext, which
-compiles only what is older than what it is made from.
+libaiofs.so lies inside the package, beside _core, which is linked to it and finds it by its rpath
+`$ORIGIN`: so Python and C programs meet the same engine, wherever the package was put. Beside them
+lies libaiofs-run.so, linked to it in the same way, which `aiofs run` preloads. All are made by
+build_ext, which compiles only what is older than what it is made from.
 
-The environment chooses the variant, for both of them:
+The environment chooses the variant, for all of them:
 
     AIOFS_SANITIZE=address,undefined    with these sanitizers of the compiler (or: thread)
     AIOFS_DEBUG=1                       without optimisation, with assertions
@@ -29,13 +30,24 @@ from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
 LIBRARY = "aiofs/libaiofs.so"
-SOURCES = sorted(glob("aiofs/engine/*.c") + glob("aiofs/posix/*.c"))
-HEADERS = sorted(glob("aiofs/engine/*.h") + glob("aiofs/posix/*.h") + glob("aiofs/include/*.h"))
+RUN_LIBRARY = "aiofs/libaiofs-run.so"
+SOURCES = {
+    LIBRARY: sorted(glob("aiofs/engine/*.c") + glob("aiofs/posix/*.c")),
+    RUN_LIBRARY: sorted(glob("aiofs/preload/*.c")),
+}
+HEADERS = sorted(
+    header
+    for folder in ("engine", "posix", "preload", "include")
+    for header in glob(f"aiofs/{folder}/*.h")
+)
 INCLUDE_DIRS = ["aiofs", "aiofs/engine", "aiofs/posix"]
 
 C_FLAGS = ["-std=gnu11", "-O2", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra"]
-# Its threads run its code: it stays, whoever lets go of it.
-LINK_FLAGS = ["-pthread", "-Wl,-z,nodelete", "-Wl,-soname," + os.path.basename(LIBRARY)]
+# Their threads run their code: they stay, whoever lets go of them.
+LINK_FLAGS = {
+    LIBRARY: ["-ldl", "-pthread", "-Wl,-z,nodelete"],
+    RUN_LIBRARY: ["-laiofs", "-ldl", "-pthread", "-Wl,-z,nodelete", "-Wl,-rpath,$ORIGIN"],
+}
 
 
 def variant():
@@ -52,7 +64,7 @@ VARIANT_C_FLAGS, VARIANT_LINK_FLAGS = variant()
 
 
 class BuildExt(build_ext):
-    """build_ext that makes libaiofs.so first, and takes it wherever it takes the extension."""
+    """build_ext that makes the libraries first, and takes them wherever it takes the extension."""
 
     def finalize_options(self):
         super().finalize_options()
@@ -75,10 +87,11 @@ class BuildExt(build_ext):
                 Path(self.build_lib, product).unlink(missing_ok=True)
             configuration.parent.mkdir(parents=True)
             configuration.write_text(wanted)
-        self.build_libaiofs()
+        for library in SOURCES:
+            self.build_library(library)
         super().build_extensions()
 
-    def build_libaiofs(self):
+    def build_library(self, library):
         def compile_one(source):
             self.compiler.compile(
                 [source],
@@ -87,10 +100,11 @@ class BuildExt(build_ext):
                 extra_postargs=C_FLAGS + VARIANT_C_FLAGS,
             )
 
-        objects = self.compiler.object_filenames(SOURCES, output_dir=self.build_temp)
+        sources = SOURCES[library]
+        objects = self.compiler.object_filenames(sources, output_dir=self.build_temp)
         stale = [
             source
-            for source, compiled in zip(SOURCES, objects, strict=True)
+            for source, compiled in zip(sources, objects, strict=True)
             if self.force or newer_group([source, *HEADERS, "setup.py"], compiled)
         ]
         for compiled in objects:
@@ -99,9 +113,13 @@ class BuildExt(build_ext):
             list(pool.map(compile_one, stale))
         self.compiler.link_shared_object(
             objects,
-            os.path.join(self.build_lib, LIBRARY),
-            libraries=["dl"],
-            extra_postargs=LINK_FLAGS + VARIANT_LINK_FLAGS,
+            os.path.join(self.build_lib, library),
+            library_dirs=[os.path.join(self.build_lib, os.path.dirname(library))],
+            extra_postargs=[
+                *LINK_FLAGS[library],
+                "-Wl,-soname," + os.path.basename(library),
+                *VARIANT_LINK_FLAGS,
+            ],
         )
 
     def copy_extensions_to_source(self):
@@ -115,7 +133,7 @@ class BuildExt(build_ext):
 
     def products(self):
         """What is built, relative to the folder that holds the package."""
-        return [LIBRARY, *(self.get_ext_filename(ext.name) for ext in self.extensions)]
+        return [*SOURCES, *(self.get_ext_filename(ext.name) for ext in self.extensions)]
 
     def get_outputs(self):
         return [os.path.join(self.destination, name) for name in self.products()]

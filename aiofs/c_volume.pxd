@@ -47,6 +47,7 @@ cdef extern from "engine/volume.h" nogil:
     int aiofs_volume_virtual(aiofs_volume **volume)
     void aiofs_volume_retain(aiofs_volume *volume)
     void aiofs_volume_release(aiofs_volume *volume)
+    int aiofs_volume_lease(const char *directory, int number)
     int aiofs_volume_in_use(const char *directory)
     bint aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
     int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)

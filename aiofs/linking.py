@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 
 __all__ = ["get_include", "get_library_dir"]
 
@@ -33,18 +31,22 @@ def get_library_dir() -> str:
 
 def cflags() -> str:
     """What the compiler has to be told, as the shell wants it."""
+    import shlex
+
     return shlex.quote(f"-I{get_include()}")
 
 
 def libs() -> str:
     """What the linker has to be told, as the shell wants it."""
+    import shlex
+
     directory = get_library_dir()
     return shlex.join([f"-L{directory}", f"-Wl,-rpath,{directory}", "-laiofs"])
 
 
 def preload() -> str:
     """What LD_PRELOAD must be; ValueError if it cannot be said there."""
-    if re.search(r"[\s:$]", _LIBRARY):
+    if any(character in _LIBRARY for character in " \t\n:$"):
         raise ValueError(
             f"{_LIBRARY}: LD_PRELOAD cannot name a path with a space, ':' or '$' in it: "
             "install aiofs elsewhere"

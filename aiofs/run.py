@@ -17,21 +17,26 @@ from pathlib import Path
 from typing import NoReturn
 
 from aiofs import _core
+from aiofs.leases import VARIABLE, lease_volumes
 from aiofs.programs import NOT_EXECUTABLE, Refused, check, find
 
 __all__ = ["main"]
 
 LIBRARY = Path(__file__).with_name("libaiofs.so")
+RUN_LIBRARY = Path(__file__).with_name("libaiofs-run.so")
 SHELL = "/bin/sh"
 
 
-def main(engine: str | None, command: Sequence[str]) -> int:
+def main(volumes: Sequence[str], engine: str | None, command: Sequence[str]) -> int:
     """Becomes the program, or returns the exit status that says why not."""
     try:
         program = find(command[0])
         check(program)
         choose(engine)
-        become(program, command, environment([LIBRARY]))
+        variables = environment([LIBRARY, RUN_LIBRARY] if volumes else [LIBRARY])
+        if volumes:
+            variables[VARIABLE] = lease_volumes(volumes, variables)
+        become(program, command, variables)
     except Refused as refused:
         print(f"aiofs run: {refused}", file=sys.stderr)
         return refused.status
@@ -58,8 +63,10 @@ def environment(libraries: Sequence[Path]) -> dict[bytes, bytes]:
     variables = dict(os.environb)
     if not was_given(b"LC_CTYPE"):
         variables.pop(b"LC_CTYPE", None)
-    preload = [*map(os.fsencode, libraries), variables.get(b"LD_PRELOAD", b"")]
-    return variables | {b"LD_PRELOAD": b":".join(filter(None, preload))}
+    ours = [*map(os.fsencode, libraries)]
+    others = re.split(rb"[\s:]+", variables.get(b"LD_PRELOAD", b""))
+    preload = ours + [path for path in others if path and path not in ours]
+    return variables | {b"LD_PRELOAD": b":".join(preload)}
 
 
 def was_given(name: bytes) -> bool:

@@ -54,6 +54,21 @@ def volume_in_use(directory):
     return status > 0
 
 
+def lease(directory, int number):
+    """Opens a directory as a volume for a tree of processes: all that inherit the descriptor.
+
+    The descriptor is `number` or the next that is free; it is inherited.
+    """
+    cdef bytes path = _path_bytes(directory)
+    cdef const char *c_path = path
+    cdef int descriptor
+    with nogil:
+        descriptor = aiofs_volume_lease(c_path, number)
+    if descriptor < 0:
+        raise make_error(-descriptor, directory, "open volume")
+    return descriptor
+
+
 cdef bytes _path_bytes(path):
     cdef bytes encoded = os.fsencode(path)
     if b"\0" in encoded:

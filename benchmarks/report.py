@@ -154,7 +154,8 @@ def in_short(results: Document) -> Iterable[str]:
     yield (
         "4 KiB at random in a cached file, awaited, one or 32 at a time: time per operation, as a "
         "multiple of C's `pread` and `pwrite`. And the longest that the loop stood still while the "
-        "whole file was read."
+        "whole file was read in one piece; C threads doing that beside the loop are the measure of "
+        "what the machine itself does to it. -: not measured."
     )
     names = [*(name for name in found["P4/1"] if name != "C"), "C threads"]
     yield table(("", *ratios.values(), "loop stall"), [row(name) for name in names])

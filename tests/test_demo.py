@@ -38,6 +38,31 @@ def tree(tmp_path):
     return tree
 
 
+@pytest.fixture(autouse=True)
+def no_compiler(monkeypatch):
+    """Act three takes a second: it is played by the tests of it alone."""
+    monkeypatch.setenv("CC", "no-such-compiler")
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """compiler(script): where the demo finds cc, a shell script or the system's own."""
+
+    def use(script=None):
+        path = "cc"
+        if script is not None:
+            path = tmp_path / "compiler"
+            path.write_text(f'#!/bin/sh\n[ "$2" = -o ] && program=$3\n{script}\n')
+            path.chmod(0o755)
+        elif shutil.which(path) is None:
+            pytest.skip("needs a C compiler")
+        elif "AIOFS_SANITIZE" in os.environ:
+            pytest.skip("a sanitizer must be loaded before libaiofs")
+        monkeypatch.setenv("CC", str(path))
+
+    return use
+
+
 def contents(directory):
     return {
         os.path.relpath(os.path.join(folder, name), directory): open(
@@ -55,16 +80,12 @@ def test_tree_arrives_whole(capsys, tree, tmp_path):
     assert contents(tmp_path / "volume") == contents(tree)
     count = len(contents(tree))
     assert f"SHA-256: {count} of {count} files are equal to their sources" in out
-    assert "left out" not in out and "failed" not in out
+    assert not re.search(r"(left out|failed): \d", out)
 
 
 def test_act_one_shows_request_callback_and_refused_lock(capsys, tree):
     assert main(str(tree / "hello.txt"), None) == 0
-    shown = dict(
-        re.split("  +", line.strip(), maxsplit=1)
-        for line in capsys.readouterr().out.splitlines()
-        if re.match("  [^ ].*  ", line)
-    )
+    shown = pairs(capsys.readouterr().out)
     assert shown["aio_write(cb)"].startswith("0")
     assert shown["aio_error(cb)"] in ("0", "EINPROGRESS")
     assert shown["aio_suspend([cb])"].startswith("0")
@@ -74,6 +95,52 @@ def test_act_one_shows_request_callback_and_refused_lock(capsys, tree):
     assert shown["a second handle on the file"] == "EBUSY, NoModificationAllowedError"
     assert shown["a handle of another process"] == "EBUSY"
     assert shown["the same, now that it is closed"] == "opened"
+
+
+def pairs(output):
+    lines = (line.strip() for line in output.splitlines() if re.match("  [^ ].*  ", line))
+    return dict(re.split("  +", line, maxsplit=1) for line in lines)
+
+
+def test_act_three_runs_a_c_program_whose_file_is_locked(capsys, compiler, tree, tmp_path):
+    compiler()
+    assert main(str(tree / "hello.txt"), str(tmp_path / "volume")) == 0
+    _, _, act = capsys.readouterr().out.partition("A C program")
+    shown = pairs(act)
+    assert shown["aiofs run --volume DIR -- ./copy"] == "has copied 500.0 kB to DIR/FILE"
+    assert shown["a handle on FILE"] == "EBUSY, NoModificationAllowedError"
+    assert shown["a handle of another process"] == "EBUSY"
+    assert shown["the same, now that it has ended"] == "opened"
+    assert list(contents(tmp_path / "volume")) == ["hello.txt"]
+
+
+def test_act_three_is_left_out_aloud_without_a_compiler(capsys, tree):
+    assert main(str(tree / "hello.txt"), None) == 0
+    assert "left out: there is no C compiler, no-such-compiler\n" in capsys.readouterr().out
+
+
+def test_act_three_is_left_out_aloud_if_nothing_can_be_compiled(capsys, compiler, tree):
+    compiler("echo no headers >&2; exit 1")
+    assert main(str(tree / "hello.txt"), None) == 0
+    assert "cannot compile it: no headers\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("echo no disk >&2; exit 3", "no disk"),
+        ('cat >"$2"; exit 3', "the copy differs"),
+        ('head -c 500000 >"$2"; sleep 0.1; cat >/dev/null', "the copy differs"),
+    ],
+)
+@pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="a sanitizer must be loaded first")
+def test_act_three_says_what_went_wrong(capsys, compiler, tree, tmp_path, program, why):
+    (tmp_path / "program").write_text(f"#!/bin/sh\n{program}\n")
+    (tmp_path / "program").chmod(0o755)
+    compiler(f"cp {tmp_path / 'program'} $program")
+    assert main(str(tree / "hello.txt"), str(tmp_path / "volume")) == 1
+    assert f"failed: {why}\n" in capsys.readouterr().out
+    assert list(contents(tmp_path / "volume")) == ["hello.txt"]
 
 
 def test_one_file_is_copied_under_its_name(capsys, tree, tmp_path):
@@ -111,10 +178,10 @@ def test_what_is_no_file_is_left_out_by_name(capsys, tree, tmp_path):
 def test_unreadable_file_fails_and_the_others_are_copied(capsys, tree, tmp_path, monkeypatch):
     real = os.open
 
-    def refuse(path, *arguments):
+    def refuse(path, *arguments, **named):
         if str(path).endswith("hello.txt") and str(path).startswith(str(tree)):
             raise PermissionError(13, "Permission denied", path)
-        return real(path, *arguments)
+        return real(path, *arguments, **named)
 
     monkeypatch.setattr(os, "open", refuse)
     assert main(str(tree), str(tmp_path / "volume")) == 1

@@ -8,6 +8,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
 EXTENSION = "_core" + __import__("sysconfig").get_config_var("EXT_SUFFIX")
 
 
@@ -103,6 +105,7 @@ def test_sdist_holds_every_source(sdist):
     }
     assert sources <= names
     assert {"LICENSE", "README.md", "Makefile", "pyproject.toml", "setup.py"} <= names
+    assert {"examples/keep.c", "examples/cython/lines.pyx", "tests/linking/shared.pyx"} <= names
 
 
 def test_sdist_holds_nothing_that_was_built(sdist):
@@ -111,15 +114,16 @@ def test_sdist_holds_nothing_that_was_built(sdist):
     assert not [name for name in names if re.search(r"\.so$|\.pyc$|_core\.c$|/build/", name)]
 
 
-def test_wheel_holds_both_libraries_and_what_others_compile_against(wheel):
+def test_wheel_holds_the_libraries_and_what_others_compile_against(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"aiofs/libaiofs.so", f"aiofs/{EXTENSION}", "aiofs/py.typed"} <= names
+    libraries = {"aiofs/libaiofs.so", "aiofs/libaiofs-run.so", f"aiofs/{EXTENSION}"}
+    assert libraries | {"aiofs/py.typed"} <= names
     headers_and_types = {
         str(path.relative_to(ROOT))
         for pattern in ("aiofs/*.pyi", "aiofs/*.pxd", "aiofs/**/*.h")
         for path in ROOT.glob(pattern)
     }
-    assert headers_and_types <= names
+    assert {"aiofs/include/aiofs.h", "aiofs/aio.pxd"} <= headers_and_types <= names
     assert not [name for name in names if name.startswith("tests")]
 
 
@@ -134,19 +138,24 @@ def test_wheel_is_for_linux_only_and_needs_only_uvloop(wheel):
     assert "License-Expression: MIT" in fields
 
 
-def test_core_finds_the_library_beside_itself(environment):
+@pytest.mark.parametrize("which", [EXTENSION, "libaiofs-run.so"])
+def test_library_is_found_beside_those_that_need_it(environment, which):
     (package,) = environment.parents[1].glob("lib/python3.*/site-packages/aiofs")
-    assert re.search(r"RUNPATH.*\$ORIGIN", dynamic_section(package / EXTENSION))
-    assert re.search(r"NEEDED.*\[libaiofs\.so\]", dynamic_section(package / EXTENSION))
+    assert re.search(r"RUNPATH.*\$ORIGIN", dynamic_section(package / which))
+    assert re.search(r"NEEDED.*\[libaiofs\.so\]", dynamic_section(package / which))
     assert re.search(r"SONAME.*\[libaiofs\.so\]", dynamic_section(package / "libaiofs.so"))
 
 
-def test_library_exports_nothing_but_names_of_its_own(environment):
+def exports(environment, name):
     if shutil.which("nm") is None:
         pytest.skip("needs nm")
-    (library,) = environment.parents[1].glob("lib/python3.*/site-packages/aiofs/libaiofs.so")
+    (library,) = environment.parents[1].glob(f"lib/python3.*/site-packages/aiofs/{name}")
     listing = run("nm", "--dynamic", "--defined-only", library, cwd=library.parent)
-    exported = {line.split()[-1] for line in listing.splitlines()}
+    return {line.split()[-1] for line in listing.splitlines()}
+
+
+def test_library_exports_nothing_but_names_of_its_own(environment):
+    exported = exports(environment, "libaiofs.so")
     assert "aiofs_engine_start" in exported
     posix = {
         *("aio_read", "aio_write", "aio_fsync", "aio_error", "aio_return", "aio_suspend"),
@@ -154,6 +163,18 @@ def test_library_exports_nothing_but_names_of_its_own(environment):
     }
     expected = posix | {name + "64" for name in posix}
     assert {name for name in exported if not name.startswith("aiofs_")} == expected
+
+
+def test_preloaded_library_takes_the_place_of_every_open_and_close(environment):
+    doubled = {
+        *("open", "openat", "creat", "fopen", "freopen", "fcntl"),
+        *("mkstemp", "mkostemp", "mkstemps", "mkostemps"),
+    }
+    fortified = {"__open_2", "__open64_2", "__openat_2", "__openat64_2"}
+    closing = {"dup", "dup2", "dup3", "close", "fclose", "close_range", "closefrom"}
+    old = {"__open", "__open64", "__close", "__dup2", "__fcntl"}
+    names = doubled | {name + "64" for name in doubled} | fortified | closing | old
+    assert exports(environment, "libaiofs-run.so") == names
 
 
 def test_installed_package_reads_a_file(environment, tmp_path):
@@ -170,7 +191,102 @@ def test_installed_package_reads_a_file(environment, tmp_path):
     answer = run(environment, "-I", "-c", program, cwd=tmp_path)
     assert answer.startswith("12 good morning ")
     assert str(ROOT) not in answer
-    assert run(environment.parent / "aiofs", "--version", cwd=tmp_path).strip()
+    aiofs = environment.parent / "aiofs"
+    assert run(aiofs, "--version", cwd=tmp_path).strip()
+    run(aiofs, "run", "--volume", "volume", "cp", "greeting", "volume/copy", cwd=tmp_path)
+    assert (tmp_path / "volume" / "copy").read_text() == "good morning"
+
+
+# ---- what is compiled against the installed package ---------------------------------------------
+
+EXAMPLES = ROOT / "examples"
+BOUND_TO_AIOFS = re.compile(r"to \S*/site-packages/aiofs/libaiofs\.so.*: normal symbol `(\w+)'")
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+
+
+@pytest.fixture
+def shell(environment, tmp_path):
+    """shell(commands): their output, with the installed command `aiofs`, in an empty folder."""
+    path = f"{environment.parent}:{os.environ['PATH']}"
+
+    def run_in_shell(commands, **variables):
+        return run("sh", "-ec", commands, cwd=tmp_path, PATH=path, **variables)
+
+    return run_in_shell
+
+
+def bound(output):
+    """The functions that a program found in libaiofs.so, by LD_DEBUG=bindings."""
+    return set(BOUND_TO_AIOFS.findall(output))
+
+
+@needs_compiler
+def test_commands_of_the_readme_use_the_installed_library(shell, tmp_path):
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    (commands,) = [block for block in blocks if "aiofs config" in block]
+    linked, unmodified = commands.splitlines()
+    shutil.copy(EXAMPLES / "copy.c", tmp_path)
+    (tmp_path / "SOURCE").write_bytes(os.urandom(200_000))
+    for command in linked, unmodified:
+        (tmp_path / "TARGET").write_bytes(b"")
+        # Another variable before LD_PRELOAD: the compiler is to be silent.
+        said = shell(re.sub("&& ", "&& LD_DEBUG=bindings ", command))
+        assert {"aio_read", "aio_write", "aio_error", "aio_return"} <= bound(said), said
+        assert (tmp_path / "TARGET").read_bytes() == (tmp_path / "SOURCE").read_bytes()
+    assert bound(shell("LD_DEBUG=bindings ./copy SOURCE TARGET")) == set()
+
+
+@needs_compiler
+def test_example_that_keeps_its_input_under_a_lock(shell, tmp_path):
+    shutil.copy(EXAMPLES / "keep.c", tmp_path)
+    warnings = "-Wall -Wextra -Werror"
+    shell(f"cc {warnings} keep.c $(aiofs config --cflags --libs) -o keep")
+    for size in (0, 1, 3_000_000):
+        (tmp_path / "input").write_bytes(os.urandom(size))
+        assert shell("cat input | ./keep volume file") == ""
+        assert (tmp_path / "volume" / "file").read_bytes() == (tmp_path / "input").read_bytes()
+    with subprocess.Popen(
+        [tmp_path / "keep", "volume", "file"], cwd=tmp_path, stdin=subprocess.PIPE
+    ) as first:
+        first.stdin.write(b"first")
+        first.stdin.flush()
+        while (tmp_path / "volume" / "file").read_bytes() != b"first":
+            time.sleep(0.01)
+        refused = shell("echo second | ./keep volume file && exit 1 || true")
+        first.stdin.close()
+        assert first.wait() == 0
+    assert "busy" in refused
+    assert (tmp_path / "volume" / "file").read_bytes() == b"first"
+
+
+@pytest.fixture(scope="module")
+def build_tools(tmp_path_factory):
+    """A folder with what builds extensions, and nothing else: for PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("build_tools")
+    for name in ("setuptools", "Cython"):
+        try:
+            there = distribution(name)
+        except PackageNotFoundError:
+            pytest.skip(f"needs {name}")
+        for top in {file.parts[0] for file in there.files} - {"..", "__pycache__"}:
+            (folder / top).symlink_to(there.locate_file(top))
+    return folder
+
+
+@needs_compiler
+def test_example_in_cython_is_built_with_the_installed_package(build_tools, shell, tmp_path):
+    for name in ("lines.pyx", "setup.py"):
+        shutil.copy(EXAMPLES / "cython" / name, tmp_path)
+    build = "python setup.py -q build_ext --inplace"
+    shell(build, PYTHONPATH=str(build_tools), CFLAGS="-O0 -Wall -Wextra -Werror")
+    (tmp_path / "text").write_bytes(b"a line\n" * 100_000 + b"the last")
+    program = "import lines; print(lines.count('text'), lines.count('/dev/null'))"
+    said = shell(f'python -c "{program}"', LD_DEBUG="bindings", LD_DEBUG_OUTPUT=tmp_path / "log")
+    assert said == "100000 0\n"
+    logs = "".join(path.read_text() for path in tmp_path.glob("log.*"))
+    assert {"aiofs_aio_read", "aiofs_aio_suspend", "aiofs_aio_return"} <= bound(logs)
+    failing = "import lines; lines.count('.')"
+    assert "Is a directory" in shell(f'python -c "{failing}" || true')
 
 
 # ---- how it is built: on a project of the same shape that compiles in a second ------------------
@@ -181,6 +297,8 @@ SMALL_PROJECT = {
     "aiofs/engine/engine.h": '__attribute__((visibility("default"))) int engine_number(void);\n',
     "aiofs/engine/one.c": '#include "engine.h"\nint engine_number(void) { return 40; }\n',
     "aiofs/engine/two.c": '#include "engine.h"\n',
+    "aiofs/preload/run.c": "int engine_number(void);\nint run_number(void);\n"
+    "int run_number(void) { return engine_number(); }\n",
     "aiofs/_core.pyx": (
         'cdef extern from "engine/engine.h":\n    int engine_number()\ninclude "part.pxi"\n'
     ),
@@ -237,8 +355,8 @@ def test_changed_cython_part_rebuilds_the_core_alone(small_project):
 
 def test_changed_header_rebuilds_everything(small_project):
     edit(small_project / "aiofs/engine/engine.h", ";", "; /* documented */")
-    everything = {"aiofs/engine/one.c", "aiofs/engine/two.c", "aiofs/_core.c"}
-    assert compiled(build(small_project)) == everything
+    sources = {"aiofs/engine/one.c", "aiofs/engine/two.c", "aiofs/preload/run.c"}
+    assert compiled(build(small_project)) == sources | {"aiofs/_core.c"}
 
 
 def test_removed_engine_source_leaves_the_library(small_project):

@@ -7,9 +7,12 @@ operations it made, and the two numbers must be equal.
 What fio is asked to do has eight settings. Every pair of them is run; `make fio-all` runs them all.
 """
 
+import contextlib
+import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +21,7 @@ from pathlib import Path
 
 import pytest
 from pairwise import pairs, pairwise
+from support import eventually, failed
 
 import aiofs
 
@@ -70,7 +74,7 @@ class Witness:
         environment = os.environ | {"LD_PRELOAD": self._library, "WITNESS": str(self._log)}
         command = [*map(str, command)]
         ended = subprocess.run(
-            command, env=environment, cwd=self._folder, capture_output=True, text=True
+            command, env=environment, cwd=self._folder, capture_output=True, text=True, timeout=50
         )
         told = f"{command} ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
         assert ended.returncode == 0, told
@@ -107,7 +111,7 @@ SETTINGS = {
     "sync": ("", "fsync=16", "fdatasync=16", "end_fsync=1"),
     "direct": (False, True),
     "thread": (False, True),
-    "volume": (False,),
+    "volume": (False, True),
 }
 SIZE, BLOCK = 1 << 20, 4096
 
@@ -117,8 +121,9 @@ def is_possible(one):
 
 
 def named(one):
-    words = (v if isinstance(v, str) else f"{k}={v:d}" for k, v in one.items())
-    return ",".join(filter(None, words))
+    switched = [name for name, value in one.items() if value is True]
+    numbers = [f"{name}={one[name]}" for name in ("iodepth", "jobs")]
+    return ",".join([one["rw"], *numbers, *filter(None, [one["sync"]]), *switched])
 
 
 EVERY = [
@@ -188,6 +193,7 @@ def run_fio(one, folder, engine, witness):
         assert witness.requests() > sum(moved)
     else:
         assert witness.requests() == sum(moved) + sum(synced)
+    shutil.rmtree(files)  # pytest would keep thousands of them
 
 
 @needs_fio
@@ -230,16 +236,69 @@ def test_nothing_is_counted_without_aiofs(tmp_path, witness):
     assert witness.processes() == []
 
 
+def holders(path):
+    """The processes that have a file open."""
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(descriptor) == str(path):
+                found.add(descriptor.parts[2])
+    return found
+
+
+OPENS_FOR_WRITING = """
+import errno, sys
+try:
+    open(sys.argv[1], "r+b")
+except OSError as error:
+    sys.exit(errno.errorcode[error.errno])
+"""
+
+
+def opened_by_another(engine, path, volume):
+    """What becomes of opening it, in a tree of processes of its own: an errno, or nothing."""
+    command = under_aiofs(engine, [sys.executable, "-c", OPENS_FOR_WRITING, path], volume)
+    return subprocess.run([*map(str, command)], capture_output=True, text=True).stderr.strip()
+
+
+@needs_fio
+def test_fio_and_its_jobs_are_one_holder_and_others_are_refused(tmp_path, engine):
+    volume = tmp_path / "files"
+    volume.mkdir()
+    path = volume / "shared"
+    path.write_bytes(bytes(SIZE))
+    command = fio({**WRITES, "verify": False, "jobs": 2}, volume)
+    command = under_aiofs(engine, [*command, "--time_based", "--runtime=50"], volume)
+    with subprocess.Popen(
+        [*map(str, command)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            eventually(lambda: len(holders(path)) == 2)
+            assert opened_by_another(engine, path, volume) == "EBUSY"
+            with aiofs.PrivateVolume(volume) as ours, aiofs.FileSystem() as fs:
+                fs.mount("/", ours)
+                failed(errno.EBUSY, fs.open, "/shared", os.O_WRONLY)
+            assert len(holders(path)) == 2
+        finally:
+            running.send_signal(signal.SIGINT)  # fio ends at once, and tells what it did
+        jobs = jobs_of(running.stdout.read())
+    assert min(job["write"]["total_ios"] for job in jobs) > 0
+    assert opened_by_another(engine, path, volume) == ""
+
+
 # ---- stress-ng ----------------------------------------------------------------------------------
 
 
 @needs_stress_ng
+@pytest.mark.parametrize("in_volume", [False, True], ids=["plain", "volume"])
 @pytest.mark.parametrize("requests", [1, 16, 128])
-def test_stress_ng(requests, tmp_path, engine, witness):
+def test_stress_ng(requests, in_volume, tmp_path, engine, witness):
     workers, operations = 2, 2000
+    folder = tmp_path / "files"
+    folder.mkdir()
     command = ["stress-ng", "--aio", workers, "--aio-requests", requests, "--verify"]
-    command += ["--aio-ops", operations * workers, "--temp-path", tmp_path, "--oomable"]
-    witness.run(under_aiofs(engine, command))
+    command += ["--aio-ops", operations * workers, "--temp-path", folder]
+    witness.run(under_aiofs(engine, command, folder if in_volume else None))
     assert [count >= operations for count in witness.processes() if count] == [True] * workers
 
 
@@ -251,11 +310,14 @@ def copy(tmp_path_factory):
     return compiled("copy.c", tmp_path_factory.mktemp("copy") / "copy")
 
 
+@pytest.mark.parametrize("in_volume", [False, True], ids=["plain", "volume"])
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 5_000_003])
-def test_a_program_copies_by_lists(size, copy, tmp_path, engine, witness):
-    original, made = tmp_path / "original", tmp_path / "made"
+def test_a_program_copies_by_lists(size, in_volume, copy, tmp_path, engine, witness):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    original, made = folder / "original", folder / "made"
     original.write_bytes(os.urandom(size))
-    witness.run(under_aiofs(engine, [copy, original, made]))
+    witness.run(under_aiofs(engine, [copy, original, made], folder if in_volume else None))
     assert made.read_bytes() == original.read_bytes()
     blocks = -(-size // (64 * 1024))
     assert witness.requests() > 2 * blocks

@@ -18,9 +18,10 @@ def test_programs_run_and_print_what_is_said(program, tmp_path):
 
 
 def test_excerpts_are_those_of_the_examples():
-    examples = "".join(path.read_text() for path in (ROOT / "examples").iterdir() if path.is_file())
-    excerpts = [block.source for block in blocks_of("README.md", "c")]
-    assert excerpts and all(excerpt in examples for excerpt in excerpts)
+    for language, suffix in ("c", ".c"), ("cython", ".pyx"):
+        examples = "".join(path.read_text() for path in (ROOT / "examples").rglob(f"*{suffix}"))
+        excerpts = [block.source for block in blocks_of("README.md", language)]
+        assert excerpts and all(excerpt in examples for excerpt in excerpts)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,7 +2,8 @@
 
 Act one is one request through the functions of <aio.h>, and a lock that is refused. Act two copies
 a tree into a private volume, DEPTH requests at a time, each list of them started by one lio_listio
-and ended by one callback on the loop; reads it back the same way; and compares SHA-256.
+and ended by one callback on the loop; reads it back the same way; and compares SHA-256. Act three
+compiles a C program that knows nothing of aiofs and runs it under `aiofs run`.
 
 What blocks has no place on the loop: files are hashed, sources opened and directories made on other
 threads. A heartbeat on the loop says how well that went.
@@ -18,6 +19,7 @@ import uvloop
 import aiofs
 from aiofs import PrivateVolume, _core
 from aiofs.demo.copying import act_two
+from aiofs.demo.program import act_three
 from aiofs.demo.request import act_one
 from aiofs.demo.screen import Screen, screen
 from aiofs.demo.survey import Refused, Survey, place_for_volume
@@ -57,4 +59,7 @@ async def play(show: Screen, survey: Survey, directory: Path, *, kept: bool) -> 
     sys.setswitchinterval(0.0005)
     with PrivateVolume(directory) as volume:
         await act_one(show, volume, directory)
-        return await act_two(show, survey, volume, directory, kept)
+        status = await act_two(show, survey, volume, directory)
+        status = max(status, await act_three(show, volume, directory))
+    show.note(f"the volume: {directory}{', kept' if kept else ', removed now'}")
+    return status

@@ -16,9 +16,7 @@ IDLE_SECONDS = 0.5
 SHOWN_PROBLEMS = 5
 
 
-async def act_two(
-    show: Screen, survey: Survey, volume: PrivateVolume, directory: Path, kept: bool
-) -> int:
+async def act_two(show: Screen, survey: Survey, volume: PrivateVolume, directory: Path) -> int:
     show.heading(survey.title)
     show.note(f"{len(survey.files):,} files, {size(survey.bytes)}, into the volume {directory}")
     show.note(f"{DEPTH} requests at a time, each of up to {PIECE // 1024} KiB\n")
@@ -46,7 +44,6 @@ async def act_two(
     show.note(f"SHA-256: {equal:,} of {len(survey.files):,} files are equal to their sources")
     show_problems(show, "left out", survey.left_out)
     show_problems(show, "failed", failed)
-    show.note(f"the volume: {directory}{', kept' if kept else ', removed now'}")
     return 1 if failed else 0
 
 

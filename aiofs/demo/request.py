@@ -17,7 +17,7 @@ import errno, sys, aiofs
 with aiofs.PrivateVolume(sys.argv[1]) as volume, aiofs.FileSystem() as fs:
     fs.mount("/", volume)
     try:
-        fs.create_sync_access_handle("/hello.txt")
+        fs.create_sync_access_handle(sys.argv[2])
     except OSError as error:
         print(errno.errorcode[error.errno])
     else:
@@ -47,28 +47,38 @@ async def act_one(show: Screen, volume: PrivateVolume, directory: Path) -> None:
         aio.aio_read(cb)
         show.pair("aio_read(cb), await cb", f"{await cb} bytes: {bytes(read)!r}")
 
-        try:
-            await file.create_access_handle()
-        except OSError as error:
-            show.pair(
-                "a second handle on the file", f"{errno_name(error.errno)}, {type(error).__name__}"
-            )
-        show.pair("a handle of another process", await ask_another_process(directory))
-    show.pair("the same, now that it is closed", await ask_another_process(directory))
+        show.pair("a second handle on the file", await ask_this_process(volume, "hello.txt"))
+        show.pair("a handle of another process", await ask_another_process(directory, "hello.txt"))
+    show.pair("the same, now that it is closed", await ask_another_process(directory, "hello.txt"))
     await volume.root.remove_entry("hello.txt")
 
 
-async def ask_another_process(directory: Path) -> str:
-    """What another process says that tries to open hello.txt."""
-    package = str(Path(aiofs.__file__).parent.parent)
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+async def ask_this_process(volume: PrivateVolume, name: str) -> str:
+    """What comes of one more handle here."""
+    file = await volume.root.get_file_handle(name)
+    try:
+        async with file.create_access_handle():
+            return "opened"
+    except OSError as error:
+        return f"{errno_name(error.errno)}, {type(error).__name__}"
+
+
+async def ask_another_process(directory: Path, name: str) -> str:
+    """What another process says that tries to open the file."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", OTHER_PROCESS, str(directory)),
+        *(sys.executable, "-c", OTHER_PROCESS, str(directory), f"/{name}"),
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env=environment(),
     )
     said, _ = await process.communicate()
     return said.decode().strip() or f"it ended with status {process.returncode}"
+
+
+def environment() -> dict[str, str]:
+    """In which another Python imports the aiofs that this one has."""
+    package = str(Path(aiofs.__file__).parent.parent)
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def errno_name(number: int | None) -> str:

@@ -29,9 +29,6 @@
 #include "sys.h"
 #include "volume_internal.h"
 
-#define RANGE_BITS 20 /* bytes of an entry's range: 2^20 */
-#define RANGE_SIZE ((int64_t)1 << RANGE_BITS)
-
 struct aiofs_tree *aiofs_trees;
 static pthread_mutex_t namespace_mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -47,14 +44,14 @@ void aiofs_namespace_unlock(void)
 
 /* ---- between processes ------------------------------------------------------------------------------ */
 
-static unsigned lock_file_of(uint64_t hash)
+unsigned aiofs_lock_file_of(uint64_t hash)
 {
     return (unsigned)(hash >> 56);
 }
 
 static int64_t range_of(uint64_t hash)
 {
-    return (int64_t)(hash & (((uint64_t)1 << (63 - RANGE_BITS)) - 1)) << RANGE_BITS;
+    return (int64_t)(hash & (((uint64_t)1 << (63 - AIOFS_RANGE_BITS)) - 1)) << AIOFS_RANGE_BITS;
 }
 
 /* The descriptor of a lock file: opened at its first use, made if it is missing. -ENOENT: there is none,
@@ -79,7 +76,7 @@ static int lock_file_open(struct aiofs_tree *tree, unsigned number)
     return fd;
 }
 
-static int set_bytes(int fd, short type, int64_t start, int64_t length)
+int aiofs_bytes_set(int fd, short type, int64_t start, int64_t length)
 {
     struct flock bytes = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
     int status = aiofs_sys.fcntl(fd, F_OFD_SETLK, (long)&bytes);
@@ -94,33 +91,38 @@ static int look_at_bytes(int fd, int64_t start, int64_t length)
     return status < 0 ? status : bytes.l_type == F_UNLCK ? 0 : -EBUSY;
 }
 
+int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte)
+{
+    int64_t range = range_of(hash);
+    int status = aiofs_bytes_set(fd, F_RDLCK, range + byte, 1);
+    if (status == 0) {
+        status = look_at_bytes(fd, range, byte);
+        if (status == 0)
+            status = look_at_bytes(fd, range + byte + 1, AIOFS_RANGE_SIZE - byte - 1);
+        if (status < 0)
+            aiofs_bytes_set(fd, F_UNLCK, range, AIOFS_RANGE_SIZE);
+    }
+    return status;
+}
+
 /* Takes the entry's bytes for `lock`; 0 also where there are no other processes to meet. */
 static int bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lock)
 {
     if (tree->root < 0)
         return 0;
-    int fd = lock_file_open(tree, lock_file_of(hash));
+    int fd = lock_file_open(tree, aiofs_lock_file_of(hash));
     if (fd < 0)
         return fd == -ENOENT && !tree->writable ? 0 : fd;
-    int64_t range = range_of(hash);
     if (lock == AIOFS_LOCK_EXCLUSIVE)
-        return set_bytes(fd, F_WRLCK, range, RANGE_SIZE);
-    int status = set_bytes(fd, F_RDLCK, range + lock, 1);
-    if (status == 0) {
-        status = look_at_bytes(fd, range, lock);
-        if (status == 0)
-            status = look_at_bytes(fd, range + lock + 1, RANGE_SIZE - lock - 1);
-        if (status < 0)
-            set_bytes(fd, F_UNLCK, range, RANGE_SIZE);
-    }
-    return status;
+        return aiofs_bytes_set(fd, F_WRLCK, range_of(hash), AIOFS_RANGE_SIZE);
+    return aiofs_bytes_share(fd, hash, lock);
 }
 
 static void bytes_release(struct aiofs_tree *tree, uint64_t hash)
 {
-    int fd = tree->lock_files[lock_file_of(hash)];
+    int fd = tree->lock_files[aiofs_lock_file_of(hash)];
     if (fd >= 0)
-        set_bytes(fd, F_UNLCK, range_of(hash), RANGE_SIZE);
+        aiofs_bytes_set(fd, F_UNLCK, range_of(hash), AIOFS_RANGE_SIZE);
 }
 
 /* ---- entries ----------------------------------------------------------------------------------------- */

@@ -54,7 +54,7 @@ static int check_opening(const aiofs_volume *volume, int flags, enum aiofs_lock 
 static int open_or_make(struct opening *opening)
 {
     const struct aiofs_tree *tree = opening->volume->tree;
-    int plain = opening->flags & ~(O_CREAT | O_EXCL | O_TRUNC), fd = -ENOENT;
+    int plain = (opening->flags & ~(O_CREAT | O_EXCL | O_TRUNC)) | O_NONBLOCK, fd = -ENOENT; /* no FIFO's peer is waited for */
     if (opening->place.slash)
         plain |= O_DIRECTORY;
     for (int i = 0; i < RACES_MAX; i++) {
@@ -109,10 +109,12 @@ static int open_entry(struct opening *opening)
     struct stat found;
     int fd = open_or_make(opening);
     if (fd < 0)
-        return fd;
+        return fd == -ENXIO ? -EOPNOTSUPP : fd; /* a FIFO that nobody reads, a device that is not there */
     int status = aiofs_sys.fstat(fd, &found);
     if (status == 0)
         status = check_kind(&found);
+    if (status == 0 && !(opening->flags & O_NONBLOCK))
+        status = aiofs_sys.fcntl(fd, F_SETFL, opening->flags);
     if (status == 0 && opening->flags & O_TRUNC && !opening->made)
         status = cut(opening, fd, found.st_size);
     if (status < 0) {

@@ -105,6 +105,19 @@ int aiofs_hold_sync_name(aiofs_hold *hold);
 /* Until when (CLOCK_MONOTONIC, ns) writes inside the call are turned off for the hold's volume. */
 _Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold);
 
+/* ---- process trees: what `aiofs run` and preload/ need --------------------------------------------- */
+
+/* Makes the calling process, and all that inherit the descriptor, a process tree that has the directory open as
+ * a volume. The descriptor is `number` or the next that is free, stays open across exec, and its offset is the
+ * tree's byte in the range of every entry: no two living trees have the same. -errno as aiofs_volume_open. */
+AIOFS_API int aiofs_volume_lease(const char *directory, int number);
+
+/* Where the lock of a canonical path is: which of the 256 files, and by aiofs_bytes_share its byte there. */
+AIOFS_API uint64_t aiofs_path_hash(const char *path, size_t length);
+AIOFS_API unsigned aiofs_lock_file_of(uint64_t hash);
+/* Read-locks one byte of an entry's range; -EBUSY if somebody else holds another one. `fd`: the lock file. */
+AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte);
+
 /* ---- fork: around it, called by the engine with none of its own locks held ----------------------------- */
 
 /* The child keeps no lock of its parent, and the parent's locks die with the parent. */

@@ -56,24 +56,11 @@ static struct posix_list *list_new(bool waits, const struct sigevent *event)
     return list;
 }
 
-/* An entry that was not accepted: it has ended with its error, unless it is in flight from an earlier call. */
-static void refuse(struct posix_list *list, struct aiocb *cb, int error)
-{
-    struct notice notice;
-    if (control_state(cb) != AIOFS_SUBMITTED) {
-        notice_set(&notice, &cb->aio_sigevent);
-        notice_give(&notice);
-    }
-    list_ended(list, error);
-}
-
 static void start(struct posix_list *list, struct aiocb *cb, struct allowance *allowance, struct posix_batch *batch)
 {
     int op = cb->aio_lio_opcode == LIO_READ ? AIOFS_READ : cb->aio_lio_opcode == LIO_WRITE ? AIOFS_WRITE : 0;
     atomic_fetch_add(&list->left, 1);
-    int error = posix_begin(cb, op, list, allowance, batch);
-    if (error < 0)
-        refuse(list, cb, error);
+    posix_begin(cb, op, list, allowance, batch);
 }
 
 static _Atomic uint32_t *word_of(const void *list, size_t index)

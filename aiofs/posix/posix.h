@@ -79,10 +79,10 @@ struct posix_batch {
     struct aiofs_submission list[POSIX_BATCH];
 };
 
-/* An entry of a list, to be carried out as `op` (0: it asks for nothing that there is, -EINVAL). 0: it has ended, or
- * will: it is in the batch, which is submitted when it is full, and at last by posix_submit. A negated errno: it is not
- * accepted, and has that for its result, but for one whose request is in flight (-EINVAL). */
-int posix_begin(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance, struct posix_batch *batch);
+/* An entry of a list, to be carried out as `op`; 0: it asks for nothing that there is. It ends here, with its error if it
+ * has one, or is put into the batch, which is submitted when it is full, and at last by posix_submit. One whose request
+ * is in flight from an earlier call is left alone, and counts as failed. */
+void posix_begin(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance, struct posix_batch *batch);
 /* Submits what is in the batch; what the engine does not accept ends with its error. */
 void posix_submit(struct posix_batch *batch);
 

@@ -22,14 +22,18 @@ int posix_answer(int64_t result)
 
 /* ---- the engine's hooks -------------------------------------------------------------------------------- */
 
-static void done(aiofs_request *request)
+/* It is terminal: the aiocb first, which is the program's from then on. */
+static void tell(struct posix_request *own, int64_t result)
 {
-    struct posix_request *own = (struct posix_request *)request;
-    int64_t result = request->result;
     control_end(own->cb, result);
     notice_give(&own->notice);
     if (own->list)
         list_ended(own->list, result);
+}
+
+static void done(aiofs_request *request)
+{
+    tell((struct posix_request *)request, request->result);
 }
 
 static void destroy(aiofs_request *request)
@@ -104,6 +108,7 @@ static struct posix_request *draw_up(struct aiocb *cb, int op, struct posix_list
     return own;
 }
 
+/* The call fails, and the aiocb says so too. */
 static int refuse(struct aiocb *cb, int error)
 {
     control_begin(cb, NULL);
@@ -111,26 +116,24 @@ static int refuse(struct aiocb *cb, int error)
     return error;
 }
 
-/* Done inside the call, or wrong: 0 or a negated errno; 1: it is for the engine. */
-static int attempt(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance)
+/* Whether what is not in flight asks for something that there is. */
+static bool is_sound(const struct aiocb *cb, int op)
 {
     bool moves = op == AIOFS_READ || op == AIOFS_WRITE;
-    if (control_state(cb) == AIOFS_SUBMITTED)
-        return -EINVAL;
-    if (op == 0 || (moves && (cb->aio_reqprio < 0 || cb->aio_reqprio > AIOFS_PRIO_DELTA_MAX)))
-        return refuse(cb, -EINVAL);
-    int64_t moved = move_inline(cb, op, allowance);
-    if (moved < 0)
-        return 1;
-    end_here(cb, moved, list);
-    return 0;
+    return op != 0 && (!moves || (cb->aio_reqprio >= 0 && cb->aio_reqprio <= AIOFS_PRIO_DELTA_MAX));
 }
 
 static int submit(struct aiocb *cb, int op)
 {
-    int answer = attempt(cb, op, NULL, NULL);
-    if (answer <= 0)
-        return answer;
+    if (control_state(cb) == AIOFS_SUBMITTED)
+        return -EINVAL;
+    if (!is_sound(cb, op))
+        return refuse(cb, -EINVAL);
+    int64_t moved = move_inline(cb, op, NULL);
+    if (moved >= 0) {
+        end_here(cb, moved, NULL);
+        return 0;
+    }
     struct posix_request *own = draw_up(cb, op, NULL);
     if (!own)
         return refuse(cb, -EAGAIN);
@@ -162,32 +165,33 @@ POSIX_FACE(int, aio_fsync, (int op, struct aiocb *cb))
 
 /* ---- for lists --------------------------------------------------------------------------------------------------- */
 
-int posix_begin(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance, struct posix_batch *batch)
+void posix_begin(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance, struct posix_batch *batch)
 {
-    int answer = attempt(cb, op, list, allowance);
-    if (answer <= 0)
-        return answer;
-    struct posix_request *own = draw_up(cb, op, list);
-    if (!own)
-        return refuse(cb, -EAGAIN);
-    batch->list[batch->count++] = (struct aiofs_submission){&own->request, NULL, 0};
-    if (batch->count == POSIX_BATCH)
-        posix_submit(batch);
-    return 0;
+    struct posix_request *own;
+    if (control_state(cb) == AIOFS_SUBMITTED) {
+        list_ended(list, -EINVAL);
+        return;
+    }
+    int64_t moved = is_sound(cb, op) ? move_inline(cb, op, allowance) : -EINVAL;
+    if (moved != AIOFS_NOT_INLINE) {
+        end_here(cb, moved, list);
+    } else if ((own = draw_up(cb, op, list))) {
+        batch->list[batch->count++] = (struct aiofs_submission){&own->request, NULL, 0};
+        if (batch->count == POSIX_BATCH)
+            posix_submit(batch);
+    } else {
+        end_here(cb, -EAGAIN, list);
+    }
 }
 
 void posix_submit(struct posix_batch *batch)
 {
     aiofs_submit_many(batch->list, batch->count);
     for (size_t i = 0; i < batch->count; i++) {
-        struct posix_request *own = (struct posix_request *)batch->list[i].request;
-        int error = batch->list[i].error;
-        if (error < 0) {
-            refuse(own->cb, error);
-            notice_give(&own->notice);
-            list_ended(own->list, error);
-        }
-        aiofs_request_release(&own->request);
+        aiofs_request *request = batch->list[i].request;
+        if (batch->list[i].error < 0)
+            tell((struct posix_request *)request, batch->list[i].error);
+        aiofs_request_release(request);
     }
     batch->count = 0;
 }

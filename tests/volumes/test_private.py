@@ -1,6 +1,7 @@
 """PrivateVolume: opening a directory, what is in it, its quota, nesting, and what a flush syncs."""
 
 import errno
+import fcntl
 import os
 import pickle
 import stat
@@ -40,6 +41,27 @@ def test_directory_that_is_there_is_taken_in_with_its_files(tmp_path):
         opened = volume._tree.open("sub/file", os.O_RDONLY, 0, _core.LOCK_NONE, 0)
         assert opened.read(10, 0) == b"before"
         opened.close()
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR])
+def test_fifo_in_a_volume_is_refused_and_no_peer_is_waited_for(tmp_path, flags):
+    os.mkfifo(tmp_path / "fifo")
+    with PrivateVolume(tmp_path) as volume:
+        lock = _core.LOCK_NONE if flags == os.O_RDONLY else _core.LOCK_EXCLUSIVE
+        for _ in range(2):
+            with pytest.raises(OSError) as error:
+                volume._tree.open("fifo", flags, 0, lock, 0)
+            assert error.value.errno == errno.EOPNOTSUPP
+
+
+def test_descriptor_has_the_flags_it_was_opened_with(tmp_path):
+    wanted = os.O_RDWR | os.O_APPEND
+    with PrivateVolume(tmp_path) as volume:
+        for flags in (wanted, wanted | os.O_NONBLOCK):
+            opened = volume._tree.open("file", flags | os.O_CREAT, 0o600, _core.LOCK_EXCLUSIVE, 0)
+            known = fcntl.fcntl(opened.fileno(), fcntl.F_GETFL)
+            assert known & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK) == flags
+            opened.close()
 
 
 def test_missing_parent_is_not_found(tmp_path):

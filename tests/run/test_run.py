@@ -1,7 +1,6 @@
 """`aiofs run`: what the program meets, and what is refused."""
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -9,42 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from running import COMMAND, PACKAGE, compile_c, only_once, run
 
-PACKAGE = Path(__file__).resolve().parents[1] / "aiofs"
-COMMAND = [sys.executable, "-m", "aiofs", "run"]
-COMPILER = (os.environ.get("CC") or "gcc").split()
-
-pytestmark = [
-    pytest.mark.skipif("PYTHONASYNCIODEBUG" in os.environ, reason="programs know no asyncio"),
-    pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="a sanitizer must be loaded first"),
-]
+pytestmark = only_once
 
 
-def run(*arguments, **options):
-    """The command, finished."""
-    options = {"stdin": subprocess.DEVNULL, "text": True, "timeout": 60, **options}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        **options,
-    )
-
-
-def compile_c(folder, text, *flags, name="program"):
-    if shutil.which(COMPILER[0]) is None:
-        pytest.skip("needs a C compiler")
-    source = folder / f"{name}.c"
-    source.write_text(text)
-    made = subprocess.run(
-        [*COMPILER, "-o", folder / name, source, *flags], capture_output=True, text=True
-    )
-    if "-static" in flags and made.returncode:
-        pytest.skip("needs a static C library")
-    assert made.returncode == 0, made.stderr
-    return folder / name
-
-
-NOTHING = "int main(void) { return 0; }\n"
+def program_in(folder, *flags):
+    """A program that does nothing."""
+    source = folder / "program.c"
+    source.write_text("int main(void) { return 0; }\n")
+    return compile_c(source, folder / "program", *flags)
 
 
 # ---- the program has everything to itself -------------------------------------------------------
@@ -101,7 +74,7 @@ def test_arguments_that_are_not_text_arrive():
 
 
 def test_environment_arrives_with_nothing_but_the_preloaded_library():
-    given = {"PATH": os.environ["PATH"], "ONE": "1", "LC_ALL": "C"}
+    given = {"PATH": os.environ["PATH"], "ONE": "1", "LANG": "C"}
     done = run("env", env=given | {"PYTHONPATH": str(PACKAGE.parent)})
     got = dict(line.split("=", 1) for line in done.stdout.splitlines())
     preload = {"LD_PRELOAD": str(PACKAGE / "libaiofs.so")}
@@ -186,7 +159,7 @@ def test_script_whose_interpreter_is_missing(tmp_path):
 
 @pytest.mark.parametrize("flag", ["-static", "-static-pie"])
 def test_static_program_and_its_scripts(tmp_path, flag):
-    program = compile_c(tmp_path, NOTHING, "-static", flag)
+    program = program_in(tmp_path, "-static", flag)
     assert "statically linked" in refused(2, program)
     script = tmp_path / "script"
     script.write_text(f"#! {program} -x\n")
@@ -195,7 +168,7 @@ def test_static_program_and_its_scripts(tmp_path, flag):
 
 
 def test_program_for_another_machine(tmp_path):
-    program = compile_c(tmp_path, NOTHING)
+    program = program_in(tmp_path)
     image = bytearray(program.read_bytes())
     image[18:20] = (0xF00D).to_bytes(2, sys.byteorder)
     program.write_bytes(image)
@@ -203,13 +176,13 @@ def test_program_for_another_machine(tmp_path):
 
 
 def test_program_for_another_libc(tmp_path):
-    program = compile_c(tmp_path, NOTHING, "-Wl,--dynamic-linker=/lib/ld-other.so.1")
+    program = program_in(tmp_path, "-Wl,--dynamic-linker=/lib/ld-other.so.1")
     assert "another C library" in refused(2, program)
 
 
 @pytest.mark.parametrize("bit", [stat.S_ISUID, stat.S_ISGID])
 def test_program_with_rights_of_its_own(tmp_path, bit):
-    program = compile_c(tmp_path, NOTHING)
+    program = program_in(tmp_path)
     try:
         os.chown(program, os.getuid() + 1, os.getgid() + 1)
     except PermissionError:

@@ -1,0 +1,73 @@
+"""Leases: the descriptors by which a tree of processes has its volumes open.
+
+What they mean is told in engine/lease.c, and where they lie among the program's descriptors in
+preload/preload.h. AIOFS_RUN in the environment says both to the program: the base, and the number
+and the directory of each lease, as in `1024:2048=/srv/media:2049=/srv/cache`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Mapping, Sequence
+
+from aiofs import _core
+from aiofs.programs import Refused
+
+__all__ = ["VARIABLE", "lease_volumes"]
+
+VARIABLE = b"AIOFS_RUN"
+
+# As preload.h has them.
+VOLUMES_MAX, SPARE = 64, 128
+BASE_MAX = 4096  # a fork copies the table up to the highest descriptor
+
+
+def lease_volumes(directories: Sequence[str], environment: Mapping[bytes, bytes]) -> bytes:
+    """Opens each directory as a volume of a new tree; the AIOFS_RUN for it.
+
+    Volumes of the tree that this process is in stay volumes, with that tree's leases.
+    """
+    base, inherited = _parse(environment.get(VARIABLE, b""))
+    base = base or _make_room()
+    leases = [_lease(directory, 2 * base) for directory in directories] + inherited
+    if len(leases) > VOLUMES_MAX:
+        raise Refused(f"{len(leases)} volumes are too many: at most {VOLUMES_MAX}")
+    return b":".join([b"%d" % base, *(b"%d=%s" % lease for lease in leases)])
+
+
+def _parse(variable: bytes) -> tuple[int, list[tuple[int, bytes]]]:
+    base, *leases = variable.split(b":")
+    pairs = [lease.split(b"=", 1) for lease in leases]
+    return int(base or 0), [(int(number), path) for number, path in pairs]
+
+
+def _make_room() -> int:
+    """The base: descriptors below it are the program's, as many above it are their locks'.
+
+    Where the hard limit lets it, the soft one is raised, so that the program loses none.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, most = (value if value >= 0 else 2**31 for value in (soft, hard))
+    ours = SPARE + VOLUMES_MAX
+    base = min(soft, BASE_MAX, (most - ours) // 2)
+    if base < 16:
+        raise Refused(f"{most} descriptors are too few for volumes: see ulimit -n")
+    if soft < 2 * base + ours:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2 * base + ours, hard))
+    return base
+
+
+def _lease(directory: str, number: int) -> tuple[int, bytes]:
+    if not os.path.isdir("/proc/self/fd"):
+        raise Refused("volumes need /proc, and it is not mounted")
+    if ":" in os.path.realpath(directory):
+        raise Refused(f"{directory}: a volume's path may have no ':' in it")
+    try:
+        return _core.lease(directory, number), os.fsencode(os.path.realpath(directory))
+    except OSError as error:
+        busy = (
+            ": it lies inside or around another open volume" if error.errno == errno.EBUSY else ""
+        )
+        raise Refused(f"{directory}: {error.strerror}{busy}") from None

@@ -1,0 +1,118 @@
+"""What the tests of `aiofs run` share: the command, and programs that they compile."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "aiofs"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}  # the command is to be found in any folder
+COMMAND = [sys.executable, "-m", "aiofs", "run"]
+COMPILER = (os.environ.get("CC") or "gcc").split()
+
+ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
+
+only_once = [
+    pytest.mark.skipif("PYTHONASYNCIODEBUG" in os.environ, reason="programs know no asyncio"),
+    pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="a sanitizer must be loaded first"),
+]
+
+
+def run(*arguments, **options):
+    """The command, finished."""
+    options = {"stdin": subprocess.DEVNULL, "text": True, "timeout": 60, **options}
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, **options)
+
+
+def needed(engine):
+    """The engine; skips the test where the kernel refuses it."""
+    if run("--engine", engine, "true").returncode:
+        pytest.skip(f"this kernel refuses {engine}")
+    return engine
+
+
+def compile_c(source, program, *flags):
+    """Compiles a source file; skips the test where it cannot be."""
+    if shutil.which(COMPILER[0]) is None:
+        pytest.skip("needs a C compiler")
+    made = subprocess.run(
+        [*COMPILER, "-pthread", "-o", program, source, *flags], capture_output=True, text=True
+    )
+    if "-static" in flags and made.returncode:
+        pytest.skip("needs a static C library")
+    assert made.returncode == 0, made.stderr
+    return program
+
+
+def locked(outside, name="file"):
+    """Whether somebody else is refused."""
+    try:
+        outside.close(outside.open(name, os.O_RDWR | os.O_CREAT))
+    except OSError as error:
+        assert error.errno == errno.EBUSY, error
+        return True
+    return False
+
+
+class Tree:
+    """A running `aiofs run`, whose program prints `here` and waits for a line, again and again."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def here(self):
+        """What it has printed since, until it waits."""
+        lines = []
+        while (line := self.process.stdout.readline()) != "here\n":
+            assert line, (lines, self.process.wait())
+            lines.append(line.rstrip("\n"))
+        return lines
+
+    def go_on(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        self.process.wait()
+
+
+@contextmanager
+def tree(folder, *program, **options):
+    options = {"cwd": folder, **options}
+    command = [*COMMAND, "--volume", str(folder), *map(str, program)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+        text=True,
+        **options,
+    ) as process:
+        try:
+            yield Tree(process)
+        finally:
+            process.kill()
+
+
+def run_in(folder, *program, **options):
+    """A program of a tree, finished, and what it printed as lines."""
+    done = run("--volume", folder, *program, cwd=folder, env=ENVIRONMENT, **options)
+    assert done.returncode == 0, done
+    return done.stdout.splitlines()
+
+
+@contextmanager
+def outside_holds(outside, name):
+    descriptor = outside.open(name, os.O_RDWR)
+    try:
+        yield
+    finally:
+        outside.close(descriptor)
