@@ -152,7 +152,7 @@ def load_cache(path: str) -> None:
         while file.read(MiB):
             pass
     resident, pages = pages_in_cache(path)
-    if resident < pages:
+    if resident < pages - pages // 100:
         raise Unavailable(f"only {resident} of {pages} pages stay in the cache")
 
 
