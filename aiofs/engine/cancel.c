@@ -58,19 +58,34 @@ static bool ends_soon(aiofs_request *request)
     return error == 0;
 }
 
-/* Until what has left its file by now is terminal, and its `done` has run: that is another thread's work, and near. */
-static void await_ends(void)
+/* Waits for what another thread is about to do: `still` says that it has not. */
+static void await(bool (*still)(const void *), const void *what)
 {
     enum { YIELDS = 100, PATIENCE_NS = 1000000000 };
     const struct timespec moment = {.tv_nsec = 50000};
-    unsigned long left = atomic_load(&engine.left);
     int64_t until = aiofs_now() + PATIENCE_NS;
-    for (int tries = 0; (long)(left - atomic_load(&engine.ended)) > 0 && aiofs_now() < until; tries++) {
+    for (int tries = 0; still(what) && aiofs_now() < until; tries++) {
         if (tries < YIELDS)
             sched_yield();
         else
             nanosleep(&moment, NULL);
     }
+}
+
+static bool is_untold(const void *request)
+{
+    return !atomic_load_explicit(&((const aiofs_request *)request)->told, memory_order_acquire);
+}
+
+static bool has_ends_to_come(const void *file)
+{
+    return atomic_load(&((const aiofs_file *)file)->ending) != 0;
+}
+
+/* Of a file that is found no more some may be left: as many ends as have left their files by now. */
+static bool has_fewer_ends(const void *left)
+{
+    return (long)(*(const unsigned long *)left - atomic_load(&engine.ended)) > 0;
 }
 
 int aiofs_cancel(aiofs_request *request)
@@ -91,7 +106,7 @@ int aiofs_cancel(aiofs_request *request)
         engine_wake();
     if (!ends_soon(request))
         return AIOFS_CANCEL_NOTCANCELED;
-    await_ends();
+    await(is_untold, request);
     return verdict == ASKED && aiofs_request_state(request) == AIOFS_CANCELED ? AIOFS_CANCEL_CANCELED
                                                                               : AIOFS_CANCEL_ALLDONE;
 }
@@ -138,14 +153,15 @@ static void cancel_file(aiofs_file *file, struct tally *tally)
         request_finish(CONTAINER(link, aiofs_request, queued), -ECANCELED);
         tally->canceled++;
     }
-    if (!asked)
-        return;
-    engine_wake();
-    if (!ends_soon(asked))
-        tally->refused++;
-    else if (aiofs_request_state(asked) == AIOFS_CANCELED)
-        tally->canceled++;
-    aiofs_request_release(asked);
+    if (asked) {
+        engine_wake();
+        if (!ends_soon(asked))
+            tally->refused++;
+        else if (aiofs_request_state(asked) == AIOFS_CANCELED)
+            tally->canceled++;
+        aiofs_request_release(asked);
+    }
+    await(has_ends_to_come, file);
 }
 
 int aiofs_descriptor(int fd)
@@ -172,7 +188,8 @@ int aiofs_cancel_all(int fd)
     }
     if (file)
         aiofs_file_release(file);
-    await_ends();
+    unsigned long left = atomic_load(&engine.left);
+    await(has_fewer_ends, &left);
     return tally.refused ? AIOFS_CANCEL_NOTCANCELED : tally.canceled ? AIOFS_CANCEL_CANCELED : AIOFS_CANCEL_ALLDONE;
 }
 

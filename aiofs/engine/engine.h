@@ -126,6 +126,7 @@ struct aiofs_request {
     unsigned blockers;              /* earlier requests it has to wait for */
     uint8_t lane;
     _Atomic uint8_t phase;
+    _Atomic bool told;              /* it is terminal, and `done` has returned */
     aiofs_file *file;
     struct aiofs_link in_flight;    /* the file's requests in order of submission */
     struct aiofs_link queued;       /* the lane's waiting requests, or a carrier's list */

@@ -128,11 +128,13 @@ static int start_thread(struct notice *notice)
     pthread_t thread;
     sigset_t all, before;
     const pthread_attr_t *attributes = notice->attributes;
-    int detached = PTHREAD_CREATE_JOINABLE;
-    if (attributes)
+    int detached = PTHREAD_CREATE_DETACHED;
+    if (attributes) {
         pthread_attr_getdetachstate(attributes, &detached);
-    else
+    } else {
         pthread_attr_init(&plain);
+        pthread_attr_setdetachstate(&plain, detached);
+    }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&thread, attributes ? attributes : &plain, notice_main, notice);

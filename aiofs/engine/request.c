@@ -87,6 +87,7 @@ void request_accept(aiofs_request *request)
 {
     aiofs_request_retain(request);
     atomic_fetch_add_explicit(&engine.alive, 1, memory_order_relaxed);
+    atomic_store_explicit(&request->told, false, memory_order_relaxed);
     atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_relaxed);
 }
 
@@ -243,6 +244,7 @@ void request_end(aiofs_request *request, int64_t result)
     aiofs_word_end(&request->state, result);
     if (request->done)
         request->done(request);
+    atomic_store_explicit(&request->told, true, memory_order_release);
     if (file) {
         if (lane_ended(file))
             pass_barrier(file);

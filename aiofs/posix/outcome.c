@@ -60,11 +60,22 @@ POSIX_FACE(int, aio_suspend, (const struct aiocb *const list[], int nent, const 
 
 /* ---- taking back ------------------------------------------------------------------------------------------------ */
 
+/* Its request has left it, and another thread is about to say what came of it. */
+static void await_end(const struct aiocb *cb)
+{
+    const struct timespec patience = {.tv_sec = 1};
+    const struct aiocb *const one[] = {cb};
+    while (aiofs_wait_on(word_of, one, 1, &patience) == -EINTR)
+        ;
+}
+
 static int cancel_one(struct aiocb *cb)
 {
     struct posix_request *own = control_request(cb);
-    if (!own)
+    if (!own) {
+        await_end(cb);
         return AIO_ALLDONE;
+    }
     int answer = aiofs_cancel(&own->request);
     aiofs_request_release(&own->request);
     return answer;
