@@ -91,9 +91,8 @@ static int look_at_bytes(int fd, int64_t start, int64_t length)
     return status < 0 ? status : bytes.l_type == F_UNLCK ? 0 : -EBUSY;
 }
 
-int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte)
+static int share_once(int fd, int64_t range, int64_t byte)
 {
-    int64_t range = range_of(hash);
     int status = aiofs_bytes_set(fd, F_RDLCK, range + byte, 1);
     if (status == 0) {
         status = look_at_bytes(fd, range, byte);
@@ -101,6 +100,21 @@ int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte)
             status = look_at_bytes(fd, range + byte + 1, AIOFS_RANGE_SIZE - byte - 1);
         if (status < 0)
             aiofs_bytes_set(fd, F_UNLCK, range, AIOFS_RANGE_SIZE);
+    }
+    return status;
+}
+
+/* While others hold our byte nobody can hold another one: whoever is seen there is about to be refused, and gone in
+ * a moment. */
+int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte)
+{
+    enum { TRIES = 100 };
+    const struct timespec moment = {.tv_nsec = 20000};
+    int64_t range = range_of(hash);
+    int status = share_once(fd, range, byte);
+    for (int tries = 0; status == -EBUSY && tries < TRIES && look_at_bytes(fd, range + byte, 1) == -EBUSY; tries++) {
+        nanosleep(&moment, NULL);
+        status = share_once(fd, range, byte);
     }
     return status;
 }

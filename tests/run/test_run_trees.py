@@ -429,3 +429,43 @@ def test_requests_work_on_locked_files(folder, engine, tmp_path):
     (folder / "big").write_bytes(os.urandom(3_000_000))
     assert run_in(folder, "--engine", needed(engine), program, "big", "copied") == []
     assert (folder / "copied").read_bytes() == (folder / "big").read_bytes()
+
+
+REOPEN = """
+import os, sys
+path, turns = sys.argv[1], int(sys.argv[2])
+kept = os.open(path, os.O_RDWR | os.O_CREAT)
+print("held", flush=True)
+sys.stdin.readline()
+refused = 0
+for _ in range(turns):
+    try:
+        os.close(os.open(path, os.O_RDWR))
+    except OSError:
+        refused += 1
+print(refused)
+"""
+
+KNOCK = """
+import os, sys
+print("ready", flush=True)
+while True:
+    try:
+        os.close(os.open(sys.argv[1], os.O_RDWR))
+        print("opened", flush=True)
+    except OSError:
+        pass
+"""
+
+
+def test_tree_that_has_a_file_opens_it_again_however_others_knock(tmp_path):
+    path = tmp_path / "file"
+    command = [*COMMAND, "--volume", str(tmp_path), "--", sys.executable, "-c"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": ENVIRONMENT, "text": True}
+    with subprocess.Popen([*command, REOPEN, str(path), "4000"], **pipes) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with subprocess.Popen([*command, KNOCK, str(path)], **pipes) as other:
+            assert other.stdout.readline() == "ready\n"
+            refused, _ = holder.communicate("go\n", timeout=60)
+            other.kill()
+            assert refused == "0\n"
