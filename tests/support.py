@@ -1,6 +1,7 @@
 """What several test files need: failing calls, finished requests, a child that must end well."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -38,6 +39,13 @@ def eventually(condition, seconds=20):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def comes(number, seconds):
+    """Whether another such signal, which is blocked, comes. (Python's sigtimedwait makes one up
+    when an interrupt meets its last moment.)"""
+    time.sleep(seconds)
+    return number in signal.sigpending()
 
 
 def python(program, *arguments, timeout=50, **environment):

@@ -678,7 +678,6 @@ async def test_dropped_with_delayed_writes_nobody_gets_the_lock_before_the_last_
         aio_write(cb)
         cb.aio_fildes = -1
         del handle
-        gc.collect()
     refusals = 0
     while is_locked(on_disk):
         refusals += 1
