@@ -141,10 +141,13 @@ cdef class aiocb:
 
     cdef inline int settle(self) noexcept:
         """The state now: a flight that has ended is let go, and its buffers with it."""
+        cdef aiofs_flight *flight = self.flight
         self.late = False
-        if self.state == FLYING and aiofs_request_terminal(&self.flight.request):
-            unpin(self.flight)
-            self.end(self.flight.request.result)
+        if self.state == FLYING and aiofs_request_terminal(&flight.request):
+            aiofs_request_retain(&flight.request)
+            self.end(flight.request.result)
+            unpin(flight)  # which may run anything, this again, too
+            aiofs_request_release(&flight.request)
         return self.state
 
     cdef inline void end(self, int64_t outcome) noexcept:

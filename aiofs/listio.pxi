@@ -46,7 +46,8 @@ cdef int wait_for_all(object blocks) except -1:
     return 0
 
 
-cdef int begin_entry(plan *what, aiocb cb, aiofs_group *group, Delivery delivery, aiofs_submission *entry) except -1:
+cdef int begin_entry(plan *what, aiocb cb, aiofs_group *group, Delivery delivery, aiofs_submission *entry,
+                     bint behind) except -1:
     """Ends an entry inside the call, 0; or makes it ready to be submitted with the others, 1."""
     cdef aiofs_flight *flight
     if what.operation == 0:
@@ -55,7 +56,7 @@ cdef int begin_entry(plan *what, aiocb cb, aiofs_group *group, Delivery delivery
         if what.notify != C_SIGEV_NONE:
             tell_inline(cb, delivery)
         return 0
-    flight = begin(what, cb, delivery, True)
+    flight = begin(what, cb, delivery, True, behind)
     if flight == NULL:
         return 0
     flight.group = group
@@ -127,7 +128,7 @@ def lio_listio(mode, list, sig=None):
         group = start_group(sig if mode == _LIO_NOWAIT else None, delivery)
         try:
             for i in range(drawn):
-                begun += begin_entry(&plans[i], blocks[i], group, delivery, &entries[begun])
+                begun += begin_entry(&plans[i], blocks[i], group, delivery, &entries[begun], begun > 0)
         finally:
             with nogil:
                 aiofs_submit_many(entries, begun)

@@ -78,6 +78,8 @@ cdef int draw_up(plan *what, aiocb cb, int operation) except -1:
         what.reqprio = 0
     try:
         find_target(what, cb.aio_fildes)
+        if cb.settle() == FLYING:  # by a fileno() that does what it should not
+            raise make_error(EINVAL, None, operation_name(operation) + ": this aiocb is in flight")
     except BaseException:
         rub_out(what)
         raise
@@ -203,12 +205,15 @@ cdef aiofs_flight *make_ready(plan *what, aiocb cb) except NULL:
     return flight
 
 
-cdef aiofs_flight *begin(plan *what, aiocb cb, Delivery delivery, bint listed) except? NULL:
-    """Carries out what was drawn up, inside the call: NULL; or makes the flight that is to be submitted."""
+cdef aiofs_flight *begin(plan *what, aiocb cb, Delivery delivery, bint listed, bint behind) except? NULL:
+    """Carries out what was drawn up, inside the call: NULL; or makes the flight that is to be submitted.
+
+    `behind` others that are not submitted yet, no write is made: it might be an append.
+    """
     cdef int64_t moved = AIOFS_NOT_INLINE
     cdef aiofs_flight *flight
     cb.operation = what.operation
-    if what.has_view and what.notify != C_SIGEV_THREAD:
+    if what.has_view and what.notify != C_SIGEV_THREAD and not (behind and what.operation == AIOFS_WRITE):
         moved = try_inline(what, cb, delivery, listed)
     if moved != AIOFS_NOT_INLINE:
         cb.end(moved)
@@ -231,7 +236,7 @@ cdef void refused(aiofs_flight *flight, aiocb cb, int error) noexcept:
 
 cdef int submit(plan *what, aiocb cb, Delivery delivery) except -1:
     """Carries out or submits what was drawn up. 0, or a positive errno that the call has to fail with."""
-    cdef aiofs_flight *flight = begin(what, cb, delivery, False)
+    cdef aiofs_flight *flight = begin(what, cb, delivery, False, False)
     cdef int error
     if flight == NULL:
         return 0

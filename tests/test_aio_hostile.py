@@ -194,3 +194,56 @@ def test_requests_go_on_in_a_storm_of_signals(file, pipe):
     assert set(seen) <= {errno.EINPROGRESS}
     os.write(pipe[1], b"x")
     assert result(waiting) == 1
+
+
+def test_buffer_whose_finalizer_asks_for_its_own_request():
+    """The core lets a buffer go when the request is seen to have ended; that may run anything."""
+    seen = []
+
+    class Buffer(bytearray):
+        def __del__(self):
+            seen.append(aio_error(cb))
+
+    read_end, write_end = os.pipe()
+    cb = aiocb(read_end, Buffer(8))
+    aio_read(cb)
+    cb.aio_buf = None
+    os.write(write_end, b"x" * 8)
+    assert result(cb) == 8
+    assert seen == [0]
+    for fd in (read_end, write_end):
+        os.close(fd)
+
+
+def test_aiocb_that_its_own_fileno_submits_is_in_flight_then():
+    read_end, write_end = os.pipe()
+
+    class Target:
+        def fileno(self):
+            if cb.aio_fildes is self:
+                cb.aio_fildes = read_end
+                aio_read(cb)
+            return read_end
+
+    cb = aiocb(Target(), bytearray(1))
+    with pytest.raises(OSError) as caught:
+        aio_read(cb)
+    assert caught.value.errno == errno.EINVAL
+    os.write(write_end, b"x")
+    assert result(cb) == 1
+    for fd in (read_end, write_end):
+        os.close(fd)
+
+
+def test_files_that_seek_but_take_no_offset_are_written():
+    """Some of /proc: pwrite refuses them, and a request on them has no other place."""
+    fd = os.open("/proc/self/comm", os.O_WRONLY)
+    with open("/proc/self/comm") as known:
+        before = known.read().strip()
+    cb = aiocb(fd, b"renamed")
+    aio.aio_write(cb)
+    assert result(cb) == 7
+    with open("/proc/self/comm") as known:
+        assert known.read().strip() == "renamed"
+    os.write(fd, before.encode())
+    os.close(fd)
