@@ -69,13 +69,8 @@ static _Atomic uint32_t *word_of(const void *list, size_t index)
     return &((struct posix_list *)(uintptr_t)list)->word;
 }
 
-POSIX_FACE(int, lio_listio, (int mode, struct aiocb *const cbs[], int nent, struct sigevent *event))
+static void start_all(struct posix_list *list, struct aiocb *const cbs[], int nent)
 {
-    if ((mode != LIO_WAIT && mode != LIO_NOWAIT) || nent < 0)
-        return posix_answer(-EINVAL);
-    struct posix_list *list = list_new(mode == LIO_WAIT, event);
-    if (!list)
-        return posix_answer(-EAGAIN);
     struct posix_batch batch;
     batch.count = 0;
     struct allowance allowance = {.bytes = CALL_BYTES, .until = aiofs_now() + CALL_NS};
@@ -84,11 +79,27 @@ POSIX_FACE(int, lio_listio, (int mode, struct aiocb *const cbs[], int nent, stru
             start(list, cbs[i], &allowance, &batch);
     posix_submit(&batch);
     count_down(list);
-    if (mode == LIO_NOWAIT)
-        return 0;
+}
+
+static int wait_for(struct posix_list *list)
+{
     int error = aiofs_wait_on(word_of, list, 1, NULL);
     if (error == 0 && atomic_load(&list->failed))
         error = -EIO;
     let_go(list);
-    return posix_answer(error);
+    return error;
+}
+
+POSIX_FACE(int, lio_listio, (int mode, struct aiocb *const cbs[], int nent, struct sigevent *event))
+{
+    if ((mode != LIO_WAIT && mode != LIO_NOWAIT) || nent < 0)
+        return posix_answer(-EINVAL);
+    struct posix_list *list = list_new(mode == LIO_WAIT, event);
+    if (!list)
+        return posix_answer(-EAGAIN);
+    int before = posix_hold_off();
+    start_all(list, cbs, nent);
+    int answer = posix_answer(mode == LIO_WAIT ? wait_for(list) : 0);
+    posix_let_in(before);
+    return answer;
 }

@@ -86,9 +86,10 @@ POSIX_FACE(int, aio_cancel, (int fildes, struct aiocb *cb))
     int error = aiofs_descriptor(fildes);
     if (error < 0)
         return posix_answer(error);
-    if (!cb)
-        return posix_answer(aiofs_cancel_all(fildes));
-    if (cb->aio_fildes != fildes)
+    if (cb && cb->aio_fildes != fildes)
         return posix_answer(-EINVAL);
-    return cancel_one(cb);
+    int before = posix_hold_off();
+    int answer = posix_answer(cb ? cancel_one(cb) : aiofs_cancel_all(fildes));
+    posix_let_in(before);
+    return answer;
 }

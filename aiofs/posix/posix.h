@@ -17,6 +17,7 @@
 #define AIOFS_POSIX_H
 
 #include <aio.h>
+#include <pthread.h>
 #include <signal.h>
 
 #include "control.h"
@@ -88,5 +89,17 @@ void posix_submit(struct posix_batch *batch);
 
 /* 0 or -1 and errno. */
 int posix_answer(int64_t result);
+
+/* What is no cancellation point keeps a cancellation off, whatever it calls: it may hold locks. */
+static inline int posix_hold_off(void)
+{
+    int before;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+static inline void posix_let_in(int before)
+{
+    pthread_setcancelstate(before, NULL);
+}
 
 #endif

@@ -123,7 +123,7 @@ static bool is_sound(const struct aiocb *cb, int op)
     return op != 0 && (!moves || (cb->aio_reqprio >= 0 && cb->aio_reqprio <= AIOFS_PRIO_DELTA_MAX));
 }
 
-static int submit(struct aiocb *cb, int op)
+static int start(struct aiocb *cb, int op)
 {
     if (control_state(cb) == AIOFS_SUBMITTED)
         return -EINVAL;
@@ -140,27 +140,35 @@ static int submit(struct aiocb *cb, int op)
     int error = aiofs_submit(&own->request, NULL);
     if (error < 0) {
         notice_drop(&own->notice);
-        refuse(cb, error);
+        control_end(cb, error);
     }
     aiofs_request_release(&own->request);
     return error;
 }
 
+static int submit(struct aiocb *cb, int op)
+{
+    int before = posix_hold_off();
+    int answer = posix_answer(start(cb, op));
+    posix_let_in(before);
+    return answer;
+}
+
 POSIX_FACE(int, aio_read, (struct aiocb *cb))
 {
-    return posix_answer(submit(cb, AIOFS_READ));
+    return submit(cb, AIOFS_READ);
 }
 
 POSIX_FACE(int, aio_write, (struct aiocb *cb))
 {
-    return posix_answer(submit(cb, AIOFS_WRITE));
+    return submit(cb, AIOFS_WRITE);
 }
 
 POSIX_FACE(int, aio_fsync, (int op, struct aiocb *cb))
 {
     if (op != O_SYNC && op != O_DSYNC)
         return posix_answer(-EINVAL);
-    return posix_answer(submit(cb, op == O_SYNC ? AIOFS_FSYNC : AIOFS_FDATASYNC));
+    return submit(cb, op == O_SYNC ? AIOFS_FSYNC : AIOFS_FDATASYNC);
 }
 
 /* ---- for lists --------------------------------------------------------------------------------------------------- */
@@ -172,7 +180,8 @@ void posix_begin(struct aiocb *cb, int op, struct posix_list *list, struct allow
         list_ended(list, -EINVAL);
         return;
     }
-    int64_t moved = is_sound(cb, op) ? move_inline(cb, op, allowance) : -EINVAL;
+    bool overtakes = op == AIOFS_WRITE && batch->count > 0; /* appends keep their order */
+    int64_t moved = !is_sound(cb, op) ? -EINVAL : overtakes ? AIOFS_NOT_INLINE : move_inline(cb, op, allowance);
     if (moved != AIOFS_NOT_INLINE) {
         end_here(cb, moved, list);
     } else if ((own = draw_up(cb, op, list))) {

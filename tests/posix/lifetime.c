@@ -201,9 +201,37 @@ static void limits(void)
     CHECK(sysconf(_SC_AIO_PRIO_DELTA_MAX) == 20, "AIO_PRIO_DELTA_MAX is 20");
 }
 
+/* None of these is a cancellation point: what they start up has to be whole when the thread ends. */
+static void *cancelled_submitter(void *argument)
+{
+    struct aiocb *cb = argument;
+    pthread_cancel(pthread_self());
+    intptr_t answer = aio_read(cb);
+    aio_cancel(cb->aio_fildes, NULL);
+    if (answer == 0)
+        pthread_testcancel();
+    return NULL;
+}
+
+static void thread_that_is_cancelled(void)
+{
+    char bytes[2];
+    void *end;
+    pthread_t thread;
+    struct conduit pipe = conduit();
+    struct aiocb first = request(pipe.out, bytes, 1, 0), second = request(pipe.out, bytes + 1, 1, 0);
+    MUST(pthread_create(&thread, NULL, cancelled_submitter, &first) == 0 ? 0 : -1);
+    pthread_join(thread, &end);
+    CHECK(end == PTHREAD_CANCELED && end_of(&first) == ECANCELED, "a thread with a cancellation pending submits the first request");
+    MUST(write(pipe.in, "x", 1));
+    CHECK(aio_read(&second) == 0 && succeeds(&second, 1), "and others go on afterwards");
+    conduit_close(pipe);
+}
+
 int main(void)
 {
     begin(120);
+    thread_that_is_cancelled();
     fill(sent, LARGE, 2);
     number_reused();
     close_while_a_read_waits();

@@ -314,6 +314,18 @@ static void ten_thousand(void)
     close(fd);
 }
 
+/* A large one goes its way beside the caller, a small one might be made at once. */
+static void appends_keep_their_order(void)
+{
+    int fd = scratch_in("/dev/shm", O_RDWR | O_APPEND);
+    struct aiocb large = request(fd, sent, LARGE, 0), small = request(fd, "small", 5, 0);
+    large.aio_lio_opcode = small.aio_lio_opcode = LIO_WRITE;
+    struct aiocb *list[] = {&large, &small};
+    CHECK(lio_listio(LIO_WAIT, list, 2, NULL) == 0 && holds(fd, sent, LARGE, 0) && holds(fd, "small", 5, LARGE),
+          "appends of a list land in its order");
+    close(fd);
+}
+
 int main(void)
 {
     sigset_t set;
@@ -325,6 +337,7 @@ int main(void)
     fill(sent, LARGE, 1);
     pipes = conduit();
     refused_lists();
+    appends_keep_their_order();
     reads_and_writes(LIO_WAIT);
     reads_and_writes(LIO_NOWAIT);
     skipped_entries(LIO_WAIT);
