@@ -77,15 +77,9 @@ static bool is_untold(const void *request)
     return !atomic_load_explicit(&((const aiofs_request *)request)->told, memory_order_acquire);
 }
 
-static bool has_ends_to_come(const void *file)
+static bool is_not_zero(const void *count)
 {
-    return atomic_load(&((const aiofs_file *)file)->ending) != 0;
-}
-
-/* Of a file that is found no more some may be left: as many ends as have left their files by now. */
-static bool has_fewer_ends(const void *left)
-{
-    return (long)(*(const unsigned long *)left - atomic_load(&engine.ended)) > 0;
+    return atomic_load((const _Atomic unsigned *)count) != 0;
 }
 
 int aiofs_cancel(aiofs_request *request)
@@ -161,7 +155,7 @@ static void cancel_file(aiofs_file *file, struct tally *tally)
             tally->canceled++;
         aiofs_request_release(asked);
     }
-    await(has_ends_to_come, file);
+    await(is_not_zero, &file->ending);
 }
 
 int aiofs_descriptor(int fd)
@@ -188,8 +182,9 @@ int aiofs_cancel_all(int fd)
     }
     if (file)
         aiofs_file_release(file);
-    unsigned long left = atomic_load(&engine.left);
-    await(has_fewer_ends, &left);
+    _Atomic unsigned *ending = file_number_ending(fd);
+    if (ending)
+        await(is_not_zero, ending);
     return tally.refused ? AIOFS_CANCEL_NOTCANCELED : tally.canceled ? AIOFS_CANCEL_CANCELED : AIOFS_CANCEL_ALLDONE;
 }
 

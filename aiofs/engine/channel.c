@@ -203,8 +203,15 @@ void engine_wake(void)
     if (!atomic_exchange_explicit(&channel.asleep, false, memory_order_seq_cst))
         return;
     int fd = end_fd(&channel.wake);
+    if (fd < 0) /* it is still to be woken, when that can be done again */
+        channel_sleep();
     for (int tries = 0; fd >= 0 && tries < TRIES && aiofs_sys.write(fd, "", 1) == -EINTR; tries++)
         ;
+}
+
+bool channel_reaches(void)
+{
+    return !atomic_load_explicit(&channel.asleep, memory_order_seq_cst) || end_fd(&channel.wake) >= 0;
 }
 
 union rights {

@@ -154,6 +154,8 @@ static void *waiter_main(void *argument)
         channel_drain();
         bool more = serve();
         bool poor = !pool_spawn();
+        if (poor)
+            pool_stand_in();
         bool unsent = notify_retry();
         if (more) {
             engine.waiter->turn(0);
@@ -281,8 +283,6 @@ static void fork_child(void)
         list_init(&engine.run_queue[carrier]);
     engine.outstanding = 0;
     atomic_store(&engine.alive, 0);
-    atomic_store(&engine.left, 0);
-    atomic_store(&engine.ended, 0);
     pool_after_fork();
     callers_after_fork();
     on_engine_table = on_waiter = false;

@@ -30,6 +30,7 @@ enum { CHUNK = 1024, CHUNKS = 1024 };
 struct slot {
     _Atomic(aiofs_file *) owned;
     _Atomic(aiofs_file *) plain; /* changed under the engine lock */
+    _Atomic unsigned ending;     /* plain requests on this number that have left, and whose end is to come */
     struct file_hint hint;
 };
 
@@ -67,6 +68,12 @@ bool file_number_busy(int fd)
 {
     struct slot *slot = slot_find(fd);
     return slot && atomic_load_explicit(&slot->plain, memory_order_relaxed);
+}
+
+_Atomic unsigned *file_number_ending(int fd)
+{
+    struct slot *slot = slot_find(fd);
+    return slot ? &slot->ending : NULL;
 }
 
 struct file_hint *file_hint(int fd)
@@ -266,7 +273,9 @@ static enum inline_hint hint_of(int fd, const struct file_facts *facts)
 int file_classify(int fd)
 {
     struct file_facts facts;
-    return file_examine(fd, &facts) < 0 ? HINT_ENGINE : (int)hint_of(fd, &facts);
+    if (file_examine(fd, &facts) < 0)
+        return HINT_ENGINE;
+    return (int)hint_of(fd, &facts) | (facts.flags & O_DSYNC ? HINT_SYNC : 0);
 }
 
 int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops *ops, void *self, aiofs_file **out)
@@ -408,6 +417,9 @@ static int32_t forsake(struct aiofs_link *in_flight)
 void files_after_fork(void)
 {
     forsake(&engine.calls);
+    for (int chunk = 0; chunk < CHUNKS; chunk++)
+        for (int i = 0; table[chunk] && i < CHUNK; i++)
+            atomic_store(&table[chunk][i].ending, 0);
     for (struct aiofs_link *link = engine.files.next, *next; link != &engine.files; link = next) {
         aiofs_file *file = CONTAINER(link, aiofs_file, all);
         next = link->next;

@@ -31,7 +31,7 @@ bool aiofs_sigxfsz_ignored;
 /* ---- hints ---------------------------------------------------------------------------------------- */
 
 /* The hint of a plain descriptor, examined anew now and then. */
-static enum inline_hint hint_of_number(int fd)
+static int hint_of_number(int fd)
 {
     struct file_hint *hint = file_hint(fd);
     if (!hint)
@@ -40,11 +40,11 @@ static enum inline_hint hint_of_number(int fd)
     uint8_t uses = (uint8_t)(atomic_load_explicit(&hint->uses, memory_order_relaxed) + 1);
     atomic_store_explicit(&hint->uses, uses, memory_order_relaxed);
     /* A pread that may block is made on tmpfs only, so there the guess has to be right each time. */
-    if (known == HINT_UNKNOWN || known == HINT_MEMORY || uses == 0) {
+    if (known == HINT_UNKNOWN || (known & ~HINT_SYNC) == HINT_MEMORY || uses == 0) {
         known = (uint8_t)file_classify(fd);
         atomic_store_explicit(&hint->known, known, memory_order_relaxed);
     }
-    return (enum inline_hint)known;
+    return known;
 }
 
 /* A plain number may also have been reused, for a file of another kind. */
@@ -52,7 +52,7 @@ static void remember_refusal(aiofs_file *file, int fd)
 {
     struct file_hint *hint = file ? NULL : file_hint(fd);
     int kind = hint ? file_classify(fd) : HINT_ENGINE;
-    if (kind == HINT_NOWAIT)
+    if ((kind & ~HINT_SYNC) == HINT_NOWAIT)
         kind = HINT_ENGINE;
     if (file)
         atomic_store_explicit(&file->hint, HINT_ENGINE, memory_order_relaxed);
@@ -90,8 +90,7 @@ int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int
         return AIOFS_NOT_INLINE;
     if (file)
         fd = atomic_load_explicit(&file->fd, memory_order_relaxed);
-    enum inline_hint hint = file ? (enum inline_hint)atomic_load_explicit(&file->hint, memory_order_relaxed)
-                                 : hint_of_number(fd);
+    int hint = file ? atomic_load_explicit(&file->hint, memory_order_relaxed) : hint_of_number(fd) & ~HINT_SYNC;
     if (hint == HINT_ENGINE || hint == HINT_UNKNOWN)
         return AIOFS_NOT_INLINE;
 
@@ -141,14 +140,13 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
     if (file) {
         fd = atomic_load_explicit(&file->fd, memory_order_relaxed);
         bool others = atomic_load_explicit(&file->changing, memory_order_relaxed) != 0;
-        if (file->flags & O_APPEND || others || (hold && aiofs_hold_has_quota(hold)))
+        if (file->flags & (O_APPEND | O_DSYNC) || others || (hold && aiofs_hold_has_quota(hold)))
             return AIOFS_NOT_INLINE;
     } else if (file_number_busy(fd)) { /* an append would overtake those in flight */
         return AIOFS_NOT_INLINE;
     }
-    enum inline_hint hint = file ? (enum inline_hint)atomic_load_explicit(&file->hint, memory_order_relaxed)
-                                 : hint_of_number(fd);
-    if (hint == HINT_ENGINE || hint == HINT_UNKNOWN || is_limited())
+    int hint = file ? atomic_load_explicit(&file->hint, memory_order_relaxed) : hint_of_number(fd);
+    if (hint == HINT_ENGINE || hint == HINT_UNKNOWN || hint & HINT_SYNC || is_limited())
         return AIOFS_NOT_INLINE;
     _Atomic int64_t *brake = hold ? aiofs_hold_write_brake(hold) : &plain_brake;
     int64_t before = aiofs_now();

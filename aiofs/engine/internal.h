@@ -71,6 +71,7 @@ enum inline_hint {
     HINT_NOWAIT, /* a regular file: RWF_NOWAIT says whether it would block */
     HINT_MEMORY, /* tmpfs: never blocks, refuses RWF_NOWAIT */
     HINT_ENGINE, /* O_DIRECT, streams, and where the kernel refuses RWF_NOWAIT */
+    HINT_SYNC = 0x80, /* beside one of these: a write waits for the device (O_DSYNC, O_SYNC) */
 };
 
 struct aiofs_file {
@@ -126,6 +127,8 @@ bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else 
 void file_release_hold(aiofs_file *file);
 int file_classify(int fd);           /* the hint for a plain descriptor */
 bool file_number_busy(int fd);       /* requests are in flight on a plain descriptor. No lock. */
+/* How many requests on a plain number have left their file, and are not yet told. NULL: none ever. No lock. */
+_Atomic unsigned *file_number_ending(int fd);
 struct file_hint {                    /* of a plain descriptor */
     _Atomic uint8_t known;            /* enum inline_hint */
     _Atomic uint8_t uses;             /* it is examined anew when this comes round */
@@ -228,6 +231,7 @@ ssize_t stream_attempt(aiofs_request *request, int fd);
 bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it */
 void pool_signal(void);          /* lock held: there is work */
 bool pool_spawn(void);           /* on the waiter: starts what is wanted; false: it could not */
+void pool_stand_in(void);        /* on the waiter, that could not: carries one request out itself */
 bool pool_adopt(aiofs_request *request); /* by the waiter: a stream's request that needs a worker; false: it
                                             has been asked to cancel it */
 void pool_after_fork(void);
@@ -254,8 +258,6 @@ struct engine {
     struct aiofs_link cancelling;     /* requests the waiter shall cancel */
     struct aiofs_link releasing;      /* files whose engine_fd the waiter shall close */
     unsigned long outstanding;
-    _Atomic unsigned long left;       /* how many requests have left their files so far; no lock */
-    _Atomic unsigned long ended;      /* and how many of them have ended, `done` included */
     _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
     struct aiofs_counters counters;
 };
@@ -274,6 +276,7 @@ void channel_close(void); /* the program's ends of it */
 void channel_close_inside(void); /* what of the engine's ends is in this thread's table */
 bool channel_leave_table(void); /* the waiter's first act; false: the program's table is shared */
 bool channel_owns(int fd); /* in the program's table it is an end of the channel: the program has not opened it */
+bool channel_reaches(void); /* the waiter is awake, or can be woken; lock held */
 void channel_sleep(void); /* the waiter's: from now on it has to be woken */
 void channel_awake(void);
 void channel_drain(void);

@@ -124,7 +124,6 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
     count_by(&file->outstanding, -1);
     count_by(&file->changing, -(long)changes_bytes(request));
     engine.outstanding--;
-    atomic_fetch_add_explicit(&engine.left, 1, memory_order_relaxed);
     if (request->lane < LANES) {
         struct lane *lane = &file->lanes[request->lane];
         if (request->phase != PHASE_WAITING)
@@ -148,6 +147,8 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
     if (is_barrier(request))
         atomic_fetch_sub(&file->barriers, 1);
     atomic_fetch_add(&file->ending, 1);
+    if (!file->owned)
+        atomic_fetch_add(file_number_ending(request->fd), 1);
 }
 
 /* Takes no lock unless there is a barrier: it and the last end each leave their mark before they look for

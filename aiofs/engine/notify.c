@@ -44,14 +44,14 @@ void aiofs_notify_signal(int signo, union sigval value)
 {
     if (signo == 0 || queue_signal(signo, value) != -EAGAIN)
         return;
-    bool has_waiter = aiofs_engine_start() == 0; /* all so far may have ended inside their calls */
-    struct refused *refused = has_waiter ? malloc(sizeof *refused) : NULL;
-    while (!refused) { /* nothing to keep it in: stay until the queue has room */
+    aiofs_engine_start(); /* all so far may have ended inside their calls; if it cannot be had now, then later */
+    struct refused *refused = malloc(sizeof *refused);
+    while (!refused) { /* no memory for it: stay until the queue has room */
         const struct timespec moment = {.tv_nsec = 1000000};
         nanosleep(&moment, NULL);
         if (queue_signal(signo, value) != -EAGAIN)
             return;
-        refused = has_waiter ? malloc(sizeof *refused) : NULL;
+        refused = malloc(sizeof *refused);
     }
     refused->signo = signo;
     refused->value = value;
@@ -172,6 +172,7 @@ int aiofs_notify_thread(void (*function)(union sigval), union sigval value, cons
     notice->job.run = run_notice;
     if (!on_engine_table && start_thread(notice) == 0)
         return 0;
+    aiofs_engine_start(); /* all so far may have ended inside their calls; if it cannot be had now, then later */
     pthread_mutex_lock(&engine.lock);
     callers_add(&notice->job);
     pthread_mutex_unlock(&engine.lock);

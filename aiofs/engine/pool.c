@@ -102,6 +102,8 @@ static ssize_t move_piece(const aiofs_request *request, int fd, const struct iov
     if (copies)
         gate_enter();
     ssize_t put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
+    if (put == -ESPIPE && request->moved == 0) /* some files of /proc can seek, and take no offset all the same */
+        put = aiofs_sys.pwritev2(fd, iov, count, -1, 0);
     if (copies)
         gate_leave();
     return put;
@@ -210,6 +212,16 @@ static bool wait_for_work(void)
     return has_work();
 }
 
+static void carry_out(aiofs_request *request)
+{
+    int64_t result = perform(request);
+    COUNT(pooled);
+    if (request->op == AIOFS_FLUSH && result == 0 && request->file->hold)
+        callers_sync_name(request);
+    else
+        request_finish(request, result);
+}
+
 static void *worker_main(void *argument)
 {
     (void)argument;
@@ -223,12 +235,7 @@ static void *worker_main(void *argument)
         pthread_mutex_unlock(&engine.lock);
         if (wants_help)
             engine_wake();
-        int64_t result = perform(request);
-        COUNT(pooled);
-        if (request->op == AIOFS_FLUSH && result == 0 && request->file->hold)
-            callers_sync_name(request);
-        else
-            request_finish(request, result);
+        carry_out(request);
         pthread_mutex_lock(&engine.lock);
         pool.blocking -= blocking;
     }
@@ -256,6 +263,16 @@ bool pool_spawn(void)
     engine.counters.workers--;
     pthread_mutex_unlock(&engine.lock);
     return false;
+}
+
+/* Nothing else would ever do it: there is no worker, and none can be had. */
+void pool_stand_in(void)
+{
+    pthread_mutex_lock(&engine.lock);
+    aiofs_request *request = pool.threads == 0 ? lane_take(&engine.run_queue[CARRIER_WORKERS]) : NULL;
+    pthread_mutex_unlock(&engine.lock);
+    if (request)
+        carry_out(request);
 }
 
 bool pool_adopt(aiofs_request *request)

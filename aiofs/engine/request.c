@@ -181,7 +181,6 @@ void request_finish(aiofs_request *request, int64_t result)
         list_remove(&request->in_flight);
         request->phase = PHASE_ENDING;
         engine.outstanding--;
-        atomic_fetch_add(&engine.left, 1);
         pthread_mutex_unlock(&engine.lock);
         request_end(request, result);
         return;
@@ -246,13 +245,14 @@ void request_end(aiofs_request *request, int64_t result)
         request->done(request);
     atomic_store_explicit(&request->told, true, memory_order_release);
     if (file) {
+        if (!file->owned)
+            atomic_fetch_sub(file_number_ending(request->fd), 1);
         if (lane_ended(file))
             pass_barrier(file);
         aiofs_file_release(file);
     }
     aiofs_request_release(request);
     atomic_fetch_sub(&engine.alive, 1);
-    atomic_fetch_add(&engine.ended, 1);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------------- */

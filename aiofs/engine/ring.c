@@ -77,7 +77,10 @@ static bool has_operations(void)
 static void *map(size_t size, uint64_t offset)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring.fd, (off_t)offset);
-    return memory == MAP_FAILED ? NULL : memory;
+    if (memory == MAP_FAILED)
+        return NULL;
+    madvise(memory, size, MADV_DONTFORK);
+    return memory;
 }
 
 static int map_queues(const struct io_uring_params *params)
@@ -252,6 +255,15 @@ static void ring_cancel(aiofs_request *request)
     }
 }
 
+/* What the last submission of a request asked for. */
+static size_t submitted_length(const aiofs_request *request)
+{
+    struct iovec pieces[PIECES];
+    size_t length;
+    request_rest(request, pieces, PIECES, LENGTH_MAX, &length);
+    return length;
+}
+
 static void moved(aiofs_request *request, int result)
 {
     const aiofs_file *file = request->file;
@@ -269,9 +281,10 @@ static void moved(aiofs_request *request, int result)
             finish(request, request_outcome(request, result));
         return;
     }
+    bool is_short = (unsigned)result < submitted_length(request);
     request->moved += (unsigned)result;
     bool whole = result == 0 || request->moved == request->total || request->phase == PHASE_CANCELLING ||
-                 (stream && request->op == AIOFS_READ) || (!stream && file->flags & O_DIRECT);
+                 (stream && request->op == AIOFS_READ) || (!stream && file->flags & O_DIRECT && is_short);
     if (whole)
         finish(request, (int64_t)request->moved);
     else

@@ -103,6 +103,8 @@ static int enter(struct arrival *arrival, struct aiofs_link *outside)
 {
     aiofs_request *request = arrival->request;
     aiofs_file *target = arrival->file;
+    if (!channel_reaches())
+        return -ENOMEM;
     if (target)
         aiofs_file_retain(target);
     else
@@ -160,6 +162,9 @@ static void enter_all(struct arrival *arrivals, size_t count)
         else
             nanosleep(&moment, NULL);
     }
+    for (size_t i = 0; i < count; i++)
+        if (arrivals[i].waits)
+            arrivals[i].error = -EAGAIN;
 }
 
 static void reset(aiofs_request *request)
@@ -227,10 +232,8 @@ static int settle_arrival(struct arrival *arrival)
         aiofs_file_release(arrival->found);
     if (arrival->error == -EAGAIN || arrival->error == -ENOMEM)
         return request_reject(request);
-    if (outcome != 0) {
-        atomic_fetch_add(&engine.left, 1);
+    if (outcome != 0)
         request_end(request, outcome < 0 ? outcome : 0);
-    }
     return 0;
 }
 

@@ -96,6 +96,27 @@ static void others_are_left(void)
     free(buffer);
 }
 
+/* They wait for the device, which the caller's thread must not. */
+static void synchronous_writes_are_left(void)
+{
+    static const int flags[] = {O_SYNC, O_DSYNC};
+    char page[4096] = "", in[4];
+    for (size_t i = 0; i < COUNT_OF(flags); i++) {
+        aiofs_file *file;
+        int opened = scratch(O_RDWR | flags[i]), fd = (int)MUST(fcntl(opened, F_DUPFD_CLOEXEC, 700 + (int)i)); /* not seen before */
+        close(opened);
+        MUST(pwrite(fd, page, sizeof page, 0));
+        CHECK(write_plain(fd, page, 10, 0) == AIOFS_NOT_INLINE && read_plain(fd, in, 4, 0) == 4,
+              "a synchronous write is not made inside the call, a read is");
+        if (aiofs_file_adopt(fd, O_RDWR | flags[i], NULL, NULL, NULL, &file) != 0)
+            exit(1);
+        const struct iovec bytes = {page, 10};
+        CHECK(aiofs_write_inline(file, -1, &bytes, 1, 10, 0) == AIOFS_NOT_INLINE, "nor on a file of aiofs's own");
+        aiofs_file_close(file);
+        aiofs_file_release(file);
+    }
+}
+
 static aiofs_file *page_file(void)
 {
     char page[4096] = "";
@@ -153,6 +174,7 @@ int main(void)
     on_files("tmpfs", "/dev/shm");
     on_reused_numbers();
     others_are_left();
+    synchronous_writes_are_left();
     one_bad_descriptor();
     slow_writes_stop_it();
     return check_end();
