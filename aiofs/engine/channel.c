@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <linux/kcmp.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,7 @@ static struct {
     int there, woken;
     _Atomic pid_t keeper;  /* the waiter's thread id: its table has all four; 0: no table of its own */
     _Atomic bool asleep;   /* the waiter waits: somebody has to wake it */
-    _Atomic bool crowded;  /* the socket was full: the waiter shall empty it */
+    _Atomic bool crowded;  /* the waiter shall empty the socket: it was full, or somebody waits for what is in it */
     bool rung;             /* the waiter's: the pipe has to be read */
 } channel = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -247,6 +248,19 @@ int engine_bind(aiofs_file *file, int fd)
         return sent == -EBADF ? -EBADF : -ENOMEM;
     file->bound = true;
     return 0;
+}
+
+/* Asked under the engine lock: until it is let go, no request of the file can be its last. */
+int channel_compare(aiofs_file *file, int fd)
+{
+    int inside = atomic_load_explicit(&file->engine_fd, memory_order_acquire);
+    if (inside == -1) {
+        atomic_store(&channel.crowded, true);
+        return -EAGAIN;
+    }
+    pid_t self = gettid(), keeper = atomic_load(&channel.keeper);
+    int order = inside < 0 ? inside : aiofs_sys.kcmp(self, keeper ? keeper : self, KCMP_FILE, fd, inside);
+    return order < 0 ? -ENOSYS : order == 0;
 }
 
 /* ---- the engine's ends ------------------------------------------------------------------------------------- */

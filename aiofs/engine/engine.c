@@ -224,8 +224,12 @@ int aiofs_engine_start(void)
             error = start_waiter(kind == AIOFS_ENGINE_THREADS ? &waiter_poll : &waiter_ring);
         if (error < 0 && kind == AIOFS_ENGINE_AUTO)
             error = start_waiter(&waiter_poll);
-        if (error == 0)
+        if (error == 0) {
+            pthread_mutex_lock(&engine.lock);
+            files_meet_waiter();
+            pthread_mutex_unlock(&engine.lock);
             atomic_store_explicit(&engine.running, true, memory_order_release);
+        }
     }
     pthread_mutex_unlock(&start.lock);
     return error;

@@ -124,6 +124,7 @@ struct aiofs_request {
     uint64_t sequence;              /* order of submission on the file */
     int64_t reach;                  /* where what it may change begins: a write past the end fills a gap */
     unsigned blockers;              /* earlier requests it has to wait for */
+    bool appends;                   /* a write, and O_APPEND was set when it came */
     uint8_t lane;
     _Atomic uint8_t phase;
     _Atomic bool told;              /* it is terminal, and `done` has returned */

@@ -7,9 +7,10 @@
  * its memory is never given back to the allocator, so a reader may look at a file that has just ended,
  * and retains it only if its count is not zero and the number still leads to it.
  *
- * A plain file is the same open file as before only if device, inode and access flags are those of the
- * requests already in flight; else the number has been reused, and the older file lives on without a
- * number until its requests are done.
+ * A plain file is the same open file as before if device, inode and flags are those of the requests already in
+ * flight. Where that is not enough (the program may have changed the flags; all eventfds have one inode) the kernel
+ * is asked, who has both descriptors. Else the number has been reused, and the older file lives on without a number
+ * until its requests are done.
  *
  * The end of a file has two halves. Its descriptor in the engine's table is closed by a thread that has
  * that table; its hold (and its lock) is released by one that has the program's. See request.c.
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -127,12 +129,20 @@ static bool is_cloned(const struct stat *stat)
     return (stat->st_mode & S_IFMT) == 0 || (S_ISCHR(stat->st_mode) && stat->st_rdev == makedev(5, 2));
 }
 
-/* The same open file, as far as requests can tell. */
-static bool looks_the_same(const aiofs_file *file, const struct file_facts *facts)
+/* Is a plain file, with requests in flight, the open file that its number leads to now? 1, 0, -EAGAIN as
+ * channel_compare, or -ENOSYS: it may be. Lock held. */
+static int compare(aiofs_file *file, const struct file_facts *facts)
 {
-    const int matter = O_ACCMODE | O_APPEND | O_DIRECT | O_SYNC;
-    return file->dev == facts->stat.st_dev && file->ino == facts->stat.st_ino &&
-           (file->flags & matter) == (facts->flags & matter);
+    const int fixed = O_ACCMODE | O_SYNC, changeable = file->kind == KIND_STREAM ? 0 : O_APPEND | O_DIRECT;
+    int changed = file->flags ^ facts->flags;
+    if (file->dev != facts->stat.st_dev || file->ino != facts->stat.st_ino || changed & fixed)
+        return 0;
+    if (is_cloned(&facts->stat))
+        return channel_compare(file, atomic_load(&file->fd));
+    if (!(changed & changeable))
+        return 1;
+    int same = channel_compare(file, atomic_load(&file->fd));
+    return same == -ENOSYS ? 0 : same;
 }
 
 /* ---- making and finding --------------------------------------------------------------------------- */
@@ -150,21 +160,45 @@ static void lane_init(aiofs_file *file, enum lane_name name, unsigned limit, enu
     list_init(&lane->runnable);
 }
 
-/* Which carrier has which lane, and how many of its requests at once. */
-static void lanes_init(aiofs_file *file)
+enum { MANY_ON_RING = 256, MANY_WORKERS = 32, COPIES = 4 };
+
+/* How writes go, by the flags. */
+static void set_write_lane(aiofs_file *file)
 {
-    enum { MANY_ON_RING = 256, MANY_WORKERS = 32, COPIES = 4 };
+    struct lane *lane = &file->lanes[LANE_WRITE];
     bool ring = engine.waiter == &waiter_ring;
     bool stream = file->kind == KIND_STREAM;
     bool direct = file->flags & O_DIRECT;
     bool appends = file->flags & O_APPEND;
+    lane->limit = stream || appends || !direct ? 1 : ring ? MANY_ON_RING : MANY_WORKERS;
+    lane->carrier = stream ? CARRIER_STREAMS : ring && direct ? CARRIER_RING : CARRIER_WORKERS;
+    lane->call_order = appends || !file->seekable;
+}
+
+/* Which carrier has which lane, and how many of its requests at once. */
+static void lanes_init(aiofs_file *file)
+{
+    bool ring = engine.waiter == &waiter_ring;
+    bool stream = file->kind == KIND_STREAM;
     lane_init(file, LANE_READ, stream ? 1 : ring ? MANY_ON_RING : MANY_WORKERS,
               stream ? CARRIER_STREAMS : ring ? CARRIER_RING : CARRIER_WORKERS);
     lane_init(file, LANE_COPY, COPIES, CARRIER_WORKERS);
-    lane_init(file, LANE_WRITE, stream || appends || !direct ? 1 : ring ? MANY_ON_RING : MANY_WORKERS,
-              stream ? CARRIER_STREAMS : ring && direct ? CARRIER_RING : CARRIER_WORKERS);
+    lane_init(file, LANE_WRITE, 1, CARRIER_WORKERS);
+    set_write_lane(file);
     lane_init(file, LANE_SYNC, 1, CARRIER_WORKERS);
-    file->lanes[LANE_WRITE].call_order = appends || !file->seekable;
+}
+
+/* The program has changed them (F_SETFL): what waits goes on by the new ones. */
+static void flags_change(aiofs_file *file, int flags)
+{
+    const int matter = O_APPEND | O_DIRECT;
+    bool same = (file->flags & matter) == (flags & matter);
+    file->flags = flags;
+    if (same)
+        return;
+    list_remove(&file->lanes[LANE_WRITE].runnable);
+    set_write_lane(file);
+    lane_offer(&file->lanes[LANE_WRITE]);
 }
 
 aiofs_file *file_new(int fd, const struct file_facts *facts)
@@ -203,50 +237,68 @@ aiofs_file *file_new(int fd, const struct file_facts *facts)
     return file;
 }
 
-static aiofs_file *file_in_flight(int fd, const struct file_facts *facts)
+/* The one that a number led to last. 1, 0 or -EAGAIN. */
+static int newest_in_flight(int fd, const struct file_facts *facts, aiofs_file **file)
 {
     struct slot *slot = slot_find(fd);
-    aiofs_file *file = slot ? atomic_load(&slot->plain) : NULL;
-    return file && !is_cloned(&facts->stat) && looks_the_same(file, facts) ? file : NULL;
+    *file = slot ? atomic_load(&slot->plain) : NULL;
+    int same = *file ? compare(*file, facts) : 0;
+    return same == -ENOSYS ? 0 : same;
 }
 
-/* Of those that cannot be told apart, all that were reached by this number. */
-static aiofs_file *cloned_in_flight(int fd, const struct file_facts *facts, const aiofs_file *after)
+/* The next of all that were reached by this number and may be what it leads to. 1, 0 or -EAGAIN. */
+static int next_in_flight(int fd, const struct file_facts *facts, const aiofs_file *after, aiofs_file **file)
 {
     const struct aiofs_link *link = after ? &after->all : &engine.files;
     while ((link = link->next) != &engine.files) {
-        aiofs_file *file = CONTAINER(link, aiofs_file, all);
-        if (!file->owned && file->outstanding && atomic_load(&file->fd) == fd && looks_the_same(file, facts))
-            return file;
+        *file = CONTAINER(link, aiofs_file, all);
+        if ((*file)->owned || !(*file)->outstanding || atomic_load(&(*file)->fd) != fd)
+            continue;
+        int same = compare(*file, facts);
+        if (same != 0)
+            return same == -ENOSYS ? 1 : same;
     }
-    return NULL;
+    return 0;
 }
 
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after)
 {
-    pthread_mutex_lock(&engine.lock);
-    aiofs_file *file = is_cloned(&facts->stat) ? cloned_in_flight(fd, facts, after)
-                       : after                 ? NULL
-                                               : file_in_flight(fd, facts);
-    if (file)
-        aiofs_file_retain(file);
-    pthread_mutex_unlock(&engine.lock);
-    return file;
+    enum { TRIES = 1000 };
+    const struct timespec moment = {.tv_nsec = 50000};
+    bool cloned = is_cloned(&facts->stat);
+    aiofs_file *file = NULL;
+    if (after && !cloned)
+        return NULL;
+    for (int tries = 0; tries < TRIES; tries++) {
+        pthread_mutex_lock(&engine.lock);
+        int same = cloned ? next_in_flight(fd, facts, after, &file) : newest_in_flight(fd, facts, &file);
+        if (same > 0)
+            aiofs_file_retain(file);
+        pthread_mutex_unlock(&engine.lock);
+        if (same != -EAGAIN)
+            return same ? file : NULL;
+        engine_wake();
+        nanosleep(&moment, NULL);
+    }
+    return NULL;
 }
 
-aiofs_file *file_of_descriptor(int fd, const struct file_facts *facts)
+int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file)
 {
-    aiofs_file *file = file_in_flight(fd, facts);
-    if (file) {
-        file->flags = facts->flags;
-        aiofs_file_retain(file);
-        return file;
+    int same = newest_in_flight(fd, facts, file);
+    if (same < 0)
+        return same;
+    if (same) {
+        flags_change(*file, facts->flags);
+        aiofs_file_retain(*file);
+        return 0;
     }
     struct slot *slot = slot_make(fd);
-    file = slot ? file_new(fd, facts) : NULL;
-    if (file)
-        atomic_store(&slot->plain, file);
-    return file;
+    *file = slot ? file_new(fd, facts) : NULL;
+    if (!*file)
+        return -ENOMEM;
+    atomic_store(&slot->plain, *file);
+    return 0;
 }
 
 void file_forget(aiofs_file *file)
@@ -399,6 +451,13 @@ bool aiofs_file_busy(const aiofs_file *file)
     return atomic_load_explicit(&file->outstanding, memory_order_relaxed) != 0;
 }
 
+/* A forked child may get another waiter than its parent had. Lock held, nothing in flight. */
+void files_meet_waiter(void)
+{
+    for (struct aiofs_link *link = engine.files.next; link != &engine.files; link = link->next)
+        lanes_init(CONTAINER(link, aiofs_file, all));
+}
+
 /* In a forked child no request of the parent exists. Owned files stay open, with no hold: the lock is
  * the parent's. */
 static int32_t forsake(struct aiofs_link *in_flight)
@@ -432,8 +491,7 @@ void files_after_fork(void)
         atomic_store(&file->appending, 0);
         list_init(&file->held);
         list_init(&file->leaving);
-        for (enum lane_name name = 0; name < LANES; name++)
-            lane_init(file, name, file->lanes[name].limit, file->lanes[name].carrier);
+        lanes_init(file);
         if (!file->owned)
             file_forget(file);
         if (users && atomic_fetch_sub(&file->refs, users) == users) {

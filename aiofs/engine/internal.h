@@ -116,8 +116,8 @@ struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
 int file_examine(int fd, struct file_facts *facts);
 aiofs_file *file_new(int fd, const struct file_facts *facts);
 /* The file that requests on a plain descriptor share, retained; found among those with requests in
- * flight, or new. -ENOMEM as NULL. */
-aiofs_file *file_of_descriptor(int fd, const struct file_facts *facts);
+ * flight, or new. 0; -ENOMEM; -EAGAIN: it cannot be told yet, try again without the lock. Lock held. */
+int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file);
 /* Those with requests in flight on a plain descriptor, one after the other, retained; NULL: no more. There
  * are several only where open files cannot be told apart. No lock. */
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
@@ -135,6 +135,7 @@ struct file_hint {                    /* of a plain descriptor */
 };
 struct file_hint *file_hint(int fd); /* NULL: number out of range. No lock. */
 void files_after_fork(void);
+void files_meet_waiter(void);
 
 /* ---- requests ------------------------------------------------------------------------------------ */
 
@@ -157,15 +158,12 @@ static inline bool changes_bytes(const aiofs_request *request)
     return request->op == AIOFS_WRITE || request->op == AIOFS_TRUNCATE;
 }
 
-static inline bool appends(const aiofs_request *request, const aiofs_file *file)
-{
-    return request->op == AIOFS_WRITE && file->flags & O_APPEND;
-}
-
-/* Where the kernel shall move what is left; it refuses a bad offset also where it would ignore it. */
+/* Where the kernel shall move what is left. It ignores this for an append, unless O_APPEND was cleared meanwhile, but
+ * refuses a bad offset all the same. */
 static inline int64_t position_of(const aiofs_request *request, const aiofs_file *file)
 {
-    return !file->seekable ? -1 : appends(request, file) ? 0 : request->offset + (int64_t)request->moved;
+    bool is_bad = request->offset < 0 || (int64_t)request->total > INT64_MAX - request->offset;
+    return !file->seekable ? -1 : is_bad ? 0 : request->offset + (int64_t)request->moved;
 }
 
 /* The next buffers of a request, `moved` bytes in, at most `limit` bytes and `max` pieces. */
@@ -189,6 +187,8 @@ bool lane_ended(aiofs_file *file);
 void lane_pass(aiofs_file *file, struct aiofs_link *outside);
 /* Takes a waiting request out of every queue: it is the caller's now, to be ended. */
 void lane_withdraw(aiofs_request *request);
+/* Puts a lane into its carrier's run queue, if it has something to run. */
+void lane_offer(struct lane *lane);
 /* The next request of the first lane in a run queue; the lane goes to the end if it has more. */
 aiofs_request *lane_take(struct aiofs_link *run_queue);
 
@@ -229,6 +229,7 @@ ssize_t stream_attempt(aiofs_request *request, int fd);
 
 /* Workers: threads on the engine's table that may block; pool.c. */
 bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it */
+bool pool_is_starting(void);     /* lock held: some worker is not running yet */
 void pool_signal(void);          /* lock held: there is work */
 bool pool_spawn(void);           /* on the waiter: starts what is wanted; false: it could not */
 void pool_stand_in(void);        /* on the waiter, that could not: carries one request out itself */
@@ -238,11 +239,16 @@ void pool_after_fork(void);
 
 /* Callers: threads on the program's table that may block; callers.c. */
 int callers_start(void);               /* the first one; on a thread of the program's */
+void callers_wake(void);               /* to look around */
 void callers_add(struct aiofs_job *job); /* lock held */
 void callers_after_fork(void);
 int callers_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
 void callers_sync_name(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
 void callers_retire(aiofs_request *request, int64_t result);  /* releases its file's hold, then ends it */
+
+/* The end of a program whose main thread has left; headless.c. */
+bool headless_now(void);
+void headless_look(unsigned ours); /* on an idle caller, lock held: has the process ended if only `ours` are left */
 
 /* ---- the engine ---------------------------------------------------------------------------------- */
 
@@ -289,6 +295,9 @@ void engine_wake(void);
 /* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is
  * full, try again without the lock. */
 int engine_bind(aiofs_file *file, int fd);
+/* Is `fd`, of the program's table, the open file that `file` was bound to? 1, 0; -EAGAIN: not received yet, try again
+ * without the lock; -ENOSYS: this kernel does not tell. Lock held, requests in flight on `file`. */
+int channel_compare(aiofs_file *file, int fd);
 /* The number of a bound file in the engine's table, received if need be; on that table only, no lock. */
 int engine_fd_of(aiofs_file *file);
 /* Closes it, for good; on that table only, no lock. */

@@ -31,7 +31,7 @@ static enum lane_name lane_for(const aiofs_request *request)
     return copies && request->total > RING_COPY_MAX ? LANE_COPY : LANE_READ;
 }
 
-static void lane_offer(struct lane *lane)
+void lane_offer(struct lane *lane)
 {
     bool has_work = !list_empty(&lane->waiting) && lane->running < lane->limit;
     if (!has_work || !list_empty(&lane->runnable))

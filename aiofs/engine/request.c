@@ -188,7 +188,7 @@ void request_finish(aiofs_request *request, int64_t result)
     account(request, result);
 
     pthread_mutex_lock(&engine.lock);
-    if (appends(request, file))
+    if (request->appends)
         file->appending -= request->total;
     lane_leave(request, &outside);
     bool wake = engine_has_work();

@@ -55,7 +55,7 @@ static int charge(const aiofs_request *request, const aiofs_file *file)
     if (size < 0)
         return (int)size;
     int64_t end = request->op == AIOFS_TRUNCATE ? request->offset
-                  : file->flags & O_APPEND      ? size + (int64_t)(file->appending + request->total)
+                  : request->appends            ? size + (int64_t)(file->appending + request->total)
                                                 : request->offset + (int64_t)request->total;
     return aiofs_hold_charge(file->hold, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
 }
@@ -98,20 +98,21 @@ static int bind_file(aiofs_file *file)
     return engine_bind(file, atomic_load(&file->fd));
 }
 
-/* Gives it its place; binds the open file first. -EAGAIN: the channel is full, try again. Lock held. */
+/* Gives it its place; binds the open file first. -EAGAIN: the engine has to receive some first, try again. Lock held. */
 static int enter(struct arrival *arrival, struct aiofs_link *outside)
 {
     aiofs_request *request = arrival->request;
     aiofs_file *target = arrival->file;
     if (!channel_reaches())
         return -ENOMEM;
+    int error = 0;
     if (target)
         aiofs_file_retain(target);
     else
-        target = file_of_descriptor(request->fd, arrival->facts);
-    if (!target)
-        return -ENOMEM;
-    int error = bind_file(target);
+        error = file_of_descriptor(request->fd, arrival->facts, &target);
+    if (error < 0)
+        return error;
+    error = bind_file(target);
     if (error < 0) {
         if (!target->outstanding && !target->owned)
             file_forget(target);
@@ -119,29 +120,29 @@ static int enter(struct arrival *arrival, struct aiofs_link *outside)
         return error;
     }
     request->file = target;
-    if (!arrival->file && appends(request, target))
+    if (!arrival->file && request->appends)
         target->appending += request->total;
     lane_arrive(request, outside);
     return 0;
 }
 
-/* Those that wait, in order, until one finds the channel full: true. */
+/* Those that wait, in order, until one has to try again: true. */
 static bool enter_waiting(struct arrival *arrivals, size_t count)
 {
     struct aiofs_link outside;
-    bool full = false;
+    bool again = false;
     list_init(&outside);
     pthread_mutex_lock(&engine.lock);
-    for (size_t i = 0; i < count && !full; i++) {
+    for (size_t i = 0; i < count && !again; i++) {
         if (!arrivals[i].waits)
             continue;
         arrivals[i].error = enter(&arrivals[i], &outside);
-        full = arrivals[i].error == -EAGAIN;
-        arrivals[i].waits = full;
+        again = arrivals[i].error == -EAGAIN;
+        arrivals[i].waits = again;
     }
     bool wake = engine_has_work();
     pthread_mutex_unlock(&engine.lock);
-    if (wake || full)
+    if (wake || again)
         engine_wake();
     request_start_outside(&outside);
     for (size_t i = 0; i < count; i++) {
@@ -149,7 +150,7 @@ static bool enter_waiting(struct arrival *arrivals, size_t count)
             aiofs_file_release(arrivals[i].unwanted);
         arrivals[i].unwanted = NULL;
     }
-    return full;
+    return again;
 }
 
 static void enter_all(struct arrival *arrivals, size_t count)
@@ -209,11 +210,12 @@ static int examine(struct arrival *arrival, struct look *look, struct look *next
     if (error == -EBADF && is_barrier(request))
         return error;
     arrival->outcome = error < 0 ? error : verdict(request, arrival->facts);
+    request->appends = request->op == AIOFS_WRITE && arrival->facts->flags & O_APPEND;
     if (arrival->outcome == 0 && arrival->file)
         arrival->outcome = charge(request, arrival->file);
     if (arrival->outcome == 0 && arrival->file)
         find_reach(request, arrival->file);
-    if (arrival->outcome == 0 && arrival->file && appends(request, arrival->file))
+    if (arrival->outcome == 0 && arrival->file && request->appends)
         arrival->file->appending += request->total; /* before the next of this call is charged */
     return 0;
 }
@@ -224,7 +226,7 @@ static int settle_arrival(struct arrival *arrival)
     aiofs_request *request = arrival->request;
     int64_t outcome = arrival->outcome ? arrival->outcome : arrival->error;
     if (arrival->error < 0 && arrival->file) {
-        if (appends(request, arrival->file))
+        if (request->appends)
             arrival->file->appending -= request->total;
         request_settle(request, arrival->file);
     }

@@ -191,6 +191,11 @@ static int sys_pidfd_getfd(int pidfd, int fd, unsigned flags)
     return (int)KERNEL(SYS_pidfd_getfd, pidfd, fd, flags);
 }
 
+static int sys_kcmp(pid_t one, pid_t other, int type, int first, int second)
+{
+    return (int)KERNEL(SYS_kcmp, one, other, type, first, second);
+}
+
 static int sys_socketpair(int domain, int type, int protocol, int pair[2])
 {
     return (int)KERNEL(SYS_socketpair, domain, type, protocol, pair);
@@ -328,6 +333,7 @@ struct aiofs_sys aiofs_sys = {
     .pipe2 = sys_pipe2,
     .pidfd_open = sys_pidfd_open,
     .pidfd_getfd = sys_pidfd_getfd,
+    .kcmp = sys_kcmp,
     .socketpair = sys_socketpair,
     .getrlimit = sys_getrlimit,
     .uname = sys_uname,

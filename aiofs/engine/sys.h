@@ -55,6 +55,7 @@ struct aiofs_sys {
     int (*pipe2)(int pair[2], int flags);
     int (*pidfd_open)(pid_t thread, unsigned flags);
     int (*pidfd_getfd)(int pidfd, int fd, unsigned flags);
+    int (*kcmp)(pid_t one, pid_t other, int type, int first, int second);
     int (*socketpair)(int domain, int type, int protocol, int pair[2]);
     int (*getrlimit)(int resource, struct rlimit *out);
     int (*uname)(struct utsname *out);

@@ -38,7 +38,7 @@ const char *fault_name(int index);
 #define FAULT_CALLS(X)                                                                                                  \
     X(read) X(write) X(preadv2) X(pwritev2) X(pread64) X(pwrite64) X(recvmsg) X(sendmsg) X(fsync) X(fdatasync)          \
     X(ftruncate) X(cachestat) X(close) X(close_range) X(unshare) X(fcntl) X(fstat) X(fstatfs) X(lseek)                  \
-    X(eventfd) X(pipe2) X(pidfd_open) X(pidfd_getfd) X(socketpair) X(getrlimit) X(uname) X(io_uring_setup)              \
+    X(eventfd) X(pipe2) X(pidfd_open) X(pidfd_getfd) X(kcmp) X(socketpair) X(getrlimit) X(uname) X(io_uring_setup)              \
     X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(poll) X(futex)                 \
     X(rt_sigqueueinfo) X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat)                \
     X(faccessat) X(getdents64)
@@ -197,6 +197,7 @@ FAULT_WRAP(int, eventfd, (unsigned count, int flags), count, flags)
 FAULT_WRAP(int, pipe2, (int pair[2], int flags), pair, flags)
 FAULT_WRAP(int, pidfd_open, (pid_t thread, unsigned flags), thread, flags)
 FAULT_WRAP(int, pidfd_getfd, (int pidfd, int fd, unsigned flags), pidfd, fd, flags)
+FAULT_WRAP(int, kcmp, (pid_t one, pid_t other, int type, int first, int second), one, other, type, first, second)
 FAULT_WRAP(ssize_t, read, (int fd, void *buffer, size_t size), fd, buffer, size)
 FAULT_WRAP(ssize_t, write, (int fd, const void *buffer, size_t size), fd, buffer, size)
 FAULT_WRAP(int, socketpair, (int domain, int type, int protocol, int pair[2]), domain, type, protocol, pair)

@@ -166,10 +166,12 @@ static void files(void)
     }
     CHECK(good == COUNT / 2, "each verdict on a file's write is true when aio_cancel returns");
     CHECK(taken > 0, "writes that have not begun are cancelled (%d of %d)", taken, COUNT / 2);
+    MUST(fcntl(fd, F_SETFL, O_APPEND)); /* it stays the same open file */
     int verdict = aio_cancel(fd, NULL), left = 0;
     for (int i = 0; i < COUNT; i++)
         left += in_progress(&cbs[i]);
     CHECK(left == 0 || verdict == AIO_NOTCANCELED, "what is left in progress (%d) was reported", left);
+    CHECK(left <= 1, "all that had not begun is cancelled by its descriptor");
     for (int i = 0; i < COUNT; i++) {
         int error = end_of(&cbs[i]);
         whole += (error == 0 && aio_return(&cbs[i]) == SIZE && holds(fd, sent, SIZE, (off_t)i * SIZE)) ||

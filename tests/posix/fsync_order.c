@@ -8,8 +8,9 @@ enum { COUNT = 48, SIZE = 300 * 1024 };
 static unsigned char bytes[SIZE];
 static struct aiocb cbs[COUNT];
 
-/* The next sync is submitted behind writes that take their time, and watched closely. */
-static void sync_behind_writes(int op, int flags, const char *what)
+/* The next sync is submitted behind writes that take their time, and watched closely. In between the program may
+ * change the flags of its open file: it is the same one. */
+static void sync_behind_writes(int op, int flags, int changed, const char *what)
 {
     int fd = scratch(O_RDWR | flags), early = 0, whole = 0;
     for (int i = 0; i < COUNT; i++) {
@@ -17,6 +18,7 @@ static void sync_behind_writes(int op, int flags, const char *what)
         cbs[i].aio_reqprio = 20 - i % 3;
         MUST(aio_write(&cbs[i]));
     }
+    MUST(fcntl(fd, F_SETFL, flags ^ changed));
     struct aiocb sync = request(fd, NULL, 0, 0);
     CHECK(aio_fsync(op, &sync) == 0, "%s: accepted behind %d writes", what, COUNT);
     double end = now() + PATIENCE;
@@ -85,10 +87,11 @@ int main(void)
 {
     begin(120);
     fill(bytes, SIZE, 3);
-    sync_behind_writes(O_SYNC, 0, "O_SYNC");
-    sync_behind_writes(O_DSYNC, 0, "O_DSYNC");
-    sync_behind_writes(O_DSYNC, O_DSYNC, "O_DSYNC, slow writes");
-    sync_behind_writes(O_SYNC, O_APPEND, "O_SYNC, appends");
+    sync_behind_writes(O_SYNC, 0, 0, "O_SYNC");
+    sync_behind_writes(O_DSYNC, 0, 0, "O_DSYNC");
+    sync_behind_writes(O_DSYNC, O_DSYNC, 0, "O_DSYNC, slow writes");
+    sync_behind_writes(O_DSYNC, O_DSYNC, O_APPEND, "O_DSYNC, O_APPEND set meanwhile");
+    sync_behind_writes(O_SYNC, O_APPEND, 0, "O_SYNC, appends");
     other_members_are_ignored();
     many_syncs();
     other_descriptors();

@@ -200,6 +200,44 @@ static void append_order(const char *kind, int flags, bool priorities)
     close(fd);
 }
 
+/* What is set while a write is in flight is so for the next ones. */
+static void append_order_set_later(void)
+{
+    static struct aiocb cbs[WRITES];
+    int fd = scratch(O_RDWR | O_DSYNC);
+    struct aiocb first = request(fd, sent, LARGE, 0);
+    MUST(aio_write(&first));
+    MUST(fcntl(fd, F_SETFL, O_APPEND));
+    CHECK(write_all(fd, cbs, true) == WRITES && all_whole(cbs) && succeeds(&first, LARGE),
+          "O_APPEND set behind a write: all are whole");
+    CHECK(holds(fd, sent, LARGE, 0) && holds(fd, many, TOTAL, LARGE),
+          "O_APPEND set behind a write: the next land at the end, in the order of the calls");
+    close(fd);
+}
+
+/* Every open of a pty's master has the same inode. */
+static void order_of_a_master(void)
+{
+    enum { COUNT = 200 };
+    static struct aiocb cbs[COUNT];
+    unsigned char out[COUNT], in[COUNT];
+    int good = 0;
+    for (int round = 0; round < 5; round++) {
+        struct conduit pty = terminal(), other = terminal();
+        fill(out, COUNT, (unsigned)round);
+        for (int i = 0; i < COUNT; i++) {
+            cbs[i] = request(pty.in, &out[i], 1, 0);
+            MUST(aio_write(&cbs[i]));
+        }
+        good += take_out(pty.out, in, COUNT) && memcmp(in, out, COUNT) == 0;
+        for (int i = 0; i < COUNT; i++)
+            result_of(&cbs[i]);
+        conduit_close(pty);
+        conduit_close(other);
+    }
+    CHECK(good == 5, "terminal: writes to its master land in the order of the calls");
+}
+
 /* A short append could be made at once, while a long one before it has not begun. */
 static void short_after_long(void)
 {
@@ -266,7 +304,9 @@ int main(void)
     append_order("O_APPEND", 0, false);
     append_order("O_APPEND with priorities", 0, true);
     append_order("O_APPEND and O_SYNC", O_SYNC, false);
+    append_order_set_later();
     append_offsets();
+    order_of_a_master();
     read_priorities();
     blocked_writes();
     blocked_reads(40);
