@@ -36,17 +36,24 @@ static bool has_work(void)
 static int spare(void);
 static void *caller_main(void *argument);
 
-static int wait_a_moment(void)
+static int wait_ms(long ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 10000000;
+    until.tv_nsec += ms * 1000000;
     if (until.tv_nsec >= 1000000000L) {
         until.tv_sec++;
         until.tv_nsec -= 1000000000L;
     }
-    pthread_cond_timedwait(&callers.work, &engine.lock, &until);
-    return 0;
+    return pthread_cond_timedwait(&callers.work, &engine.lock, &until);
+}
+
+/* Nothing is to be done for the program: is there still one? */
+static void look_for_program(void)
+{
+    bool settled = callers.idle == callers.threads && callers.starting == 0 && !pool_is_starting();
+    if (settled)
+        headless_look((unsigned)engine.counters.workers + 1); /* and the waiter */
 }
 
 /* Waits for work; false: none came, and there are others to wait for the next. Lock held. */
@@ -61,11 +68,16 @@ static bool wait_for_work(void)
         bool poor = !list_empty(&callers.calls) && spare() < 0; /* from a thread that could not start one */
         if (has_work())
             break;
-        if (poor)
-            error = wait_a_moment();
-        else
+        if (poor) {
+            wait_ms(10);
+        } else if (headless_now()) {
+            error = wait_ms(50);
+            if (!has_work())
+                look_for_program();
+        } else {
             error = callers.idle > 1 ? pthread_cond_timedwait(&callers.work, &engine.lock, &until)
                                      : pthread_cond_wait(&callers.work, &engine.lock);
+        }
     }
     callers.idle--;
     return has_work();
@@ -156,6 +168,13 @@ int callers_call(aiofs_request *request)
     }
     pthread_mutex_unlock(&engine.lock);
     return refused ? error : 0;
+}
+
+void callers_wake(void)
+{
+    pthread_mutex_lock(&engine.lock);
+    pthread_cond_broadcast(&callers.work);
+    pthread_mutex_unlock(&engine.lock);
 }
 
 void callers_add(struct aiofs_job *job)

@@ -182,6 +182,11 @@ bool pool_wants_worker(void)
     return has_work() && pool.idle + pool.starting == 0 && pool.threads < WORKERS_MAX;
 }
 
+bool pool_is_starting(void)
+{
+    return pool.starting > 0;
+}
+
 void pool_signal(void)
 {
     if (pool.idle)

@@ -194,6 +194,86 @@ static void process_ends(void)
     conduit_close(pipe);
 }
 
+/* ---- without its main thread ---------------------------------------------------------------------------------------------------- */
+
+static int leave_main(void *argument)
+{
+    struct conduit *pipe = argument;
+    MUST(write(pipe->in, "x", 1));
+    read_now(pipe->out, got, 1, 0);
+    pthread_exit(NULL);
+}
+
+static void *goes_on(void *argument)
+{
+    struct conduit *pipe = argument;
+    pause_ms(300);
+    MUST(write(pipe->in, "y", 1));
+    exit(read_now(pipe->out, got, 1, 0) == 1 && got[0] == 'y' ? 20 : 21);
+}
+
+static int leave_main_to_a_thread(void *argument)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, goes_on, argument);
+    return leave_main(argument);
+}
+
+static void last_words(union sigval value)
+{
+    exit(value.sival_int);
+}
+
+static void *writes_later(void *argument)
+{
+    pause_ms(300);
+    MUST(write(((struct conduit *)argument)->in, "z", 1));
+    return NULL;
+}
+
+static int leave_main_to_a_notification(void *argument)
+{
+    static struct aiocb cb;
+    struct conduit *pipe = argument;
+    pthread_t thread;
+    cb = request(pipe->out, got, 1, 0);
+    tell_by_thread(&cb.aio_sigevent, last_words, NULL);
+    cb.aio_sigevent.sigev_value.sival_int = 22;
+    aio_read(&cb);
+    pthread_create(&thread, NULL, writes_later, argument);
+    pthread_exit(NULL);
+}
+
+static int leave_main_in_flight(void *argument)
+{
+    static struct aiocb cb;
+    struct conduit *pipe = argument;
+    cb = request(pipe->out, got, 1, 0);
+    aio_read(&cb);
+    pthread_exit(NULL);
+}
+
+static int killed_in_flight(void)
+{
+    struct conduit pipe = conduit();
+    pid_t child = start_child(leave_main_in_flight, &pipe);
+    pause_ms(300);
+    kill(child, SIGTERM);
+    int end = end_of_child(child);
+    conduit_close(pipe);
+    return end;
+}
+
+static void main_thread_leaves(void)
+{
+    struct conduit pipe = conduit();
+    CHECK(in_child(leave_main, &pipe) == 0, "when the last thread leaves by pthread_exit the process ends, with 0");
+    CHECK(in_child(leave_main_to_a_thread, &pipe) == 20, "while another is left it goes on, and so do requests");
+    CHECK(in_child(leave_main_to_a_notification, &pipe) == 22, "and a notification still gets its thread");
+    CHECK(killed_in_flight() == 128 + SIGTERM, "one that waits for a request alone can be ended by SIGTERM");
+    conduit_close(pipe);
+}
+
 static void limits(void)
 {
     CHECK(sysconf(_SC_ASYNCHRONOUS_IO) > 0, "sysconf: asynchronous I/O is there");
@@ -242,6 +322,8 @@ int main(void)
     record_locks();
     if (CAN_FORK_WITH_THREADS)
         process_ends();
+    if (CAN_FORK_WITH_THREADS)
+        main_thread_leaves();
     limits();
     return check_end();
 }

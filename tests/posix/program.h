@@ -11,6 +11,7 @@
 
 #include <aio.h>
 #include <limits.h>
+#include <sys/prctl.h>
 #include <termios.h>
 
 #ifndef PATIENCE
@@ -209,21 +210,39 @@ static UNUSED void begin(unsigned seconds)
     conduit_close(pipe);
 }
 
-/* What a child of this program must do; its exit status, 128 + the signal that ended it. */
-static UNUSED int in_child(int (*body)(void *), void *argument)
+static UNUSED pid_t start_child(int (*body)(void *), void *argument)
 {
-    int status;
     fflush(stdout);
     pid_t child = (pid_t)MUST(fork());
     if (child == 0) {
-        alarm(PATIENCE);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         int code = body(argument);
         fflush(stdout);
         _exit(code);
     }
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
+    return child;
+}
+
+/* Its exit status, or 128 + the signal that ended it: SIGKILL for one that went on too long. */
+static UNUSED int end_of_child(pid_t child)
+{
+    int status;
+    pid_t ended;
+    double end = now() + PATIENCE;
+    while ((ended = waitpid(child, &status, WNOHANG)) != child && now() < end)
+        pause_ms(1);
+    if (ended != child) {
+        kill(child, SIGKILL);
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+            ;
+    }
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* What a child of this program must do; how it ended. */
+static UNUSED int in_child(int (*body)(void *), void *argument)
+{
+    return end_of_child(start_child(body, argument));
 }
 
 #endif
