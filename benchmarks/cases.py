@@ -42,7 +42,7 @@ class Scale:
     stall: float
 
 
-FULL = Scale(256 * MiB, GiB, requests=10_000, saves=256, seconds=0.15, observed=0.15, stall=0.75)
+FULL = Scale(256 * MiB, GiB, requests=10_000, saves=256, seconds=0.15, observed=0.15, stall=2)
 QUICK = Scale(16 * MiB, 64 * MiB, requests=500, saves=32, seconds=0.02, observed=0.03, stall=0.05)
 
 
