@@ -20,6 +20,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -75,6 +76,12 @@ int engine_thread(const char *name, void *(*main)(void *), size_t stack)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return error ? -EAGAIN : 0;
+}
+
+void engine_nap(void)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    nanosleep(&moment, NULL);
 }
 
 /* ---- the waiter ------------------------------------------------------------------------------------------ */

@@ -226,6 +226,8 @@ extern const struct waiter_ops waiter_ring, waiter_poll;
 /* One attempt at a stream that does not block, on the waiter: what was moved, -EAGAIN, another error, or
  * -EOPNOTSUPP: only a call that may block can do it. poll.c */
 ssize_t stream_attempt(aiofs_request *request, int fd);
+/* Readiness says nothing of a read: a terminal set to VMIN 0 gives what there is, or nothing. */
+bool stream_times_out(const aiofs_request *request, int fd);
 
 /* Workers: threads on the engine's table that may block; pool.c. */
 bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it */
@@ -292,6 +294,8 @@ void channel_fork_child(bool running, bool own_table);
 
 /* Makes the waiter look at its queues; needs no lock, cheap if it is awake. */
 void engine_wake(void);
+/* The waiter's: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
+void engine_nap(void);
 /* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is
  * full, try again without the lock. */
 int engine_bind(aiofs_file *file, int fd);

@@ -3,8 +3,8 @@
  *
  * A stream's request is tried at once; if it would block, the file is watched, one-shot, for what its
  * running requests need, at most one a direction. Where the kernel has no way to try without blocking
- * (terminals), a worker carries it out once the file is ready; where it has no way to watch (some devices),
- * at once.
+ * (terminals), a worker carries it out once the file is ready; where it has no way to watch (some devices), or
+ * readiness says nothing, at once.
  *
  * Everything here belongs to the waiter thread. lane->current of a stream's lanes is set under the engine
  * lock when the waiter takes the request and cleared when it detaches it, by this thread, so it may be
@@ -15,6 +15,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 
 #include "internal.h"
 
@@ -93,6 +95,13 @@ ssize_t stream_attempt(aiofs_request *request, int fd)
     return is_nonblocking(fd) ? attempt_with(request, fd, 0) : -EOPNOTSUPP;
 }
 
+bool stream_times_out(const aiofs_request *request, int fd)
+{
+    struct termios settings;
+    return request->op == AIOFS_READ && request->file->type == S_IFCHR &&
+           aiofs_sys.ioctl(fd, TCGETS, &settings) == 0 && !(settings.c_lflag & ICANON) && settings.c_cc[VMIN] == 0;
+}
+
 /* Watches for whatever the file's running requests need; false: it cannot be watched. */
 static bool watch(aiofs_file *file, int fd)
 {
@@ -140,7 +149,7 @@ static void advance(aiofs_request *request, bool ready)
     if (moved >= 0) {
         finish(request, (int64_t)request->moved);
     } else if (moved == -EOPNOTSUPP) {
-        if (ready || !watch(file, fd))
+        if (ready || stream_times_out(request, fd) || !watch(file, fd))
             adopt(request);
     } else if (moved == -EAGAIN && !nonblocking) {
         if (!watch(file, fd))
@@ -170,6 +179,8 @@ static void poll_turn(int timeout_ms)
 {
     struct epoll_event events[EVENTS];
     int count = aiofs_sys.epoll_wait(epoll_fd, events, EVENTS, timeout_ms);
+    if (count < 0 && count != -EINTR)
+        engine_nap();
     for (int i = 0; i < count; i++) {
         aiofs_file *file = events[i].data.ptr;
         if (!file) {

@@ -151,6 +151,8 @@ static int enter(unsigned wait_for, int timeout_ms)
                                              IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
     if (submitted > 0)
         ring.sq.submitted += (unsigned)submitted;
+    else if (submitted < 0 && submitted != -EINTR && submitted != -ETIME && submitted != -EAGAIN && submitted != -EBUSY)
+        engine_nap();
     return submitted;
 }
 
@@ -229,6 +231,26 @@ static bool attempted(aiofs_request *request)
     return true;
 }
 
+/* Some descriptors (epoll's) cannot be read or written at all, and the ring would wait until they are ready. */
+static bool is_possible(aiofs_request *request)
+{
+    const struct iovec nothing = {NULL, 0};
+    int fd = engine_fd_of(request->file);
+    ssize_t error = request->op == AIOFS_READ ? aiofs_sys.preadv2(fd, &nothing, 1, -1, 0)
+                                              : aiofs_sys.pwritev2(fd, &nothing, 1, -1, 0);
+    if (error < 0)
+        finish(request, error);
+    return error >= 0;
+}
+
+static void begin_on_device(aiofs_request *request)
+{
+    if (!stream_times_out(request, engine_fd_of(request->file)))
+        await_ready(request);
+    else if (!pool_adopt(request))
+        finish(request, -ECANCELED);
+}
+
 static void ring_begin(aiofs_request *request)
 {
     aiofs_file *file = request->file;
@@ -239,8 +261,8 @@ static void ring_begin(aiofs_request *request)
     else if (attempted(request))
         return;
     else if (file->type == S_IFCHR)
-        await_ready(request);
-    else
+        begin_on_device(request);
+    else if (file->type != 0 || is_possible(request))
         move(request, false);
 }
 

@@ -156,6 +156,11 @@ static int sys_fcntl(int fd, int command, long argument)
     return (int)KERNEL(SYS_fcntl, fd, command, argument);
 }
 
+static int sys_ioctl(int fd, unsigned long request, void *argument)
+{
+    return (int)KERNEL(SYS_ioctl, fd, request, argument);
+}
+
 static int sys_fstat(int fd, struct stat *out)
 {
     return (int)KERNEL(SYS_fstat, fd, out);
@@ -326,6 +331,7 @@ struct aiofs_sys aiofs_sys = {
     .close_range = sys_close_range,
     .unshare = sys_unshare,
     .fcntl = sys_fcntl,
+    .ioctl = sys_ioctl,
     .fstat = sys_fstat,
     .fstatfs = sys_fstatfs,
     .lseek = sys_lseek,

@@ -48,6 +48,7 @@ struct aiofs_sys {
     int (*close_range)(unsigned first, unsigned last, unsigned flags);
     int (*unshare)(int flags);
     int (*fcntl)(int fd, int command, long argument);
+    int (*ioctl)(int fd, unsigned long request, void *argument);
     int (*fstat)(int fd, struct stat *out);
     int (*fstatfs)(int fd, struct statfs *out);
     int64_t (*lseek)(int fd, int64_t offset, int whence);

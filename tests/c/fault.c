@@ -367,6 +367,38 @@ static void refused(void)
     CHECK(status == 0, "a kernel that gives no descriptor table of our own: %s", verdict(status));
 }
 
+/* As when the program forbids a call to all of its threads (seccomp), and allows it again. */
+static int wait_in_vain(const char *name)
+{
+    enum { ROUNDS_A_MS = 5 };
+    char byte = 0;
+    int pair[2];
+    MUST(pipe2(pair, O_CLOEXEC));
+    aiofs_engine_start();
+    fault_inject(name, 0, FAULT_ERROR, EPERM);
+    struct op *op = start(AIOFS_READ, pair[0], &byte, 1, 0);
+    long calls = fault_calls(name);
+    double begun = now();
+    pause_ms(200);
+    bool busy = fault_calls(name) - calls > (long)((now() - begun) * 1000 * ROUNDS_A_MS);
+    fault_clear();
+    MUST(write(pair[1], "x", 1));
+    return busy ? 1 : op_wait_for(op, 10) && op->request.result == 1 && byte == 'x' ? 0 : HANGS;
+}
+
+static void no_busy_loop(void)
+{
+    int status;
+    fflush(stdout);
+    pid_t pid = (pid_t)MUST(fork());
+    if (pid == 0) {
+        alarm(20);
+        _exit(wait_in_vain(strcmp(aiofs_engine_name(), "threads") == 0 ? "epoll_wait" : "io_uring_enter"));
+    }
+    MUST(waitpid(pid, &status, 0));
+    CHECK(status == 0, "a waiter that cannot wait makes no busy loop, and goes on when it can (%s)", verdict(status));
+}
+
 static int start_with(const char *engine, long error)
 {
     int status;
@@ -558,6 +590,7 @@ int main(void)
     no_io_uring();
     sweep_all();
     refused();
+    no_busy_loop();
     same_bytes();
     const char *engine = getenv("AIOFS_ENGINE");
     if (!engine || strcmp(engine, "threads") != 0)

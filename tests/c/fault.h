@@ -37,7 +37,7 @@ const char *fault_name(int index);
 
 #define FAULT_CALLS(X)                                                                                                  \
     X(read) X(write) X(preadv2) X(pwritev2) X(pread64) X(pwrite64) X(recvmsg) X(sendmsg) X(fsync) X(fdatasync)          \
-    X(ftruncate) X(cachestat) X(close) X(close_range) X(unshare) X(fcntl) X(fstat) X(fstatfs) X(lseek)                  \
+    X(ftruncate) X(cachestat) X(close) X(close_range) X(unshare) X(fcntl) X(ioctl) X(fstat) X(fstatfs) X(lseek)                  \
     X(eventfd) X(pipe2) X(pidfd_open) X(pidfd_getfd) X(kcmp) X(socketpair) X(getrlimit) X(uname) X(io_uring_setup)              \
     X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(poll) X(futex)                 \
     X(rt_sigqueueinfo) X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat)                \
@@ -190,6 +190,7 @@ FAULT_WRAP(int, cachestat, (int fd, int64_t offset, uint64_t length, struct aiof
 FAULT_WRAP(int, close_range, (unsigned first, unsigned last, unsigned flags), first, last, flags)
 FAULT_WRAP(int, unshare, (int flags), flags)
 FAULT_WRAP(int, fcntl, (int fd, int command, long argument), fd, command, argument)
+FAULT_WRAP(int, ioctl, (int fd, unsigned long request, void *argument), fd, request, argument)
 FAULT_WRAP(int, fstat, (int fd, struct stat *out), fd, out)
 FAULT_WRAP(int, fstatfs, (int fd, struct statfs *out), fd, out)
 FAULT_WRAP(int64_t, lseek, (int fd, int64_t offset, int whence), fd, offset, whence)

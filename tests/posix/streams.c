@@ -4,6 +4,8 @@
  */
 #include "program.h"
 
+#include <sys/epoll.h>
+
 enum { LARGE = 1024 * 1024 };
 
 static unsigned char sent[LARGE], got[LARGE];
@@ -238,6 +240,36 @@ static void order_of_a_master(void)
     CHECK(good == 5, "terminal: writes to its master land in the order of the calls");
 }
 
+/* VMIN 0: a read never waits for bytes, but for VTIME tenths of a second if that is set. */
+static void terminal_without_waiting(void)
+{
+    struct conduit pty = terminal();
+    struct termios settings;
+    char bytes[10] = "";
+    MUST(tcgetattr(pty.out, &settings));
+    settings.c_cc[VMIN] = 0;
+    settings.c_cc[VTIME] = 0;
+    MUST(tcsetattr(pty.out, TCSANOW, &settings));
+    CHECK(read_now(pty.out, bytes, 10, 0) == 0, "terminal, VMIN 0: a read gives 0 where there is nothing");
+    MUST(write(pty.in, "abc", 3));
+    CHECK(read_now(pty.out, bytes, 10, 0) == 3 && memcmp(bytes, "abc", 3) == 0, "terminal, VMIN 0: and else what there is");
+    settings.c_cc[VTIME] = 2;
+    MUST(tcsetattr(pty.out, TCSANOW, &settings));
+    double start = now();
+    CHECK(read_now(pty.out, bytes, 10, 0) == 0 && now() - start > 0.15, "terminal, VTIME: after that time");
+    conduit_close(pty);
+}
+
+static void unreadable(void)
+{
+    char bytes[8];
+    int epoll = (int)MUST(epoll_create1(EPOLL_CLOEXEC));
+    struct aiocb in = request(epoll, bytes, 8, 0), out = request(epoll, bytes, 8, 0);
+    CHECK(aio_read(&in) == 0 && fails(&in, EINVAL) && aio_write(&out) == 0 && fails(&out, EINVAL),
+          "a descriptor that cannot be read or written: EINVAL, as of read(2)");
+    close(epoll);
+}
+
 /* A short append could be made at once, while a long one before it has not begun. */
 static void short_after_long(void)
 {
@@ -307,6 +339,8 @@ int main(void)
     append_order_set_later();
     append_offsets();
     order_of_a_master();
+    terminal_without_waiting();
+    unreadable();
     read_priorities();
     blocked_writes();
     blocked_reads(40);
