@@ -85,10 +85,11 @@ class Crowd:
         self.turn += BATCH
 
     async def warm_up(self) -> None:
-        """Also makes up for the requests that ended before the last was submitted."""
-        while self.turn < WARM_UP or (
-            self.turn < self.count and self.counters()["outstanding"] < 0.9 * self.count
-        ):
+        """Until each has been used again: touching memory for the first time is not the requests'.
+
+        It also makes up for those that ended before the last was submitted.
+        """
+        while self.turn < max(WARM_UP, self.count):
             await self.roll()
 
     async def measure(self, seconds: float) -> dict[str, float]:
