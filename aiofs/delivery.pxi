@@ -160,6 +160,7 @@ cdef class Delivery:
 
     cdef int await_on(self, aiofs_flight *flight, object future) except -1:
         """`future` ends with the flight; if this loop closes before, the request is cancelled."""
+        flight.quiet = False  # before its address is looked at: see flight_post
         if flight_address(flight, self.box):
             self.awaited[<uintptr_t>flight] = None
         elif aiofs_request_terminal(&flight.request):

@@ -11,10 +11,11 @@
  * no GIL.
  *
  * A mailbox is a stack of flights, pushed by one atomic exchange loop and emptied whole; its opener turns
- * it round, so that the order is that of the ends. It is counted by its loop's Delivery and by the flights
- * addressed to it. When the Delivery goes, the mailbox is sealed, and what is still in the air comes down
- * among the orphans, which are opened by the next call into the core, by a pending call, or by a loop: each
- * watches their eventfd, for a loop that sleeps makes no pending calls.
+ * it round, so that the order is that of the ends. He is told once for all that came since he looked last; a
+ * flight of a list may leave that to the list's last word, if nobody waits for it alone. The mailbox is counted by
+ * its loop's Delivery and by the flights addressed to it. When the Delivery goes, the mailbox is sealed, and what is
+ * still in the air comes down among the orphans, which are opened by the next call into the core, by a pending
+ * call, or by a loop: each watches their eventfd, for a loop that sleeps makes no pending calls.
  */
 #ifndef AIOFS_FLIGHT_H
 #define AIOFS_FLIGHT_H
@@ -35,6 +36,7 @@ typedef struct aiofs_flight aiofs_flight;
 
 typedef struct aiofs_mailbox {
     _Atomic(aiofs_flight *) top;
+    _Atomic bool rung; /* its opener has been told since it opened it last */
     _Atomic int refs;
     aiofs_bell *bell; /* NULL: the orphans */
 } aiofs_mailbox;
@@ -66,6 +68,7 @@ struct aiofs_flight {
     struct iovec *vector;
     int pinned;         /* views that are held */
     bool opened;
+    _Atomic bool quiet; /* nobody waits for its end: another one, that will come, rings for both */
 };
 
 #define SEALED ((aiofs_flight *)1)
@@ -118,8 +121,8 @@ static inline void flight_recall(aiofs_flight *flight)
     mailbox_release(atomic_exchange(&flight->mailbox, NULL));
 }
 
-/* False: the mailbox is sealed. `first`: it was empty, its opener has to be told. */
-static inline bool mailbox_push(aiofs_mailbox *box, aiofs_flight *flight, bool *first)
+/* False: the mailbox is sealed. `ring`: its opener has to be told. */
+static inline bool mailbox_push(aiofs_mailbox *box, aiofs_flight *flight, bool quiet, bool *ring)
 {
     aiofs_flight *top = atomic_load(&box->top);
     do {
@@ -127,15 +130,17 @@ static inline bool mailbox_push(aiofs_mailbox *box, aiofs_flight *flight, bool *
             return false;
         flight->next = top;
     } while (!atomic_compare_exchange_weak(&box->top, &top, flight));
-    *first = top == NULL;
+    *ring = !quiet && !atomic_load(&box->rung) && !atomic_exchange(&box->rung, true);
     return true;
 }
 
 /* What came, oldest first; NULL: nothing. With `seal` nothing will come any more. */
 static inline aiofs_flight *mailbox_open(aiofs_mailbox *box, bool seal)
 {
-    if (!seal && atomic_load_explicit(&box->top, memory_order_relaxed) == NULL)
+    if (!seal && atomic_load_explicit(&box->top, memory_order_relaxed) == NULL &&
+        !atomic_load_explicit(&box->rung, memory_order_relaxed))
         return NULL;
+    atomic_store(&box->rung, false); /* before: what is pushed behind it rings again */
     aiofs_flight *flight = atomic_exchange(&box->top, seal ? SEALED : NULL), *oldest = NULL;
     if (flight == SEALED)
         return NULL;
@@ -161,6 +166,7 @@ static inline int orphans_bell_open(int eventfd)
 static inline void orphans_bell_forget(void)
 {
     atomic_store(&aiofs_orphans_bell, NULL);
+    atomic_store(&aiofs_orphans.rung, false);
 }
 
 static inline void orphans_call(void)
@@ -175,13 +181,13 @@ static inline void orphans_call(void)
 static inline void flight_post(aiofs_flight *flight)
 {
     aiofs_mailbox *box = atomic_exchange(&flight->mailbox, TAKEN);
-    bool first = false;
-    if (box && mailbox_push(box, flight, &first)) {
-        if (first)
+    bool quiet = atomic_load(&flight->quiet), ring = false;
+    if (box && mailbox_push(box, flight, quiet, &ring)) {
+        if (ring)
             aiofs_bell_ring(box->bell);
     } else {
-        mailbox_push(&aiofs_orphans, flight, &first);
-        if (first)
+        mailbox_push(&aiofs_orphans, flight, false, &ring);
+        if (ring)
             orphans_call();
     }
     mailbox_release(box);

@@ -1,6 +1,8 @@
 # One submission: pinning its buffers, submitting it, opening it when it has come home. See flight.h.
 
 cdef extern from "flight.h" nogil:
+    ctypedef struct aiofs_flight
+
     ctypedef struct aiofs_mailbox:
         pass
 
@@ -11,7 +13,7 @@ cdef extern from "flight.h" nogil:
         PyObject *context
 
     ctypedef struct aiofs_group:
-        pass
+        aiofs_flight *last_word
 
     ctypedef struct aiofs_flight:
         aiofs_request request
@@ -25,6 +27,7 @@ cdef extern from "flight.h" nogil:
         iovec *vector
         int pinned
         bint opened
+        bint quiet
 
     int C_SIGEV_LOOP "SIGEV_LOOP"
     aiofs_mailbox aiofs_orphans

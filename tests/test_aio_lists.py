@@ -266,6 +266,46 @@ async def test_list_and_entries_are_told_on_the_loop(file, pipe):
     assert sorted(told[:-1]) == list(range(11))
 
 
+async def test_entry_of_a_list_that_is_told_can_be_awaited_alone(pipe):
+    other = os.pipe()
+    told = []
+    requests = [
+        aiocb(end, bytearray(1), aio_lio_opcode=LIO_READ) for end in (pipe[0], pipe[0], other[0])
+    ]
+    lio_listio(LIO_NOWAIT, requests, sigevent(SIGEV_LOOP, 0, "list", told.append))
+    waiting = asyncio.ensure_future(aio.suspend(requests[1:2]))
+    await asyncio.sleep(0)
+    os.write(pipe[1], b"x")  # nobody waits for this one
+    eventually(lambda: aio_error(requests[0]) == 0)
+    os.write(pipe[1], b"y")
+    await asyncio.wait_for(waiting, 30)
+    assert await requests[1] == 1 and requests[1].aio_buf == b"y"
+    assert told == []
+    os.write(other[1], b"z")
+    while not told:
+        await asyncio.sleep(0.001)
+    assert told == ["list"]
+    for end in other:
+        os.close(end)
+
+
+async def test_other_requests_are_told_while_a_list_has_ended_in_part(pipe):
+    other = os.pipe()
+    requests = [aiocb(end, bytearray(1), aio_lio_opcode=LIO_READ) for end in (pipe[0], other[0])]
+    lio_listio(LIO_NOWAIT, requests, sigevent(SIGEV_LOOP, 0, None, id))
+    for _ in range(20):
+        os.write(pipe[1], b"xy")
+        one = aiocb(pipe[0], bytearray(1))
+        aio_read(one)
+        assert await asyncio.wait_for(one, 30) == 1
+        requests[0] = aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ)
+        lio_listio(LIO_NOWAIT, requests[:1], None)
+    aio_cancel(pipe[0])
+    aio_cancel(other[0])
+    for end in other:
+        os.close(end)
+
+
 async def test_empty_list_is_told_on_the_loop_after_the_call(file):
     told = []
     lio_listio(LIO_NOWAIT, [], sigevent(SIGEV_LOOP, 0, 1, told.append))
