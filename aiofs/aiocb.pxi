@@ -100,6 +100,7 @@ cdef class aiocb:
     cdef aiofs_flight *flight  # FLYING: a reference
     cdef int64_t outcome       # ENDED: the count, or a negated errno
     cdef int state, operation
+    cdef int64_t in_list       # the number of the last list that it stood in
     cdef bint returned
     cdef bint late             # its await lets the loop turn, see delivery.pxi
     cdef object __weakref__

@@ -6,6 +6,29 @@ cdef int opcode_of(aiocb cb) except -1:
     return AIOFS_READ if opcode == _LIO_READ else AIOFS_WRITE if opcode == _LIO_WRITE else 0
 
 
+cdef int64_t lists = 0  # lists so far: the number of the last
+
+
+cdef list entries_of(object items):
+    """The entries that ask for something. None of them may stand there twice."""
+    global lists
+    cdef list found = []
+    cdef aiocb cb
+    for item in items:
+        if item is None:
+            continue
+        if type(item) is not aiocb:
+            raise TypeError(f"lio_listio takes aiocb objects or None, not {type(item).__name__}")
+        if small_int((<aiocb>item).aio_lio_opcode, "aio_lio_opcode") != _LIO_NOP:
+            found.append(item)
+    lists += 1
+    for cb in found:
+        if cb.in_list == lists:
+            raise make_error(EINVAL, None, "lio_listio: one aiocb twice in a list")
+        cb.in_list = lists
+    return found
+
+
 cdef aiofs_group *start_group(object sig, Delivery delivery) except NULL:
     """What tells the end of a whole list; counts one for its being started."""
     cdef aiofs_flight *last_word = NULL
@@ -113,9 +136,7 @@ def lio_listio(mode, list, sig=None):
         if not isinstance(sig, sigevent):
             raise TypeError(f"sig must be a sigevent or None, not {type(sig).__name__}")
         check_notify(<sigevent>sig, (<sigevent>sig).sigev_notify)
-    blocks = [cb for cb in control_blocks(list, "lio_listio") if (<aiocb>cb).aio_lio_opcode != _LIO_NOP]
-    if len(set(map(id, blocks))) != len(blocks):
-        raise make_error(EINVAL, None, "lio_listio: one aiocb twice in a list")
+    blocks = entries_of(list)
     plans = <plan *>calloc(<size_t>len(blocks) + 1, sizeof(plan))
     entries = <aiofs_submission *>calloc(<size_t>len(blocks) + 1, sizeof(aiofs_submission))
     try:
