@@ -3,6 +3,10 @@
  */
 #include "check.h"
 
+#include <linux/futex.h>
+
+#include "sys.h"
+
 enum { MANY = 2000 };
 
 static int pair[2];
@@ -35,6 +39,37 @@ static void times_out(void)
     MUST(write(pair[1], "x", 1));
     CHECK(aiofs_wait(list, 2, &endless) == 0, "the longest time there is waits");
     CHECK(wait_ms(list, 2, 0) == 0, "a finished request counts without time");
+    op_finish(op);
+}
+
+static struct {
+    int (*kernel)(_Atomic uint32_t *, int, uint32_t, const struct timespec *, uint32_t);
+    _Atomic int sleeps, by_wall_clock;
+    _Atomic double until;
+} sleeping;
+
+static int sleep_on(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout, uint32_t bits)
+{
+    if (timeout) {
+        sleeping.sleeps++;
+        sleeping.by_wall_clock += (operation & FUTEX_CLOCK_REALTIME) != 0;
+        sleeping.until = (double)timeout->tv_sec + (double)timeout->tv_nsec / 1e9;
+    }
+    return sleeping.kernel(word, operation, value, timeout, bits);
+}
+
+/* Nobody can set the machine's clock in a test, so it is seen where the kernel is asked to sleep. */
+static void set_clocks(void)
+{
+    char byte = 0;
+    struct op *op = start(AIOFS_READ, pair[0], &byte, 1, 0);
+    aiofs_request *const list[] = {&op->request};
+    double before = now();
+    sleeping.sleeps = sleeping.by_wall_clock = 0;
+    CHECK(wait_ms(list, 1, 50) == -EAGAIN && sleeping.sleeps > 0 && sleeping.by_wall_clock == 0 &&
+              sleeping.until > before && sleeping.until < before + 50,
+          "who sets the clock changes no time-out: it is CLOCK_MONOTONIC's");
+    aiofs_cancel(&op->request);
     op_finish(op);
 }
 
@@ -172,10 +207,13 @@ static void by_many_threads(void)
 int main(void)
 {
     check_begin(30);
+    sleeping.kernel = aiofs_sys.futex; /* before the engine's threads are there */
+    aiofs_sys.futex = sleep_on;
     check_engine();
     MUST(pipe2(pair, O_CLOEXEC));
     nothing_to_wait_for();
     times_out();
+    set_clocks();
     any_of_many();
     interrupted(0, "without SA_RESTART");
     interrupted(SA_RESTART, "with SA_RESTART");

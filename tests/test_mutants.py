@@ -1,0 +1,43 @@
+"""The mutants of tests/mutants, as far as that takes no time: `make mutants` runs them.
+
+A patch that no longer applies, or a test that is no longer there, would be noticed there only.
+"""
+
+import ast
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "mutants"))
+
+import run  # noqa: E402
+
+PATCHES = sorted(run.HERE.glob("*.patch"))
+
+pytestmark = pytest.mark.skipif(
+    "PYTHONASYNCIODEBUG" in os.environ, reason="patches know no asyncio"
+)
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
+def test_patch_applies_and_changes_something(patch):
+    for path, text in run.changed(run.read_mutant(patch)).items():
+        assert text != (ROOT / path).read_text()
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
+def test_patch_names_a_test_there_is(patch):
+    named = run.read_mutant(patch).test
+    if not named.startswith("tests/"):
+        assert (ROOT / "tests" / "posix" / f"{named}.c").exists()
+        return
+    path, _, function = named.partition("::")
+    functions = {
+        node.name
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert function.partition("[")[0] in functions
