@@ -25,6 +25,7 @@ __all__ = ["main"]
 LIBRARY = Path(__file__).with_name("libaiofs.so")
 RUN_LIBRARY = Path(__file__).with_name("libaiofs-run.so")
 SHELL = "/bin/sh"
+SANITIZER = re.compile(rb"(^|/)lib([a-z]+san|clang_rt\.[a-z]+san[^/]*)\.so[^/]*$")
 
 
 def main(volumes: Sequence[str], engine: str | None, command: Sequence[str]) -> int:
@@ -53,7 +54,10 @@ def choose(engine: str | None) -> None:
 
 
 def environment(libraries: Sequence[Path]) -> dict[bytes, bytes]:
-    """The command's own, with these libraries preloaded before any that were to be."""
+    """The command's own, with these libraries preloaded before any that were to be.
+
+    But for the run-time library of a sanitizer, which ends a program where it is not the first.
+    """
     for path in libraries:
         if re.search(r"[\s:$]", str(path)):
             raise Refused(
@@ -65,7 +69,8 @@ def environment(libraries: Sequence[Path]) -> dict[bytes, bytes]:
         variables.pop(b"LC_CTYPE", None)
     ours = [*map(os.fsencode, libraries)]
     others = re.split(rb"[\s:]+", variables.get(b"LD_PRELOAD", b""))
-    preload = ours + [path for path in others if path and path not in ours]
+    theirs = [path for path in others if path and path not in ours]
+    preload = sorted(ours + theirs, key=lambda path: not SANITIZER.search(path))
     return variables | {b"LD_PRELOAD": b":".join(preload)}
 
 

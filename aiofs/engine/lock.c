@@ -105,15 +105,15 @@ static int share_once(int fd, int64_t range, int64_t byte)
 }
 
 /* While others hold our byte nobody can hold another one: whoever is seen there is about to be refused, and gone in
- * a moment. */
+ * a moment, or on a busy machine in some more. */
 int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte)
 {
-    enum { TRIES = 100 };
-    const struct timespec moment = {.tv_nsec = 20000};
+    enum { QUICK = 100, TRIES = 2000 };
+    const struct timespec instant = {.tv_nsec = 20000}, moment = {.tv_nsec = 1000000};
     int64_t range = range_of(hash);
     int status = share_once(fd, range, byte);
     for (int tries = 0; status == -EBUSY && tries < TRIES && look_at_bytes(fd, range + byte, 1) == -EBUSY; tries++) {
-        nanosleep(&moment, NULL);
+        nanosleep(tries < QUICK ? &instant : &moment, NULL);
         status = share_once(fd, range, byte);
     }
     return status;

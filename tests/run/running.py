@@ -19,9 +19,9 @@ COMPILER = (os.environ.get("CC") or "gcc").split()
 
 ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
 
+unsanitized = pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="the sanitizer differs")
 only_once = [
     pytest.mark.skipif("PYTHONASYNCIODEBUG" in os.environ, reason="programs know no asyncio"),
-    pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="a sanitizer must be loaded first"),
 ]
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import COMMAND, PACKAGE, compile_c, only_once, run
+from running import COMMAND, COMPILER, PACKAGE, ROOT, compile_c, only_once, run, unsanitized
 
 pytestmark = only_once
 
@@ -28,6 +28,7 @@ def test_exit_status_is_the_programs(status):
     assert run("sh", "-c", f"exit {status}").returncode == status
 
 
+@unsanitized
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
 def test_death_by_a_signal_is_the_programs(signal_number):
     assert run("sh", "-c", f"kill -{int(signal_number)} $$").returncode == -signal_number
@@ -51,7 +52,7 @@ def test_signal_sent_to_the_command_reaches_the_program():
 
 def test_signals_are_as_a_program_expects_them():
     """Python ignores SIGPIPE and SIGXFSZ; what it runs must not."""
-    program = ["grep", "Sig", "/proc/self/status"]
+    program = ["grep", "Sig[BIC]", "/proc/self/status"]
     without = subprocess.run(program, capture_output=True, text=True).stdout
     assert "SigIgn" in without and run(*program).stdout == without
 
@@ -73,6 +74,7 @@ def test_arguments_that_are_not_text_arrive():
     assert done.stdout == b"\xff\xfe"
 
 
+@unsanitized
 def test_environment_arrives_with_nothing_but_the_preloaded_library():
     given = {"PATH": os.environ["PATH"], "ONE": "1", "LANG": "C"}
     done = run("env", env=given | {"PYTHONPATH": str(PACKAGE.parent)})
@@ -81,6 +83,7 @@ def test_environment_arrives_with_nothing_but_the_preloaded_library():
     assert got == given | {"PYTHONPATH": str(PACKAGE.parent)} | preload
 
 
+@unsanitized
 def test_what_was_preloaded_stays_behind_the_library():
     (libc,) = (
         line.split()[-1]
@@ -89,6 +92,19 @@ def test_what_was_preloaded_stays_behind_the_library():
     )
     done = run("printenv", "LD_PRELOAD", env=os.environ | {"LD_PRELOAD": libc})
     assert done.stdout == f"{PACKAGE / 'libaiofs.so'}:{libc}\n"
+
+
+def test_runtime_of_a_sanitizer_stays_first(tmp_path):
+    program = compile_c(ROOT / "examples" / "copy.c", tmp_path / "copy", "-fsanitize=address")
+    sanitizer = subprocess.run(
+        [*COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True
+    ).stdout.strip()
+    if "/" not in sanitizer:
+        pytest.skip("needs AddressSanitizer")
+    environment = os.environ | {"LD_PRELOAD": sanitizer, "ASAN_OPTIONS": "detect_leaks=0"}
+    done = run(program, ROOT / "README.md", tmp_path / "to", env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "to").read_bytes() == (ROOT / "README.md").read_bytes()
 
 
 def test_engine_is_told_to_the_program():

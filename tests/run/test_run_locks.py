@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import pytest
-from running import compile_c, locked, only_once, outside_holds, run_in, tree
+from running import compile_c, locked, only_once, outside_holds, run_in, tree, unsanitized
 
 from aiofs import FileSystem, PrivateVolume
 
@@ -92,6 +92,7 @@ def test_fortified_program(folder, outside, tmp_path):
         assert not locked(outside)
 
 
+@unsanitized
 def test_file_opened_in_a_signal_handler_with_a_small_stack(steps, folder, outside):
     with tree(folder, steps, "handler=file", "say") as running:
         assert running.here() == ["handler 3"]

@@ -22,6 +22,7 @@ from running import (
     run,
     run_in,
     tree,
+    unsanitized,
 )
 from support import eventually
 
@@ -354,6 +355,7 @@ def test_process_that_lost_its_descriptors_writes_nothing_in_the_volume(folder, 
 # ---- programs ------------------------------------------------------------------------------------
 
 
+@unsanitized
 def test_shell_cp_dd_tar(folder, outside, tmp_path):
     script = (
         "set -e; cp file copy; dd if=file of=image bs=3 2>/dev/null; echo line >> file\n"
