@@ -103,19 +103,20 @@ static void no_signals(void)
     getrlimit(RLIMIT_FSIZE, &before);
     small.rlim_max = before.rlim_max;
     int fd = scratch(O_RDWR), direct = scratch(O_RDWR | O_DIRECT);
-    setrlimit(RLIMIT_FSIZE, &small);
-    CHECK(perform(AIOFS_WRITE, fd, bytes, 2000, 9000) == 1000, "a write across RLIMIT_FSIZE is short");
-    CHECK(perform(AIOFS_WRITE, fd, bytes, 2000, 10000) == -EFBIG, "one at the limit is EFBIG");
-    CHECK(perform(AIOFS_WRITE, fd, bytes, 2000, 1000000) == -EFBIG, "one past the limit is EFBIG");
     struct iovec piece = {bytes, 2000};
-    CHECK(aiofs_write_inline(NULL, fd, &piece, 1, 2000, 10000) == AIOFS_NOT_INLINE, "and is not tried inside the call");
-    if (direct >= 0) {
-        char *buffer = aligned(4096);
-        CHECK(perform(AIOFS_WRITE, direct, buffer, 4096, 40960) == -EFBIG, "with O_DIRECT, too");
-        free(buffer);
-        close(direct);
-    }
+    char *buffer = aligned(4096);
+    setrlimit(RLIMIT_FSIZE, &small); /* which also holds for what a check prints into a log */
+    int64_t across = perform(AIOFS_WRITE, fd, bytes, 2000, 9000), at = perform(AIOFS_WRITE, fd, bytes, 2000, 10000);
+    int64_t past = perform(AIOFS_WRITE, fd, bytes, 2000, 1000000);
+    int64_t inside = aiofs_write_inline(NULL, fd, &piece, 1, 2000, 10000);
+    int64_t aligned_past = direct >= 0 ? perform(AIOFS_WRITE, direct, buffer, 4096, 40960) : -EFBIG;
     setrlimit(RLIMIT_FSIZE, &before);
+    CHECK(across == 1000, "a write across RLIMIT_FSIZE is short");
+    CHECK(at == -EFBIG && past == -EFBIG, "one at the limit, or past it, is EFBIG");
+    CHECK(inside == AIOFS_NOT_INLINE, "and is not tried inside the call");
+    CHECK(aligned_past == -EFBIG, "with O_DIRECT, too");
+    free(buffer);
+    close(direct);
     close(fd);
     CHECK(signals_seen == 0, "no SIGPIPE, no SIGXFSZ");
 }
