@@ -321,7 +321,7 @@ static void many(void)
     int closed = 0;
     for (int i = 0; i < MANY; i++)
         closed += aiofs_close(fds[i]) == 0;
-    CHECK(closed == MANY && files() == before, "%d of %d are closed", closed, MANY);
+    CHECK(closed == MANY && EVENTUALLY(10, files() <= before), "%d of %d are closed", closed, MANY);
     if (CAN_FORK_WITH_THREADS)
         CHECK(elsewhere("many0", O_RDWR) == 0 && elsewhere("many299", O_RDWR) == 0, "and free");
 }
