@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from support import CONTENT
 
 import aiofs
 from aiofs import _core
@@ -102,6 +103,41 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS + 10))
+
+
+# ---- files and pipes ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def content():
+    """What `file` holds: a test file that wants something else there has a fixture of this name."""
+    return CONTENT
+
+
+@pytest.fixture
+def file(tmp_path, content):
+    """A descriptor of a regular file."""
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.write(fd, content)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def empty(tmp_path):
+    """A descriptor of a regular file with nothing in it."""
+    fd = os.open(tmp_path / "empty", os.O_RDWR | os.O_CREAT)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def pipe():
+    """Both ends of a pipe: what is written to the second comes out of the first."""
+    ends = os.pipe()
+    yield ends
+    for fd in ends:
+        os.close(fd)
 
 
 # ---- nothing left behind ------------------------------------------------------------------------

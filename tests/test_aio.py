@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from support import end_of, eventually, failed, python, result, thread
+from support import end_of, eventually, failed, handling, python, result, thread, waiting_read
 
 from aiofs import aio
 from aiofs.aio import (
@@ -39,43 +39,6 @@ FIELDS = {
     "aio_sigevent": None,
     "aio_lio_opcode": aio.LIO_NOP,
 }
-
-
-@pytest.fixture
-def content():
-    return bytes(range(256)) * 64
-
-
-@pytest.fixture
-def file(tmp_path, content):
-    """A descriptor of a regular file."""
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.write(fd, content)
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
-def empty(tmp_path):
-    fd = os.open(tmp_path / "empty", os.O_RDWR | os.O_CREAT)
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
-
-
-def waiting_read(fd, size=10, **fields):
-    """A read that waits for data."""
-    cb = aiocb(fd, bytearray(size), **fields)
-    aio_read(cb)
-    assert aio_error(cb) == errno.EINPROGRESS
-    return cb
 
 
 def fill(write_end):
@@ -705,15 +668,11 @@ def test_several_threads_wait_for_one_request(pipe):
 def test_signal_handler_ends_a_suspend_with_eintr(pipe, restart):
     cb = waiting_read(pipe[0])
     seen = []
-    before = signal.signal(signal.SIGALRM, lambda *_: seen.append("handled"))
-    signal.siginterrupt(signal.SIGALRM, not restart)
-    try:
+    with handling(signal.SIGALRM, lambda *_: seen.append("handled")):
+        signal.siginterrupt(signal.SIGALRM, not restart)
         signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
         failed(errno.EINTR, aio_suspend, [cb])
         assert seen
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     assert aio_error(cb) == errno.EINPROGRESS
     os.write(pipe[1], b"x")
     assert result(cb) == 1
@@ -725,14 +684,10 @@ def test_what_a_signal_handler_raises_suspend_raises(pipe):
     def handler(*_):
         raise ZeroDivisionError
 
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
+    with handling(signal.SIGALRM, handler):
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(ZeroDivisionError):
             aio_suspend([cb])
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     assert aio_cancel(pipe[0], cb) == AIO_CANCELED
 
 

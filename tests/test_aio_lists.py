@@ -7,7 +7,7 @@ import signal
 import threading
 
 import pytest
-from support import comes, end_of, eventually, failed, result
+from support import comes, end_of, eventually, failed, handling, result
 
 from aiofs import aio
 from aiofs.aio import (
@@ -34,19 +34,8 @@ SIZE = 1000
 
 
 @pytest.fixture
-def file(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.write(fd, b"".join(b"%04d" % n * (SIZE // 4) for n in range(50)))
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
+def content():
+    return b"".join(b"%04d" % n * (SIZE // 4) for n in range(50))
 
 
 def reads(fd, count=50, **fields):
@@ -153,13 +142,9 @@ def test_wait_ignores_even_a_sig_that_is_none(file):
 
 def test_signal_handler_ends_a_wait_with_eintr_and_the_requests_go_on(pipe):
     requests = [aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ) for _ in range(3)]
-    before = signal.signal(signal.SIGALRM, lambda *_: None)
-    try:
+    with handling(signal.SIGALRM, lambda *_: None):
         signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
         failed(errno.EINTR, lio_listio, LIO_WAIT, requests)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     assert [aio_error(cb) for cb in requests] == [errno.EINPROGRESS] * 3
     os.write(pipe[1], b"abc")
     assert [result(cb) for cb in requests] == [1, 1, 1]

@@ -10,7 +10,7 @@ import os
 import weakref
 
 import pytest
-from support import end_of, failed, result
+from support import CONTENT, end_of, failed, result
 
 from aiofs import MemoryVolume, _core
 from aiofs.aio import (
@@ -22,24 +22,6 @@ from aiofs.aio import (
     aio_write,
     aiocb,
 )
-
-CONTENT = bytes(range(256)) * 16
-
-
-@pytest.fixture
-def file(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.write(fd, CONTENT)
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
 
 
 def is_pinned(buffer):

@@ -10,7 +10,19 @@ import threading
 import time
 
 import pytest
-from support import comes, end_of, eventually, failed, python, result, thread
+from coroutines import counted_turns, failure, turns, wait
+from support import (
+    CONTENT,
+    comes,
+    end_of,
+    eventually,
+    failed,
+    handling,
+    python,
+    reading,
+    result,
+    thread,
+)
 
 from aiofs import _core
 from aiofs.aio import (
@@ -32,23 +44,6 @@ from aiofs.aio import (
 )
 
 REAL_TIME = signal.SIGRTMIN + 2
-CONTENT = bytes(range(256)) * 64
-
-
-@pytest.fixture
-def file(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.write(fd, CONTENT)
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
 
 
 @pytest.fixture
@@ -59,23 +54,12 @@ def blocked():
         pass
 
 
-def reading(fd, size=10, **fields):
-    cb = aiocb(fd, bytearray(size), **fields)
-    aio_read(cb)
-    return cb
-
-
 def on_loop(function, value=None):
     return sigevent(SIGEV_LOOP, 0, value, function)
 
 
 def in_thread(function, value=None):
     return sigevent(SIGEV_THREAD, 0, value, function)
-
-
-async def turns(count):
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 # ---- signals ------------------------------------------------------------------------------------
@@ -131,14 +115,11 @@ def test_cancelled_and_failed_requests_are_signalled(pipe, blocked):
 
 def test_handler_of_the_program_runs(pipe):
     seen = []
-    before = signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
-    try:
+    with handling(signal.SIGUSR1, lambda number, _: seen.append(number)):
         cb = reading(pipe[0], aio_sigevent=sigevent(SIGEV_SIGNAL, signal.SIGUSR1))
         os.write(pipe[1], b"x")
         eventually(lambda: seen == [signal.SIGUSR1])
         assert aio_error(cb) == 0
-    finally:
-        signal.signal(signal.SIGUSR1, before)
 
 
 def test_signal_0_is_no_signal(file, pipe):
@@ -421,10 +402,6 @@ async def test_loop_is_woken_once_for_all_that_is_ready(pipe):
     assert await asyncio.gather(*waiting) == [1] * 100
 
 
-async def wait(cb):
-    return await cb
-
-
 def wake_ups():
     """What has been added to the eventfds of this process and not been read."""
     total = 0
@@ -497,24 +474,17 @@ async def test_await_raises_what_aio_return_raises(file, pipe):
     for fd, offset, number in ((987654, 0, errno.EBADF), (file, -1, errno.EINVAL)):
         cb = reading(fd, aio_offset=offset)
         for _ in range(2):
-            with pytest.raises(OSError) as caught:
-                await cb
-            assert caught.value.errno == number
-            assert caught.value.filename == fd
+            assert (await failure(number, cb)).filename == fd
         failed(number, aio_return, cb)
     cb = reading(pipe[0])
     task = asyncio.ensure_future(wait(cb))
     await asyncio.sleep(0)
     aio_cancel(pipe[0], cb)
-    with pytest.raises(OSError) as caught:
-        await task
-    assert caught.value.errno == errno.ECANCELED
+    await failure(errno.ECANCELED, task)
 
 
 async def test_await_of_what_was_never_submitted_is_einval(file):
-    with pytest.raises(OSError) as caught:
-        await aiocb(file)
-    assert caught.value.errno == errno.EINVAL
+    await failure(errno.EINVAL, aiocb(file))
 
 
 async def test_many_tasks_await_one_request(pipe):
@@ -616,40 +586,22 @@ async def test_cancelled_await_of_a_request_that_ends_all_the_same(file):
 
 async def test_loop_breathes_while_a_coroutine_meets_finished_requests_only(file):
     """Counted in turns of the loop, not in time."""
-    beats = 0
     cb = aiocb(file, bytearray(8192))
-
-    async def heart():
-        nonlocal beats
-        while True:
-            await asyncio.sleep(0)
-            beats += 1
-
-    beating = asyncio.create_task(heart())
-    for _ in range(3000):
-        aio_read(cb)
-        await cb
-    beating.cancel()
-    assert beats >= 3000 * 8192 // (8 << 20)
+    with counted_turns() as counted:
+        for _ in range(3000):
+            aio_read(cb)
+            await cb
+    assert len(counted) >= 3000 * 8192 // (8 << 20)
 
 
 async def test_loop_breathes_while_a_coroutine_submits_and_waits_for_writes(tmp_path):
     fd = os.open(tmp_path / "big", os.O_RDWR | os.O_CREAT)
-    beats = 0
-
-    async def heart():
-        nonlocal beats
-        while True:
-            await asyncio.sleep(0)
-            beats += 1
-
-    beating = asyncio.create_task(heart())
-    for turn in range(400):
-        cb = aiocb(fd, bytes(1 << 16), aio_offset=(turn % 16) << 16)
-        aio_write(cb)
-        await cb
-    beating.cancel()
-    assert beats >= 3
+    with counted_turns() as counted:
+        for turn in range(400):
+            cb = aiocb(fd, bytes(1 << 16), aio_offset=(turn % 16) << 16)
+            aio_write(cb)
+            await cb
+    assert len(counted) >= 3
     os.close(fd)
 
 
@@ -672,9 +624,7 @@ async def test_suspend_waits_for_one_of_many(pipe, file):
 @pytest.mark.parametrize("timeout", [0, -1, 0.01])
 async def test_suspend_fails_with_eagain_when_the_time_is_up(pipe, timeout):
     cb = reading(pipe[0])
-    with pytest.raises(OSError) as caught:
-        await suspend([cb], timeout)
-    assert caught.value.errno == errno.EAGAIN
+    await failure(errno.EAGAIN, suspend([cb], timeout))
     assert aio_error(cb) == errno.EINPROGRESS
     os.write(pipe[1], b"x")
     assert await suspend([cb], 20) == 0

@@ -34,19 +34,8 @@ PAGE = os.sysconf("SC_PAGESIZE")
 
 
 @pytest.fixture
-def file(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.write(fd, bytes(1 << 20))
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
+def content():
+    return bytes(1 << 20)
 
 
 def resident():
