@@ -41,6 +41,12 @@ def waiting_read(fd, size=10, **fields):
     return cb
 
 
+def drain(read_end, size):
+    """Takes so many bytes out of a pipe."""
+    while size:
+        size -= len(os.read(read_end, size))
+
+
 def result(cb):
     """Waits for a request; what aio_return gives."""
     aio_suspend([cb])
