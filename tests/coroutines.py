@@ -1,9 +1,11 @@
-"""What tests on a loop need: awaiting, waiting, and the turns of the loop, made and counted."""
+"""What tests on a loop need: awaiting, waiting, callbacks, and the turns of the loop."""
 
 import asyncio
 from contextlib import contextmanager
 
 import pytest
+
+from aiofs.aio import SIGEV_LOOP, sigevent
 
 
 async def wait(awaitable):
@@ -26,6 +28,11 @@ async def until(condition):
             return
         await asyncio.sleep(0.001)
     raise AssertionError("never came")
+
+
+def on_loop(function, value=None):
+    """The sigevent of a callback on the loop that runs."""
+    return sigevent(SIGEV_LOOP, 0, value, function)
 
 
 async def turns(count):
