@@ -223,6 +223,13 @@ def faults():
     _faults.clear()
 
 
+@pytest.fixture
+def calls_only():
+    """For faults in calls that only the engine `threads` makes."""
+    if _core.engine() != "threads":
+        pytest.skip("io_uring carries it out without a call")
+
+
 def build_faults(folder):
     """fault.h as a shared library, or None without a compiler."""
     compiler = shutil.which((os.environ.get("CC") or sysconfig.get_config_var("CC")).split()[0])

@@ -41,12 +41,6 @@ def open_handle(volume):
     return lambda: volume._tree.sync_access_handle("file", "in-place", False)
 
 
-@pytest.fixture
-def calls_only():
-    if _core.engine() != "threads":
-        pytest.skip("io_uring carries it out without a call")
-
-
 def every(faults, action, names, value, nth=0):
     for name in names:
         getattr(faults, action)(name, value, nth)

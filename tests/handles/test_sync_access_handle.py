@@ -9,33 +9,18 @@ import pickle
 import warnings
 
 import pytest
-from support import failed, result, thread
-from volumes.dict_volume import DictVolume
+from opened import CONTENT, SIZE
+from support import failed, result, thread, write_file
 
 import aiofs
-from aiofs import MemoryVolume, PrivateVolume, SyncAccessHandle
+from aiofs import PrivateVolume, SyncAccessHandle
 from aiofs.aio import aio_error, aio_read, aio_write, aiocb
-
-CONTENT = bytes(range(256)) * 40
-SIZE = len(CONTENT)
-
-
-@pytest.fixture(params=["private", "memory", "dict"])
-def volume(request, tmp_path):
-    made = {
-        "private": lambda: PrivateVolume(tmp_path / "volume"),
-        "memory": MemoryVolume,
-        "dict": DictVolume,
-    }
-    with made[request.param]() as volume:
-        yield volume
 
 
 @pytest.fixture
 def open_handle(volume):
     """open_handle(mode): a handle of the one file there is."""
-    with volume._tree.sync_access_handle("file", "in-place", True) as handle:
-        handle.write(CONTENT)
+    write_file(volume, "file", CONTENT)
     return lambda mode="in-place": volume._tree.sync_access_handle("file", mode, False)
 
 
@@ -504,19 +489,16 @@ def test_aio_requests_obey_the_quota(tmp_path):
 
 
 @pytest.fixture
-def on_disk(tmp_path):
-    with PrivateVolume(tmp_path / "volume") as volume:
-        with volume._tree.sync_access_handle("file", "in-place", True) as handle:
-            handle.write(CONTENT)
-        yield lambda mode="in-place": volume._tree.sync_access_handle("file", mode, False)
+def open_on_disk(on_disk):
+    return lambda mode="in-place": on_disk.create_sync_access_handle(mode=mode)
 
 
 def syncs(faults):
     return faults.calls("fdatasync") + faults.calls("fsync")
 
 
-def test_flush_syncs_what_changed_and_nothing_else(on_disk, faults):
-    with on_disk() as handle:
+def test_flush_syncs_what_changed_and_nothing_else(open_on_disk, faults):
+    with open_on_disk() as handle:
         before = syncs(faults)
         handle.flush()
         handle.read(bytearray(10))
@@ -532,18 +514,18 @@ def test_flush_syncs_what_changed_and_nothing_else(on_disk, faults):
         assert syncs(faults) == before + 2
 
 
-def test_close_syncs_what_changed_and_nothing_else(on_disk, faults):
+def test_close_syncs_what_changed_and_nothing_else(open_on_disk, faults):
     before = syncs(faults)
-    handle = on_disk()
+    handle = open_on_disk()
     handle.read(bytearray(10))
     handle.close()
-    on_disk("read-only").close()
+    open_on_disk("read-only").close()
     assert syncs(faults) == before
-    handle = on_disk()
+    handle = open_on_disk()
     handle.write(b"x")
     handle.close()
     assert syncs(faults) == before + 1
-    handle = on_disk()
+    handle = open_on_disk()
     handle.write(b"x")
     handle.abort()
     assert syncs(faults) == before + 1
@@ -563,8 +545,8 @@ def test_name_of_a_new_entry_is_made_durable_once(tmp_path, faults):
             assert faults.calls("fsync") == after
 
 
-def test_write_through_aio_is_flushed_too(on_disk, faults):
-    with on_disk() as handle:
+def test_write_through_aio_is_flushed_too(open_on_disk, faults):
+    with open_on_disk() as handle:
         cb = aiocb(handle, b"x")
         aio_write(cb)
         result(cb)
