@@ -15,15 +15,14 @@ import inspect
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import uvloop
+from native import COMPILER, compile_c
 from support import CONTENT
 
 import aiofs
@@ -232,14 +231,12 @@ def calls_only():
 
 def build_faults(folder):
     """fault.h as a shared library, or None without a compiler."""
-    compiler = shutil.which((os.environ.get("CC") or sysconfig.get_config_var("CC")).split()[0])
-    if compiler is None:
+    if shutil.which(COMPILER[0]) is None:
         return None
     library = Path(folder, "fault.so")
     engine = Path(aiofs.__file__).parent / "engine"
-    command = [compiler, "-shared", "-fPIC", "-O1", "-pthread", "-DFAULT_LIBRARY"]
-    command += [f"-I{engine}", "-x", "c", TESTS / "c" / "fault.h", "-o", library]
-    subprocess.run(command, check=True)
+    flags = ["-shared", "-fPIC", "-O1", "-pthread", "-DFAULT_LIBRARY", f"-I{engine}"]
+    compile_c(*flags, "-x", "c", TESTS / "c" / "fault.h", "-o", library)
     return library
 
 

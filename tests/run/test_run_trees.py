@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from native import ENGINES
 from running import (
     COMMAND,
-    ENGINES,
     ENVIRONMENT,
     PACKAGE,
     ROOT,
