@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import shutil
 import signal
 import stat
 import subprocess
@@ -19,8 +20,6 @@ BASE = f"/dev/shm/aiofs-{os.geteuid()}"
 
 @pytest.fixture
 def name():
-    import shutil
-
     name = f"test-{os.getpid()}-{os.urandom(4).hex()}"
     yield name
     shutil.rmtree(f"{BASE}/named/{name}", ignore_errors=True)
