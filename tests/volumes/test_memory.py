@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from support import write_file
+from support import python, write_file
 
 import aiofs
 from aiofs import MemoryVolume
@@ -29,12 +29,6 @@ def directories(process=None):
     """Those of a process, by default this one; others may have theirs at the same time."""
     there = os.listdir(f"{BASE}/anonymous") if os.path.exists(f"{BASE}/anonymous") else []
     return {name for name in there if name.startswith(f"{process or os.getpid()}-")}
-
-
-def run(program, *arguments):
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
-    ).stdout
 
 
 def test_anonymous_volume_is_removed_when_it_is_closed():
@@ -57,7 +51,7 @@ def test_anonymous_volume_is_removed_when_it_is_dropped():
 
 def test_anonymous_volume_is_removed_at_exit():
     program = "import aiofs, os; kept = aiofs.MemoryVolume(); print(os.getpid())"
-    assert directories(run(program).strip()) == set()
+    assert directories(python(program).strip()) == set()
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next():
@@ -111,7 +105,7 @@ def test_named_volume_is_shared_with_other_processes_and_stays(name):
         "    with volume._tree.sync_access_handle('file', 'in-place', True) as handle:\n"
         "        handle.write(b'theirs')\n"
     )
-    run(program, name)
+    python(program, name)
     with MemoryVolume(name) as volume:
         assert volume._tree.stat("file").st_size == 6
 
@@ -125,7 +119,7 @@ def test_lock_in_a_named_volume_holds_between_processes(name):
     )
     with MemoryVolume(name) as volume:
         with volume._tree.sync_access_handle("file", "in-place", True):
-            assert run(program, name) == "busy\n"
+            assert python(program, name) == "busy\n"
 
 
 def test_directory_is_its_users_own():

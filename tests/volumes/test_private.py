@@ -5,13 +5,11 @@ import fcntl
 import os
 import pickle
 import stat
-import subprocess
-import sys
 import tempfile
 
 import pytest
 from elsewhere import holding
-from support import write_file
+from support import failed, python, write_file
 
 import aiofs
 from aiofs import PrivateVolume, _core
@@ -44,9 +42,7 @@ def test_fifo_in_a_volume_is_refused_and_no_peer_is_waited_for(tmp_path, flags):
     with PrivateVolume(tmp_path) as volume:
         lock = _core.LOCK_NONE if flags == os.O_RDONLY else _core.LOCK_EXCLUSIVE
         for _ in range(2):
-            with pytest.raises(OSError) as error:
-                volume._tree.open("fifo", flags, 0, lock, 0)
-            assert error.value.errno == errno.EOPNOTSUPP
+            failed(errno.EOPNOTSUPP, volume._tree.open, "fifo", flags, 0, lock, 0)
 
 
 def test_descriptor_has_the_flags_it_was_opened_with(tmp_path):
@@ -82,10 +78,7 @@ def test_directory_that_cannot_be_written_is_refused():
     # Not in tmp_path, which root keeps from the other user that it becomes.
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o555)
-        done = subprocess.run(
-            [sys.executable, "-c", program, directory], capture_output=True, text=True, check=True
-        )
-        assert done.stdout == f"{errno.EACCES} True\n"
+        assert python(program, directory) == f"{errno.EACCES} True\n"
         assert os.listdir(directory) == []
 
 
@@ -234,7 +227,7 @@ def test_quota_counts_what_every_process_writes(tmp_path):
     )
     with PrivateVolume(tmp_path, quota=1000) as volume:
         write_file(volume, "mine", b"x" * 300)
-        subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
+        python(program, tmp_path)
         with pytest.raises(aiofs.QuotaExceededError):
             write_file(volume, "mine", b"y" * 401)
         assert write_file(volume, "mine", b"y" * 400) == 400
