@@ -31,6 +31,7 @@ from aiofs.aio import (
 )
 
 SIZE = 1000
+BLOCKED = signal.SIGRTMIN + 3  # in every thread, see conftest.py
 
 
 @pytest.fixture
@@ -127,13 +128,8 @@ def test_priority_out_of_range_ends_its_entry_and_counts_as_failed(file):
 
 
 def test_wait_does_not_tell_the_list(file):
-    event, told = teller()
-    lio_listio(LIO_WAIT, reads(file), event)
-    own, seen = teller()
-    last = aiocb(file, bytearray(1), aio_sigevent=own)
-    aio_read(last)
-    eventually(lambda: seen)
-    assert told == []
+    lio_listio(LIO_WAIT, reads(file), sigevent(SIGEV_SIGNAL, BLOCKED, 7))
+    assert not comes(BLOCKED, 0.02)
 
 
 def test_wait_ignores_even_a_sig_that_is_none(file):
@@ -261,13 +257,12 @@ async def test_empty_list_is_told_on_the_loop_after_the_call(file):
 
 
 def test_list_is_told_by_a_signal(file, pipe):
-    number = signal.SIGRTMIN + 3  # blocked, see conftest.py
     waiting = aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ)
-    lio_listio(LIO_NOWAIT, [waiting, *reads(file)], sigevent(SIGEV_SIGNAL, number, 7))
-    assert not comes(number, 0.02)
+    lio_listio(LIO_NOWAIT, [waiting, *reads(file)], sigevent(SIGEV_SIGNAL, BLOCKED, 7))
+    assert not comes(BLOCKED, 0.02)
     os.write(pipe[1], b"x")
-    assert signal.sigtimedwait([number], 30) is not None
-    assert not comes(number, 0.02)
+    assert signal.sigtimedwait([BLOCKED], 30) is not None
+    assert not comes(BLOCKED, 0.02)
 
 
 # ---- refused ------------------------------------------------------------------------------------
