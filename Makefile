@@ -1,7 +1,7 @@
 # The one command list of aiofs; `make` alone prints it. What may be chosen:
 #
 #   PYTHON=python3.12         the Python; the virtual environment is then .venv-3.12, not .venv
-#   TESTS=tests/test_aio.py   what `test` and `asan` run, and PYTEST_ARGS="-x -k lock" how
+#   TESTS=tests/aio           what `test` and `asan` run, and PYTEST_ARGS="-x -k lock" how
 #   ENGINES=threads           on which engines
 #   TREE=/some/folder         what `demo` copies
 #   ONLY=8                    how many rules `mutants` breaks; or names

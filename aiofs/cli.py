@@ -1,4 +1,4 @@
-"""The command `aiofs`."""
+"""The command `aiofs`: its arguments, and which module does what they ask for."""
 
 from __future__ import annotations
 

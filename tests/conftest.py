@@ -15,15 +15,15 @@ import inspect
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import uvloop
+from native import COMPILER, compile_c
+from support import CONTENT
 
 import aiofs
 from aiofs import _core
@@ -102,6 +102,41 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS + 10))
+
+
+# ---- files and pipes ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def content():
+    """What `file` holds: a test file that wants something else there has a fixture of this name."""
+    return CONTENT
+
+
+@pytest.fixture
+def file(tmp_path, content):
+    """A descriptor of a regular file."""
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.write(fd, content)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def empty(tmp_path):
+    """A descriptor of a regular file with nothing in it."""
+    fd = os.open(tmp_path / "empty", os.O_RDWR | os.O_CREAT)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def pipe():
+    """Both ends of a pipe: what is written to the second comes out of the first."""
+    ends = os.pipe()
+    yield ends
+    for fd in ends:
+        os.close(fd)
 
 
 # ---- nothing left behind ------------------------------------------------------------------------
@@ -187,16 +222,21 @@ def faults():
     _faults.clear()
 
 
+@pytest.fixture
+def calls_only():
+    """For faults in calls that only the engine `threads` makes."""
+    if _core.engine() != "threads":
+        pytest.skip("io_uring carries it out without a call")
+
+
 def build_faults(folder):
     """fault.h as a shared library, or None without a compiler."""
-    compiler = shutil.which((os.environ.get("CC") or sysconfig.get_config_var("CC")).split()[0])
-    if compiler is None:
+    if shutil.which(COMPILER[0]) is None:
         return None
     library = Path(folder, "fault.so")
     engine = Path(aiofs.__file__).parent / "engine"
-    command = [compiler, "-shared", "-fPIC", "-O1", "-pthread", "-DFAULT_LIBRARY"]
-    command += [f"-I{engine}", "-x", "c", TESTS / "c" / "fault.h", "-o", library]
-    subprocess.run(command, check=True)
+    flags = ["-shared", "-fPIC", "-O1", "-pthread", "-DFAULT_LIBRARY", f"-I{engine}"]
+    compile_c(*flags, "-x", "c", TESTS / "c" / "fault.h", "-o", library)
     return library
 
 

@@ -1,5 +1,9 @@
-"""What several test files need: failing calls, finished requests, a child that must end well."""
+"""What several test files need: requests and their ends, failing calls, a child that ends well.
 
+What they need on a loop stands in coroutines.py.
+"""
+
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +14,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from aiofs.aio import aio_error, aio_return, aio_suspend
+from aiofs.aio import aio_error, aio_read, aio_return, aio_suspend, aiocb
+
+CONTENT = bytes(range(256)) * 64  # of a file: a byte tells its place, as far as a byte can
 
 
 def failed(number, call, *arguments, **named):
@@ -19,6 +25,26 @@ def failed(number, call, *arguments, **named):
         call(*arguments, **named)
     assert caught.value.errno == number, caught.value
     return caught.value
+
+
+def reading(fd, size=10, **fields):
+    """A read, submitted."""
+    cb = aiocb(fd, bytearray(size), **fields)
+    aio_read(cb)
+    return cb
+
+
+def waiting_read(fd, size=10, **fields):
+    """A read, submitted, that waits for data."""
+    cb = reading(fd, size, **fields)
+    assert aio_error(cb) == errno.EINPROGRESS
+    return cb
+
+
+def drain(read_end, size):
+    """Takes so many bytes out of a pipe."""
+    while size:
+        size -= len(os.read(read_end, size))
 
 
 def result(cb):
@@ -46,6 +72,23 @@ def comes(number, seconds):
     when an interrupt meets its last moment.)"""
     time.sleep(seconds)
     return number in signal.sigpending()
+
+
+@contextmanager
+def handling(number, handler):
+    """The body has this handler for a signal; a timer that it sets ends with it."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(number, before)
+
+
+def write_file(volume, path, data, at=0):
+    """Makes a file of a volume, or writes to it: how many bytes."""
+    with volume._tree.sync_access_handle(path, "in-place", True) as handle:
+        return handle.write(data, at=at)
 
 
 def python(program, *arguments, timeout=50, **environment):

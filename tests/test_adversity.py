@@ -6,7 +6,7 @@ import os
 import threading
 
 import pytest
-from support import end_of, eventually, failed, result
+from support import end_of, eventually, failed, result, write_file
 
 import aiofs
 from aiofs import FileHandle, PrivateVolume, _core
@@ -25,30 +25,20 @@ READS, WRITES = ("preadv2", "pread64"), ("pwritev2", "pwrite64")
 
 
 @pytest.fixture
-def file(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.write(fd, CONTENT)
-    yield fd
-    os.close(fd)
+def content():
+    return CONTENT
 
 
 @pytest.fixture
 def volume(tmp_path):
     with PrivateVolume(tmp_path / "volume") as volume:
-        with volume._tree.sync_access_handle("file", "in-place", True) as handle:
-            handle.write(CONTENT)
+        write_file(volume, "file", CONTENT)
         yield volume
 
 
 @pytest.fixture
 def open_handle(volume):
     return lambda: volume._tree.sync_access_handle("file", "in-place", False)
-
-
-@pytest.fixture
-def calls_only():
-    if _core.engine() != "threads":
-        pytest.skip("io_uring carries it out without a call")
 
 
 def every(faults, action, names, value, nth=0):
@@ -163,21 +153,18 @@ def test_descriptor_that_cannot_be_examined_fails_the_request_only(tmp_path, fau
     os.close(fd)
 
 
-def test_interrupted_waits_wait_on(file, faults):
+def test_interrupted_waits_wait_on(file, pipe, faults):
     """An EINTR that no handler of the program caused is nobody's business."""
     for name in ("epoll_wait", "io_uring_enter"):
         faults.fail(name, errno.EINTR, -1)
-    read_end, write_end = os.pipe()
     for _ in range(50):
-        cb = aiocb(read_end, bytearray(1))
+        cb = aiocb(pipe[0], bytearray(1))
         aio_read(cb)
-        os.write(write_end, b"x")
+        os.write(pipe[1], b"x")
         assert result(cb) == 1
         cb = aiocb(file, bytearray(SIZE), aio_reqprio=1)
         aio_read(cb)
         assert result(cb) == SIZE
-    for fd in (read_end, write_end):
-        os.close(fd)
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EBUSY, errno.EINTR])

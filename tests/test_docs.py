@@ -1,13 +1,11 @@
 """What docs/ says holds: programs run, synopses are the headers', every errno has its line."""
 
 import builtins
-import os
 import re
-import shutil
 import sys
-import sysconfig
 
 import pytest
+from native import SANITIZE, compile_c, needs_compiler
 from pages import PAGES, ROOT, blocks_of, check, check_python, links_of, run, text_of
 
 import aiofs
@@ -16,8 +14,6 @@ from aiofs import aio
 PACKAGE = ROOT / "aiofs"
 DOCS = [page for page in PAGES if page.startswith("docs/")]
 FUNCTIONS = [name for name in aio.__all__ if re.match("aio_|lio_", name)]
-COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
-SANITIZE = os.environ.get("AIOFS_SANITIZE")
 STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{PACKAGE / 'include'}"]
 LINKED = [f"-L{PACKAGE}", f"-Wl,-rpath,{PACKAGE}", "-laiofs"]
 
@@ -35,8 +31,6 @@ ERRNOS = {
 }
 SECTIONS = ["Synopsis", "Description", "Return value", "Errors", "Notes", "Differences", "See also"]
 
-needs_compiler = pytest.mark.skipif(not shutil.which(COMPILER[0]), reason="needs a C compiler")
-
 
 def all_blocks(*languages):
     return [block for page in DOCS for block in blocks_of(page, *languages)]
@@ -51,9 +45,7 @@ def compiled(source, folder, *flags):
     """The program that a source in C makes."""
     text, program = folder / "program.c", folder / "program"
     text.write_text(source)
-    sanitize = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
-    done = run([*COMPILER, *STRICT, *sanitize, text, "-o", program, *flags], folder, LD_PRELOAD="")
-    assert done.returncode == 0, done.stderr
+    compile_c(*STRICT, *SANITIZE, text, "-o", program, *flags)
     return program
 
 

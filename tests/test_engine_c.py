@@ -6,37 +6,18 @@ refuses.
 """
 
 import os
-import shutil
-import subprocess
-import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from native import ENGINES, SANITIZE, checked, compile_c, knows_no_asyncio, needs_compiler
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = sorted(path.stem for path in (ROOT / "tests" / "c").glob("*.c"))
-ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
-COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
-SANITIZE = os.environ.get("AIOFS_SANITIZE")
 INCLUDES = [f"-I{ROOT / 'aiofs' / folder}" for folder in ("", "engine", "posix")]
-FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", *INCLUDES]
-if SANITIZE:
-    FLAGS += [f"-fsanitize={SANITIZE}"]
-SKIPPED = 77
+FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", *INCLUDES, *SANITIZE]
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which(COMPILER[0]) is None, reason="needs a C compiler"),
-    pytest.mark.skipif("PYTHONASYNCIODEBUG" in os.environ, reason="C programs know no asyncio"),
-]
-
-
-def compile_c(*arguments):
-    # Under a sanitizer the compiler itself must run without it.
-    environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
-    command = [*COMPILER, *FLAGS, *map(str, arguments)]
-    made = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
+pytestmark = [needs_compiler, knows_no_asyncio]
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +27,7 @@ def engine_objects(tmp_path_factory):
 
     def compile_one(source):
         compiled = folder / f"{source.parent.name}-{source.stem}.o"
-        compile_c("-c", source, "-o", compiled)
+        compile_c(*FLAGS, "-c", source, "-o", compiled)
         return compiled
 
     sources = [path for part in ("engine", "posix") for path in (ROOT / "aiofs" / part).glob("*.c")]
@@ -62,7 +43,8 @@ def built(engine_objects, tmp_path_factory):
     def build(name):
         program = folder / name
         if not program.exists():
-            compile_c(ROOT / "tests" / "c" / f"{name}.c", *engine_objects, "-o", program, "-ldl")
+            source = ROOT / "tests" / "c" / f"{name}.c"
+            compile_c(*FLAGS, source, *engine_objects, "-o", program, "-ldl")
         return program
 
     return build
@@ -71,14 +53,4 @@ def built(engine_objects, tmp_path_factory):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_c_program(built, name, engine, tmp_path):
-    environment = os.environ | {"AIOFS_ENGINE": engine}
-    log = tmp_path / "log"
-    with log.open("w") as out:  # a file: a program that is killed has flushed into it
-        status = subprocess.run(
-            [built(name)], env=environment, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path
-        ).returncode
-    told = log.read_text()
-    if status == SKIPPED:
-        pytest.skip(told.strip().splitlines()[-1] if told else "the program skipped itself")
-    wrong = [line for line in told.splitlines() if not line.startswith("ok ")]
-    assert status == 0, f"{name} on {engine} ended with {status}\n" + "\n".join(wrong)
+    checked(built(name), tmp_path, AIOFS_ENGINE=engine)

@@ -4,10 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
+from native import COMPILER, compile_c
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -24,15 +24,11 @@ def python(example, *arguments):
 
 @pytest.fixture(scope="session")
 def copy_in_c(tmp_path_factory):
-    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC")).split()[0]
-    if shutil.which(compiler) is None:
+    if shutil.which(COMPILER[0]) is None:
         pytest.skip("needs a C compiler")
     program = tmp_path_factory.mktemp("examples") / "copy"
-    built = run(
-        *(compiler, "-std=gnu11", "-Wall", "-Wextra", "-Werror"),
-        *("-o", program, EXAMPLES / "copy.c", "-lrt"),
-    )
-    assert built.returncode == 0, built.stderr
+    strict = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"]
+    compile_c(*strict, "-o", program, EXAMPLES / "copy.c", "-lrt")
     return program
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from elsewhere import holding
+from support import failed
 
 import aiofs
 from aiofs import FileSystem, MemoryVolume, PrivateVolume
@@ -51,13 +52,6 @@ def get(fs, path):
     return data
 
 
-def refused(number, call, *arguments):
-    with pytest.raises(OSError) as error:
-        call(*arguments)
-    assert error.value.errno == number, error.value
-    return error.value
-
-
 # ---- descriptors
 
 
@@ -76,13 +70,13 @@ def test_descriptor_is_a_real_one(fs, tmp_path):
 def test_closing_twice_is_ebadf(fs):
     fd = fs.open("/file", RDWR)
     fs.close(fd)
-    assert str(fd) in str(refused(errno.EBADF, fs.close, fd))
-    refused(errno.EBADF, fs.close, -1)
+    assert str(fd) in str(failed(errno.EBADF, fs.close, fd))
+    failed(errno.EBADF, fs.close, -1)
 
 
 def test_closing_a_descriptor_of_somebody_else_is_ebadf(fs, other):
     fd = other.open("/file", RDWR)
-    refused(errno.EBADF, fs.close, fd)
+    failed(errno.EBADF, fs.close, fd)
     os.fstat(fd)
     other.close(fd)
 
@@ -90,7 +84,7 @@ def test_closing_a_descriptor_of_somebody_else_is_ebadf(fs, other):
 def test_descriptor_closed_by_os_close_is_noticed_and_its_lock_given_up(fs, other):
     fd = fs.open("/file", RDWR)
     os.close(fd)
-    refused(errno.EBADF, fs.close, fd)
+    failed(errno.EBADF, fs.close, fd)
     other.close(other.open("/file", os.O_RDWR))
 
 
@@ -98,7 +92,7 @@ def test_number_that_was_reused_is_not_closed_by_mistake(fs, tmp_path):
     fd = fs.open("/file", RDWR)
     os.close(fd)
     assert os.open(tmp_path, os.O_RDONLY) == fd
-    refused(errno.EBADF, fs.close, fd)
+    failed(errno.EBADF, fs.close, fd)
     os.close(fd)
 
 
@@ -125,10 +119,10 @@ def test_leaving_closes_what_was_opened(volume):
 )
 def test_flags_mean_what_open_means(fs, flags, number):
     if number:
-        refused(number, fs.open, "/file", flags)
+        failed(number, fs.open, "/file", flags)
     else:
         fs.close(fs.open("/file", flags))
-        refused(errno.EEXIST, fs.open, "/file", flags)
+        failed(errno.EEXIST, fs.open, "/file", flags)
 
 
 def test_append_and_truncate(fs):
@@ -144,7 +138,7 @@ def test_append_and_truncate(fs):
 def test_directory_is_no_file(fs):
     fs.mkdir("/directory")
     for flags in (os.O_RDONLY, os.O_RDWR, RDWR):
-        error = refused(errno.EISDIR, fs.open, "/directory", flags)
+        error = failed(errno.EISDIR, fs.open, "/directory", flags)
         assert isinstance(error, aiofs.TypeMismatchError) and error.filename == "/directory"
 
 
@@ -154,9 +148,9 @@ def test_directory_is_no_file(fs):
 def test_write_open_is_shared_within_a_filesystem_and_refused_outside(fs, other):
     first, second = fs.open("/file", RDWR), fs.open("/file", os.O_WRONLY)
     for flags in (os.O_RDWR, os.O_WRONLY):
-        refused(errno.EBUSY, other.open, "/file", flags)
+        failed(errno.EBUSY, other.open, "/file", flags)
     fs.close(first)
-    refused(errno.EBUSY, other.open, "/file", os.O_RDWR)
+    failed(errno.EBUSY, other.open, "/file", os.O_RDWR)
     fs.close(second)
     other.close(other.open("/file", os.O_RDWR))
 
@@ -164,10 +158,10 @@ def test_write_open_is_shared_within_a_filesystem_and_refused_outside(fs, other)
 def test_access_handle_and_descriptor_refuse_each_other(fs, other):
     fd = fs.open("/file", RDWR)
     for filesystem in (fs, other):
-        refused(errno.EBUSY, filesystem.create_sync_access_handle, "/file")
+        failed(errno.EBUSY, filesystem.create_sync_access_handle, "/file")
     fs.close(fd)
     with fs.create_sync_access_handle("/file"):
-        refused(errno.EBUSY, fs.open, "/file", os.O_RDWR)
+        failed(errno.EBUSY, fs.open, "/file", os.O_RDWR)
 
 
 def test_read_only_open_sees_live_bytes_of_a_locked_file(fs, other):
@@ -183,7 +177,7 @@ def test_no_open_cuts_a_locked_file(fs, other):
     fd = fs.open("/file", RDWR)
     os.write(fd, b"precious")
     for flags in (os.O_RDWR, os.O_WRONLY, os.O_RDONLY):
-        refused(errno.EBUSY, other.open, "/file", flags | os.O_TRUNC)
+        failed(errno.EBUSY, other.open, "/file", flags | os.O_TRUNC)
     assert get(other, "/file") == b"precious"
     fs.close(fd)
     other.close(other.open("/file", os.O_RDONLY | os.O_TRUNC))
@@ -193,7 +187,7 @@ def test_no_open_cuts_a_locked_file(fs, other):
 
 def test_exclusive_creation_of_a_locked_file_says_that_it_exists(fs, other):
     fd = fs.open("/file", RDWR)
-    refused(errno.EEXIST, other.open, "/file", RDWR | os.O_EXCL)
+    failed(errno.EEXIST, other.open, "/file", RDWR | os.O_EXCL)
     fs.close(fd)
 
 
@@ -207,7 +201,7 @@ def test_entry_that_another_holds_is_not_changed(fs, other):
         lambda: other.rename("/held", "/moved"),
         lambda: other.rename("/free", "/held"),
     ):
-        assert isinstance(refused(errno.EBUSY, call), aiofs.NoModificationAllowedError)
+        assert isinstance(failed(errno.EBUSY, call), aiofs.NoModificationAllowedError)
     assert sorted(other.listdir("/")) == ["free", "held"]
     assert get(other, "/held") == b"held"
     fs.close(fd)
@@ -217,8 +211,8 @@ def test_entry_locked_by_another_process_is_refused(fs, volume, tmp_path):
     put(fs, "/file")
     with holding(tmp_path / "volume", "file") as process:
         assert process.answer == "held"
-        refused(errno.EBUSY, fs.open, "/file", os.O_RDWR)
-        refused(errno.EBUSY, fs.unlink, "/file")
+        failed(errno.EBUSY, fs.open, "/file", os.O_RDWR)
+        failed(errno.EBUSY, fs.unlink, "/file")
     fs.close(fs.open("/file", os.O_RDWR))
 
 
@@ -227,8 +221,8 @@ def test_unlinking_what_one_has_open_works_as_in_posix(fs, other):
     os.write(fd, b"unlinked")
     fs.unlink("/file")
     assert os.pread(fd, 10, 0) == b"unlinked"
-    refused(errno.ENOENT, fs.stat, "/file")
-    refused(errno.EBUSY, other.open, "/file", RDWR)
+    failed(errno.ENOENT, fs.stat, "/file")
+    failed(errno.EBUSY, other.open, "/file", RDWR)
     again = fs.open("/file", RDWR)
     assert os.fstat(again).st_size == 0
     fs.close(again)
@@ -239,7 +233,7 @@ def test_unlinking_what_one_has_open_works_as_in_posix(fs, other):
 def test_lock_follows_a_file_that_is_renamed_while_open(fs, other):
     fd = fs.open("/old", RDWR)
     fs.rename("/old", "/new")
-    refused(errno.EBUSY, other.open, "/new", os.O_RDWR)
+    failed(errno.EBUSY, other.open, "/new", os.O_RDWR)
     other.close(other.open("/old", RDWR))
     os.write(fd, b"through")
     assert get(fs, "/new") == b"through"
@@ -251,9 +245,9 @@ def test_locks_follow_a_directory_that_is_renamed(fs, other):
     fs.mkdir("/old")
     fs.mkdir("/old/sub")
     fd = fs.open("/old/sub/file", RDWR)
-    refused(errno.EBUSY, other.rename, "/old", "/new")
+    failed(errno.EBUSY, other.rename, "/old", "/new")
     fs.rename("/old", "/new")
-    refused(errno.EBUSY, other.open, "/new/sub/file", os.O_RDWR)
+    failed(errno.EBUSY, other.open, "/new/sub/file", os.O_RDWR)
     fs.close(fd)
     other.close(other.open("/new/sub/file", os.O_RDWR))
 
@@ -318,7 +312,7 @@ def test_mistakes_get_the_errno_of_os_and_change_nothing(fs, number, name, argum
     fs.mkdir("/directory")
     put(fs, "/directory/inner")
     put(fs, "/file", b"data")
-    error = refused(number, getattr(fs, name), *arguments)
+    error = failed(number, getattr(fs, name), *arguments)
     assert error.filename == arguments[0]
     assert sorted(fs.listdir("/")) == ["directory", "file"]
     assert fs.listdir("/directory") == ["inner"]
@@ -350,9 +344,9 @@ def test_paths_are_resolved_inside_the_namespace(fs):
 def test_removing_a_directory_with_something_locked_in_it_is_ebusy(fs, other):
     fs.mkdir("/directory")
     fd = fs.open("/directory/file", RDWR)
-    refused(errno.EBUSY, other.rmdir, "/directory")
+    failed(errno.EBUSY, other.rmdir, "/directory")
     fs.close(fd)
-    refused(errno.ENOTEMPTY, other.rmdir, "/directory")
+    failed(errno.ENOTEMPTY, other.rmdir, "/directory")
 
 
 # ---- mounts
@@ -365,12 +359,12 @@ def test_each_mount_is_a_volume_of_its_own(fs):
         put(fs, "/file", b"on disk")
         assert sorted(fs.listdir("/")) == ["file", "memory"]
         assert fs.listdir("/memory") == ["file"]
-        error = refused(errno.EXDEV, fs.rename, "/memory/file", "/moved")
+        error = failed(errno.EXDEV, fs.rename, "/memory/file", "/moved")
         assert isinstance(error, aiofs.InvalidModificationError)
         assert (error.filename, error.filename2) == ("/memory/file", "/moved")
         fs.unmount("/memory")
         assert fs.listdir("/") == ["file"]
-        refused(errno.ENOENT, fs.stat, "/memory/file")
+        failed(errno.ENOENT, fs.stat, "/memory/file")
 
 
 def test_mounting_where_something_stands_is_eexist(fs, volume):
@@ -378,10 +372,10 @@ def test_mounting_where_something_stands_is_eexist(fs, volume):
     fs.mkdir("/directory")
     with MemoryVolume() as memory:
         for path in ("/", "/file", "/directory"):
-            refused(errno.EEXIST, fs.mount, path, memory)
+            failed(errno.EEXIST, fs.mount, path, memory)
         fs.mount("/memory", memory)
-        refused(errno.EEXIST, fs.mount, "/memory", memory)
-        refused(errno.EEXIST, fs.mkdir, "/memory")
+        failed(errno.EEXIST, fs.mount, "/memory", memory)
+        failed(errno.EEXIST, fs.mkdir, "/memory")
 
 
 def test_root_may_be_mounted_first_or_last(volume):
@@ -389,9 +383,9 @@ def test_root_may_be_mounted_first_or_last(volume):
         fs.mount("/a/b", memory)
         assert fs.listdir("/") == ["a"] and fs.listdir("/a") == ["b"]
         assert stat.S_ISDIR(fs.stat("/a").st_mode)
-        refused(errno.EEXIST, fs.mkdir, "/a")
-        refused(errno.EISDIR, fs.open, "/a", os.O_RDONLY)
-        refused(errno.ENOENT, fs.open, "/new", RDWR)
+        failed(errno.EEXIST, fs.mkdir, "/a")
+        failed(errno.EISDIR, fs.open, "/a", os.O_RDONLY)
+        failed(errno.ENOENT, fs.open, "/new", RDWR)
         fs.mount("/", volume)
         put(fs, "/new")
         assert sorted(fs.listdir("/")) == ["a", "new"]
@@ -401,8 +395,8 @@ def test_mount_point_and_what_leads_to_it_stay(fs):
     with MemoryVolume() as memory:
         fs.mount("/a/b", memory)
         for path in ("/a", "/a/b"):
-            refused(errno.EBUSY, fs.rmdir, path)
-            refused(errno.EBUSY, fs.rename, path, "/c")
+            failed(errno.EBUSY, fs.rmdir, path)
+            failed(errno.EBUSY, fs.rename, path, "/c")
         fs.unmount("/a/b")
 
 
@@ -413,9 +407,9 @@ def test_directory_handle_can_be_mounted(fs):
         other.mount("/p", fs.directory("/project"))
         assert get(other, "/p/file") == b"data"
         assert get(other, "/p/../p/file") == b"data"
-        refused(errno.ENOENT, other.stat, "/p/../project")
+        failed(errno.ENOENT, other.stat, "/p/../project")
         fd = other.open("/p/file", os.O_RDWR)
-        refused(errno.EBUSY, fs.open, "/project/file", os.O_RDWR)
+        failed(errno.EBUSY, fs.open, "/project/file", os.O_RDWR)
         other.close(fd)
 
 
@@ -428,17 +422,17 @@ def test_unmounting_with_something_open_is_ebusy(fs):
             lambda: fs.create_sync_access_handle("/memory/file"),
         ):
             held = opened()
-            refused(errno.EBUSY, fs.unmount, "/memory")
+            failed(errno.EBUSY, fs.unmount, "/memory")
             fs.close(held) if isinstance(held, int) else held.close()
         fs.unmount("/memory")
-        refused(errno.EINVAL, fs.unmount, "/memory")
+        failed(errno.EINVAL, fs.unmount, "/memory")
 
 
 def test_unmounting_what_has_a_mount_below_is_ebusy(fs):
     with MemoryVolume() as outer, MemoryVolume() as inner:
         fs.mount("/outer", outer)
         fs.mount("/outer/inner", inner)
-        refused(errno.EBUSY, fs.unmount, "/outer")
+        failed(errno.EBUSY, fs.unmount, "/outer")
         fs.unmount("/outer/inner")
         fs.unmount("/outer")
 

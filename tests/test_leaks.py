@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import tracemalloc
+import warnings
 import weakref
 
 import pytest
@@ -34,19 +35,8 @@ PAGE = os.sysconf("SC_PAGESIZE")
 
 
 @pytest.fixture
-def file(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.write(fd, bytes(1 << 20))
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
+def content():
+    return bytes(1 << 20)
 
 
 def resident():
@@ -59,12 +49,17 @@ def threads():
     return len(os.listdir("/proc/self/task"))
 
 
+def files():
+    """Descriptors that this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
 def assert_flat(work, *, rounds, bytes_each=16):
     """Runs work() many times: what is there after the first quarter may not grow by the rest."""
     for _ in range(max(rounds // 4, 1)):
         work()
     gc.collect()
-    memory, tasks, files = resident(), threads(), len(os.listdir("/proc/self/fd"))
+    memory, tasks, opened = resident(), threads(), files()
     tracemalloc.start()
     try:
         work()
@@ -79,7 +74,28 @@ def assert_flat(work, *, rounds, bytes_each=16):
     assert grown < 20_000 + rounds * bytes_each // 4
     assert resident() - memory < 8 << 20
     assert threads() <= tasks + os.cpu_count() + 8
-    assert len(os.listdir("/proc/self/fd")) <= files
+    assert files() <= opened
+
+
+async def awaited_read(fd):
+    """A read that goes through the engine."""
+    cb = aiocb(fd, bytearray(10), aio_reqprio=1)
+    aio_read(cb)
+    assert await cb == 10
+
+
+async def assert_flat_on_a_loop(work, *, rounds):
+    """The same of a coroutine function; the objects that the collector knows are counted, too."""
+    for _ in range(50):
+        await work()
+    gc.collect()
+    memory, objects, opened = resident(), len(gc.get_objects()), files()
+    for _ in range(rounds):
+        await work()
+    gc.collect()
+    assert resident() - memory < 4 << 20
+    assert len(gc.get_objects()) <= objects + 10
+    assert files() == opened
 
 
 # ---- requests -----------------------------------------------------------------------------------
@@ -89,7 +105,7 @@ async def test_100_000_awaited_requests_leave_nothing(file):
     """Inside the call, and through the engine."""
     requests = 0
     buffer, data = bytearray(4096), bytes(4096)
-    memory = references = tasks = files = None
+    memory = references = tasks = opened = None
     while requests < 100_000:
         for _ in range(50):
             reading = aiocb(file, buffer)
@@ -102,14 +118,13 @@ async def test_100_000_awaited_requests_leave_nothing(file):
         if requests == 20_000:
             await asyncio.sleep(0.01)
             gc.collect()
-            memory, tasks = resident(), threads()
-            files = len(os.listdir("/proc/self/fd"))
+            memory, tasks, opened = resident(), threads(), files()
             references = sys.getrefcount(buffer), sys.getrefcount(data), sys.getrefcount(aiocb)
     await asyncio.sleep(0.01)
     gc.collect()
     assert resident() - memory < 4 << 20
     assert threads() <= tasks + 2
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert files() == opened
     assert (sys.getrefcount(buffer), sys.getrefcount(data), sys.getrefcount(aiocb)) == references
     assert _core.counters()["outstanding"] == 0
 
@@ -199,15 +214,7 @@ async def test_called_back_requests_and_lists_leave_nothing(file):
         while len(told) < 21:
             await asyncio.sleep(0)
 
-    for _ in range(50):
-        await work()
-    gc.collect()
-    memory, count = resident(), len(gc.get_objects())
-    for _ in range(500):
-        await work()
-    gc.collect()
-    assert resident() - memory < 4 << 20
-    assert len(gc.get_objects()) <= count + 10
+    await assert_flat_on_a_loop(work, rounds=500)
 
 
 # ---- objects ------------------------------------------------------------------------------------
@@ -243,9 +250,7 @@ def test_aiocb_that_leads_to_itself_is_collected(file):
 
 def test_loops_are_collected_when_they_have_been_closed(new_loop, file):
     async def body():
-        cb = aiocb(file, bytearray(10), aio_reqprio=1)
-        aio_read(cb)
-        assert await cb == 10
+        await awaited_read(file)
         await _core.offload(int)
 
     references = []
@@ -260,17 +265,10 @@ def test_loops_are_collected_when_they_have_been_closed(new_loop, file):
 
 
 def test_loops_that_are_dropped_open_are_collected_too(file):
-    async def body():
-        cb = aiocb(file, bytearray(10), aio_reqprio=1)
-        aio_read(cb)
-        assert await cb == 10
-
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         loop = asyncio.new_event_loop()
-        loop.run_until_complete(body())
+        loop.run_until_complete(awaited_read(file))
         alive = weakref.ref(loop)
         del loop
         gc.collect()
@@ -313,16 +311,8 @@ async def test_handle_operations_leave_nothing():
                 await asyncio.gather(*writes, handle.get_size(), handle.truncate(8192))
                 await handle.readv([buffer, buffer], at=0)
 
-            for _ in range(50):
-                await work()
-            gc.collect()
-            memory, count = resident(), len(gc.get_objects())
             references = sys.getrefcount(buffer)
-            for _ in range(400):
-                await work()
-            gc.collect()
-            assert resident() - memory < 4 << 20
-            assert len(gc.get_objects()) <= count + 10
+            await assert_flat_on_a_loop(work, rounds=400)
             assert sys.getrefcount(buffer) <= references
 
 
@@ -339,17 +329,7 @@ async def test_opening_and_closing_leaves_nothing():
                 with pytest.raises(aiofs.NoModificationAllowedError):
                     file.create_sync_access_handle()
 
-        for _ in range(50):
-            await work()
-        gc.collect()
-        memory, count = resident(), len(gc.get_objects())
-        files = len(os.listdir("/proc/self/fd"))
-        for _ in range(500):
-            await work()
-        gc.collect()
-        assert resident() - memory < 4 << 20
-        assert len(gc.get_objects()) <= count + 10
-        assert len(os.listdir("/proc/self/fd")) == files
+        await assert_flat_on_a_loop(work, rounds=500)
         assert _core.counters()["files"] == 0 or _core.counters()["files"] <= 4
 
 
@@ -357,14 +337,9 @@ async def test_opening_and_closing_leaves_nothing():
 
 
 def test_hundreds_of_loops_leave_nothing(new_loop, file):
-    async def body():
-        cb = aiocb(file, bytearray(10), aio_reqprio=1)
-        aio_read(cb)
-        await cb
-
     def work():
         loop = new_loop()
-        loop.run_until_complete(body())
+        loop.run_until_complete(awaited_read(file))
         loop.close()
 
     assert_flat(work, rounds=150, bytes_each=200)

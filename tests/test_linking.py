@@ -8,33 +8,19 @@ import errno
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+from native import COMPILER, call, compile_c, needs_compiler
 from support import eventually, failed
 
 import aiofs
 from aiofs import FileSystem, PrivateVolume, _core, aio, cli, linking
 
 SOURCES = Path(__file__).parent / "linking"
-COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC")).split()
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
-
-needs_compiler = pytest.mark.skipif(shutil.which(COMPILER[0]) is None, reason="needs a C compiler")
-
-
-def call(*command, **options):
-    # Under a sanitizer the compilers themselves must run without it.
-    environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
-    done = subprocess.run(
-        list(map(str, command)), env=environment, capture_output=True, text=True, **options
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
 
 # ---- where it is, and how that is said -----------------------------------------------------------
 
@@ -123,7 +109,7 @@ def build_c(folder):
     python = sysconfig.get_paths()["include"]
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{python}"]
     ours = [linking.cflags(), *linking.libs().split()]
-    call(*COMPILER, *flags, SOURCES / "shared.c", *ours, "-o", target)
+    compile_c(*flags, SOURCES / "shared.c", *ours, "-o", target)
     return target
 
 
@@ -136,7 +122,7 @@ def build_cython(folder):
     python = sysconfig.get_paths()["include"]
     flags = ["-O0", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{python}"]
     ours = [linking.cflags(), *linking.libs().split()]
-    call(*COMPILER, *flags, source, *ours, "-o", target)
+    compile_c(*flags, source, *ours, "-o", target)
     return target
 
 
@@ -150,14 +136,6 @@ def extension(request, tmp_path_factory):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture
-def pipe():
-    reading, writing = os.pipe()
-    yield reading, writing
-    os.close(reading)
-    os.close(writing)
 
 
 def test_request_of_an_extension_is_one_of_the_engine(extension, pipe):

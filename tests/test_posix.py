@@ -7,31 +7,23 @@ cannot be had here.
 """
 
 import os
-import shutil
-import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
+from native import ENGINES, SANITIZE, checked, compile_c, knows_no_asyncio, needs_compiler
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "aiofs" / "libaiofs.so"
 PROGRAMS = sorted(path.stem for path in (ROOT / "tests" / "posix").glob("*.c"))
-ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
-COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
-SANITIZE = os.environ.get("AIOFS_SANITIZE")
-FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread"]
-if SANITIZE:
-    FLAGS += [f"-fsanitize={SANITIZE}"]
+FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", *SANITIZE]
 FORMS = {
     "linked": ["-D_FILE_OFFSET_BITS=64", LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}"],
     "preloaded": ["-Wl,--no-as-needed", "-lrt"],  # where glibc once had its own
 }
-SKIPPED = 77
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which(COMPILER[0]) is None, reason="needs a C compiler"),
-    pytest.mark.skipif("PYTHONASYNCIODEBUG" in os.environ, reason="C programs know no asyncio"),
+    needs_compiler,
+    knows_no_asyncio,
     pytest.mark.timeout(900),  # a program ends itself long before
 ]
 
@@ -41,18 +33,14 @@ def compiled(tmp_path_factory):
     """compiled(name, form): the program, made when it is first asked for."""
     folder = tmp_path_factory.mktemp("posix")
 
-    def compile_c(name, form):
+    def build(name, form):
         program = folder / f"{name}-{form}"
         if not program.exists():
             source = ROOT / "tests" / "posix" / f"{name}.c"
-            command = [*COMPILER, *FLAGS, source, *FORMS[form], "-ldl", "-o", program]
-            # Under a sanitizer the compiler itself must run without it.
-            environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
-            made = subprocess.run(command, env=environment, capture_output=True, text=True)
-            assert made.returncode == 0, made.stderr
+            compile_c(*FLAGS, source, *FORMS[form], "-ldl", "-o", program)
         return program
 
-    return compile_c
+    return build
 
 
 @pytest.fixture
@@ -60,26 +48,11 @@ def run_posix(compiled, tmp_path):
     """run_posix(name, form, engine): what the program said, if it ended well."""
 
     def run(name, form, engine):
-        environment = os.environ | {"AIOFS_ENGINE": engine, "TMPDIR": str(tmp_path)}
+        environment = {"AIOFS_ENGINE": engine, "TMPDIR": str(tmp_path)}
         if form == "preloaded":
             before = os.environ.get("LD_PRELOAD", "").split()  # a sanitizer wants to be the first
             environment |= {"LD_PRELOAD": " ".join([*before, str(LIBRARY)]), "SHORT": "1"}
-        log = tmp_path / "log"
-        with log.open("w") as out:  # a file: a program that is killed has flushed into it
-            status = subprocess.run(
-                [compiled(name, form)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=tmp_path,
-            ).returncode
-        told = log.read_text(errors="replace")
-        if status == SKIPPED:
-            pytest.skip(told.strip().splitlines()[-1] if told else "the program skipped itself")
-        wrong = [line for line in told.splitlines() if not line.startswith("ok ")]
-        assert status == 0, f"{name}, {form}, on {engine}: ended with {status}\n" + "\n".join(wrong)
-        return told
+        return checked(compiled(name, form), tmp_path, **environment)
 
     return run
 

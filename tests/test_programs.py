@@ -15,11 +15,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 from itertools import combinations, product
 from pathlib import Path
 
 import pytest
+from native import ENGINES, compile_c, knows_no_asyncio, needs_compiler
 from pairwise import pairs, pairwise
 from support import eventually, failed
 
@@ -27,15 +27,13 @@ import aiofs
 
 PROGRAMS = Path(__file__).parent / "programs"
 PACKAGE = Path(aiofs.__file__).parent
-COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
-ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
 STARTS = "import ctypes, sys; sys.exit(ctypes.CDLL(sys.argv[1]).aiofs_engine_start() < 0)"
 
 needs_fio = pytest.mark.skipif(shutil.which("fio") is None, reason="needs fio")
 needs_stress_ng = pytest.mark.skipif(shutil.which("stress-ng") is None, reason="needs stress-ng")
 pytestmark = [
-    pytest.mark.skipif(shutil.which(COMPILER[0]) is None, reason="needs a C compiler"),
-    pytest.mark.skipif("PYTHONASYNCIODEBUG" in os.environ, reason="programs know no asyncio"),
+    needs_compiler,
+    knows_no_asyncio,
     pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="programs are not sanitized"),
 ]
 
@@ -50,8 +48,7 @@ def engine(request):
 
 
 def compiled(source, target, *flags):
-    command = [*COMPILER, "-std=gnu11", "-O2", "-pthread", *flags, PROGRAMS / source, "-o", target]
-    subprocess.run(command, check=True)
+    compile_c("-std=gnu11", "-O2", "-pthread", *flags, PROGRAMS / source, "-o", target)
     return target
 
 

@@ -1,4 +1,4 @@
-"""Directories that belong to aiofs."""
+"""Private volumes: directories on disk that belong to aiofs."""
 
 from __future__ import annotations
 

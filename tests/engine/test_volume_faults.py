@@ -7,6 +7,7 @@ import errno
 import os
 
 import pytest
+from support import failed
 
 from aiofs import MemoryVolume, PrivateVolume, _core
 
@@ -89,9 +90,7 @@ def test_locks_work_after_a_failed_operation(volume, faults, name):
         faults.clear()
     for path in ("file", "other"):
         held = tree.open(path, RDWR, 0o666, _core.LOCK_EXCLUSIVE, 0)
-        with pytest.raises(OSError) as refused:
-            tree.open(path, RDWR, 0o666, _core.LOCK_EXCLUSIVE, 0)
-        assert refused.value.errno == errno.EBUSY
+        failed(errno.EBUSY, tree.open, path, RDWR, 0o666, _core.LOCK_EXCLUSIVE, 0)
         held.close()
 
 

@@ -10,14 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from native import COMPILER
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "aiofs"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}  # the command is to be found in any folder
 COMMAND = [sys.executable, "-m", "aiofs", "run"]
-COMPILER = (os.environ.get("CC") or "gcc").split()
-
-ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
 
 unsanitized = pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="the sanitizer differs")
 only_once = [

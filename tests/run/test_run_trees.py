@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from native import ENGINES
 from running import (
     COMMAND,
-    ENGINES,
     ENVIRONMENT,
     PACKAGE,
     ROOT,
@@ -24,7 +24,7 @@ from running import (
     tree,
     unsanitized,
 )
-from support import eventually
+from support import eventually, failed
 
 from aiofs import PrivateVolume
 
@@ -256,9 +256,7 @@ def test_volume_counts_as_open_while_the_tree_lives(steps, folder):
     inner.mkdir()
     with tree(folder, steps, "fork_and_wait", "say") as running:
         running.here()
-        with pytest.raises(OSError) as refused:
-            PrivateVolume(inner)
-        assert refused.value.errno == errno.EBUSY
+        failed(errno.EBUSY, PrivateVolume, inner)
         running.kill()
         running.process.stdin.close()  # its child goes on, and ends at the end of its input
         eventually(lambda: opens(inner))
@@ -286,15 +284,20 @@ def test_tree_within_a_tree_is_another(steps, folder, outside, tmp_path):
 # ---- limits --------------------------------------------------------------------------------------
 
 
-def test_program_has_as_many_descriptors_as_before(folder):
-    command = " ".join([*COMMAND, "--volume", ".", "sh", "-c", '"ulimit -S -n"'])
-    done = subprocess.run(
-        ["sh", "-c", f"ulimit -S -n 256; {command}"],
+def run_limited(folder, limit, program):
+    """A tree that a shell begins under a limit, finished. The program is the shell's text."""
+    command = " ".join([*COMMAND, "--volume", ".", program])
+    return subprocess.run(
+        ["sh", "-c", f"ulimit {limit}; {command}"],
         cwd=folder,
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )
+
+
+def test_program_has_as_many_descriptors_as_before(folder):
+    done = run_limited(folder, "-S -n 256", 'sh -c "ulimit -S -n"')
     assert int(done.stdout) >= 2 * 256, done
 
 
@@ -313,14 +316,7 @@ def test_nothing_is_cut_when_there_is_no_room_for_the_lock(steps, folder, use_up
 
 
 def test_too_few_descriptors_for_volumes_is_refused(folder):
-    command = " ".join([*COMMAND, "--volume", ".", "true"])
-    done = subprocess.run(
-        ["sh", "-c", f"ulimit -n 128; {command}"],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
+    done = run_limited(folder, "-n 128", "true")
     assert done.returncode == 2 and "too few" in done.stderr
 
 

@@ -3,12 +3,14 @@
 import gc
 import os
 import pickle
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 
 import pytest
+from support import python, write_file
 
 import aiofs
 from aiofs import MemoryVolume
@@ -18,8 +20,6 @@ BASE = f"/dev/shm/aiofs-{os.geteuid()}"
 
 @pytest.fixture
 def name():
-    import shutil
-
     name = f"test-{os.getpid()}-{os.urandom(4).hex()}"
     yield name
     shutil.rmtree(f"{BASE}/named/{name}", ignore_errors=True)
@@ -31,21 +31,10 @@ def directories(process=None):
     return {name for name in there if name.startswith(f"{process or os.getpid()}-")}
 
 
-def write(volume, path, data):
-    with volume._tree.sync_access_handle(path, "in-place", True) as handle:
-        handle.write(data)
-
-
-def run(program, *arguments):
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
-    ).stdout
-
-
 def test_anonymous_volume_is_removed_when_it_is_closed():
     before = directories()
     with MemoryVolume() as volume:
-        write(volume, "file", b"data")
+        write_file(volume, "file", b"data")
         assert len(directories() - before) == 1
     assert directories() == before
     volume.close()
@@ -54,7 +43,7 @@ def test_anonymous_volume_is_removed_when_it_is_closed():
 def test_anonymous_volume_is_removed_when_it_is_dropped():
     before = directories()
     volume = MemoryVolume()
-    write(volume, "file", b"data")
+    write_file(volume, "file", b"data")
     del volume
     gc.collect()
     assert directories() == before
@@ -62,7 +51,7 @@ def test_anonymous_volume_is_removed_when_it_is_dropped():
 
 def test_anonymous_volume_is_removed_at_exit():
     program = "import aiofs, os; kept = aiofs.MemoryVolume(); print(os.getpid())"
-    assert directories(run(program).strip()) == set()
+    assert directories(python(program).strip()) == set()
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next():
@@ -85,7 +74,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next():
 
 def test_forked_child_leaves_its_parents_volume_alone():
     with MemoryVolume() as volume:
-        write(volume, "file", b"data")
+        write_file(volume, "file", b"data")
         child = os.fork()
         if child == 0:
             volume.close()
@@ -96,14 +85,14 @@ def test_forked_child_leaves_its_parents_volume_alone():
 
 def test_two_anonymous_volumes_are_two():
     with MemoryVolume() as one, MemoryVolume() as other:
-        write(one, "file", b"data")
+        write_file(one, "file", b"data")
         assert other._tree.scan("") == []
         assert not one._tree.same(other._tree)
 
 
 def test_named_volume_is_shared_by_name(name):
     with MemoryVolume(name) as volume:
-        write(volume, "file", b"data")
+        write_file(volume, "file", b"data")
         with MemoryVolume(name) as again:
             assert again._tree.same(volume._tree)
             assert again._tree.stat("file").st_size == 4
@@ -116,7 +105,7 @@ def test_named_volume_is_shared_with_other_processes_and_stays(name):
         "    with volume._tree.sync_access_handle('file', 'in-place', True) as handle:\n"
         "        handle.write(b'theirs')\n"
     )
-    run(program, name)
+    python(program, name)
     with MemoryVolume(name) as volume:
         assert volume._tree.stat("file").st_size == 6
 
@@ -130,7 +119,7 @@ def test_lock_in_a_named_volume_holds_between_processes(name):
     )
     with MemoryVolume(name) as volume:
         with volume._tree.sync_access_handle("file", "in-place", True):
-            assert run(program, name) == "busy\n"
+            assert python(program, name) == "busy\n"
 
 
 def test_directory_is_its_users_own():
@@ -147,7 +136,7 @@ def test_bad_name_is_refused(bad):
 def test_quota_holds_in_memory_too():
     with MemoryVolume(quota=10) as volume:
         with pytest.raises(aiofs.QuotaExceededError):
-            write(volume, "file", b"x" * 11)
+            write_file(volume, "file", b"x" * 11)
 
 
 def test_only_named_volumes_pickle(name):

@@ -5,21 +5,14 @@ import fcntl
 import os
 import pickle
 import stat
-import subprocess
-import sys
 import tempfile
 
 import pytest
 from elsewhere import holding
+from support import failed, python, write_file
 
 import aiofs
 from aiofs import PrivateVolume, _core
-
-
-def write(volume, path, data, at=0):
-    handle = volume._tree.sync_access_handle(path, "in-place", True)
-    with handle:
-        return handle.write(data, at=at)
 
 
 def usage(volume):
@@ -49,9 +42,7 @@ def test_fifo_in_a_volume_is_refused_and_no_peer_is_waited_for(tmp_path, flags):
     with PrivateVolume(tmp_path) as volume:
         lock = _core.LOCK_NONE if flags == os.O_RDONLY else _core.LOCK_EXCLUSIVE
         for _ in range(2):
-            with pytest.raises(OSError) as error:
-                volume._tree.open("fifo", flags, 0, lock, 0)
-            assert error.value.errno == errno.EOPNOTSUPP
+            failed(errno.EOPNOTSUPP, volume._tree.open, "fifo", flags, 0, lock, 0)
 
 
 def test_descriptor_has_the_flags_it_was_opened_with(tmp_path):
@@ -87,10 +78,7 @@ def test_directory_that_cannot_be_written_is_refused():
     # Not in tmp_path, which root keeps from the other user that it becomes.
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o555)
-        done = subprocess.run(
-            [sys.executable, "-c", program, directory], capture_output=True, text=True, check=True
-        )
-        assert done.stdout == f"{errno.EACCES} True\n"
+        assert python(program, directory) == f"{errno.EACCES} True\n"
         assert os.listdir(directory) == []
 
 
@@ -162,23 +150,23 @@ def test_volume_inside_one_that_another_process_has_open_is_refused(tmp_path):
 
 def test_growth_over_the_quota_is_refused_whole(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
-        assert write(volume, "a", b"x" * 600) == 600
+        assert write_file(volume, "a", b"x" * 600) == 600
         with pytest.raises(aiofs.QuotaExceededError) as error:
-            write(volume, "b", b"y" * 401)
+            write_file(volume, "b", b"y" * 401)
         assert error.value.errno == errno.EDQUOT
         assert (tmp_path / "b").stat().st_size == 0
-        assert write(volume, "b", b"y" * 400) == 400
+        assert write_file(volume, "b", b"y" * 400) == 400
         assert usage(volume) == 1000
 
 
 def test_overwriting_is_no_growth_and_a_hole_is(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
-        write(volume, "a", b"x" * 1000)
-        assert write(volume, "a", b"y" * 1000) == 1000
+        write_file(volume, "a", b"x" * 1000)
+        assert write_file(volume, "a", b"y" * 1000) == 1000
         volume._tree.unlink("a")
-        assert write(volume, "b", b"z", at=999) == 1
+        assert write_file(volume, "b", b"z", at=999) == 1
         with pytest.raises(aiofs.QuotaExceededError):
-            write(volume, "c", b"z")
+            write_file(volume, "c", b"z")
 
 
 def test_what_is_removed_cut_or_replaced_is_given_back(tmp_path):
@@ -192,11 +180,11 @@ def test_what_is_removed_cut_or_replaced_is_given_back(tmp_path):
             lambda: tree.remove_tree(""),
         ):
             tree.open("empty", os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0).close()
-            write(volume, "full", b"x" * 1000)
+            write_file(volume, "full", b"x" * 1000)
             with pytest.raises(aiofs.QuotaExceededError):
-                write(volume, "more", b"x")
+                write_file(volume, "more", b"x")
             give_back()
-            assert write(volume, "more", b"x") == 1
+            assert write_file(volume, "more", b"x") == 1
             tree.remove_tree("")
 
 
@@ -207,9 +195,9 @@ def test_unlinked_file_counts_until_it_is_closed(tmp_path):
         tree.truncate("a", 1000, 9)
         tree.unlink("a", 9)
         with pytest.raises(aiofs.QuotaExceededError):
-            write(volume, "b", b"x")
+            write_file(volume, "b", b"x")
         opened.close()
-        assert write(volume, "b", b"x") == 1
+        assert write_file(volume, "b", b"x") == 1
 
 
 def test_files_that_were_there_count(tmp_path):
@@ -218,16 +206,16 @@ def test_files_that_were_there_count(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
         assert volume._tree.estimate() == (900, 1000)
         with pytest.raises(aiofs.QuotaExceededError):
-            write(volume, "new", b"y" * 101)
+            write_file(volume, "new", b"y" * 101)
 
 
 def test_what_others_write_is_found_at_the_next_count(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
-        write(volume, "mine", b"x")
+        write_file(volume, "mine", b"x")
         (tmp_path / "theirs").write_bytes(b"y" * 999)
         assert usage(volume) == 1000
         with pytest.raises(aiofs.QuotaExceededError):
-            write(volume, "mine", b"xx")
+            write_file(volume, "mine", b"xx")
 
 
 def test_quota_counts_what_every_process_writes(tmp_path):
@@ -238,11 +226,11 @@ def test_quota_counts_what_every_process_writes(tmp_path):
         "handle.write(b'x' * 600); handle.close()\n"
     )
     with PrivateVolume(tmp_path, quota=1000) as volume:
-        write(volume, "mine", b"x" * 300)
-        subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
+        write_file(volume, "mine", b"x" * 300)
+        python(program, tmp_path)
         with pytest.raises(aiofs.QuotaExceededError):
-            write(volume, "mine", b"y" * 401)
-        assert write(volume, "mine", b"y" * 400) == 400
+            write_file(volume, "mine", b"y" * 401)
+        assert write_file(volume, "mine", b"y" * 400) == 400
 
 
 # ---- durability

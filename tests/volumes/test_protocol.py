@@ -6,7 +6,9 @@ import os
 import threading
 
 import pytest
+from coroutines import failure
 from dict_volume import DictVolume
+from support import failed
 
 import aiofs
 from aiofs import FileSystem, NoModificationAllowedError, aio
@@ -27,13 +29,6 @@ def fs(volume):
     with FileSystem() as fs:
         fs.mount("/d", volume)
         yield fs
-
-
-def refused(number, call, *arguments):
-    with pytest.raises(OSError) as error:
-        call(*arguments)
-    assert error.value.errno == number, error.value
-    return error.value
 
 
 def write(fs, path, data):
@@ -67,11 +62,11 @@ def test_its_errors_are_those_of_aiofs_with_the_path_in_them(fs):
         (errno.EISDIR, aiofs.TypeMismatchError, fs.unlink, "/d/sub"),
         (errno.ENOTDIR, aiofs.TypeMismatchError, fs.listdir, "/d/sub/file"),
     ):
-        error = refused(number, call, path)
+        error = failed(number, call, path)
         assert isinstance(error, kind) and error.filename == path
-    refused(errno.EISDIR, fs.open, "/d/sub", os.O_RDWR)
-    refused(errno.ENOENT, fs.open, "/d/missing", os.O_RDWR)
-    refused(errno.EEXIST, fs.open, "/d/sub/file", RDWR | os.O_EXCL)
+    failed(errno.EISDIR, fs.open, "/d/sub", os.O_RDWR)
+    failed(errno.ENOENT, fs.open, "/d/missing", os.O_RDWR)
+    failed(errno.EEXIST, fs.open, "/d/sub/file", RDWR | os.O_EXCL)
 
 
 def test_descriptor_is_a_placeholder_that_does_not_lie(fs):
@@ -81,9 +76,9 @@ def test_descriptor_is_a_placeholder_that_does_not_lie(fs):
         lambda: os.write(fd, b"data"),
         lambda: os.ftruncate(fd, 10),
     ):
-        refused(errno.EBADF, call)
+        failed(errno.EBADF, call)
     fs.close(fd)
-    refused(errno.EBADF, fs.close, fd)
+    failed(errno.EBADF, fs.close, fd)
 
 
 def test_locks_are_those_of_any_volume(fs, volume):
@@ -91,16 +86,16 @@ def test_locks_are_those_of_any_volume(fs, volume):
     fs.close(fs.open("/d/file", os.O_RDWR))
     with FileSystem() as other:
         other.mount("/", volume)
-        refused(errno.EBUSY, other.open, "/file", os.O_RDWR)
-        refused(errno.EBUSY, other.open, "/file", os.O_RDONLY | os.O_TRUNC)
-        refused(errno.EBUSY, other.unlink, "/file")
-        refused(errno.EBUSY, other.truncate, "/file", 0)
-        refused(errno.EBUSY, other.create_sync_access_handle, "/file")
+        failed(errno.EBUSY, other.open, "/file", os.O_RDWR)
+        failed(errno.EBUSY, other.open, "/file", os.O_RDONLY | os.O_TRUNC)
+        failed(errno.EBUSY, other.unlink, "/file")
+        failed(errno.EBUSY, other.truncate, "/file", 0)
+        failed(errno.EBUSY, other.create_sync_access_handle, "/file")
         other.close(other.open("/file", os.O_RDONLY))
-        refused(errno.EBUSY, fs.unmount, "/d")
+        failed(errno.EBUSY, fs.unmount, "/d")
         fs.close(fd)
         with other.create_sync_access_handle("/file"):
-            refused(errno.EBUSY, fs.open, "/d/file", os.O_RDWR)
+            failed(errno.EBUSY, fs.open, "/d/file", os.O_RDWR)
     fs.unmount("/d")
 
 
@@ -240,10 +235,10 @@ def test_failing_method_fails_its_request_only(monkeypatch):
     with FileSystem() as fs:
         fs.mount("/", Failing())
         with fs.create_sync_access_handle("/file", create=True) as handle:
-            error = refused(errno.EIO, handle.read, bytearray(4))
+            error = failed(errno.EIO, handle.read, bytearray(4))
             assert isinstance(error, aiofs.InvalidStateError)
             assert shown == []
-            refused(errno.EIO, handle.write, b"data")
+            failed(errno.EIO, handle.write, b"data")
             assert isinstance(shown[0], KeyError)
             assert handle.get_size() == 0
 
@@ -287,9 +282,7 @@ def test_dropped_request_fails_and_does_not_hang(run):
     async def body():
         file = await Dropping().root.get_file_handle("file", create=True)
         async with file.create_access_handle() as handle:
-            with pytest.raises(OSError) as error:
-                await asyncio.wait_for(handle.read(bytearray(4)), 10)
-            assert error.value.errno == errno.EIO
+            await failure(errno.EIO, asyncio.wait_for(handle.read(bytearray(4)), 10))
 
     run(body())
 
@@ -297,6 +290,4 @@ def test_dropped_request_fails_and_does_not_hang(run):
 def test_method_that_is_missing_is_not_supported():
     with FileSystem() as fs:
         fs.mount("/", DictVolume())
-        with pytest.raises(OSError) as error:
-            aiofs.Volume().stat("")
-        assert error.value.errno == errno.ENOTSUP
+        failed(errno.ENOTSUP, aiofs.Volume().stat, "")

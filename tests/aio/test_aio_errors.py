@@ -7,7 +7,7 @@ import os
 import socket
 
 import pytest
-from support import end_of, failed, python, result
+from support import CONTENT, end_of, failed, python, result
 
 import aiofs
 from aiofs import aio
@@ -24,16 +24,12 @@ from aiofs.aio import (
 )
 
 TRANSFERS = [aio_read, aio_write]
-CONTENT = b"0123456789" * 100
 
 
 @pytest.fixture
-def file(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.write(fd, CONTENT)
-    yield fd
-    assert os.pread(fd, 1 << 20, 0) == CONTENT
-    os.close(fd)
+def file(file):
+    yield file
+    assert os.pread(file, 1 << 20, 0) == CONTENT
 
 
 def submitted(start, *arguments, **fields):

@@ -10,36 +10,10 @@ import os
 import weakref
 
 import pytest
-from support import end_of, failed, result
+from support import CONTENT, end_of, failed, result
 
 from aiofs import MemoryVolume, _core
-from aiofs.aio import (
-    AIO_CANCELED,
-    aio_cancel,
-    aio_error,
-    aio_read,
-    aio_suspend,
-    aio_write,
-    aiocb,
-)
-
-CONTENT = bytes(range(256)) * 16
-
-
-@pytest.fixture
-def file(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.write(fd, CONTENT)
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
+from aiofs.aio import AIO_CANCELED, aio_cancel, aio_error, aio_read, aio_suspend, aio_write, aiocb
 
 
 def is_pinned(buffer):
@@ -87,6 +61,14 @@ def test_any_writable_buffer_is_read_into(file, kind):
     aio_read(cb)
     assert result(cb) == 512
     assert memoryview(buffer).tobytes() == CONTENT[7:519]
+
+
+def test_arrays_and_ctypes_are_read_into(file, content):
+    for buffer in (array.array("I", range(8)), (ctypes.c_uint32 * 8)()):
+        cb = aiocb(file, buffer)
+        aio_read(cb)
+        assert result(cb) == 32
+        assert bytes(buffer) == content[:32]
 
 
 @pytest.mark.parametrize("kind", READABLE)

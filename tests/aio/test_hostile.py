@@ -10,7 +10,7 @@ import signal
 import threading
 
 import pytest
-from support import end_of, result, thread
+from support import end_of, failed, handling, result, thread
 
 from aiofs import aio
 from aiofs.aio import (
@@ -42,22 +42,13 @@ def bystander(tmp_path):
 
 
 @pytest.fixture
-def file(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    yield fd
-    cb = aiocb(fd, LARGE)
+def file(empty):
+    """A descriptor that is as good as ever when the test has ended."""
+    yield empty
+    cb = aiocb(empty, LARGE)
     aio_write(cb)
     assert result(cb) == len(LARGE)
-    assert os.pread(fd, len(LARGE), 0) == LARGE
-    os.close(fd)
-
-
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
+    assert os.pread(empty, len(LARGE), 0) == LARGE
 
 
 ANYTHING = [None, -1, 1 << 30, 2**31, 2**63, 2**200, -(2**70), "x", b"x", 1.5, [], (), object()]
@@ -175,9 +166,8 @@ def test_requests_go_on_in_a_storm_of_signals(file, pipe):
             os.kill(os.getpid(), signal.SIGUSR1)
             over.wait(0.001)
 
-    before = signal.signal(signal.SIGUSR1, ask)
-    try:
-        with thread(storm):
+    with handling(signal.SIGUSR1, ask), thread(storm):
+        try:
             for number in range(300):
                 cb = aiocb(file, LARGE if number % 2 else LARGE[:1000])
                 aio_write(cb)
@@ -187,16 +177,14 @@ def test_requests_go_on_in_a_storm_of_signals(file, pipe):
                     except InterruptedError:
                         pass
                 assert aio_return(cb) == len(cb.aio_buf)
+        finally:
             over.set()
-    finally:
-        over.set()
-        signal.signal(signal.SIGUSR1, before)
     assert set(seen) <= {errno.EINPROGRESS}
     os.write(pipe[1], b"x")
     assert result(waiting) == 1
 
 
-def test_buffer_whose_finalizer_asks_for_its_own_request():
+def test_buffer_whose_finalizer_asks_for_its_own_request(pipe):
     """The core lets a buffer go when the request is seen to have ended; that may run anything."""
     seen = []
 
@@ -204,19 +192,17 @@ def test_buffer_whose_finalizer_asks_for_its_own_request():
         def __del__(self):
             seen.append(aio_error(cb))
 
-    read_end, write_end = os.pipe()
+    read_end, write_end = pipe
     cb = aiocb(read_end, Buffer(8))
     aio_read(cb)
     cb.aio_buf = None
     os.write(write_end, b"x" * 8)
     assert result(cb) == 8
     assert seen == [0]
-    for fd in (read_end, write_end):
-        os.close(fd)
 
 
-def test_aiocb_that_its_own_fileno_submits_is_in_flight_then():
-    read_end, write_end = os.pipe()
+def test_aiocb_that_its_own_fileno_submits_is_in_flight_then(pipe):
+    read_end, write_end = pipe
 
     class Target:
         def fileno(self):
@@ -226,13 +212,9 @@ def test_aiocb_that_its_own_fileno_submits_is_in_flight_then():
             return read_end
 
     cb = aiocb(Target(), bytearray(1))
-    with pytest.raises(OSError) as caught:
-        aio_read(cb)
-    assert caught.value.errno == errno.EINVAL
+    failed(errno.EINVAL, aio_read, cb)
     os.write(write_end, b"x")
     assert result(cb) == 1
-    for fd in (read_end, write_end):
-        os.close(fd)
 
 
 def test_files_that_seek_but_take_no_offset_are_written():

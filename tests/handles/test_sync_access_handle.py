@@ -9,33 +9,18 @@ import pickle
 import warnings
 
 import pytest
-from support import failed, result, thread
-from volumes.dict_volume import DictVolume
+from opened import CONTENT, SIZE
+from support import failed, result, thread, write_file
 
 import aiofs
-from aiofs import MemoryVolume, PrivateVolume, SyncAccessHandle
+from aiofs import PrivateVolume, SyncAccessHandle
 from aiofs.aio import aio_error, aio_read, aio_write, aiocb
-
-CONTENT = bytes(range(256)) * 40
-SIZE = len(CONTENT)
-
-
-@pytest.fixture(params=["private", "memory", "dict"])
-def volume(request, tmp_path):
-    made = {
-        "private": lambda: PrivateVolume(tmp_path / "volume"),
-        "memory": MemoryVolume,
-        "dict": DictVolume,
-    }
-    with made[request.param]() as volume:
-        yield volume
 
 
 @pytest.fixture
 def open_handle(volume):
     """open_handle(mode): a handle of the one file there is."""
-    with volume._tree.sync_access_handle("file", "in-place", True) as handle:
-        handle.write(CONTENT)
+    write_file(volume, "file", CONTENT)
     return lambda mode="in-place": volume._tree.sync_access_handle("file", mode, False)
 
 
@@ -498,76 +483,3 @@ def test_aio_requests_obey_the_quota(tmp_path):
             aio_write(cb)
             assert isinstance(failed(errno.EDQUOT, result, cb), aiofs.QuotaExceededError)
             assert handle.get_size() == 0
-
-
-# ---- durability ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def on_disk(tmp_path):
-    with PrivateVolume(tmp_path / "volume") as volume:
-        with volume._tree.sync_access_handle("file", "in-place", True) as handle:
-            handle.write(CONTENT)
-        yield lambda mode="in-place": volume._tree.sync_access_handle("file", mode, False)
-
-
-def syncs(faults):
-    return faults.calls("fdatasync") + faults.calls("fsync")
-
-
-def test_flush_syncs_what_changed_and_nothing_else(on_disk, faults):
-    with on_disk() as handle:
-        before = syncs(faults)
-        handle.flush()
-        handle.read(bytearray(10))
-        handle.flush()
-        assert syncs(faults) == before
-        handle.write(b"x")
-        handle.flush()
-        assert faults.calls("fdatasync") and syncs(faults) == before + 1
-        handle.flush()
-        assert syncs(faults) == before + 1
-        handle.truncate(5)
-        handle.flush()
-        assert syncs(faults) == before + 2
-
-
-def test_close_syncs_what_changed_and_nothing_else(on_disk, faults):
-    before = syncs(faults)
-    handle = on_disk()
-    handle.read(bytearray(10))
-    handle.close()
-    on_disk("read-only").close()
-    assert syncs(faults) == before
-    handle = on_disk()
-    handle.write(b"x")
-    handle.close()
-    assert syncs(faults) == before + 1
-    handle = on_disk()
-    handle.write(b"x")
-    handle.abort()
-    assert syncs(faults) == before + 1
-
-
-def test_name_of_a_new_entry_is_made_durable_once(tmp_path, faults):
-    with PrivateVolume(tmp_path / "volume") as volume:
-        before = faults.calls("fsync"), faults.calls("fdatasync")
-        with volume._tree.sync_access_handle("new", "in-place", True) as handle:
-            handle.write(b"x")
-            handle.flush()
-            assert faults.calls("fsync") > before[0]  # of the directory
-            assert faults.calls("fdatasync") == before[1] + 1
-            after = faults.calls("fsync")
-            handle.write(b"y")
-            handle.flush()
-            assert faults.calls("fsync") == after
-
-
-def test_write_through_aio_is_flushed_too(on_disk, faults):
-    with on_disk() as handle:
-        cb = aiocb(handle, b"x")
-        aio_write(cb)
-        result(cb)
-        before = syncs(faults)
-        handle.flush()
-        assert syncs(faults) == before + 1

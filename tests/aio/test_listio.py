@@ -7,7 +7,7 @@ import signal
 import threading
 
 import pytest
-from support import comes, end_of, eventually, failed, result
+from support import comes, end_of, eventually, failed, handling, result
 
 from aiofs import aio
 from aiofs.aio import (
@@ -31,22 +31,12 @@ from aiofs.aio import (
 )
 
 SIZE = 1000
+BLOCKED = signal.SIGRTMIN + 3  # in every thread, see conftest.py
 
 
 @pytest.fixture
-def file(tmp_path):
-    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    os.write(fd, b"".join(b"%04d" % n * (SIZE // 4) for n in range(50)))
-    yield fd
-    os.close(fd)
-
-
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
+def content():
+    return b"".join(b"%04d" % n * (SIZE // 4) for n in range(50))
 
 
 def reads(fd, count=50, **fields):
@@ -138,13 +128,8 @@ def test_priority_out_of_range_ends_its_entry_and_counts_as_failed(file):
 
 
 def test_wait_does_not_tell_the_list(file):
-    event, told = teller()
-    lio_listio(LIO_WAIT, reads(file), event)
-    own, seen = teller()
-    last = aiocb(file, bytearray(1), aio_sigevent=own)
-    aio_read(last)
-    eventually(lambda: seen)
-    assert told == []
+    lio_listio(LIO_WAIT, reads(file), sigevent(SIGEV_SIGNAL, BLOCKED, 7))
+    assert not comes(BLOCKED, 0.02)
 
 
 def test_wait_ignores_even_a_sig_that_is_none(file):
@@ -153,13 +138,9 @@ def test_wait_ignores_even_a_sig_that_is_none(file):
 
 def test_signal_handler_ends_a_wait_with_eintr_and_the_requests_go_on(pipe):
     requests = [aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ) for _ in range(3)]
-    before = signal.signal(signal.SIGALRM, lambda *_: None)
-    try:
+    with handling(signal.SIGALRM, lambda *_: None):
         signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
         failed(errno.EINTR, lio_listio, LIO_WAIT, requests)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     assert [aio_error(cb) for cb in requests] == [errno.EINPROGRESS] * 3
     os.write(pipe[1], b"abc")
     assert [result(cb) for cb in requests] == [1, 1, 1]
@@ -316,13 +297,12 @@ async def test_empty_list_is_told_on_the_loop_after_the_call(file):
 
 
 def test_list_is_told_by_a_signal(file, pipe):
-    number = signal.SIGRTMIN + 3  # blocked, see conftest.py
     waiting = aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ)
-    lio_listio(LIO_NOWAIT, [waiting, *reads(file)], sigevent(SIGEV_SIGNAL, number, 7))
-    assert not comes(number, 0.02)
+    lio_listio(LIO_NOWAIT, [waiting, *reads(file)], sigevent(SIGEV_SIGNAL, BLOCKED, 7))
+    assert not comes(BLOCKED, 0.02)
     os.write(pipe[1], b"x")
-    assert signal.sigtimedwait([number], 30) is not None
-    assert not comes(number, 0.02)
+    assert signal.sigtimedwait([BLOCKED], 30) is not None
+    assert not comes(BLOCKED, 0.02)
 
 
 # ---- refused ------------------------------------------------------------------------------------

@@ -1,0 +1,192 @@
+"""What a request is for: regular files, streams, objects with fileno, and numbers used again."""
+
+import errno
+import fcntl
+import os
+import pty
+import socket
+
+import pytest
+from support import drain, end_of, failed, python, result, waiting_read
+
+from aiofs.aio import (
+    AIO_ALLDONE,
+    AIO_CANCELED,
+    aio_cancel,
+    aio_error,
+    aio_fsync,
+    aio_read,
+    aio_suspend,
+    aio_write,
+    aiocb,
+)
+
+
+def fill(write_end):
+    """Fills a pipe; how many bytes it took."""
+    os.set_blocking(write_end, False)
+    filled = 0
+    try:
+        while True:
+            filled += os.write(write_end, bytes(65536))
+    except BlockingIOError:
+        os.set_blocking(write_end, True)
+    return filled
+
+
+def test_fildes_may_be_an_object_with_fileno(tmp_path):
+    with open(tmp_path / "file", "w+b", buffering=0) as file:
+        file.write(b"content")
+        cb = aiocb(file, bytearray(7))
+        aio_read(cb)
+        assert result(cb) == 7
+        aio_fsync(os.O_SYNC, cb)
+        assert result(cb) == 0
+        assert aio_cancel(file) == AIO_ALLDONE
+        assert aio_cancel(file, cb) == AIO_ALLDONE
+
+
+def test_what_fileno_raises_the_call_raises():
+    class Broken:
+        def fileno(self):
+            raise LookupError("no such thing")
+
+    with pytest.raises(LookupError):
+        aio_read(aiocb(Broken(), bytearray(1)))
+    with pytest.raises(LookupError):
+        aio_cancel(Broken())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "terminal"])
+def test_read_of_a_stream_waits_for_data_and_ignores_the_offset(kind):
+    if kind == "pipe":
+        ends = os.pipe()
+    elif kind == "socket":
+        ends = [end.detach() for end in socket.socketpair()]
+    else:
+        ends = pty.openpty()[::-1]
+    read_end, write_end = ends
+    cb = waiting_read(read_end, aio_offset=12345)
+    os.write(write_end, b"hello\n")
+    assert result(cb) == 6
+    assert cb.aio_buf[:6] == b"hello\n"
+    for fd in ends:
+        os.close(fd)
+
+
+def test_read_of_a_stream_ends_where_the_writer_did(pipe):
+    read_end, write_end = os.pipe()
+    cb = waiting_read(read_end)
+    os.close(write_end)
+    assert result(cb) == 0
+    os.close(read_end)
+
+
+def test_writes_to_a_stream_land_in_the_order_of_the_calls(pipe):
+    read_end, write_end = pipe
+    requests = [aiocb(write_end, b"%04d" % n, aio_offset=1000 - n) for n in range(1000)]
+    for cb in requests:
+        aio_write(cb)
+    assert [result(cb) for cb in requests] == [4] * 1000
+    assert os.read(read_end, 4000) == b"".join(b"%04d" % n for n in range(1000))
+
+
+def test_write_to_a_full_pipe_waits_for_room(pipe):
+    read_end, write_end = pipe
+    filled = fill(write_end)
+    cb = aiocb(write_end, b"x" * 100_000)
+    aio_write(cb)
+    failed(errno.EAGAIN, aio_suspend, [cb], 0.01)
+    drain(read_end, filled + 100_000)
+    assert result(cb) == 100_000
+
+
+def test_waiting_reads_do_not_hold_up_files(file):
+    pipes = [os.pipe() for _ in range(100)]
+    waiting = [waiting_read(read_end) for read_end, _ in pipes]
+    for turn in range(50):
+        cb = aiocb(file, bytes(1 << 19), aio_offset=turn << 19)
+        aio_write(cb)
+        assert result(cb) == 1 << 19
+    for (_, write_end), cb in zip(pipes, waiting, strict=True):
+        os.write(write_end, b"now")
+        assert result(cb) == 3
+    for fd in sum(pipes, ()):
+        os.close(fd)
+
+
+def test_higher_reqprio_runs_later_among_those_that_wait(pipe):
+    read_end, write_end = pipe
+    first = waiting_read(read_end, 1)
+    late = waiting_read(read_end, 1, aio_reqprio=20)
+    soon = waiting_read(read_end, 1, aio_reqprio=3)
+    next_one = waiting_read(read_end, 1)
+    for cb, byte in ((first, b"1"), (next_one, b"2"), (soon, b"3"), (late, b"4")):
+        os.write(write_end, byte)
+        assert result(cb) == 1
+        assert cb.aio_buf == byte
+
+
+def test_twenty_thousand_requests_wait_and_are_cancelled(pipe):
+    read_end, _ = pipe
+    requests = [aiocb(read_end, bytearray(1)) for _ in range(20_000)]
+    for cb in requests:
+        aio_read(cb)
+    assert aio_cancel(read_end) == AIO_CANCELED
+    assert {aio_error(cb) for cb in requests} == {errno.ECANCELED}
+
+
+def test_request_belongs_to_the_open_file_not_to_the_number(tmp_path):
+    read_end, write_end = os.pipe()
+    cb = waiting_read(read_end, 5)
+    os.close(read_end)
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    assert other == read_end
+    os.write(other, b"WRONG")
+    os.write(write_end, b"right")
+    assert result(cb) == 5
+    assert cb.aio_buf == b"right"
+    os.close(other)
+    os.close(write_end)
+
+
+def test_queued_writes_go_to_the_file_they_were_for(tmp_path):
+    for _ in range(20):
+        fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        requests = [aiocb(fd, bytes(500_000), aio_offset=i * 500_000) for i in range(4)]
+        for cb in requests:
+            aio_write(cb)
+        os.close(fd)
+        other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        assert [result(cb) for cb in requests] == [500_000] * 4
+        assert os.fstat(other).st_size == 0
+        assert os.stat(tmp_path / "file").st_size == 2_000_000
+        os.close(other)
+
+
+def test_unlinked_file_is_read_and_written(tmp_path, file, content):
+    os.unlink(tmp_path / "file")
+    cb = aiocb(file, bytes(1 << 19), aio_offset=10)
+    aio_write(cb)
+    assert result(cb) == 1 << 19
+    again = aiocb(file, bytearray(10))
+    aio_read(again)
+    assert result(again) == 10
+    assert again.aio_buf == content[:10]
+
+
+def test_fcntl_locks_of_the_program_survive_its_requests(tmp_path, file):
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    for size in (10, 1 << 20):
+        for start in (aio_write, aio_read):
+            cb = aiocb(file, bytearray(size))
+            start(cb)
+            assert end_of(cb) == 0
+    aio_fsync(os.O_SYNC, cb)
+    assert end_of(cb) == 0
+    program = (
+        "import fcntl, sys\n"
+        "try: fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "except BlockingIOError: print('locked')"
+    )
+    assert python(program, tmp_path / "file") == "locked\n"

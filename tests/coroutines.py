@@ -1,0 +1,58 @@
+"""What tests on a loop need: awaiting, waiting, callbacks, and the turns of the loop."""
+
+import asyncio
+from contextlib import contextmanager
+
+import pytest
+
+from aiofs.aio import SIGEV_LOOP, sigevent
+
+
+async def wait(awaitable):
+    """Awaits it: a coroutine, whatever it is, and so a task where one is needed."""
+    return await awaitable
+
+
+async def failure(number, awaitable):
+    """The OSError of this errno that the await raises."""
+    with pytest.raises(OSError) as caught:
+        await awaitable
+    assert caught.value.errno == number, caught.value
+    return caught.value
+
+
+async def until(condition):
+    """Waits until it is true, while the loop runs."""
+    for _ in range(20_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("never came")
+
+
+def on_loop(function, value=None):
+    """The sigevent of a callback on the loop that runs."""
+    return sigevent(SIGEV_LOOP, 0, value, function)
+
+
+async def turns(count):
+    """So many turns of the loop."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@contextmanager
+def counted_turns():
+    """Counts the turns of the loop beside the body: a list that is one longer after each."""
+    counted = []
+
+    async def count():
+        while True:
+            await asyncio.sleep(0)
+            counted.append(None)
+
+    counting = asyncio.create_task(count())
+    try:
+        yield counted
+    finally:
+        counting.cancel()

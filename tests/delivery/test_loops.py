@@ -1,0 +1,108 @@
+"""Loops that end, one after the other and many at once: what becomes of what ran on them."""
+
+import asyncio
+import errno
+import gc
+import os
+
+from coroutines import on_loop, wait
+from support import eventually, reading, result, thread
+
+from aiofs import _core
+from aiofs.aio import aio_error, aio_suspend, aio_write, aiocb
+
+
+def test_fifty_loops_in_a_row(new_loop, file, pipe):
+    for turn in range(50):
+        told = []
+
+        async def body(told=told):
+            cb = reading(pipe[0], 1, aio_sigevent=on_loop(told.append))
+            reading(file, 1, aio_sigevent=on_loop(told.append))
+            asyncio.get_running_loop().call_soon(os.write, pipe[1], b"x")
+            assert await cb == 1
+            while len(told) < 2:
+                await asyncio.sleep(0)
+
+        loop = new_loop()
+        loop.run_until_complete(body())
+        loop.close()
+        assert len(told) == 2, turn
+
+
+def test_loop_that_closes_cancels_what_was_awaited_on_it_and_nothing_else(new_loop, pipe):
+    other = os.pipe()
+
+    async def body():
+        awaited, left = reading(pipe[0], 1), reading(other[0], 1)
+        left.aio_sigevent = on_loop(print)
+        task = asyncio.ensure_future(wait(awaited))
+        await asyncio.sleep(0)
+        return awaited, left, task
+
+    loop = new_loop()
+    awaited, left, task = loop.run_until_complete(body())
+    task._log_destroy_pending = False
+    loop.close()
+    del loop
+    gc.collect()
+    aio_suspend([awaited], 20)
+    assert aio_error(awaited) == errno.ECANCELED
+    assert aio_error(left) == errno.EINPROGRESS
+    os.write(other[1], b"x")
+    assert result(left) == 1
+    for fd in other:
+        os.close(fd)
+
+
+def test_callback_for_a_loop_that_closed_runs_nowhere(new_loop, pipe):
+    told = []
+
+    async def body():
+        return reading(pipe[0], 1, aio_sigevent=on_loop(told.append))
+
+    loop = new_loop()
+    cb = loop.run_until_complete(body())
+    loop.close()
+    os.write(pipe[1], b"x")
+    assert result(cb) == 1
+    loop = new_loop()
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    assert told == []
+
+
+def test_loops_in_many_threads_at_the_same_time(new_loop, tmp_path):
+    async def body(number):
+        fd = os.open(tmp_path / str(number), os.O_RDWR | os.O_CREAT)
+        for turn in range(30):
+            big = aiocb(fd, bytes([number]) * 300_000, aio_offset=turn * 10)
+            aio_write(big)
+            assert await big == 300_000
+            small = reading(fd, 10, aio_offset=turn)
+            assert await small == 10
+            assert small.aio_buf == bytes([number]) * 10
+        os.close(fd)
+
+    def work(number):
+        for _ in range(4):
+            loop = new_loop()
+            loop.run_until_complete(body(number))
+            loop.close()
+
+    with thread(work, 1), thread(work, 2), thread(work, 3), thread(work, 4):
+        pass
+
+
+def test_what_ended_with_no_loop_left_is_let_go(new_loop, pipe):
+    class Buffer(bytearray):
+        pass
+
+    async def body():
+        reading(pipe[0], 1)
+
+    loop = new_loop()
+    loop.run_until_complete(body())
+    loop.close()
+    os.write(pipe[1], b"x")
+    eventually(lambda: _core.counters()["outstanding"] == 0)

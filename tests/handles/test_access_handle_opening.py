@@ -1,0 +1,77 @@
+"""AccessHandle: an opening that is cancelled or dropped leaves nothing behind."""
+
+import asyncio
+import gc
+import time
+import warnings
+
+import pytest
+from coroutines import until, wait
+from opened import is_locked
+
+import aiofs
+from aiofs import _core
+
+
+def slow_down_offload(monkeypatch, seconds):
+    """What opens a handle begins later, whatever the volume: so that it can be cancelled before."""
+    offload = _core.offload
+
+    def later(function, *arguments):
+        time.sleep(seconds)
+        return function(*arguments)
+
+    if seconds:
+        monkeypatch.setattr(_core, "offload", lambda *call: offload(later, *call))
+
+
+@pytest.mark.parametrize("takes", [0, 0.002])
+async def test_cancelled_opening_leaves_no_lock_no_descriptor_and_no_warning(
+    file, takes, monkeypatch
+):
+    slow_down_offload(monkeypatch, takes)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kept = []
+        for turn in range(60):
+            task = asyncio.create_task(wait(file.create_access_handle()))
+            for _ in range(turn % 6):
+                await asyncio.sleep(0)
+            task.cancel()
+            try:
+                handle = await task
+            except (asyncio.CancelledError, aiofs.NoModificationAllowedError) as error:
+                if turn % 6:  # it had begun to wait: then a frame that is kept keeps no lock
+                    kept.append(error)
+            else:
+                await handle.close()
+                del handle
+            del task
+            await until(lambda: not is_locked(file))
+        assert kept or not takes
+        gc.collect()
+    assert [str(w.message) for w in caught if w.category is ResourceWarning] == []
+
+
+async def test_opening_cancelled_inside_async_with_leaves_no_lock(file):
+    async def holder():
+        async with file.create_access_handle():
+            await asyncio.sleep(100)
+
+    for turn in range(30):
+        task = asyncio.create_task(holder())
+        for _ in range(turn % 6):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises((asyncio.CancelledError, aiofs.NoModificationAllowedError)):
+            await task
+        await until(lambda: not is_locked(file))
+
+
+async def test_opening_that_is_dropped_leaves_no_lock(file):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(20):
+            file.create_access_handle()
+            gc.collect()
+            await until(lambda: not is_locked(file))

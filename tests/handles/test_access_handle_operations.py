@@ -1,0 +1,185 @@
+"""AccessHandle: what its methods return is an operation: awaited, dropped, cancelled."""
+
+import asyncio
+import collections.abc
+import errno
+import gc
+
+import pytest
+from coroutines import counted_turns, failure, until, wait
+from opened import SIZE, all_bytes, is_locked
+
+import aiofs
+from aiofs import PrivateVolume
+from aiofs.aio import aio_read, aio_return, aio_suspend, aiocb
+
+# ---- started and awaited ------------------------------------------------------------------------
+
+
+async def test_operation_is_a_coroutine(file):
+    async with file.create_access_handle() as handle:
+        operation = handle.get_size()
+        assert isinstance(operation, collections.abc.Coroutine)
+        assert asyncio.iscoroutine(operation)
+        assert await asyncio.create_task(operation) == SIZE
+        assert await asyncio.gather(handle.get_size(), handle.read(bytearray(5))) == [SIZE, 5]
+        assert await asyncio.wait_for(handle.write(b"abc"), 20) == 3
+        assert await asyncio.ensure_future(handle.get_size()) == SIZE
+        done, _ = await asyncio.wait([asyncio.create_task(handle.get_size())])
+        assert done.pop().result() == SIZE
+
+
+async def test_operation_starts_at_the_call(file):
+    async with file.create_access_handle() as handle:
+        for size in (3, 500_000):
+            operation = handle.write(b"x" * size, at=0)
+            await until(lambda size=size: os_view(handle, size) == b"x" * size)
+            assert await operation == size
+
+
+def os_view(handle, size):
+    """What a request that asks past the handle sees."""
+    cb = aiocb(handle, bytearray(size))
+    aio_read(cb)
+    aio_suspend([cb])
+    aio_return(cb)
+    return cb.aio_buf
+
+
+async def test_operation_that_nobody_awaits_is_carried_out(file):
+    async with file.create_access_handle() as handle:
+        for n in range(50):
+            handle.write(bytes([n]) * 100_000, at=n * 100_000)
+        gc.collect()
+        assert await handle.get_size() == 5_000_000
+        assert (await all_bytes(handle))[::100_000] == bytes(range(50))
+
+
+async def test_finished_operation_does_not_suspend(file):
+    async with file.create_access_handle() as handle:
+        operation = handle.read(bytearray(10))
+        await asyncio.sleep(0.01)
+        await handle.get_size()
+        with pytest.raises(StopIteration) as stop:
+            operation.send(None)
+        assert stop.value.value == 10
+
+
+async def test_many_tasks_await_one_operation(file):
+    async with file.create_access_handle() as handle:
+        operation = handle.write(b"x" * 1_000_000)
+
+        async def wait():
+            return await operation
+
+        assert await asyncio.gather(*[wait() for _ in range(5)]) == [1_000_000] * 5
+
+
+async def test_failure_that_nobody_awaited_reaches_the_loops_exception_handler(file, loop_errors):
+    async with file.create_access_handle(mode="read-only") as handle:
+        handle.write(b"x")
+        gc.collect()
+        assert len(loop_errors) == 1
+        assert isinstance(loop_errors[0]["exception"], aiofs.NoModificationAllowedError)
+        awaited = handle.write(b"x")
+        await failure(errno.EBADF, awaited)
+        del awaited
+        gc.collect()
+    assert len(loop_errors) == 1
+
+
+async def test_failure_that_comes_later_reaches_the_handler_too(tmp_path, loop_errors):
+    with PrivateVolume(tmp_path / "volume", quota=1000) as volume:
+        file = await volume.root.get_file_handle("file", create=True)
+        async with file.create_access_handle() as handle:
+            handle.write(b"x" * 1_000_000)
+            assert await handle.get_size() == 0
+            await until(lambda: loop_errors)
+        assert isinstance(loop_errors[0]["exception"], aiofs.QuotaExceededError)
+
+
+async def test_loop_breathes_while_operations_are_done_inside_the_call(file):
+    async with file.create_access_handle() as handle:
+        buffer = bytearray(8192)
+        await asyncio.sleep(0)
+        with counted_turns() as counted:
+            for _ in range(3000):
+                await handle.read(buffer, at=0)
+        assert len(counted) >= 3
+
+
+def test_operation_needs_a_running_loop(run, file):
+    async def body():
+        return await file.create_access_handle()
+
+    async def close(handle):
+        await handle.close()
+
+    handle = run(body())
+    for call in (
+        lambda: handle.read(bytearray(1)),
+        lambda: handle.write(b"x"),
+        handle.get_size,
+        handle.flush,
+        handle.close,
+        lambda: handle.truncate(1),
+    ):
+        with pytest.raises(RuntimeError):
+            call()
+    run(close(handle))  # on another loop than it was opened on
+    assert not is_locked(file)
+
+
+# ---- cancelled ----------------------------------------------------------------------------------
+
+
+async def test_cancelled_operation_that_had_not_begun_has_no_effect(file):
+    """It waited in the handle's queue for the one at whose end the cursor will be."""
+    async with file.create_access_handle() as handle:
+        first = handle.write(b"1" * 1_000_000, at=0)
+        second = asyncio.create_task(wait(handle.write(b"2" * 10)))
+        third = handle.write(b"3" * 10)
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert (await first, await third) == (1_000_000, 10)
+        assert (await all_bytes(handle))[999_999:] in (
+            b"1" + b"3" * 10,
+            b"1" + b"2" * 10 + b"3" * 10,
+        )
+
+
+async def test_cancelled_await_leaves_the_order_as_it_is(file):
+    async with file.create_access_handle() as handle:
+        for _ in range(30):
+            operations = [handle.write(bytes([n]) * 100_000, at=0) for n in range(5)]
+            tasks = [asyncio.create_task(wait(operation)) for operation in operations]
+            await asyncio.sleep(0)
+            tasks[1].cancel()
+            tasks[3].cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [done[n] for n in (0, 2, 4)] == [100_000] * 3
+            assert (await all_bytes(handle))[:100_000] == bytes([4]) * 100_000
+
+
+async def test_cancelled_operation_nobody_else_awaits_is_no_failure_to_report(file):
+    async with file.create_access_handle() as handle:
+        task = asyncio.create_task(wait(handle.write(b"x" * 5_000_000)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        del task
+        await handle.get_size()
+        gc.collect()
+
+
+async def test_wait_for_that_times_out_leaves_the_handle_usable(file, faults):
+    async with file.create_access_handle() as handle:
+        operation = handle.write(b"x" * 8_000_000)
+        try:
+            await asyncio.wait_for(operation, 0.0001)
+        except asyncio.TimeoutError:
+            pass
+        assert await handle.write(b"abc", at=0) == 3
+        assert (await all_bytes(handle))[:3] == b"abc"

@@ -1,0 +1,51 @@
+"""Programs in C: the compiler, the sanitizers of this build, and the engines they run on."""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+
+import pytest
+
+COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+SANITIZERS = os.environ.get("AIOFS_SANITIZE")
+SANITIZE = [f"-fsanitize={SANITIZERS}"] if SANITIZERS else []
+ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
+SKIPPED = 77  # the exit status of a program of checks that cannot be run here
+
+needs_compiler = pytest.mark.skipif(shutil.which(COMPILER[0]) is None, reason="needs a C compiler")
+knows_no_asyncio = pytest.mark.skipif(
+    "PYTHONASYNCIODEBUG" in os.environ, reason="programs know no asyncio"
+)
+
+
+def call(*command):
+    """Runs a compiler or the like, without the sanitizer that is preloaded here: its output."""
+    environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def compile_c(*arguments):
+    call(*COMPILER, *arguments)
+
+
+def checked(program, folder, **environment):
+    """Runs a program of checks, which must end well: what it said. Skips if the program does."""
+    log = folder / "log"
+    with log.open("w") as out:  # a file: a program that is killed has flushed into it
+        status = subprocess.run(
+            [program],
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+        ).returncode
+    told = log.read_text(errors="replace")
+    if status == SKIPPED:
+        pytest.skip(told.strip().splitlines()[-1] if told else "the program skipped itself")
+    wrong = [line for line in told.splitlines() if not line.startswith("ok ")]
+    assert status == 0, f"{program.name} ended with {status}\n" + "\n".join(wrong)
+    return told
