@@ -16,6 +16,7 @@ import pytest
 
 from aiofs.aio import aio_error, aio_read, aio_return, aio_suspend, aiocb
 
+FORKS_WITH_THREADS = "ignore:This process:DeprecationWarning"  # what Python 3.12 has to say
 CONTENT = bytes(range(256)) * 64  # of a file: a byte tells its place, as far as a byte can
 
 
@@ -92,9 +93,12 @@ def write_file(volume, path, data, at=0):
 
 
 def python(program, *arguments, timeout=50, **environment):
-    """Runs a program in a new interpreter, which must end with 0: what it printed."""
+    """Runs a program in a new interpreter, which must end with 0 and no complaint: what it printed.
+
+    Newer interpreters complain of a fork where there are threads.
+    """
     finished = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
+        [sys.executable, "-W", FORKS_WITH_THREADS, "-c", program, *map(str, arguments)],
         env=os.environ | environment,
         capture_output=True,
         text=True,
