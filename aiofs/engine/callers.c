@@ -36,24 +36,17 @@ static bool has_work(void)
 static int spare(void);
 static void *caller_main(void *argument);
 
-static int wait_ms(long ms)
+static int wait_a_moment(void)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += ms * 1000000;
+    until.tv_nsec += 10000000;
     if (until.tv_nsec >= 1000000000L) {
         until.tv_sec++;
         until.tv_nsec -= 1000000000L;
     }
-    return pthread_cond_timedwait(&callers.work, &engine.lock, &until);
-}
-
-/* Nothing is to be done for the program: is there still one? */
-static void look_for_program(void)
-{
-    bool settled = callers.idle == callers.threads && callers.starting == 0 && !pool_is_starting();
-    if (settled)
-        headless_look((unsigned)engine.counters.workers + 1); /* and the waiter */
+    pthread_cond_timedwait(&callers.work, &engine.lock, &until);
+    return 0;
 }
 
 /* Waits for work; false: none came, and there are others to wait for the next. Lock held. */
@@ -68,16 +61,11 @@ static bool wait_for_work(void)
         bool poor = !list_empty(&callers.calls) && spare() < 0; /* from a thread that could not start one */
         if (has_work())
             break;
-        if (poor) {
-            wait_ms(10);
-        } else if (headless_now()) {
-            error = wait_ms(50);
-            if (!has_work())
-                look_for_program();
-        } else {
+        if (poor)
+            error = wait_a_moment();
+        else
             error = callers.idle > 1 ? pthread_cond_timedwait(&callers.work, &engine.lock, &until)
                                      : pthread_cond_wait(&callers.work, &engine.lock);
-        }
     }
     callers.idle--;
     return has_work();
@@ -91,14 +79,14 @@ static int spare(void)
         return 0;
     callers.starting++;
     callers.threads++;
-    engine.counters.workers++;
+    count_threads_by(1);
     pthread_mutex_unlock(&engine.lock);
     int error = engine_thread("aiofs-caller", caller_main, DEEP_STACK);
     pthread_mutex_lock(&engine.lock);
     if (error < 0) {
         callers.starting--;
         callers.threads--;
-        engine.counters.workers--;
+        count_threads_by(-1);
     }
     return error;
 }
@@ -136,7 +124,7 @@ static void *caller_main(void *argument)
             run_call(list_pop(&callers.calls));
     }
     callers.threads--;
-    engine.counters.workers--;
+    count_threads_by(-1);
     pthread_mutex_unlock(&engine.lock);
     return NULL;
 }
@@ -170,11 +158,10 @@ int callers_call(aiofs_request *request)
     return refused ? error : 0;
 }
 
-void callers_wake(void)
+bool callers_are_idle(void)
 {
-    pthread_mutex_lock(&engine.lock);
-    pthread_cond_broadcast(&callers.work);
-    pthread_mutex_unlock(&engine.lock);
+    bool work = !list_empty(&callers.jobs) || !list_empty(&callers.calls);
+    return !work && callers.idle == callers.threads && callers.starting == 0;
 }
 
 void callers_add(struct aiofs_job *job)

@@ -169,13 +169,14 @@ static void *waiter_main(void *argument)
             channel_awake();
             continue;
         }
-        channel_sleep();
+        channel_sleep(); /* whoever has something for the waiter from here on wakes it */
+        int look_ms = headless_watch();
         pthread_mutex_lock(&engine.lock);
         bool work = !list_empty(&engine.run_queue[CARRIER_STREAMS]) || !list_empty(&engine.cancelling) ||
                     !list_empty(&engine.releasing) || (!poor && pool_wants_worker()) ||
                     (!list_empty(&engine.run_queue[CARRIER_RING]) && engine.waiter->room());
         pthread_mutex_unlock(&engine.lock);
-        engine.waiter->turn(work ? 0 : poor || unsent ? RETRY_MS : -1);
+        engine.waiter->turn(work ? 0 : poor || unsent ? RETRY_MS : look_ms);
         channel_awake();
     }
 }

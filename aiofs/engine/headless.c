@@ -2,12 +2,12 @@
  * headless.c - a program whose main thread has left by pthread_exit.
  *
  * A process ends, as if by exit(0), when its last thread does: ours would never let it come to that. So where the
- * main thread has left, an idle caller looks now and then whether any thread but ours is there. Requests in flight
- * keep the process, because their ends may start threads of the program's (SIGEV_THREAD); meanwhile nobody is there
- * who could take a signal, and the caller lets in those that are meant to end a process and do.
+ * main thread has left, the waiter looks now and then whether any thread but ours is there. Requests in flight keep
+ * the process, because their ends may start threads of the program's (SIGEV_THREAD); meanwhile nobody is there who
+ * could take a signal, and those that are meant to end a process, and do, are let in for an instant at each look.
  *
- * Threads are counted in /proc. Ours are known under the engine lock: one that starts is no match until it runs, one
- * that ends is not counted by us before the kernel has done with it, so a thread of the program's is never overlooked.
+ * Threads are counted in /proc, by descriptors of the engine's table. Ours are known under the engine lock; if one
+ * starts or ends during a look, the look says nothing. So a thread of the program's is never overlooked.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -19,64 +19,70 @@
 
 #include "internal.h"
 
+enum { SOON_MS = 10, ALONE_MS = 50, SELDOM_MS = 1000 };
+
 static struct {
     pthread_key_t key; /* its destructor runs when the main thread leaves, not when the process ends */
     _Atomic bool left;
-    unsigned matches; /* looks in a row that found no thread but ours; engine lock */
+    /* The waiter's. */
+    int64_t next; /* when to look */
+    int pause_ms;
+    unsigned matches; /* looks in a row that found no thread but ours, and nothing to do */
 } headless;
-
-bool headless_now(void)
-{
-    return atomic_load_explicit(&headless.left, memory_order_relaxed);
-}
 
 /* ---- threads --------------------------------------------------------------------------------------------- */
 
 /* A thread of somebody's: not one that has ended, as the main thread has, nor one of io_uring's in the kernel. */
 static bool counts(int tasks, const char *name)
 {
-    enum { SIZE = 256 };
-    char path[SIZE + sizeof "/stat"], text[SIZE] = "";
+    enum { SIZE = 256, PF_IO_WORKER = 0x10 };
+    char path[SIZE + sizeof "/stat"], text[SIZE] = "", state = 0;
+    unsigned flags = 0;
     snprintf(path, sizeof path, "%s/stat", name);
     int fd = aiofs_sys.openat(tasks, path, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return true;
     aiofs_sys.read(fd, text, sizeof text - 1);
     aiofs_sys.close(fd);
-    const char *command = strchr(text, '('), *state = strrchr(text, ')');
-    return !command || !state || (state[1] == ' ' && !strchr("ZX", state[2]) && strncmp(command, "(iou-", 5) != 0);
+    const char *behind_name = strrchr(text, ')');
+    if (!behind_name || sscanf(behind_name + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+        return true;
+    return state != 'Z' && state != 'X' && !(flags & PF_IO_WORKER);
 }
 
-/* How many threads there are; negative: it cannot be told. */
-static int count_threads(void)
+/* Are there more threads than so many? If it cannot be told, there are. */
+static bool are_more_than(unsigned most)
 {
     _Alignas(struct dirent64) char entries[4096];
-    int tasks = aiofs_sys.openat(AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0), count = 0;
-    ssize_t size;
-    if (tasks < 0)
-        return tasks;
-    while ((size = aiofs_sys.getdents64(tasks, entries, sizeof entries)) > 0) {
+    int tasks = aiofs_sys.openat(AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    unsigned count = 0;
+    ssize_t size = tasks;
+    while (tasks >= 0 && count <= most && (size = aiofs_sys.getdents64(tasks, entries, sizeof entries)) > 0) {
         const struct dirent64 *entry;
-        for (ssize_t at = 0; at < size; at += entry->d_reclen) {
+        for (ssize_t at = 0; at < size && count <= most; at += entry->d_reclen) {
             entry = (const void *)(entries + at);
             count += entry->d_name[0] != '.' && counts(tasks, entry->d_name);
         }
     }
-    aiofs_sys.close(tasks);
-    return size < 0 ? (int)size : count;
+    if (tasks >= 0)
+        aiofs_sys.close(tasks);
+    return size < 0 || count > most;
 }
 
-/* No handler of the program's runs on a thread of ours. */
-static void let_in(bool in)
+/* ---- looking --------------------------------------------------------------------------------------------- */
+
+/* What has come and would end the process ends it here. No handler of the program's runs on a thread of ours. */
+static void let_enders_in(void)
 {
-    static const int enders[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+    static const int enders[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGXCPU};
     struct sigaction action;
-    sigset_t set;
+    sigset_t set, before;
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof enders / sizeof *enders; i++)
-        if (!in || (sigaction(enders[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL))
+        if (sigaction(enders[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL)
             sigaddset(&set, enders[i]);
-    pthread_sigmask(in ? SIG_UNBLOCK : SIG_BLOCK, &set, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &set, &before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void end_program(struct aiofs_job *job)
@@ -85,20 +91,50 @@ static void end_program(struct aiofs_job *job)
     exit(0);
 }
 
-/* More than one look: a thread that is just being started is in no listing. */
-void headless_look(unsigned ours)
+/* True: no thread but ours is there, nor was one during the look. */
+static bool is_alone(void)
+{
+    pthread_mutex_lock(&engine.lock);
+    unsigned long changes = engine.thread_changes;
+    unsigned ours = (unsigned)engine.counters.workers + 1; /* the waiter, this one */
+    bool settled = callers_are_idle() && !pool_is_starting();
+    pthread_mutex_unlock(&engine.lock);
+    if (!settled || are_more_than(ours))
+        return false;
+    pthread_mutex_lock(&engine.lock);
+    settled = callers_are_idle() && changes == engine.thread_changes;
+    pthread_mutex_unlock(&engine.lock);
+    return settled;
+}
+
+static void look(void)
 {
     enum { LOOKS = 2 };
-    static struct aiofs_job end = {.run = end_program}; /* as a job: what exit runs may need a caller */
-    pthread_mutex_unlock(&engine.lock);
-    int threads = count_threads();
-    bool alone = threads >= 0 && (unsigned)threads <= ours;
-    let_in(alone);
-    bool over = alone && atomic_load(&engine.alive) == 0;
+    static struct aiofs_job end = {.run = end_program}; /* a caller's: on the program's table, and not the waiter */
+    bool alone = is_alone();
+    if (alone)
+        let_enders_in();
+    headless.matches = alone && atomic_load(&engine.alive) == 0 ? headless.matches + 1 : 0;
+    headless.pause_ms = alone ? ALONE_MS : headless.pause_ms < SELDOM_MS / 2 ? headless.pause_ms * 2 : SELDOM_MS;
+    if (headless.matches != LOOKS)
+        return;
     pthread_mutex_lock(&engine.lock);
-    headless.matches = over ? headless.matches + 1 : 0;
-    if (headless.matches == LOOKS)
-        callers_add(&end);
+    callers_add(&end);
+    pthread_mutex_unlock(&engine.lock);
+}
+
+int headless_watch(void)
+{
+    enum { MS = 1000000 };
+    if (!atomic_load_explicit(&headless.left, memory_order_relaxed))
+        return -1;
+    int64_t now = aiofs_now();
+    if (now >= headless.next) {
+        look();
+        now = aiofs_now();
+        headless.next = now + headless.pause_ms * (int64_t)MS;
+    }
+    return (int)((headless.next - now) / MS) + 1;
 }
 
 /* ---- the main thread -------------------------------------------------------------------------------------- */
@@ -107,13 +143,15 @@ static void main_leaves(void *value)
 {
     (void)value;
     atomic_store(&headless.left, true);
-    callers_wake();
+    engine_wake();
 }
 
 static void know_main(void)
 {
     atomic_store(&headless.left, false);
+    headless.next = 0;
     headless.matches = 0;
+    headless.pause_ms = SOON_MS;
     if (getpid() == gettid())
         pthread_setspecific(headless.key, &headless);
 }

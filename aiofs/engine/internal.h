@@ -158,12 +158,14 @@ static inline bool changes_bytes(const aiofs_request *request)
     return request->op == AIOFS_WRITE || request->op == AIOFS_TRUNCATE;
 }
 
-/* Where the kernel shall move what is left. It ignores this for an append, unless O_APPEND was cleared meanwhile, but
- * refuses a bad offset all the same. */
+/* Where the kernel shall move what is left. It ignores this for an append, but refuses a bad offset all the same; if
+ * O_APPEND was cleared meanwhile, a bad one must not become a good one. */
 static inline int64_t position_of(const aiofs_request *request, const aiofs_file *file)
 {
     bool is_bad = request->offset < 0 || (int64_t)request->total > INT64_MAX - request->offset;
-    return !file->seekable ? -1 : is_bad ? 0 : request->offset + (int64_t)request->moved;
+    if (!file->seekable)
+        return -1;
+    return is_bad ? INT64_MAX - (int64_t)request->total : request->offset + (int64_t)request->moved;
 }
 
 /* The next buffers of a request, `moved` bytes in, at most `limit` bytes and `max` pieces. */
@@ -241,16 +243,16 @@ void pool_after_fork(void);
 
 /* Callers: threads on the program's table that may block; callers.c. */
 int callers_start(void);               /* the first one; on a thread of the program's */
-void callers_wake(void);               /* to look around */
+bool callers_are_idle(void);           /* lock held: all of them, and all that were started */
 void callers_add(struct aiofs_job *job); /* lock held */
 void callers_after_fork(void);
 int callers_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
 void callers_sync_name(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
 void callers_retire(aiofs_request *request, int64_t result);  /* releases its file's hold, then ends it */
 
-/* The end of a program whose main thread has left; headless.c. */
-bool headless_now(void);
-void headless_look(unsigned ours); /* on an idle caller, lock held: has the process ended if only `ours` are left */
+/* The end of a program whose main thread has left; headless.c. On the waiter, no lock: has the process ended if no
+ * thread but ours is left; the ms after which it wants to look again, -1: never. */
+int headless_watch(void);
 
 /* ---- the engine ---------------------------------------------------------------------------------- */
 
@@ -267,12 +269,20 @@ struct engine {
     struct aiofs_link releasing;      /* files whose engine_fd the waiter shall close */
     unsigned long outstanding;
     _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
+    unsigned long thread_changes;     /* how often a thread of ours started or ended */
     struct aiofs_counters counters;
 };
 extern struct engine engine;
 
 extern _Thread_local bool on_engine_table; /* this thread has the engine's descriptor table */
 extern _Thread_local bool on_waiter;       /* this is the waiter */
+
+/* For every thread of ours but the waiter, as it starts and as it ends; lock held. */
+static inline void count_threads_by(int by)
+{
+    engine.counters.workers += (uint64_t)by;
+    engine.thread_changes++;
+}
 
 #define COUNT(counter) __atomic_fetch_add(&engine.counters.counter, 1, __ATOMIC_RELAXED)
 #define READ_COUNT(counter) __atomic_load_n(&engine.counters.counter, __ATOMIC_RELAXED)

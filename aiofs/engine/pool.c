@@ -245,7 +245,7 @@ static void *worker_main(void *argument)
         pool.blocking -= blocking;
     }
     pool.threads--;
-    engine.counters.workers--;
+    count_threads_by(-1);
     pthread_mutex_unlock(&engine.lock);
     return NULL;
 }
@@ -257,7 +257,7 @@ bool pool_spawn(void)
     if (wanted) {
         pool.starting++;
         pool.threads++;
-        engine.counters.workers++;
+        count_threads_by(1);
     }
     pthread_mutex_unlock(&engine.lock);
     if (!wanted || engine_thread("aiofs-worker", worker_main, SMALL_STACK) == 0)
@@ -265,7 +265,7 @@ bool pool_spawn(void)
     pthread_mutex_lock(&engine.lock);
     pool.starting--;
     pool.threads--;
-    engine.counters.workers--;
+    count_threads_by(-1);
     pthread_mutex_unlock(&engine.lock);
     return false;
 }

@@ -244,6 +244,74 @@ static int leave_main_to_a_notification(void *argument)
     pthread_exit(NULL);
 }
 
+static void *goes_on_as_the_kernels_would_be_called(void *argument)
+{
+    (void)argument;
+    pthread_setname_np(pthread_self(), "iou-wrk-1");
+    pause_ms(500);
+    exit(23);
+}
+
+static int leave_main_to_a_named_thread(void *argument)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, goes_on_as_the_kernels_would_be_called, NULL);
+    return leave_main(argument);
+}
+
+/* The first thread of the program's since main left takes the signals that it wants. */
+static void waits_for_a_signal(union sigval value)
+{
+    sigset_t term;
+    int got = 0;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &term, NULL);
+    kill(getpid(), SIGTERM);
+    sigwait(&term, &got);
+    exit(got == SIGTERM ? value.sival_int : 25);
+}
+
+static int leave_main_to_a_thread_for_signals(void *argument)
+{
+    static struct aiocb cb;
+    struct conduit *pipe = argument;
+    cb = request(pipe->out, got, 1, 0);
+    tell_by_thread(&cb.aio_sigevent, waits_for_a_signal, NULL);
+    cb.aio_sigevent.sigev_value.sival_int = 24;
+    aio_read(&cb);
+    pthread_exit(NULL);
+}
+
+static int signal_taken_by_a_notification(void)
+{
+    static struct conduit pipe;
+    pipe = conduit();
+    pid_t child = start_child(leave_main_to_a_thread_for_signals, &pipe);
+    pause_ms(300);
+    MUST(write(pipe.in, "x", 1));
+    int end = end_of_child(child);
+    conduit_close(pipe);
+    return end;
+}
+
+static int no_engine_and_no_main(void *argument)
+{
+    struct rlimit limit, few = {.rlim_cur = 5};
+    pthread_t thread;
+    char byte;
+    struct aiocb cb = request(*(int *)argument, &byte, 1, 0);
+    MUST(getrlimit(RLIMIT_NOFILE, &limit));
+    few.rlim_max = limit.rlim_max;
+    MUST(setrlimit(RLIMIT_NOFILE, &few));
+    int refused = REFUSED(aio_read(&cb), EAGAIN);
+    MUST(setrlimit(RLIMIT_NOFILE, &limit));
+    if (!refused)
+        return 26;
+    pthread_create(&thread, NULL, goes_on_as_the_kernels_would_be_called, NULL);
+    pthread_exit(NULL);
+}
+
 static int leave_main_in_flight(void *argument)
 {
     static struct aiocb cb;
@@ -255,7 +323,8 @@ static int leave_main_in_flight(void *argument)
 
 static int killed_in_flight(void)
 {
-    struct conduit pipe = conduit();
+    static struct conduit pipe;
+    pipe = conduit();
     pid_t child = start_child(leave_main_in_flight, &pipe);
     pause_ms(300);
     kill(child, SIGTERM);
@@ -266,10 +335,14 @@ static int killed_in_flight(void)
 
 static void main_thread_leaves(void)
 {
-    struct conduit pipe = conduit();
+    static struct conduit pipe; /* the stack of a main thread that has left is nobody's */
+    pipe = conduit();
     CHECK(in_child(leave_main, &pipe) == 0, "when the last thread leaves by pthread_exit the process ends, with 0");
     CHECK(in_child(leave_main_to_a_thread, &pipe) == 20, "while another is left it goes on, and so do requests");
     CHECK(in_child(leave_main_to_a_notification, &pipe) == 22, "and a notification still gets its thread");
+    CHECK(in_child(leave_main_to_a_named_thread, &pipe) == 23, "whatever the other's name");
+    CHECK(in_child(no_engine_and_no_main, &pipe.out) == 23, "and though the engine could not be had");
+    CHECK(signal_taken_by_a_notification() == 24, "which takes its own signals");
     CHECK(killed_in_flight() == 128 + SIGTERM, "one that waits for a request alone can be ended by SIGTERM");
     conduit_close(pipe);
 }
