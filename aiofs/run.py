@@ -25,7 +25,7 @@ __all__ = ["main"]
 LIBRARY = Path(__file__).with_name("libaiofs.so")
 RUN_LIBRARY = Path(__file__).with_name("libaiofs-run.so")
 SHELL = "/bin/sh"
-SANITIZER = re.compile(rb"(^|/)lib([a-z]+san|clang_rt\.[a-z]+san[^/]*)\.so[^/]*$")
+SANITIZER = re.compile(rb"(^|/)lib((a|hwa|l|m|t|ub)san|clang_rt\.[a-z]+san[^/]*)\.so[^/]*$")
 
 
 def main(volumes: Sequence[str], engine: str | None, command: Sequence[str]) -> int:

@@ -104,20 +104,33 @@ static int share_once(int fd, int64_t range, int64_t byte)
     return status;
 }
 
-/* While others hold our byte nobody can hold another one: whoever is seen there is about to be refused, and gone in
- * a moment, or on a busy machine in some more. */
-int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte)
+/* Whether another description shares a byte. (One that holds it alone has a write lock on it.) */
+static bool is_shared(int fd, int64_t at)
 {
-    enum { QUICK = 100, TRIES = 2000 };
-    const struct timespec instant = {.tv_nsec = 20000}, moment = {.tv_nsec = 1000000};
-    int64_t range = range_of(hash);
+    struct flock bytes = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
+    return aiofs_sys.fcntl(fd, F_OFD_GETLK, (long)&bytes) == 0 && bytes.l_type == F_RDLCK;
+}
+
+/* While others share our byte nobody can hold another one: whoever is seen there is about to be refused, and gone in
+ * a moment, or on a busy machine in some more. */
+int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte, int patience_ms)
+{
+    enum { MS = 1000000 };
+    const struct timespec moment = {.tv_nsec = 20000};
+    int64_t range = range_of(hash), until = 0;
     int status = share_once(fd, range, byte);
-    for (int tries = 0; status == -EBUSY && tries < TRIES && look_at_bytes(fd, range + byte, 1) == -EBUSY; tries++) {
-        nanosleep(tries < QUICK ? &instant : &moment, NULL);
+    while (status == -EBUSY && is_shared(fd, range + byte)) {
+        int64_t now = aiofs_now();
+        until = until ? until : now + patience_ms * (int64_t)MS;
+        if (now >= until)
+            break;
+        nanosleep(&moment, NULL);
         status = share_once(fd, range, byte);
     }
     return status;
 }
+
+enum { PATIENCE_MS = 5 }; /* the namespace lock is held, and an event loop may wait for it */
 
 /* Takes the entry's bytes for `lock`; 0 also where there are no other processes to meet. */
 static int bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lock)
@@ -129,7 +142,7 @@ static int bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lo
         return fd == -ENOENT && !tree->writable ? 0 : fd;
     if (lock == AIOFS_LOCK_EXCLUSIVE)
         return aiofs_bytes_set(fd, F_WRLCK, range_of(hash), AIOFS_RANGE_SIZE);
-    return aiofs_bytes_share(fd, hash, lock);
+    return aiofs_bytes_share(fd, hash, lock, PATIENCE_MS);
 }
 
 static void bytes_release(struct aiofs_tree *tree, uint64_t hash)

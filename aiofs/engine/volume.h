@@ -116,7 +116,7 @@ AIOFS_API int aiofs_volume_lease(const char *directory, int number);
 AIOFS_API uint64_t aiofs_path_hash(const char *path, size_t length);
 AIOFS_API unsigned aiofs_lock_file_of(uint64_t hash);
 /* Read-locks one byte of an entry's range; -EBUSY if somebody else holds another one. `fd`: the lock file. */
-AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte);
+AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte, int patience_ms);
 
 /* ---- fork: around it, called by the engine with none of its own locks held ----------------------------- */
 

@@ -101,13 +101,14 @@ int move_up(int fd)
 
 int lock_take(const struct place *place, int *next)
 {
+    enum { PATIENCE_MS = 2000 }; /* somebody outside may be off the processor for long */
     if (place->tree <= 0)
         return -ENOLCK;
     *next = place_open_lock_file(place);
     int lock = move_up(*next);
     if (lock < 0)
         return lock;
-    int status = aiofs_bytes_share(lock, place->hash, place->tree);
+    int status = aiofs_bytes_share(lock, place->hash, place->tree, PATIENCE_MS);
     if (status == 0 && aiofs_sys.lseek(lock, NAMELESS, SEEK_SET) < 0)
         status = -ENOLCK;
     if (status < 0)

@@ -173,6 +173,15 @@ def test_modes_share_between_processes_as_within_one(tree, tmp_path, mine, their
         assert is_locked(tree) == shares(mine, theirs)
 
 
+@pytest.mark.parametrize("mine", MODES)
+def test_exclusive_holder_is_not_waited_for(tree, tmp_path, faults, mine):
+    with holding(tmp_path / "volume", "file"):
+        before = faults.calls("fcntl")
+        with pytest.raises(NoModificationAllowedError):
+            take(tree, lock=MODES[mine])
+        assert faults.calls("fcntl") - before < 20
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
 def test_lock_is_free_when_its_holder_is_killed(tree, tmp_path, number):
     with holding(tmp_path / "volume", "file") as other:
