@@ -77,7 +77,8 @@ cdef class aiocb:
 
     aio_fildes      an int, or an object with fileno(): an access handle, a file
     aio_buf         any C-contiguous object with the buffer protocol, writable for a read; pinned until
-                    the request is terminal, whatever becomes of a task that awaits it
+                    the request is terminal and somebody has looked (aio_error, an await, its
+                    notification, its list's), whatever becomes of a task that awaits it
     aio_nbytes      bytes to move, at most the size of the buffer; None: that size
     aio_offset      where in the file, in bytes from its start; ignored by streams and appends
     aio_reqprio     0 to AIO_PRIO_DELTA_MAX (20); a higher one runs later among the waiting requests of

@@ -37,6 +37,7 @@ typedef struct aiofs_flight aiofs_flight;
 typedef struct aiofs_mailbox {
     _Atomic(aiofs_flight *) top;
     _Atomic bool rung; /* its opener has been told since it opened it last */
+    _Atomic unsigned quiet; /* quiet flights that came */
     _Atomic int refs;
     aiofs_bell *bell; /* NULL: the orphans */
 } aiofs_mailbox;
@@ -121,16 +122,19 @@ static inline void flight_recall(aiofs_flight *flight)
     mailbox_release(atomic_exchange(&flight->mailbox, NULL));
 }
 
-/* False: the mailbox is sealed. `ring`: its opener has to be told. */
+/* False: the mailbox is sealed. `ring`: its opener has to be told; of quiet ones now and then, too, for they hold
+ * their buffers until he opens them. */
 static inline bool mailbox_push(aiofs_mailbox *box, aiofs_flight *flight, bool quiet, bool *ring)
 {
+    enum { SO_MANY_QUIET = 64 };
     aiofs_flight *top = atomic_load(&box->top);
     do {
         if (top == SEALED)
             return false;
         flight->next = top;
     } while (!atomic_compare_exchange_weak(&box->top, &top, flight));
-    *ring = !quiet && !atomic_load(&box->rung) && !atomic_exchange(&box->rung, true);
+    bool tell = !quiet || atomic_fetch_add(&box->quiet, 1) % SO_MANY_QUIET == SO_MANY_QUIET - 1;
+    *ring = tell && !atomic_load(&box->rung) && !atomic_exchange(&box->rung, true);
     return true;
 }
 

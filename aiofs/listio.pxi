@@ -83,7 +83,7 @@ cdef int begin_entry(plan *what, aiocb cb, aiofs_group *group, Delivery delivery
     if flight == NULL:
         return 0
     flight.group = group
-    flight.quiet = group.last_word != NULL and flight.notice.kind != C_SIGEV_LOOP
+    flight.quiet = group.last_word != NULL and flight.notice.kind == C_SIGEV_NONE
     group_add(group)
     before_launch(flight, cb, delivery)
     entry.request = &flight.request

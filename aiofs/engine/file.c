@@ -272,6 +272,8 @@ aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_fi
     for (int tries = 0; tries < TRIES; tries++) {
         pthread_mutex_lock(&engine.lock);
         int same = cloned ? next_in_flight(fd, facts, after, &file) : newest_in_flight(fd, facts, &file);
+        if (same == -EAGAIN && tries == TRIES - 1)
+            same = 1; /* it may be */
         if (same > 0)
             aiofs_file_retain(file);
         pthread_mutex_unlock(&engine.lock);

@@ -325,7 +325,9 @@ static void complete(uint64_t data, int result)
     case TAG_POLL:
         if (request->phase == PHASE_CANCELLING) /* the cancellation may have come too late to meet the poll */
             finish(request, request_outcome(request, -ECANCELED));
-        else if (result >= 0)
+        else if (result == 0 || result == -EINVAL) /* woken for nothing: a terminal's settings were changed */
+            begin_on_device(request);
+        else if (result > 0)
             move(request, request->file->type == S_IFCHR); /* a device may block though it is ready, here for ever */
         else
             moved(request, result);

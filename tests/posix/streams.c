@@ -260,6 +260,25 @@ static void terminal_without_waiting(void)
     conduit_close(pty);
 }
 
+static void terminal_settings_change(void)
+{
+    struct conduit pty = terminal();
+    struct termios settings;
+    char byte = 0;
+    struct aiocb cb = request(pty.out, &byte, 1, 0);
+    MUST(aio_read(&cb));
+    MUST(tcgetattr(pty.out, &settings));
+    for (int i = 0; i < 10; i++) {
+        settings.c_lflag ^= ECHO;
+        MUST(tcsetattr(pty.out, TCSANOW, &settings));
+        pause_ms(2);
+    }
+    CHECK(in_progress(&cb), "terminal: a read waits on while its settings change");
+    MUST(write(pty.in, "x", 1));
+    CHECK(succeeds(&cb, 1) && byte == 'x', "terminal: and gets what comes");
+    conduit_close(pty);
+}
+
 static void unreadable(void)
 {
     char bytes[8];
@@ -340,6 +359,7 @@ int main(void)
     append_offsets();
     order_of_a_master();
     terminal_without_waiting();
+    terminal_settings_change();
     unreadable();
     read_priorities();
     blocked_writes();
