@@ -14,18 +14,27 @@
 
 static char volume[4096];
 
-/* aiofs_open as another process meets it: 0, or its errno. */
-static int elsewhere(const char *path, int flags)
+static int ask(const char *path, int flags)
 {
     int status;
     fflush(stdout);
     pid_t pid = (pid_t)MUST(fork());
     if (pid == 0) {
-        alarm(20);
+        alarm(SANITIZED ? 5 : 20);
         _exit(aiofs_open(volume, path, flags, 0600) < 0 ? errno : 0);
     }
     MUST(waitpid(pid, &status, 0));
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* aiofs_open as another process meets it: 0, or its errno. (A sanitizer's allocator may be locked in a child whose
+ * parent has threads; that child is ended, and another one asks.) */
+static int elsewhere(const char *path, int flags)
+{
+    int answer = ask(path, flags);
+    for (int tries = 0; SANITIZED && answer < 0 && tries < 5; tries++)
+        answer = ask(path, flags);
+    return answer;
 }
 
 static const char *inside(const char *name)
@@ -165,7 +174,8 @@ static void lock_outlives_close(void)
     }
     CHECK(in_flight && refused == EBUSY, "the write holds the lock");
     CHECK(outcome(cb) == 4, "the write ends as if close had waited");
-    CHECK(elsewhere("slow", O_RDWR) == 0, "and gives the lock back");
+    int after = elsewhere("slow", O_RDWR);
+    CHECK(after == 0, "and gives the lock back (%d)", after);
 }
 
 static void lock_dies_with_its_process(void)
