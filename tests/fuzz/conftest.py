@@ -8,23 +8,23 @@ is under build/.
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "hypothesis"))
-
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+ROOT = Path(__file__).resolve().parents[2]
 TEST_SECONDS = 900  # making an example small takes many runs of it
 
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "hypothesis"))
 COMMON = {
     "deadline": None,
     "print_blob": True,
-    "phases": [phase for phase in Phase if phase is not Phase.explain],  # it takes as long as a hang
+    # Explaining would take hours where a request hangs.
+    "phases": [phase for phase in Phase if phase is not Phase.explain],
     # Fixtures that a test shares among its examples hold nothing of an example's.
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 }
-settings.register_profile("short", max_examples=40, database=None, **COMMON)
-settings.register_profile("long", max_examples=400, **COMMON)
+settings.register_profile("short", max_examples=20, database=None, **COMMON)
+settings.register_profile("long", max_examples=200, **COMMON)
 settings.load_profile(os.environ.get("AIOFS_FUZZ", "short"))
 
 

@@ -1,5 +1,5 @@
-"""POSIX AIO on pipes and sockets against a model: what was written, in the order of the writes, is what
-was read, in the order of the reads.
+"""POSIX AIO on pipes and sockets against a model: what was written, in the order of the writes, is
+what was read, in the order of the reads.
 
 The model is a list of writes and a list of reads; a cancelled one has moved nothing. Buffers are
 small, so that most of it waits.
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from drawing import programs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,7 +66,6 @@ STEP = st.one_of(
     st.builds(Step, st.just("cancel all"), WAYS, which=st.integers(0, 1)),
     st.builds(Step, st.just("wait"), WAYS, timeout=st.sampled_from([0, 0.0005, 0.002])),
 )
-PROGRAMS = st.lists(STEP, max_size=8) | st.lists(STEP, min_size=10, max_size=50)
 
 
 class Flight:
@@ -226,7 +226,7 @@ def a_socket(size):
 
 
 @pytest.mark.parametrize("stream", [a_pipe, a_socket])
-@given(program=PROGRAMS, size=st.sampled_from([4096, 65_536]))
+@given(program=programs(STEP), size=st.sampled_from([4096, 65_536]))
 def test_bytes_come_out_as_they_went_in(stream, program, size):
     with stream(size) as ways:
         try:

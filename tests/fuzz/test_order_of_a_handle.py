@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+from drawing import programs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,7 +60,6 @@ STEP = st.one_of(
     st.builds(Step, st.sampled_from(["get_size", "flush", "breathe", "breathe"])),
     st.builds(Step, st.just("cancel"), which=st.integers(0, 5)),
 )
-STEPS = st.lists(STEP, max_size=8) | st.lists(STEP, min_size=10, max_size=40)
 CUTS = st.none() | st.sampled_from([1000, 4096, 65_537])
 
 
@@ -199,7 +199,7 @@ async def outcomes(started):
     tasks = [asyncio.create_task(outcome_of(each.operation)) for each in started]
     if tasks:
         _, unended = await asyncio.wait(tasks, timeout=END_SECONDS)
-        assert not unended, [each.step for each, task in zip(started, tasks) if task in unended]
+        assert not unended, [started[tasks.index(task)].step for task in unended]
         await asyncio.wait([each.awaiting for each in started])
     return [task.result() for task in tasks]
 
@@ -253,7 +253,7 @@ async def carry_out(volume, quota, steps, leaving):
 
 @pytest.mark.parametrize("kind", ["disk", "memory"])
 @given(
-    steps=STEPS,
+    steps=programs(STEP),
     quota=st.sampled_from([None, None, 300_000]),
     leaving=st.sampled_from(["close", "close", "abort", "drop"]),
     cut=CUTS,

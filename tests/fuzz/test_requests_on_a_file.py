@@ -1,9 +1,9 @@
 """POSIX AIO on a file against a model: every request ends, once, as it should.
 
-A file of slots, one request at a time in each: so what a request finds and leaves is known, whatever
-the order. Requests come alone and in lists, are cancelled, synced, waited for in every way and told
-by every kind of sigevent. A file with O_APPEND has no slots: there the order of the calls is the
-order of the bytes.
+A file of slots, one request at a time in each: so what a request finds and leaves is known,
+whatever the order. Requests come alone and in lists, are cancelled, synced, waited for in every way
+and told by every kind of sigevent. A file with O_APPEND has no slots: there the order of the calls
+is the order of the bytes.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from drawing import programs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,10 +95,10 @@ def requests_of(kinds):
     )
 
 
-def programs(requests):
+def steps(requests):
     some_slots = st.lists(st.integers(0, SLOTS - 1), max_size=SLOTS)
     one = st.builds(Step, st.just("submit"), requests=st.lists(requests, min_size=1, max_size=1))
-    step = st.one_of(
+    return st.one_of(
         one,
         one,
         st.builds(
@@ -119,10 +120,9 @@ def programs(requests):
         st.builds(Step, st.just("sync"), choice=st.sampled_from([os.O_SYNC, os.O_DSYNC])),
         st.builds(Step, st.just("breathe")),
     )
-    return st.lists(step, max_size=8) | st.lists(step, min_size=10, max_size=40)
 
 
-# ---- what is in flight ----------------------------------------------------------------------------
+# ---- what is in flight --------------------------------------------------------------------------
 
 
 class Flight:
@@ -167,8 +167,8 @@ def raised(call, *arguments):
 class Notices:
     """Who must be told, and who was.
 
-    `other` stands for None. It is either SIGEV_SIGNAL or SIGEV_THREAD, for the threads of the one have
-    the signals of the other unblocked, and would take them.
+    `other` stands for None. It is either SIGEV_SIGNAL or SIGEV_THREAD, for the threads of the one
+    have the signals of the other unblocked, and would take them.
     """
 
     def __init__(self, other):
@@ -436,7 +436,7 @@ def target(request, tmp_path):
 
 
 @given(
-    program=programs(requests_of(["read", "write"])),
+    program=programs(steps(requests_of(["read", "write"]))),
     other=st.sampled_from([SIGEV_SIGNAL, SIGEV_THREAD]),
 )
 def test_requests_in_slots_end_as_they_should(run, target, program, other):
@@ -444,8 +444,8 @@ def test_requests_in_slots_end_as_they_should(run, target, program, other):
 
 
 class Appended:
-    """A file with O_APPEND: its bytes are those of the writes that were not cancelled, in the order of
-    the calls."""
+    """A file with O_APPEND: its bytes are those of the writes that were not cancelled, in the order
+    of the calls."""
 
     def __init__(self, fd):
         self.fd = fd
@@ -481,7 +481,7 @@ class Appended:
         return b"".join(flight.expected for flight in self.flights if flight.finish())
 
 
-@given(program=programs(requests_of(["write"])))
+@given(program=programs(steps(requests_of(["write"]))))
 def test_appends_land_in_the_order_of_the_calls(tmp_path, program):
     path = tmp_path / "appended"
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC)
