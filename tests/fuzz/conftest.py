@@ -24,7 +24,7 @@ COMMON = {
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 }
 settings.register_profile("short", max_examples=20, database=None, **COMMON)
-settings.register_profile("long", max_examples=200, **COMMON)
+settings.register_profile("long", max_examples=100, **COMMON)
 settings.load_profile(os.environ.get("AIOFS_FUZZ", "short"))
 
 

@@ -292,11 +292,11 @@ class Slotted:
 
     def submit(self, step):
         flight = self.make(step.requests[0])
-        (aio_read if flight.request.kind == "read" else aio_write)(flight.cb)
-        if flight.in_progress():
-            resubmitted = raised(aio_read, flight.cb)
-            assert resubmitted == errno.EINVAL or not flight.in_progress()
-            assert resubmitted in (0, errno.EINVAL)
+        begin = aio_read if flight.request.kind == "read" else aio_write
+        begin(flight.cb)
+        if flight.in_progress() and flight.request.notify == SIGEV_NONE:
+            # Refused, or accepted because the first has just ended: then it does the same again.
+            assert raised(begin, flight.cb) in (0, errno.EINVAL)
 
     def submit_list(self, step):
         mode, notify = step.choice
