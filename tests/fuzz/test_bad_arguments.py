@@ -12,7 +12,8 @@ import random
 import signal
 
 import pytest
-from hypothesis import given, settings
+from drawing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 import aiofs
@@ -41,7 +42,6 @@ from aiofs.aio import (
 NOISE = random.Random(4).randbytes(100_000)
 END_SECONDS = 20  # for what must end
 MOST = 1 << 20  # no file grows beyond
-many = settings(max_examples=5 * settings.default.max_examples)  # they take next to nothing
 
 
 class Odd(Exception):
@@ -220,7 +220,7 @@ CALLS = {
 }
 
 
-@many
+@examples(5)
 @given(
     cb=control_blocks(st.sampled_from(NUMBERS)),
     name=st.sampled_from(list(CALLS)),
@@ -269,7 +269,7 @@ def is_open(numbers):
     return any(isinstance(number, int) and 0 <= number < 2**20 for number in numbers)
 
 
-@many
+@examples(5)
 @given(function=st.sampled_from(FUNCTIONS), arguments=ARGUMENTS)
 def test_arguments_of_any_kind(function, arguments):
     if function is aiofs.aligned_buffer:
@@ -280,7 +280,7 @@ def test_arguments_of_any_kind(function, arguments):
         pass
 
 
-@many
+@examples(5)
 @given(blocks=ANYTHING, timeout=st.sampled_from([0, -1, 0.001]) | ANYTHING)
 def test_suspending_on_anything(run, blocks, timeout):
     async def suspend():
@@ -344,7 +344,7 @@ def call_on(handle, name, argument, at):
     return method(argument) if name == "truncate" else method(argument, at=at)
 
 
-@many
+@examples(5)
 @given(calls=st.lists(CALL, max_size=10))
 def test_access_handles_given_anything(run, calls):
     with aiofs.MemoryVolume() as volume, aiofs.FileSystem() as fs:
@@ -391,7 +391,7 @@ FLAGS = nearly(st.sampled_from([os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_CREAT])
 )
 
 
-@many
+@examples(5)
 @given(
     name=st.sampled_from([*NAMED, "close", "mount", "unmount", "create_sync_access_handle"]),
     path=PATH,
@@ -415,7 +415,7 @@ def test_file_systems_given_anything(tmp_path, name, path, arguments, mode):
     assert sorted(os.listdir(tmp_path)) == ["beside", "volume"]
 
 
-@many
+@examples(5)
 @given(quota=ANYTHING, directory=st.sampled_from(["volume", "beside", "no/volume"]) | ANYTHING)
 def test_volumes_given_anything(tmp_path, quota, directory):
     (tmp_path / "beside").write_bytes(NOISE)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from drawing import programs
+from drawing import examples, programs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -229,6 +229,7 @@ def a_socket(size):
 
 
 @pytest.mark.parametrize("stream", [a_pipe, a_socket])
+@examples(3)
 @given(program=programs(STEP), size=st.sampled_from([4096, 65_536]))
 def test_bytes_come_out_as_they_went_in(stream, program, size):
     with stream(size) as ways:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import pytest
-from drawing import programs
+from drawing import examples, programs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,16 +39,18 @@ HOSTILE_PATH = st.builds(
 
 @dataclass(frozen=True)
 class Known:
-    """The path of something that is there by then, or of something in it."""
+    """The path of something that is there by then, or open; or of something in it."""
 
     which: int
-    child: str | None
+    child: str | None = None
+    is_open: bool = False
 
 
 KNOWN_PATH = st.builds(
     Known, st.integers(0, 15), st.none() | st.none() | st.sampled_from(PLAIN) | COMPONENT
 )
-PATH = KNOWN_PATH | KNOWN_PATH | PLAIN_PATH | HOSTILE_PATH
+OPEN_PATH = st.builds(Known, st.integers(0, 5), is_open=st.just(True))
+PATH = KNOWN_PATH | KNOWN_PATH | OPEN_PATH | PLAIN_PATH | HOSTILE_PATH
 FLAGS = st.sampled_from(
     [
         os.O_RDONLY,
@@ -161,6 +163,8 @@ class Model:
 
     def __init__(self):
         self.trees = {"": {}, "m": {}}
+        for tree in self.trees.values():
+            tree |= {"a": {"b": {}, "c": File()}, "b": File()}
         self.open = []
 
     def find(self, path):
@@ -212,6 +216,10 @@ class Model:
             if isinstance(node, dict):
                 unseen += [(f"{path}/{name}", below) for name, below in node.items()]
         return found
+
+    def open_paths(self):
+        """Where what is open is, or was when it had a name."""
+        return ["/".join(["", opened.key[0], *opened.key[1]]) for opened in self.open]
 
     # ---- locks
 
@@ -435,6 +443,13 @@ def plain(node):
     return bytes(node.content) if isinstance(node, File) else node
 
 
+def furnish(directory):
+    """As the model begins."""
+    os.makedirs(os.path.join(directory, "a", "b"))
+    for path in ("a/c", "b"):
+        os.close(os.open(os.path.join(directory, path), os.O_CREAT))
+
+
 class World:
     """Two file systems on two volumes, and the model of them."""
 
@@ -442,11 +457,14 @@ class World:
         self.directories = {"": volumes[0]._directory, "m": volumes[1]._directory}
         self.systems = systems
         self.model = Model()
+        for directory in self.directories.values():
+            furnish(directory)
 
     def path(self, path):
         if not isinstance(path, Known):
             return path
-        paths = self.model.paths()
+        paths = self.model.open_paths() if path.is_open else []
+        paths = paths or self.model.paths()
         below = "" if path.child is None else f"/{path.child}"
         return paths[path.which % len(paths)] + below
 
@@ -564,6 +582,7 @@ def canary(tmp_path):
 counted = iter(range(10**9))
 
 
+@examples(5)
 @given(program=programs(STEP))
 def test_any_sequence_does_what_it_does_to_dicts(tmp_path, canary, program):
     with ExitStack() as stack:
