@@ -355,7 +355,10 @@ class Model:
     def file_to(self, source, target):
         if source.slash or target.slash:
             return {errno.ENOTDIR}
-        return {errno.EISDIR} if self.is_directory(target) else set()
+        if not self.is_directory(target):
+            return set()
+        inside = source.components[: len(target.components)] == target.components
+        return {errno.EISDIR, *({errno.ENOTEMPTY} if inside else ())}
 
     def locks_of_rename(self, step, source, target):
         holders = self.holders(target.key)

@@ -105,7 +105,9 @@ def steps(requests):
             Step,
             st.just("list"),
             requests=st.lists(requests, max_size=SLOTS),
-            choice=st.tuples(st.sampled_from([LIO_WAIT, LIO_NOWAIT, LIO_NOWAIT]), NOTIFY),
+            choice=st.tuples(
+                st.sampled_from([LIO_WAIT, LIO_NOWAIT, LIO_NOWAIT]), NOTIFY, st.booleans()
+            ),
         ),
         st.builds(Step, st.just("cancel"), slots=some_slots),
         st.builds(Step, st.just("cancel all")),
@@ -299,17 +301,24 @@ class Slotted:
             assert raised(begin, flight.cb) in (0, errno.EINVAL)
 
     def submit_list(self, step):
-        mode, notify = step.choice
+        mode, notify, with_a_bad_one = step.choice
         one_a_slot = {request.slot: request for request in step.requests}
         made = [self.make(request) for request in one_a_slot.values()]
         blocks = [flight.cb for flight in made]
+        bad = aiocb(1 << 30, b"x", aio_lio_opcode=LIO_WRITE)
+        if with_a_bad_one:
+            blocks.insert(len(blocks) // 2, bad)
         event = None
         if mode == LIO_NOWAIT:
             event = self.notices.event(
                 notify, lambda: all(aio_error(cb) != errno.EINPROGRESS for cb in blocks)
             )
-        lio_listio(mode, [None, *blocks, aiocb(aio_lio_opcode=LIO_NOP)], event)
+        error = raised(lio_listio, mode, [None, *blocks, aiocb(aio_lio_opcode=LIO_NOP)], event)
+        assert error == (errno.EIO if mode == LIO_WAIT and with_a_bad_one else 0)
         assert mode == LIO_NOWAIT or not any(flight.in_progress() for flight in made)
+        if with_a_bad_one:
+            aio_suspend([bad], END_SECONDS)
+            assert aio_error(bad) == errno.EBADF
 
     def cancel(self, flight):
         flight.may_be_cancelled = True
@@ -420,26 +429,31 @@ async def run_program(path, target, program, other):
 @pytest.fixture(params=["descriptor", "handle", "file system"])
 def target(request, tmp_path):
     """The path of a file, and what a request on it is given as aio_fildes."""
-    path = tmp_path / "file"
-    path.touch()
     if request.param == "descriptor":
-        fd = os.open(path, os.O_RDWR)
-        yield path, fd
+        fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+        yield tmp_path / "file", fd
         os.close(fd)
         return
-    with aiofs.PrivateVolume(tmp_path) as volume, aiofs.FileSystem() as fs:
+    with aiofs.MemoryVolume() as volume, aiofs.FileSystem() as fs:
         fs.mount("/", volume)
         if request.param == "handle":
-            yield path, fs.create_sync_access_handle("/file")
+            opened = fs.create_sync_access_handle("/file", create=True)
         else:
-            yield path, fs.open("/file", os.O_RDWR)
+            opened = fs.open("/file", os.O_RDWR | os.O_CREAT)
+        yield Path(volume._directory, "file"), opened
 
 
 @given(
     program=programs(steps(requests_of(["read", "write"]))),
     other=st.sampled_from([SIGEV_SIGNAL, SIGEV_THREAD]),
+    slow=st.booleans(),
 )
-def test_requests_in_slots_end_as_they_should(run, target, program, other):
+def test_requests_in_slots_end_as_they_should(run, faults, target, program, other, slow):
+    """`slow`: the engine makes every other system call a moment later."""
+    faults.clear()
+    if slow:
+        for name in ("preadv2", "pwritev2"):
+            faults.delay(name, 0.001, nth=-1)
     run(run_program(*target, program, other))
 
 
