@@ -123,7 +123,7 @@ def control_blocks(descriptors):
         aiocb,
         nearly(descriptors | st.builds(Fileno, descriptors), ODD_FD),
         nearly(BUFFERS),
-        nearly(st.none() | st.integers(0, 10)),
+        nearly(st.none() | st.integers(0, 10) | st.integers(0, 20_000)),
         nearly(st.integers(0, MOST)).map(small),
         nearly(st.integers(0, 20)),
         nearly(st.none(), SIGEVENTS | ANYTHING),
@@ -182,6 +182,8 @@ class Place:
         except OSError as raised:
             assert raised.errno in (error, errno.EINVAL)
             return
+        if count:
+            assert count <= memoryview(cb.aio_buf).nbytes, "beyond the buffer"
         if writes and count:
             assert self.names_the_file(cb)
             data = memoryview(cb.aio_buf).tobytes()[:count]

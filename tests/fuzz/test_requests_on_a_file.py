@@ -80,6 +80,7 @@ class Step:
 
 
 SIZES = st.sampled_from([0, 1, 512, 4096, 65_536, 262_144, 262_145, WIDTH]) | st.integers(0, 70_000)
+BAD_OPCODES = st.sampled_from([None, None, 4711, LIO_WRITE])  # of an entry with a bad descriptor
 NOTIFY = st.sampled_from([SIGEV_NONE, SIGEV_NONE, SIGEV_NONE, SIGEV_LOOP, None])
 
 
@@ -106,7 +107,7 @@ def steps(requests):
             st.just("list"),
             requests=st.lists(requests, max_size=SLOTS),
             choice=st.tuples(
-                st.sampled_from([LIO_WAIT, LIO_NOWAIT, LIO_NOWAIT]), NOTIFY, st.booleans()
+                st.sampled_from([LIO_WAIT, LIO_NOWAIT, LIO_NOWAIT]), NOTIFY, BAD_OPCODES
             ),
         ),
         st.builds(Step, st.just("cancel"), slots=some_slots),
@@ -301,12 +302,15 @@ class Slotted:
             assert raised(begin, flight.cb) in (0, errno.EINVAL)
 
     def submit_list(self, step):
-        mode, notify, with_a_bad_one = step.choice
+        mode, notify, bad_opcode = step.choice
         one_a_slot = {request.slot: request for request in step.requests}
         made = [self.make(request) for request in one_a_slot.values()]
         blocks = [flight.cb for flight in made]
-        bad = aiocb(1 << 30, b"x", aio_lio_opcode=LIO_WRITE)
-        if with_a_bad_one:
+        bad = aiocb(1 << 30, b"x", aio_lio_opcode=bad_opcode)
+        if bad_opcode is not None:
+            bad.aio_sigevent = self.notices.event(
+                notify, lambda: aio_error(bad) != errno.EINPROGRESS
+            )
             blocks.insert(len(blocks) // 2, bad)
         event = None
         if mode == LIO_NOWAIT:
@@ -314,11 +318,11 @@ class Slotted:
                 notify, lambda: all(aio_error(cb) != errno.EINPROGRESS for cb in blocks)
             )
         error = raised(lio_listio, mode, [None, *blocks, aiocb(aio_lio_opcode=LIO_NOP)], event)
-        assert error == (errno.EIO if mode == LIO_WAIT and with_a_bad_one else 0)
+        assert error == (errno.EIO if mode == LIO_WAIT and bad in blocks else 0)
         assert mode == LIO_NOWAIT or not any(flight.in_progress() for flight in made)
-        if with_a_bad_one:
+        if bad in blocks:
             aio_suspend([bad], END_SECONDS)
-            assert aio_error(bad) == errno.EBADF
+            assert aio_error(bad) == (errno.EBADF if bad_opcode == LIO_WRITE else errno.EINVAL)
 
     def cancel(self, flight):
         flight.may_be_cancelled = True
