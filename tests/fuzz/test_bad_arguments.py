@@ -157,10 +157,11 @@ class Place:
         self.model = bytearray()
         self.file = os.open(self.path, os.O_RDWR)
         self.reader = os.open(self.bystander, os.O_RDONLY)
-        self.pipe = os.pipe()
+        self.pipe, writer = os.pipe()
+        os.close(writer)  # so that a list which waits for a read of it ends
 
     def close(self):
-        for fd in (self.file, self.reader, *self.pipe):
+        for fd in (self.file, self.reader, self.pipe):
             os.close(fd)
 
     def real(self, fildes):
@@ -168,12 +169,11 @@ class Place:
         if isinstance(fildes, Fileno) and type(fildes.value) is int:
             return Fileno(self.real(fildes.value))
         if type(fildes) is int and fildes in NUMBERS:
-            return [self.file, self.reader, self.pipe[0]][fildes]
+            return [self.file, self.reader, self.pipe][fildes]
         return fildes
 
     def finish(self, cb, writes):
         """Waits for the end of what was accepted; the model follows."""
-        aio_cancel(self.pipe[0])
         aio_suspend([cb], END_SECONDS)
         error = aio_error(cb)
         assert error != errno.EINPROGRESS
