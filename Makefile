@@ -5,6 +5,7 @@
 #   ENGINES=threads           on which engines
 #   TREE=/some/folder         what `demo` copies
 #   ONLY=8                    how many rules `mutants` breaks; or names
+#   SECONDS=3600              how long `fuzz` goes on, on each engine
 
 PYTHON ?= python3
 PYTHON_VERSION := import sys; print("%d.%d" % sys.version_info[:2])
@@ -19,6 +20,7 @@ PYTEST_ARGS ?=
 ENGINES ?= io_uring threads
 TREE ?=
 ONLY ?=
+SECONDS ?= 300
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
@@ -38,8 +40,8 @@ POSIX_TESTS := $(wildcard tests/posix/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all fio-all lint bench bench-fio docs asan tsan valgrind mutants clean \
-        build
+.PHONY: help demo test test-all fio-all lint bench bench-fio docs asan tsan valgrind mutants fuzz \
+        clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -151,6 +153,10 @@ VALGRIND_TESTS := submission outcome cancel listio notification
 
 mutants: $(VENV)/.with-test ## break each rule in turn, and see that its test notices; ONLY=8 takes eight of them
 	@$(PY) tests/mutants/run.py $(ONLY)
+
+# The short form of it is part of `test`.
+fuzz: $(VENV)/.with-test build ## compare random programs with models of what they do, for five minutes on each engine
+	@$(find-engines); $(PY) tests/fuzz/run.py $(SECONDS) $$engines
 
 clean: ## remove everything that these commands made
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks

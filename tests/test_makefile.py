@@ -38,7 +38,7 @@ def test_make_alone_lists_the_commands():
     listed = re.findall(r"^make (\S+) +\S", make().stdout, re.MULTILINE)
     assert set(listed) >= {
         *("demo", "test", "test-all", "lint", "bench", "docs"),
-        *("asan", "tsan", "valgrind", "mutants", "clean"),
+        *("asan", "tsan", "valgrind", "mutants", "fuzz", "clean"),
     }
 
 

@@ -224,7 +224,7 @@ static void *storm_feed(void *argument)
     return NULL;
 }
 
-static void storm_on(const char *name, void (*make)(int[2]), bool blocking)
+static void storm_on(const char *name, void (*make)(int[2]), bool blocking, uintptr_t seed)
 {
     pthread_t threads[5];
     memset(&storm, 0, sizeof storm);
@@ -233,10 +233,10 @@ static void storm_on(const char *name, void (*make)(int[2]), bool blocking)
     for (int i = 0; i < 8; i += 2)
         make(storm.fds + i);
     int feeders = blocking ? 0 : 1;
-    pthread_create(&threads[0], NULL, storm_submit, (void *)1);
-    pthread_create(&threads[1], NULL, storm_submit, (void *)2);
-    pthread_create(&threads[2], NULL, storm_cancel, (void *)3);
-    pthread_create(&threads[3], NULL, storm_cancel, (void *)4);
+    pthread_create(&threads[0], NULL, storm_submit, (void *)seed);
+    pthread_create(&threads[1], NULL, storm_submit, (void *)(seed + 1));
+    pthread_create(&threads[2], NULL, storm_cancel, (void *)(seed + 2));
+    pthread_create(&threads[3], NULL, storm_cancel, (void *)(seed + 3));
     if (feeders)
         pthread_create(&threads[4], NULL, storm_feed, NULL);
     pause_ms(400);
@@ -296,6 +296,7 @@ static void make_files(int pair[2])
 int main(void)
 {
     check_begin(60);
+    unsigned seed = chance(1);
     fault_attach(&aiofs_sys);
     check_engine();
     reads();
@@ -304,9 +305,9 @@ int main(void)
     other_kinds();
     of_closed_descriptors();
     CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
-    storm_on("pipes", make_pipe, true);
-    storm_on("pipes with data", make_nonblocking_pipe, false);
-    storm_on("FIFOs", make_fifo, true);
-    storm_on("files", make_files, true);
+    storm_on("pipes", make_pipe, true, seed);
+    storm_on("pipes with data", make_nonblocking_pipe, false, seed);
+    storm_on("FIFOs", make_fifo, true, seed);
+    storm_on("files", make_files, true, seed);
     return check_end();
 }

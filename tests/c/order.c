@@ -246,6 +246,7 @@ static void disjoint_run_at_once(void)
 int main(void)
 {
     check_begin(40);
+    unsigned seed = chance(1);
     fault_attach(&aiofs_sys);
     check_engine();
     appends();
@@ -253,9 +254,9 @@ int main(void)
     sync_comes_last(AIOFS_FDATASYNC, "fdatasync");
     several_syncs();
     priorities();
-    as_if_serialised("disk", NULL, 0, 1000, 1);
-    as_if_serialised("disk", NULL, 0, 0, 2);
-    as_if_serialised("tmpfs", "/dev/shm", 0, 500, 3);
+    as_if_serialised("disk", NULL, 0, 1000, seed);
+    as_if_serialised("disk", NULL, 0, 0, seed + 1);
+    as_if_serialised("tmpfs", "/dev/shm", 0, 500, seed + 2);
     disjoint_run_at_once();
     CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
     return check_end();

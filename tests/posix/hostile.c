@@ -30,7 +30,7 @@ static void after(const char *attack)
     close(fd);
 }
 
-static unsigned random_state = 12345;
+static unsigned random_state;
 
 static unsigned any(void)
 {
@@ -189,8 +189,8 @@ static void resubmitted(void)
         shared[i] = request(shared_files[0], sent, 1, 0);
         pthread_mutex_init(&shared_lock[i], NULL);
     }
-    for (intptr_t i = 0; i < THREADS; i++)
-        pthread_create(&threads[i], NULL, juggle, (void *)(i + 1));
+    for (int i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, juggle, (void *)(uintptr_t)any());
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     close(pipe.out); /* what is left of the writes ends with EPIPE */
@@ -401,6 +401,7 @@ static void no_descriptors_left(void)
 int main(void)
 {
     begin(300);
+    random_state = chance(12345);
     fill(sent, LARGE, 1);
     fill(content, BYSTANDER, 77);
     bystander = scratch(O_RDWR);

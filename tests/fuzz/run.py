@@ -1,0 +1,95 @@
+"""The long form of these tests, and C programs that begin with a chosen seed, until the time is up.
+
+    python tests/fuzz/run.py 300 io_uring threads       so many seconds on each engine
+
+In each round all tests run with many new examples, then the C programs, each with a new seed. The
+first failure ends it, with what repeats it: of a test the line that hypothesis prints, of a program
+its command. So that the program is found again, it is in build/fuzz.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+BUILD = ROOT / "build" / "fuzz"
+CC = os.environ.get("CC", "gcc").split()
+FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", "-D_FILE_OFFSET_BITS=64"]
+INCLUDES = [f"-I{ROOT / folder}" for folder in ("aiofs", "aiofs/engine", "aiofs/posix")]
+LIBRARY = ROOT / "aiofs" / "libaiofs.so"
+PROGRAMS = {"posix": ["hostile"], "c": ["cancel", "order"]}
+SEEDS = 3  # of a round, for each program
+REFUSED = 77
+
+
+def build():
+    """The programs: those of <aio.h> with the library, those of the engine with its sources."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    engine = sorted([*ROOT.glob("aiofs/engine/*.c"), *ROOT.glob("aiofs/posix/*.c")])
+    made = []
+    for folder, names in PROGRAMS.items():
+        parts = [LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}"] if folder == "posix" else engine
+        for name in names:
+            source, program = ROOT / "tests" / folder / f"{name}.c", BUILD / name
+            command = [*CC, *FLAGS, *INCLUDES, source, *parts, "-ldl", "-o", program]
+            subprocess.run(command, check=True)
+            made.append(program)
+    return made
+
+
+def run(command, **environment):
+    """What it said, if it failed."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    return None if done.returncode in (0, REFUSED) else f"{done.stdout}ended with {done.returncode}"
+
+
+def round_on(engine, programs, seed):
+    """One round: what repeats the failure and what it said, or None."""
+    tests = [sys.executable, "-m", "pytest", "-q", "-x", f"--randomly-seed={seed}", str(HERE)]
+    if told := run(tests, AIOFS_ENGINE=engine, AIOFS_FUZZ="long"):
+        return f"AIOFS_ENGINE={engine} AIOFS_FUZZ=long {' '.join(tests)}", told
+    for program in programs:
+        for number in range(seed, seed + SEEDS):
+            if told := run([program], AIOFS_ENGINE=engine, SEED=str(number)):
+                return f"AIOFS_ENGINE={engine} SEED={number} {program}", told
+    return None
+
+
+def fuzz(engine, programs, seconds):
+    """Whether nothing was found."""
+    begin = time.monotonic()
+    rounds = 0
+    while time.monotonic() - begin < seconds:
+        if found := round_on(engine, programs, random.randrange(2**31)):
+            repeat, told = found
+            print(f"{told}\n== engine {engine}, round {rounds + 1}; to repeat it:\n{repeat}")
+            return False
+        rounds += 1
+    print(f"{rounds} rounds in {time.monotonic() - begin:.0f} s, and nothing found")
+    return True
+
+
+def main(seconds, *engines):
+    programs = build()
+    for engine in engines:
+        print(f"== engine {engine}", flush=True)
+        if not fuzz(engine, programs, float(seconds)):
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

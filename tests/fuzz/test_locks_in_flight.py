@@ -1,0 +1,159 @@
+"""A lock stays held until the last descriptor is closed and the last request has ended, however the
+file is let go of: whoever gets it then finds what there will be.
+"""
+
+import errno
+import gc
+import os
+import random
+import time
+import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import aiofs
+from aiofs.aio import (
+    aio_cancel,
+    aio_error,
+    aio_fsync,
+    aio_read,
+    aio_return,
+    aio_write,
+    aiocb,
+)
+
+NOISE = random.Random(5).randbytes(1 << 20)
+WIDTH = 200_000  # of each request's own range
+END_SECONDS = 20  # for what must end
+
+
+@dataclass
+class Request:
+    kind: str
+    size: int
+    reqprio: int
+    cancelled: bool
+
+
+REQUEST = st.builds(
+    Request,
+    st.sampled_from(["write", "write", "write", "read", "sync"]),
+    st.sampled_from([1, 4096, WIDTH]) | st.integers(0, WIDTH),
+    st.sampled_from([0, 0, 20]),
+    st.booleans(),
+)
+MODES = ["in-place", "readwrite-unsafe"]
+WAYS = ["close", "leave", "drop", "close the handle", "drop the handle"]
+
+
+class Holder:
+    """A FileSystem that has the file open, once or twice, and lets go of it in one of the ways."""
+
+    def __init__(self, volume, way, twice):
+        self.fs = aiofs.FileSystem()
+        self.fs.mount("/", volume)
+        self.way = way
+        if way.endswith("handle"):
+            self.opened = [self.fs.create_sync_access_handle("/file", create=True)]
+        else:
+            flags = os.O_RDWR | os.O_CREAT
+            self.opened = [self.fs.open("/file", flags) for _ in range(1 + twice)]
+
+    def let_go(self):
+        opened, fs = self.opened, self.fs
+        del self.opened, self.fs
+        if self.way == "leave":
+            with fs:
+                pass
+        while opened:
+            last = opened.pop()
+            if self.way == "close":
+                fs.close(last)
+            elif self.way == "close the handle":
+                last.close()
+            del last
+        del fs
+        gc.collect()
+
+
+def begin(request, number, target):
+    offset = number * WIDTH
+    buffer = bytearray(request.size) if request.kind == "read" else NOISE[number:][: request.size]
+    cb = aiocb(target, buffer, aio_offset=offset, aio_reqprio=request.reqprio)
+    if request.kind == "sync":
+        aio_fsync(os.O_DSYNC, cb)
+    else:
+        (aio_read if request.kind == "read" else aio_write)(cb)
+    if request.cancelled:
+        aio_cancel(target, cb)
+    cb.aio_fildes = -1  # only the request has the file now
+    return cb
+
+
+def knock(other, requests):
+    """Until the lock is given up: by then every request has ended. The file's bytes."""
+    end = time.monotonic() + END_SECONDS
+    while True:
+        try:
+            fd = other.open("/file", os.O_RDWR)
+        except OSError as error:
+            assert error.errno == errno.EBUSY
+            assert time.monotonic() < end, "the lock was never given up"
+            time.sleep(0.0002)
+            continue
+        unended = [cb for cb in requests if aio_error(cb) == errno.EINPROGRESS]
+        assert unended == [], "the lock was given up before the last request had ended"
+        content = os.pread(fd, 2**30, 0)
+        other.close(fd)
+        return content
+
+
+def expected(program, requests):
+    """What the writes that were carried out have left."""
+    content = bytearray()
+    for number, (request, cb) in enumerate(zip(program, requests, strict=True)):
+        if aio_error(cb) == errno.ECANCELED:
+            assert request.cancelled
+            continue
+        count = aio_return(cb)
+        if request.kind == "write":
+            assert count == request.size
+            if count:
+                content.extend(bytes(max(number * WIDTH - len(content), 0)))
+                content[number * WIDTH : number * WIDTH + count] = cb.aio_buf
+    return content
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(
+    program=st.lists(REQUEST, max_size=12),
+    twice=st.booleans(),
+    slow=st.sampled_from([0.0005, 0.002]),
+)
+def test_nobody_gets_the_lock_before_the_last_request_has_ended(faults, way, program, twice, slow):
+    """`slow`: the engine makes every other system call so much later."""
+    faults.clear()
+    for name in ("preadv2", "pwritev2", "fdatasync"):
+        faults.delay(name, slow, nth=-1)
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", ResourceWarning)  # of what is dropped
+        volume = stack.enter_context(aiofs.MemoryVolume())
+        other = stack.enter_context(aiofs.FileSystem())
+        other.mount("/", volume)
+        holder = Holder(volume, way, twice)
+        targets = holder.opened
+        requests = [
+            begin(request, number, targets[number % len(targets)])
+            for number, request in enumerate(program)
+        ]
+        del targets
+        holder.let_go()
+        content = knock(other, requests)
+        assert content == expected(program, requests)
+        with open(os.path.join(volume._directory, "file"), "rb") as file:
+            assert file.read() == content

@@ -1,0 +1,512 @@
+"""POSIX AIO on a file against a model: every request ends, once, as it should.
+
+A file of slots, one request at a time in each: so what a request finds and leaves is known,
+whatever the order. Requests come alone and in lists, are cancelled, synced, waited for in every way
+and told by every kind of sigevent. A file with O_APPEND has no slots: there the order of the calls
+is the order of the bytes.
+"""
+
+import asyncio
+import errno
+import itertools
+import os
+import random
+import re
+import signal
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from drawing import programs
+from hypothesis import given
+from hypothesis import strategies as st
+
+import aiofs
+from aiofs import aio
+from aiofs.aio import (
+    AIO_ALLDONE,
+    AIO_CANCELED,
+    AIO_NOTCANCELED,
+    LIO_NOP,
+    LIO_NOWAIT,
+    LIO_READ,
+    LIO_WAIT,
+    LIO_WRITE,
+    SIGEV_LOOP,
+    SIGEV_NONE,
+    SIGEV_SIGNAL,
+    SIGEV_THREAD,
+    aio_cancel,
+    aio_error,
+    aio_fsync,
+    aio_read,
+    aio_return,
+    aio_suspend,
+    aio_write,
+    aiocb,
+    lio_listio,
+    sigevent,
+)
+
+NOISE = random.Random(2).randbytes(1 << 20)
+SLOTS, WIDTH = 6, 300_000
+SIGNAL = signal.SIGRTMIN + 2  # blocked, see conftest.py
+END_SECONDS = 20  # for what must end
+
+submissions = itertools.count(1)
+
+
+# ---- programs -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Request:
+    slot: int
+    kind: str
+    size: int
+    skip: int
+    reqprio: int
+    notify: int
+
+
+@dataclass
+class Step:
+    kind: str
+    slots: list[int] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    choice: object = None
+
+
+SIZES = st.sampled_from([0, 1, 512, 4096, 65_536, 262_144, 262_145, WIDTH]) | st.integers(0, 70_000)
+BAD_OPCODES = st.sampled_from([None, None, 4711, LIO_WRITE])  # of an entry with a bad descriptor
+NOTIFY = st.sampled_from([SIGEV_NONE, SIGEV_NONE, SIGEV_NONE, SIGEV_LOOP, None])
+
+
+def requests_of(kinds):
+    return st.builds(
+        Request,
+        slot=st.integers(0, SLOTS - 1),
+        kind=st.sampled_from(kinds),
+        size=SIZES,
+        skip=st.sampled_from([0, 0, 1, 5000]),
+        reqprio=st.sampled_from([0, 0, 0, 1, 20]),
+        notify=NOTIFY,
+    )
+
+
+def steps(requests):
+    some_slots = st.lists(st.integers(0, SLOTS - 1), max_size=SLOTS)
+    one = st.builds(Step, st.just("submit"), requests=st.lists(requests, min_size=1, max_size=1))
+    return st.one_of(
+        one,
+        one,
+        st.builds(
+            Step,
+            st.just("list"),
+            requests=st.lists(requests, max_size=SLOTS),
+            choice=st.tuples(
+                st.sampled_from([LIO_WAIT, LIO_NOWAIT, LIO_NOWAIT]), NOTIFY, BAD_OPCODES
+            ),
+        ),
+        st.builds(Step, st.just("cancel"), slots=some_slots),
+        st.builds(Step, st.just("cancel all")),
+        st.builds(Step, st.just("cancel await"), slots=some_slots),
+        st.builds(
+            Step,
+            st.sampled_from(["aio_suspend", "suspend"]),
+            slots=some_slots,
+            choice=st.sampled_from([0, -1, 0.0005, None]),
+        ),
+        st.builds(Step, st.just("await"), slots=some_slots),
+        st.builds(Step, st.just("sync"), choice=st.sampled_from([os.O_SYNC, os.O_DSYNC])),
+        st.builds(Step, st.just("breathe")),
+    )
+
+
+# ---- what is in flight --------------------------------------------------------------------------
+
+
+class Flight:
+    """A request that was submitted, and what must become of it."""
+
+    def __init__(self, request, cb, expected):
+        self.request, self.cb, self.expected = request, cb, expected
+        self.may_be_cancelled = self.returned = False
+
+    def in_progress(self):
+        return not self.returned and aio_error(self.cb) == errno.EINPROGRESS
+
+    def finish(self):
+        """Waits for the end, and checks it. Whether it was carried out."""
+        if self.returned:
+            return False
+        aio_suspend([self.cb], END_SECONDS)
+        self.returned = True
+        error = aio_error(self.cb)
+        assert error in (0, errno.ECANCELED), (self.request, os.strerror(error))
+        if error:
+            assert self.may_be_cancelled, f"{self.request} was cancelled by nobody"
+            assert raised(aio_return, self.cb) == errno.ECANCELED
+        else:
+            assert aio_return(self.cb) == self.request.size, self.request
+            if self.request.kind == "read":
+                assert self.cb.aio_buf == self.expected, f"{self.request} read something else"
+        assert raised(aio_return, self.cb) == errno.EINVAL
+        assert aio_error(self.cb) == error
+        return error == 0
+
+
+def raised(call, *arguments):
+    """The errno of the OSError that the call raises, 0 if it returns."""
+    try:
+        call(*arguments)
+    except OSError as error:
+        return error.errno
+    return 0
+
+
+class Notices:
+    """Who must be told, and who was.
+
+    `other` stands for None. It is either SIGEV_SIGNAL or SIGEV_THREAD, for the threads of the one
+    have the signals of the other unblocked, and would take them.
+    """
+
+    def __init__(self, other):
+        self.other = other
+        self.wanted, self.told = Counter(), Counter()
+        self.signals_wanted = self.signals = 0
+        self.too_early = []
+        self.lock = threading.Lock()
+        self.fetch_signals()  # of a program that failed
+        self.signals = 0
+
+    def event(self, notify, over):
+        """A sigevent that is told once, when `over` is true."""
+        notify = self.other if notify is None else notify
+        if notify == SIGEV_SIGNAL:
+            self.signals_wanted += 1
+            return sigevent(SIGEV_SIGNAL, SIGNAL, 1)
+        if notify == SIGEV_NONE:
+            return None
+        number = next(submissions)
+        self.wanted[number] += 1
+        return sigevent(notify, 0, (number, over), self.tell)
+
+    def tell(self, value):
+        number, over = value
+        if not over():
+            self.too_early.append(number)
+        with self.lock:
+            self.told[number] += 1
+
+    def fetch_signals(self):
+        while SIGNAL in signal.sigpending():
+            signal.sigwait([SIGNAL])
+            self.signals += 1
+
+    def complete(self):
+        self.fetch_signals()
+        told = self.wanted.total() == self.told.total() and self.signals_wanted == self.signals
+        return told and signal_is_blocked_everywhere()
+
+    async def check(self):
+        for _ in range(END_SECONDS * 1000):
+            if self.complete():
+                break
+            await asyncio.sleep(0.001)
+        assert self.told == self.wanted
+        assert self.signals == self.signals_wanted
+        assert self.too_early == []
+
+
+def signal_is_blocked_everywhere():
+    """The threads of SIGEV_THREAD have ended."""
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            status = Path(f"/proc/self/task/{thread}/status").read_text()
+        except OSError:
+            continue  # it has ended
+        blocked = re.search(r"SigBlk:\t(\w+)", status)[1]
+        if not int(blocked, 16) & 1 << SIGNAL - 1:
+            return False
+    return True
+
+
+class Slotted:
+    """The file, the model of it, and what is in flight in each slot."""
+
+    def __init__(self, target, other):
+        self.target = target
+        self.model = bytearray(NOISE[-SLOTS:] * WIDTH)
+        self.flights = [None] * SLOTS
+        self.syncs = []
+        self.notices = Notices(other)
+
+    def make(self, request):
+        """An aiocb in its slot, not submitted."""
+        self.finish(request.slot)
+        start = request.slot * WIDTH + request.skip
+        request.size = min(request.size, WIDTH - request.skip)
+        if request.kind == "read":
+            buffer, expected = bytearray(request.size), self.model[start : start + request.size]
+        else:
+            begin = next(submissions) * 911 % (len(NOISE) - WIDTH)
+            buffer = expected = NOISE[begin : begin + request.size]
+        opcode = LIO_READ if request.kind == "read" else LIO_WRITE
+        cb = aiocb(self.target, buffer, None, start, request.reqprio, None, opcode)
+        cb.aio_sigevent = self.notices.event(
+            request.notify, lambda: aio_error(cb) != errno.EINPROGRESS
+        )
+        flight = Flight(request, cb, expected)
+        self.flights[request.slot] = flight
+        return flight
+
+    def finish(self, slot):
+        flight = self.flights[slot]
+        if flight is not None and flight.finish() and flight.request.kind == "write":
+            start = slot * WIDTH + flight.request.skip
+            self.model[start : start + flight.request.size] = flight.expected
+
+    def of(self, slots):
+        return [self.flights[slot] for slot in slots if self.flights[slot] is not None]
+
+    def in_flight(self):
+        return [flight for flight in self.of(range(SLOTS)) if flight.in_progress()]
+
+    def finish_all(self):
+        for slot in range(SLOTS):
+            self.finish(slot)
+        for sync in self.syncs:
+            aio_suspend([sync.cb], END_SECONDS)
+            self.look_at_syncs()
+
+    def look_at_syncs(self):
+        """One that has ended well came after all that were in flight before it."""
+        for sync in self.syncs:
+            error = aio_error(sync.cb)
+            if error == 0:
+                assert not any(flight.in_progress() for flight in sync.before)
+            assert error in (0, errno.EINPROGRESS) or sync.may_be_cancelled, os.strerror(error)
+
+    # ---- steps
+
+    def submit(self, step):
+        flight = self.make(step.requests[0])
+        begin = aio_read if flight.request.kind == "read" else aio_write
+        begin(flight.cb)
+        if flight.in_progress() and flight.request.notify == SIGEV_NONE:
+            # Refused, or accepted because the first has just ended: then it does the same again.
+            assert raised(begin, flight.cb) in (0, errno.EINVAL)
+
+    def submit_list(self, step):
+        mode, notify, bad_opcode = step.choice
+        one_a_slot = {request.slot: request for request in step.requests}
+        made = [self.make(request) for request in one_a_slot.values()]
+        blocks = [flight.cb for flight in made]
+        bad = aiocb(1 << 30, b"x", aio_lio_opcode=bad_opcode)
+        if bad_opcode is not None:
+            bad.aio_sigevent = self.notices.event(
+                notify, lambda: aio_error(bad) != errno.EINPROGRESS
+            )
+            blocks.insert(len(blocks) // 2, bad)
+        event = None
+        if mode == LIO_NOWAIT:
+            event = self.notices.event(
+                notify, lambda: all(aio_error(cb) != errno.EINPROGRESS for cb in blocks)
+            )
+        error = raised(lio_listio, mode, [None, *blocks, aiocb(aio_lio_opcode=LIO_NOP)], event)
+        assert error == (errno.EIO if mode == LIO_WAIT and bad in blocks else 0)
+        assert mode == LIO_NOWAIT or not any(flight.in_progress() for flight in made)
+        if bad in blocks:
+            aio_suspend([bad], END_SECONDS)
+            assert aio_error(bad) == (errno.EBADF if bad_opcode == LIO_WRITE else errno.EINVAL)
+
+    def cancel(self, flight):
+        flight.may_be_cancelled = True
+        before = flight.returned or aio_error(flight.cb)
+        verdict = aio_cancel(self.target, flight.cb)
+        after = aio_error(flight.cb)
+        if before != errno.EINPROGRESS:
+            assert verdict == AIO_ALLDONE
+        elif verdict == AIO_CANCELED:
+            assert after == errno.ECANCELED
+        elif verdict == AIO_ALLDONE:
+            assert after != errno.EINPROGRESS
+        else:
+            assert verdict == AIO_NOTCANCELED
+            assert after != errno.ECANCELED
+
+    def cancel_all(self):
+        outstanding = self.in_flight()
+        for flight in [*outstanding, *self.syncs]:
+            flight.may_be_cancelled = True
+        if aio_cancel(self.target) != AIO_NOTCANCELED:
+            assert not any(flight.in_progress() for flight in outstanding)
+
+    async def cancel_awaits(self, flights):
+        async def wait(cb):
+            return await cb
+
+        tasks = [asyncio.create_task(wait(flight.cb)) for flight in flights]
+        await asyncio.sleep(0)
+        for flight, task in zip(flights, tasks, strict=True):
+            flight.may_be_cancelled = True
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def suspend(self, step):
+        flights = self.of(step.slots)
+        blocks = [None, *[flight.cb for flight in flights]]
+        timeout = END_SECONDS if step.choice is None else step.choice
+        try:
+            if step.kind == "suspend":
+                await aio.suspend(blocks, timeout)
+            else:
+                aio_suspend(blocks, timeout)
+        except OSError as error:
+            assert error.errno == errno.EAGAIN
+            assert step.choice is not None, "none of the requests ended"
+        else:
+            assert not flights or not all(flight.in_progress() for flight in flights)
+
+    async def wait(self, flight):
+        try:
+            count = await asyncio.wait_for(awaited(flight.cb), END_SECONDS)
+        except OSError as error:
+            assert error.errno == errno.ECANCELED and flight.may_be_cancelled
+        else:
+            assert count == flight.request.size
+        assert not flight.in_progress()
+
+    def sync(self, op):
+        cb = aiocb(self.target)
+        sync = Flight(None, cb, None)
+        sync.before = self.in_flight()
+        aio_fsync(op, cb)
+        self.syncs.append(sync)
+
+    async def carry_out(self, step):
+        if step.kind == "submit":
+            self.submit(step)
+        elif step.kind == "list":
+            self.submit_list(step)
+        elif step.kind == "cancel":
+            for flight in self.of(step.slots):
+                self.cancel(flight)
+        elif step.kind == "cancel all":
+            self.cancel_all()
+        elif step.kind == "cancel await":
+            await self.cancel_awaits(self.of(step.slots))
+        elif step.kind == "await":
+            for flight in self.of(step.slots):
+                await self.wait(flight)
+        elif step.kind == "sync":
+            self.sync(step.choice)
+        elif step.kind == "breathe":
+            await asyncio.sleep(0)
+        else:
+            await self.suspend(step)
+        self.look_at_syncs()
+
+
+async def awaited(cb):
+    return await cb
+
+
+async def run_program(path, target, program, other):
+    slotted = Slotted(target, other)
+    path.write_bytes(slotted.model)
+    for step in program:
+        await slotted.carry_out(step)
+    slotted.finish_all()
+    await slotted.notices.check()
+    assert path.read_bytes() == slotted.model
+
+
+# ---- the tests ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["descriptor", "handle", "file system"])
+def target(request, tmp_path):
+    """The path of a file, and what a request on it is given as aio_fildes."""
+    if request.param == "descriptor":
+        fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+        yield tmp_path / "file", fd
+        os.close(fd)
+        return
+    with aiofs.MemoryVolume() as volume, aiofs.FileSystem() as fs:
+        fs.mount("/", volume)
+        if request.param == "handle":
+            opened = fs.create_sync_access_handle("/file", create=True)
+        else:
+            opened = fs.open("/file", os.O_RDWR | os.O_CREAT)
+        yield Path(volume._directory, "file"), opened
+
+
+@given(
+    program=programs(steps(requests_of(["read", "write"]))),
+    other=st.sampled_from([SIGEV_SIGNAL, SIGEV_THREAD]),
+    slow=st.booleans(),
+)
+def test_requests_in_slots_end_as_they_should(run, faults, target, program, other, slow):
+    """`slow`: the engine makes every other system call a moment later."""
+    faults.clear()
+    if slow:
+        for name in ("preadv2", "pwritev2"):
+            faults.delay(name, 0.001, nth=-1)
+    run(run_program(*target, program, other))
+
+
+class Appended:
+    """A file with O_APPEND: its bytes are those of the writes that were not cancelled, in the order
+    of the calls."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.flights = []
+
+    def make(self, request):
+        begin = next(submissions) * 911 % (len(NOISE) - WIDTH)
+        data = NOISE[begin : begin + request.size]
+        offset = request.skip - 1  # any will do, negative ones too
+        cb = aiocb(self.fd, data, None, offset, request.reqprio, None, LIO_WRITE)
+        flight = Flight(request, cb, data)
+        self.flights.append(flight)
+        return flight
+
+    def carry_out(self, step):
+        if step.kind == "submit":
+            aio_write(self.make(step.requests[0]).cb)
+        elif step.kind == "list":
+            made = [self.make(request) for request in step.requests]
+            lio_listio(step.choice[0], [flight.cb for flight in made])
+        elif step.kind == "cancel":
+            for slot in step.slots:
+                if slot < len(self.flights):
+                    flight = self.flights[-1 - slot]
+                    flight.may_be_cancelled = True
+                    aio_cancel(self.fd, flight.cb)
+        elif step.kind == "cancel all":
+            for flight in self.flights:
+                flight.may_be_cancelled = True
+            aio_cancel(self.fd)
+
+    def content(self):
+        return b"".join(flight.expected for flight in self.flights if flight.finish())
+
+
+@given(program=programs(steps(requests_of(["write"]))))
+def test_appends_land_in_the_order_of_the_calls(tmp_path, program):
+    path = tmp_path / "appended"
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC)
+    try:
+        appended = Appended(fd)
+        for step in program:
+            appended.carry_out(step)
+        assert appended.content() == path.read_bytes()
+    finally:
+        os.close(fd)
