@@ -263,13 +263,13 @@ static int leave_main_to_a_named_thread(void *argument)
 static void waits_for_a_signal(union sigval value)
 {
     sigset_t term;
-    int got = 0;
+    int taken = 0;
     sigemptyset(&term);
     sigaddset(&term, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &term, NULL);
     kill(getpid(), SIGTERM);
-    sigwait(&term, &got);
-    exit(got == SIGTERM ? value.sival_int : 25);
+    sigwait(&term, &taken);
+    exit(taken == SIGTERM ? value.sival_int : 25);
 }
 
 static int leave_main_to_a_thread_for_signals(void *argument)
