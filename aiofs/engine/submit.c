@@ -210,7 +210,7 @@ static int examine(struct arrival *arrival, struct look *look, struct look *next
     if (error == -EBADF && is_barrier(request))
         return error;
     arrival->outcome = error < 0 ? error : verdict(request, arrival->facts);
-    request->appends = request->op == AIOFS_WRITE && arrival->facts->flags & O_APPEND;
+    request->appends = arrival->outcome == 0 && request->op == AIOFS_WRITE && arrival->facts->flags & O_APPEND;
     if (arrival->outcome == 0 && arrival->file)
         arrival->outcome = charge(request, arrival->file);
     if (arrival->outcome == 0 && arrival->file)
