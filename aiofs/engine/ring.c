@@ -142,12 +142,17 @@ static int ring_open(void)
 
 /* ---- the queues --------------------------------------------------------------------------------------- */
 
+static unsigned unsubmitted(void)
+{
+    return ring.sq.local_tail - ring.sq.submitted;
+}
+
 static int enter(unsigned wait_for, int timeout_ms)
 {
     struct __kernel_timespec timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1000000LL};
     struct io_uring_getevents_arg argument = {.ts = timeout_ms > 0 ? (uint64_t)(uintptr_t)&timeout : 0};
     atomic_store_explicit(ring.sq.tail, ring.sq.local_tail, memory_order_release);
-    int submitted = aiofs_sys.io_uring_enter(ring.fd, ring.sq.local_tail - ring.sq.submitted, wait_for,
+    int submitted = aiofs_sys.io_uring_enter(ring.fd, unsubmitted(), wait_for,
                                              IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof argument);
     if (submitted > 0)
         ring.sq.submitted += (unsigned)submitted;
@@ -182,6 +187,15 @@ static void finish(aiofs_request *request, int64_t result)
         ring.in_kernel--;
     COUNT(ring);
     request_finish(request, result);
+}
+
+/* Before another is added to a batch: the device shall not idle until all of it is made up, nor be told of each one
+ * by itself. So what waits here goes once it is as much as the device has to do. */
+static void submit_early(void)
+{
+    unsigned waiting = unsubmitted();
+    if (waiting && 2 * waiting >= ring.in_kernel)
+        enter(0, 0);
 }
 
 /* What is left of a request, to the kernel. `punt`: on one of its threads, it would block here. */
@@ -254,8 +268,10 @@ static void begin_on_device(aiofs_request *request)
 static void ring_begin(aiofs_request *request)
 {
     aiofs_file *file = request->file;
-    if (file->kind != KIND_STREAM)
+    if (file->kind != KIND_STREAM) {
+        submit_early();
         ring.in_kernel++;
+    }
     if (engine_fd_of(file) < 0)
         finish(request, -EAGAIN);
     else if (attempted(request))
