@@ -252,6 +252,15 @@ def test_locks_follow_a_directory_that_is_renamed(fs, other):
     other.close(other.open("/new/sub/file", os.O_RDWR))
 
 
+def test_directory_cannot_be_renamed_to_a_place_below_itself(fs):
+    fs.mkdir("/a")
+    put(fs, "/a/file", b"")
+    failed(errno.EINVAL, fs.rename, "/a", "/a/b")
+    failed(errno.ENOENT, fs.rename, "/a", "/a/missing/b")
+    failed(errno.ENOTDIR, fs.rename, "/a", "/a/file/b")
+    assert fs.listdir("/a") == ["file"]
+
+
 # ---- the tree, as in os
 
 

@@ -306,6 +306,17 @@ static int target_of(const struct renaming *renaming, const char *path, size_t l
     return aiofs_place_set(out, target, renaming->to.length + rest);
 }
 
+/* A directory would come to lie below itself: no, and if that place cannot be, this comes first. */
+static int refuse_below(const struct renaming *renaming)
+{
+    struct aiofs_parent parent;
+    int status = aiofs_parent_open(renaming->grip.volume->tree, &renaming->to, &parent);
+    if (status < 0)
+        return status;
+    aiofs_parent_close(&parent);
+    return -EINVAL;
+}
+
 static int look(struct renaming *renaming)
 {
     const struct aiofs_tree *tree = renaming->grip.volume->tree;
@@ -317,7 +328,7 @@ static int look(struct renaming *renaming)
         return -ENOTDIR;
     if (renaming->directory && aiofs_path_below(renaming->to.path, renaming->to.length, renaming->from.path,
                                                 renaming->from.length))
-        return -EINVAL;
+        return refuse_below(renaming);
     status = aiofs_place_stat(tree, &renaming->to, &renaming->target);
     if (status == -ENOENT)
         renaming->target.st_mode = 0;
