@@ -107,6 +107,35 @@ cdef int end_refused(aiofs_flight *flight, int error, Delivery delivery) except 
     return 0
 
 
+cdef int start_entries(plan *plans, list blocks, aiofs_submission *entries, aiofs_group *group,
+                       Delivery delivery) except -1:
+    """Begins what is drawn up, and submits together what has not ended at once."""
+    cdef size_t begun = 0, i
+    try:
+        for i in range(<size_t>len(blocks)):
+            begun += begin_entry(&plans[i], blocks[i], group, delivery, &entries[begun], begun > 0)
+    finally:
+        with nogil:
+            aiofs_submit_many(entries, begun)
+        try:
+            for i in range(begun):
+                if entries[i].error < 0:
+                    end_refused(<aiofs_flight *>entries[i].request, entries[i].error, delivery)
+        finally:
+            group_count_down(group)
+    return 0
+
+
+cdef int check_list_call(object mode, object sig) except -1:
+    if mode != _LIO_WAIT and mode != _LIO_NOWAIT:
+        raise make_error(EINVAL, None, f"lio_listio: mode {mode!r}")
+    if sig is not None and mode == _LIO_NOWAIT:
+        if not isinstance(sig, sigevent):
+            raise TypeError(f"sig must be a sigevent or None, not {type(sig).__name__}")
+        check_notify(<sigevent>sig, (<sigevent>sig).sigev_notify)
+    return 0
+
+
 def lio_listio(mode, list, sig=None):
     """Starts a list of requests by their aio_lio_opcode; returns 0.
 
@@ -128,14 +157,8 @@ def lio_listio(mode, list, sig=None):
     cdef aiofs_group *group
     cdef aiocb cb
     cdef Py_ssize_t i, drawn = 0
-    cdef size_t begun = 0
     cdef int operation
-    if mode != _LIO_WAIT and mode != _LIO_NOWAIT:
-        raise make_error(EINVAL, None, f"lio_listio: mode {mode!r}")
-    if sig is not None and mode == _LIO_NOWAIT:
-        if not isinstance(sig, sigevent):
-            raise TypeError(f"sig must be a sigevent or None, not {type(sig).__name__}")
-        check_notify(<sigevent>sig, (<sigevent>sig).sigev_notify)
+    check_list_call(mode, sig)
     blocks = entries_of(list)
     plans = <plan *>calloc(<size_t>len(blocks) + 1, sizeof(plan))
     entries = <aiofs_submission *>calloc(<size_t>len(blocks) + 1, sizeof(aiofs_submission))
@@ -148,18 +171,7 @@ def lio_listio(mode, list, sig=None):
             plans[drawn].operation = operation
             drawn += 1
         group = start_group(sig if mode == _LIO_NOWAIT else None, delivery)
-        try:
-            for i in range(drawn):
-                begun += begin_entry(&plans[i], blocks[i], group, delivery, &entries[begun], begun > 0)
-        finally:
-            with nogil:
-                aiofs_submit_many(entries, begun)
-            try:
-                for i in range(<Py_ssize_t>begun):
-                    if entries[i].error < 0:
-                        end_refused(<aiofs_flight *>entries[i].request, entries[i].error, delivery)
-            finally:
-                group_count_down(group)
+        start_entries(plans, blocks, entries, group, delivery)
     finally:
         for i in range(drawn):
             rub_out(&plans[i])
