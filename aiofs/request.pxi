@@ -38,48 +38,53 @@ cdef int find_target(plan *what, object fildes) except -1:
     return 0
 
 
+cdef inline int view_memory(plan *what, aiocb cb) except -1:
+    """What a read or write moves: the view of its buffer, and how many bytes of that."""
+    cdef Py_ssize_t size = 0
+    if cb.aio_buf is not None or cb.aio_nbytes != 0:
+        PyObject_GetBuffer(cb.aio_buf, &what.view, PyBUF_WRITABLE if what.operation == AIOFS_READ else PyBUF_SIMPLE)
+        what.has_view = True
+        size = what.view.len
+    if cb.aio_nbytes is None:
+        what.nbytes = <size_t>size
+        return 0
+    nbytes = cb.aio_nbytes
+    if not isinstance(nbytes, int):
+        raise TypeError(f"aio_nbytes must be an int or None, not {type(nbytes).__name__}")
+    if not 0 <= nbytes <= size:
+        raise ValueError(f"aio_nbytes is {nbytes}, the buffer has {size} bytes")
+    what.nbytes = nbytes
+    return 0
+
+
+cdef int check_in_flight(aiocb cb, int operation) except -1:
+    if cb.settle() == FLYING:
+        raise make_error(EINVAL, cb.aio_fildes, operation_name(operation) + ": this aiocb is in flight")
+    return 0
+
+
 cdef int draw_up(plan *what, aiocb cb, int operation) except -1:
     """Reads the fields; what Python can see is wrong raises here, and nothing has happened."""
-    cdef Py_ssize_t size
     what.operation = operation
     what.file = NULL
     what.has_view = False
     what.nbytes = 0
     what.offset = 0
+    what.reqprio = 0
     what.notify = C_SIGEV_NONE
-    if cb.settle() == FLYING:
-        raise make_error(EINVAL, cb.aio_fildes, operation_name(operation) + ": this aiocb is in flight")
+    check_in_flight(cb, operation)
     if cb.event is not None:
         if not isinstance(cb.event, sigevent):
             raise TypeError(f"aio_sigevent must be a sigevent, not {type(cb.event).__name__}")
         what.notify = (<sigevent>cb.event).sigev_notify
         check_notify(<sigevent>cb.event, what.notify)
-    if operation == AIOFS_READ or operation == AIOFS_WRITE:
-        what.reqprio = small_int(cb.aio_reqprio, "aio_reqprio")
-        what.offset = offset_of(cb.aio_offset)
-        if cb.aio_buf is None and cb.aio_nbytes == 0:
-            size = 0
-        else:
-            PyObject_GetBuffer(cb.aio_buf, &what.view, PyBUF_WRITABLE if operation == AIOFS_READ else PyBUF_SIMPLE)
-            what.has_view = True
-            size = what.view.len
-        if cb.aio_nbytes is None:
-            what.nbytes = <size_t>size
-        else:
-            nbytes = cb.aio_nbytes
-            if not isinstance(nbytes, int):
-                rub_out(what)
-                raise TypeError(f"aio_nbytes must be an int or None, not {type(nbytes).__name__}")
-            if not 0 <= nbytes <= size:
-                rub_out(what)
-                raise ValueError(f"aio_nbytes is {nbytes}, the buffer has {size} bytes")
-            what.nbytes = nbytes
-    else:
-        what.reqprio = 0
     try:
+        if operation == AIOFS_READ or operation == AIOFS_WRITE:
+            what.reqprio = small_int(cb.aio_reqprio, "aio_reqprio")
+            what.offset = offset_of(cb.aio_offset)
+            view_memory(what, cb)
         find_target(what, cb.aio_fildes)
-        if cb.settle() == FLYING:  # by a fileno() that does what it should not
-            raise make_error(EINVAL, None, operation_name(operation) + ": this aiocb is in flight")
+        check_in_flight(cb, operation)  # a fileno() may do what it should not
     except BaseException:
         rub_out(what)
         raise
