@@ -164,8 +164,9 @@ static inline enum aiofs_state aiofs_word_state(const _Atomic uint32_t *word)
 {
     return (enum aiofs_state)(atomic_load_explicit(word, memory_order_acquire) & AIOFS_STATE);
 }
-/* Makes it terminal, as `result` says, and wakes those who sleep on it. */
-AIOFS_API void aiofs_word_end(_Atomic uint32_t *word, int64_t result);
+/* Makes it terminal, as `result` says. True: somebody sleeps on it, and is to be woken when the others are told. */
+AIOFS_API bool aiofs_word_end(_Atomic uint32_t *word, int64_t result);
+AIOFS_API void aiofs_wake_sleepers(void);
 
 static inline enum aiofs_state aiofs_request_state(const aiofs_request *request)
 {

@@ -6,8 +6,8 @@
  *                    that has no opener, the file's two last acts come before the end is published:
  *                    its descriptor in the engine's table is closed, its hold released. So nobody who
  *                    sees the end of the last write finds the lock still taken, or the pipe still open.
- *   request_end      stores the result, makes the state terminal with one atomic exchange, wakes those
- *                    who sleep on it, calls `done`.
+ *   request_end      stores the result, makes the state terminal with one atomic exchange, calls `done`, wakes
+ *                    those who sleep on it: so who has slept finds that everybody else has been told.
  *
  * Sleeping: one futex word for the process counts the ends that somebody waited for. A waiter marks
  * the word of each state it waits for (AIOFS_WAITED) and sleeps on the futex; the exchange that makes a word
@@ -67,19 +67,21 @@ int request_rest(const aiofs_request *request, struct iovec *out, int max, size_
     return count;
 }
 
-/* Wakes those who sleep on it. */
-static void set_word(_Atomic uint32_t *word, enum aiofs_state state)
+/* True: somebody sleeps on it. */
+static bool set_word(_Atomic uint32_t *word, enum aiofs_state state)
 {
-    uint32_t before = atomic_exchange_explicit(word, (uint32_t)state, memory_order_seq_cst);
-    if (before & AIOFS_WAITED) {
-        atomic_fetch_add_explicit(&ends, 1, memory_order_seq_cst);
-        aiofs_sys.futex(&ends, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, 0);
-    }
+    return atomic_exchange_explicit(word, (uint32_t)state, memory_order_seq_cst) & AIOFS_WAITED;
 }
 
-void aiofs_word_end(_Atomic uint32_t *word, int64_t result)
+bool aiofs_word_end(_Atomic uint32_t *word, int64_t result)
 {
-    set_word(word, result == -ECANCELED ? AIOFS_CANCELED : result < 0 ? AIOFS_FAILED : AIOFS_DONE);
+    return set_word(word, result == -ECANCELED ? AIOFS_CANCELED : result < 0 ? AIOFS_FAILED : AIOFS_DONE);
+}
+
+void aiofs_wake_sleepers(void)
+{
+    atomic_fetch_add_explicit(&ends, 1, memory_order_seq_cst);
+    aiofs_sys.futex(&ends, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, 0);
 }
 
 /* The request is accepted, as far as its state can tell. */
@@ -93,7 +95,8 @@ void request_accept(aiofs_request *request)
 
 int request_reject(aiofs_request *request)
 {
-    set_word(&request->state, AIOFS_NEW);
+    if (set_word(&request->state, AIOFS_NEW))
+        aiofs_wake_sleepers();
     atomic_fetch_sub(&engine.alive, 1);
     aiofs_request_release(request);
     return -EAGAIN;
@@ -240,9 +243,11 @@ void request_end(aiofs_request *request, int64_t result)
 {
     aiofs_file *file = request->file;
     request->result = result;
-    aiofs_word_end(&request->state, result);
+    bool awaited = aiofs_word_end(&request->state, result);
     if (request->done)
         request->done(request);
+    if (awaited)
+        aiofs_wake_sleepers();
     atomic_store_explicit(&request->told, true, memory_order_release);
     if (file) {
         if (!file->owned)

@@ -39,14 +39,14 @@ void control_begin(struct aiocb *cb, struct posix_request *request)
     atomic_store_explicit(&control->state, AIOFS_SUBMITTED, memory_order_release);
 }
 
-void control_end(struct aiocb *cb, int64_t result)
+bool control_end(struct aiocb *cb, int64_t result)
 {
     struct control *control = control_of(cb);
     pthread_mutex_lock(&control_lock);
     control->request = NULL;
     pthread_mutex_unlock(&control_lock);
     control->result = result;
-    aiofs_word_end(&control->state, result);
+    return aiofs_word_end(&control->state, result);
 }
 
 struct posix_request *control_request(const struct aiocb *cb)

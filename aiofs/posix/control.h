@@ -57,8 +57,8 @@ enum aiofs_state control_state(const struct aiocb *cb);
 
 /* It is submitted from now on. */
 void control_begin(struct aiocb *cb, struct posix_request *request);
-/* It is terminal; and the aiocb is the program's again. */
-void control_end(struct aiocb *cb, int64_t result);
+/* It is terminal; and the aiocb is the program's again. True: somebody sleeps on it, see aiofs_wake_sleepers. */
+bool control_end(struct aiocb *cb, int64_t result);
 /* The request in flight, retained; NULL: there is none. */
 struct posix_request *control_request(const struct aiocb *cb);
 

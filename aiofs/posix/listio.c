@@ -33,7 +33,8 @@ static void count_down(struct posix_list *list)
     if (atomic_fetch_sub(&list->left, 1) != 1)
         return;
     notice_give(&list->notice);
-    aiofs_word_end(&list->word, 0);
+    if (aiofs_word_end(&list->word, 0))
+        aiofs_wake_sleepers();
     let_go(list);
 }
 

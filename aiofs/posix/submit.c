@@ -22,13 +22,21 @@ int posix_answer(int64_t result)
 
 /* ---- the engine's hooks -------------------------------------------------------------------------------- */
 
-/* It is terminal: the aiocb first, which is the program's from then on. */
+/* It is terminal: the aiocb first, which is the program's from then on; those who sleep on it last, so that what
+ * they find is all there is. */
+static void end(struct aiocb *cb, int64_t result, struct notice *notice, struct posix_list *list)
+{
+    bool awaited = control_end(cb, result);
+    notice_give(notice);
+    if (list)
+        list_ended(list, result);
+    if (awaited)
+        aiofs_wake_sleepers();
+}
+
 static void tell(struct posix_request *own, int64_t result)
 {
-    control_end(own->cb, result);
-    notice_give(&own->notice);
-    if (own->list)
-        list_ended(own->list, result);
+    end(own->cb, result, &own->notice, own->list);
 }
 
 static void done(aiofs_request *request)
@@ -75,10 +83,7 @@ static void end_here(struct aiocb *cb, int64_t result, struct posix_list *list)
     struct notice notice;
     notice_set(&notice, &cb->aio_sigevent);
     control_begin(cb, NULL);
-    control_end(cb, result);
-    notice_give(&notice);
-    if (list)
-        list_ended(list, result);
+    end(cb, result, &notice, list);
 }
 
 /* ---- submission --------------------------------------------------------------------------------------------- */
@@ -111,8 +116,8 @@ static struct posix_request *draw_up(struct aiocb *cb, int op, struct posix_list
 /* The call fails, and the aiocb says so too. */
 static int refuse(struct aiocb *cb, int error)
 {
-    control_begin(cb, NULL);
-    control_end(cb, error);
+    if (control_end(cb, error))
+        aiofs_wake_sleepers();
     return error;
 }
 
@@ -127,20 +132,24 @@ static int start(struct aiocb *cb, int op)
 {
     if (control_state(cb) == AIOFS_SUBMITTED)
         return -EINVAL;
-    if (!is_sound(cb, op))
+    if (!is_sound(cb, op)) {
+        control_begin(cb, NULL);
         return refuse(cb, -EINVAL);
+    }
     int64_t moved = move_inline(cb, op, NULL);
     if (moved >= 0) {
         end_here(cb, moved, NULL);
         return 0;
     }
     struct posix_request *own = draw_up(cb, op, NULL);
-    if (!own)
+    if (!own) {
+        control_begin(cb, NULL);
         return refuse(cb, -EAGAIN);
+    }
     int error = aiofs_submit(&own->request, NULL);
     if (error < 0) {
         notice_drop(&own->notice);
-        control_end(cb, error);
+        refuse(cb, error);
     }
     aiofs_request_release(&own->request);
     return error;

@@ -30,6 +30,13 @@ static void *write_later(void *argument)
     return NULL;
 }
 
+static void *write_soon(void *argument)
+{
+    pause_ms(1);
+    MUST(write(*(int *)argument, "x", 1));
+    return NULL;
+}
+
 static void one_of_many(void)
 {
     enum { COUNT = 50 };
@@ -155,6 +162,32 @@ static void interrupted(int flags, const struct timespec *timeout, const char *w
     job.over = true;
     pthread_join(thread, NULL);
     end_waiting(cb);
+}
+
+/* Its own signal, of which the handler must have run when it returns. */
+static void signal_comes_first(void)
+{
+    enum { ROUNDS = 300 };
+    int first = 0;
+    handle(SIGUSR2, SA_RESTART, see_signal);
+    for (int i = 0; i < ROUNDS; i++) {
+        struct aiocb cb = request(pipes.out, bytes, 1, 0);
+        const struct aiocb *const list[] = {&cb};
+        sigset_t blocked, before;
+        pthread_t thread;
+        tell_by_signal(&cb.aio_sigevent, SIGUSR2, 0);
+        signals_seen = 0;
+        aio_read(&cb);
+        sigemptyset(&blocked);
+        sigaddset(&blocked, SIGUSR2);
+        pthread_sigmask(SIG_BLOCK, &blocked, &before);
+        pthread_create(&thread, NULL, write_soon, &pipes.in);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        first += aio_suspend(list, 1, NULL) == 0 && aio_error(&cb) == 0 && signals_seen == 1;
+        pthread_join(thread, NULL);
+        end_of(&cb);
+    }
+    CHECK(first == ROUNDS, "who has slept finds that the program was told (%d of %d)", first, ROUNDS);
 }
 
 /* ---- in a handler ------------------------------------------------------------------------------------------------------- */
@@ -298,6 +331,7 @@ int main(void)
     interrupted(0, NULL, "with no time-out");
     interrupted(SA_RESTART, NULL, "SA_RESTART and no time-out");
     interrupted(SA_RESTART, &(struct timespec){1000, 0}, "SA_RESTART and a time-out");
+    signal_comes_first();
     several_threads();
     handler_storm();
     cancellation_point();
