@@ -148,7 +148,7 @@ cdef class AccessHandle:
 
     cdef Operation prepare(self, int kind, int gives, str doing, Delivery delivery):
         """An operation that is pending, or has failed because the handle does not allow it."""
-        cdef Operation operation = pending_operation(self, kind, gives)
+        cdef Operation operation = pending_operation(kind, gives)
         if delivery is None:
             raise RuntimeError("an AccessHandle needs a running event loop")
         operation.loop = delivery.loop
@@ -246,6 +246,7 @@ cdef class AccessHandle:
         return self.cursor_owner is None or (operation.kind != AIOFS_TRUNCATE and operation.flight.request.offset >= 0)
 
     cdef int start(self, Operation operation) except -1:
+        operation.handle = self
         if self.deferred or not self.ready(operation):
             if self.deferred is None:
                 self.deferred = deque()
@@ -312,6 +313,7 @@ cdef class AccessHandle:
             self.cursor_owner = before
 
     cdef int conclude(self, Operation operation, int64_t result) except -1:
+        operation.handle = None
         if result >= 0:
             operation.succeed(result)
         elif result == -ECANCELED and not self.aborted:

@@ -20,7 +20,7 @@ cdef class Operation:
     loop's exception handler.
     """
     cdef aiofs_flight *flight    # while pending and submitted; a reference
-    cdef AccessHandle handle     # whose operation it is, or None
+    cdef AccessHandle handle     # whose operation it is, from its start to its end
     cdef object value            # the result, or the exception
     cdef object function         # of offload: what to call
     cdef object arguments
@@ -63,7 +63,6 @@ cdef class Operation:
             aiofs_request_release(&self.flight.request)
             self.flight = NULL
         if handle is not None:
-            self.handle = None
             return handle.operation_ended(self, result)
         self.function = self.arguments = None
         if self.state == PENDING:  # it was cancelled before it was called
@@ -176,9 +175,8 @@ cdef int operation_send(object self, object value, PyObject **out) except -1:
 type_set_send(<PyTypeObject *>Operation, operation_send)
 
 
-cdef Operation pending_operation(AccessHandle handle, int kind, int gives):
+cdef Operation pending_operation(int kind, int gives):
     cdef Operation operation = Operation.__new__(Operation)
-    operation.handle = handle
     operation.kind = kind
     operation.gives = gives
     operation.state = PENDING
@@ -214,7 +212,7 @@ def offload(function, *arguments):
 
     For calls that may block: the tree of a volume, opening, closing. RuntimeError with no loop running.
     """
-    cdef Operation operation = pending_operation(None, AIOFS_CALL, GIVES_OBJECT)
+    cdef Operation operation = pending_operation(AIOFS_CALL, GIVES_OBJECT)
     cdef Delivery delivery = current_delivery()
     cdef aiofs_flight *flight
     cdef int error

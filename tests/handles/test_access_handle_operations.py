@@ -4,6 +4,7 @@ import asyncio
 import collections.abc
 import errno
 import gc
+import sys
 
 import pytest
 from coroutines import counted_turns, failure, until, wait
@@ -63,6 +64,22 @@ async def test_finished_operation_does_not_suspend(file):
         with pytest.raises(StopIteration) as stop:
             operation.send(None)
         assert stop.value.value == 10
+
+
+async def test_finished_operation_does_not_keep_its_handle(file):
+    async with file.create_access_handle() as handle:
+        await handle.flush()  # what opened it is gone by now
+        references = sys.getrefcount(handle)
+        kept = [
+            handle.write(b"abc", at=0),
+            handle.write(bytearray(500_000), at=0),
+            handle.get_size(),
+            handle.read(bytearray(3), at=0),
+            handle.flush(),
+        ]
+        for operation in kept:
+            await operation
+        assert sys.getrefcount(handle) == references
 
 
 async def test_many_tasks_await_one_operation(file):
