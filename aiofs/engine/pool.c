@@ -237,6 +237,8 @@ static void *worker_main(void *argument)
         aiofs_request *request = take();
         bool blocking = request->phase == PHASE_BLOCKING;
         bool wants_help = pool_wants_worker();
+        if (has_work())
+            pool_signal(); /* a lane calls for one worker, who calls for the next */
         pthread_mutex_unlock(&engine.lock);
         if (wants_help)
             engine_wake();

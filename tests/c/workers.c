@@ -1,0 +1,81 @@
+/*
+ * workers.c - the requests of one file that may run at the same time do, whether their workers are new or have
+ * been waiting for something to do.
+ */
+#include "check.h"
+
+#include <pthread.h>
+
+#include "sys.h"
+
+enum { TOGETHER = 8, WITHIN = 3 }; /* requests; seconds in which they have to meet */
+
+/* Each read of the engine's stays in the kernel, as it were, until so many are there. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t all;
+    int inside, most;
+    ssize_t (*real)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
+} meeting = {.lock = PTHREAD_MUTEX_INITIALIZER, .all = PTHREAD_COND_INITIALIZER};
+
+static ssize_t read_together(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags)
+{
+    struct timespec until;
+    int error = 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += WITHIN;
+    pthread_mutex_lock(&meeting.lock);
+    if (++meeting.inside > meeting.most)
+        meeting.most = meeting.inside;
+    if (meeting.most == TOGETHER)
+        pthread_cond_broadcast(&meeting.all);
+    while (meeting.most < TOGETHER && error == 0)
+        error = pthread_cond_timedwait(&meeting.all, &meeting.lock, &until);
+    meeting.inside--;
+    pthread_mutex_unlock(&meeting.lock);
+    return meeting.real(fd, iov, iovcnt, offset, flags);
+}
+
+static void reads_meet(int fd, const char *what)
+{
+    static char bytes[TOGETHER][64];
+    struct op *ops[TOGETHER];
+    int good = 0;
+    pthread_mutex_lock(&meeting.lock);
+    meeting.inside = meeting.most = 0;
+    pthread_mutex_unlock(&meeting.lock);
+    struct aiofs_submission list[TOGETHER];
+    for (int i = 0; i < TOGETHER; i++) {
+        ops[i] = op_new(AIOFS_READ, fd, bytes[i], sizeof bytes[i], i * 64);
+        list[i] = (struct aiofs_submission){&ops[i]->request, NULL, 0};
+    }
+    aiofs_submit_many(list, TOGETHER);
+    for (int i = 0; i < TOGETHER; i++)
+        good += op_finish(ops[i]) == sizeof bytes[i];
+    CHECK(good == TOGETHER && meeting.most == TOGETHER, "%s: all %d run together (%d)", what, TOGETHER, meeting.most);
+}
+
+int main(void)
+{
+    check_begin(120);
+    meeting.real = aiofs_sys.preadv2;
+    aiofs_sys.preadv2 = read_together;
+    check_engine();
+    if (strcmp(aiofs_engine_name(), "threads") != 0) {
+        printf("ok    io_uring reads without workers\n");
+        return check_end();
+    }
+    char bytes[TOGETHER * 64];
+    int fd = scratch(O_RDWR), threads = threads_now();
+    fill(bytes, sizeof bytes, 7);
+    MUST(pwrite(fd, bytes, sizeof bytes, 0));
+    reads_meet(fd, "new workers");
+    CHECK(threads_now() == threads + TOGETHER, "each had one");
+    for (int i = 0; i < 3; i++) {
+        pause_ms(50); /* they find nothing to do */
+        reads_meet(fd, "idle workers");
+    }
+    CHECK(threads_now() == threads + TOGETHER, "which are the same ones");
+    close(fd);
+    return check_end();
+}
