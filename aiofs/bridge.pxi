@@ -120,6 +120,9 @@ cdef void _bridge_close(void *self) noexcept with gil:
         (<Bridge>self).volume.close_file((<Bridge>self).file)
     except BaseException as error:
         _negated_errno(error)
+
+
+cdef void _bridge_release(void *self) noexcept with gil:
     Py_DECREF(<Bridge>self)
 
 
@@ -131,6 +134,7 @@ _bridge_ops.truncate = _bridge_truncate
 _bridge_ops.flush = _bridge_flush
 _bridge_ops.submit = NULL
 _bridge_ops.close = _bridge_close
+_bridge_ops.release = _bridge_release
 
 cdef aiofs_ops _submitting_ops = _bridge_ops
 _submitting_ops.submit = _bridge_submit

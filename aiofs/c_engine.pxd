@@ -44,6 +44,7 @@ cdef extern from "engine/engine.h" nogil:
         int64_t (*flush)(void *self) noexcept nogil
         void (*submit)(void *self, aiofs_request *request) noexcept nogil
         void (*close)(void *self) noexcept nogil
+        void (*release)(void *self) noexcept nogil
 
     struct aiofs_counters:
         uint64_t inline_reads, inline_writes, ring, polled, pooled, outstanding, files, workers
@@ -93,7 +94,7 @@ cdef extern from "engine/engine.h" nogil:
     void aiofs_file_retain(aiofs_file *file)
     void aiofs_file_release(aiofs_file *file)
     int aiofs_file_close(aiofs_file *file)
-    int aiofs_file_drain(aiofs_file *file)
+    void aiofs_file_drain(aiofs_file *file)
     int aiofs_file_fd(const aiofs_file *file)
     aiofs_hold *aiofs_file_hold(const aiofs_file *file)
     bint aiofs_file_busy(const aiofs_file *file)

@@ -211,7 +211,7 @@ void callers_sync_name(aiofs_request *request)
 static void run_retire(struct aiofs_job *job)
 {
     aiofs_request *request = request_of(job);
-    file_release_hold(request->file);
+    file_end_use(request->file);
     request_end(request, request->result);
 }
 

@@ -49,6 +49,7 @@ static void lists_init(void)
     list_init(&engine.adopted);
     list_init(&engine.cancelling);
     list_init(&engine.releasing);
+    list_init(&engine.closing);
 }
 
 int64_t aiofs_now(void)
@@ -105,6 +106,22 @@ static void cancel_asked(void)
     }
 }
 
+/* Closes the engine's descriptor of a file, or leaves that to a worker. */
+static void let_go_of(aiofs_file *file)
+{
+    if (!file_close_can_block(file)) {
+        engine_fd_close(file);
+        aiofs_file_release(file);
+        return;
+    }
+    if (file->watched)
+        engine.waiter->release(file);
+    pthread_mutex_lock(&engine.lock);
+    list_append(&engine.closing, &file->leaving);
+    pool_signal();
+    pthread_mutex_unlock(&engine.lock);
+}
+
 /* One round over the queues. True: there may be more. */
 static bool serve(void)
 {
@@ -130,11 +147,8 @@ static bool serve(void)
         engine.waiter->begin(begun[i]);
     if (asked)
         cancel_asked();
-    while ((link = list_pop(&releasing))) {
-        aiofs_file *file = CONTAINER(link, aiofs_file, leaving);
-        engine_fd_close(file);
-        aiofs_file_release(file);
-    }
+    while ((link = list_pop(&releasing)))
+        let_go_of(CONTAINER(link, aiofs_file, leaving));
     return more;
 }
 
@@ -154,6 +168,8 @@ static void *waiter_main(void *argument)
     on_engine_table = on_waiter = true;
     start.own_table = channel_leave_table();
     int outcome = engine.waiter->open();
+    if (outcome == 0 && !pool_start())
+        outcome = -EAGAIN;
     make_report(outcome);
     if (outcome < 0)
         return NULL; /* a table of its own goes with it */
@@ -161,8 +177,6 @@ static void *waiter_main(void *argument)
         channel_drain();
         bool more = serve();
         bool poor = !pool_spawn();
-        if (poor)
-            pool_stand_in();
         bool unsent = notify_retry();
         if (more) {
             engine.waiter->turn(0);
@@ -290,6 +304,7 @@ static void fork_child(void)
     files_after_fork();
     list_init(&engine.cancelling);
     list_init(&engine.releasing);
+    list_init(&engine.closing);
     list_init(&engine.adopted);
     for (enum carrier carrier = 0; carrier < CARRIERS; carrier++)
         list_init(&engine.run_queue[carrier]);

@@ -225,7 +225,8 @@ struct aiofs_ops {
     int64_t (*truncate)(void *self, int64_t size);
     int64_t (*flush)(void *self);
     void (*submit)(void *self, aiofs_request *request); /* NULL: the synchronous one, completed at once */
-    void (*close)(void *self);                          /* the last use of self */
+    void (*close)(void *self);   /* the opener has closed it, and its last request has ended */
+    void (*release)(void *self); /* after that: the last reference to the file is gone */
 };
 
 /* Takes over `fd`, which was opened with `flags`, as an open file of aiofs: registered under its number,
@@ -238,12 +239,12 @@ AIOFS_API aiofs_file *aiofs_file_find(int fd);
 AIOFS_API void aiofs_file_retain(aiofs_file *file);
 AIOFS_API void aiofs_file_release(aiofs_file *file);
 
-/* Ends the opener's use (not its reference). The number is free when this returns; the hold is released
- * then too, or when the last request in flight is terminal. 0; -EBADF: it was closed before, or somebody
- * else closed the number. */
+/* Refuses requests from now on (-EBADF), and waits until those in flight are terminal. */
+AIOFS_API void aiofs_file_drain(aiofs_file *file);
+/* Ends the opener's use (not its reference). The number is free when this returns; the lock of the hold is
+ * given up then too, or when the last request in flight is terminal: after aiofs_file_drain it is free. The memory of
+ * the hold lives as long as the file. 0; -EBADF: it was closed before, or somebody else closed the number. */
 AIOFS_API int aiofs_file_close(aiofs_file *file);
-/* Waits until nothing is in flight on the file. 0, or -EINTR. */
-AIOFS_API int aiofs_file_drain(aiofs_file *file);
 
 /* Where requests are in flight on a plain descriptor: true, and `other` is closed when all of them are terminal.
  * False: nothing was done. */

@@ -60,6 +60,27 @@ static void remember_refusal(aiofs_file *file, int fd)
         atomic_store_explicit(&hint->known, (uint8_t)kind, memory_order_relaxed);
 }
 
+/* ---- the number of a file of ours ----------------------------------------------------------------------- */
+
+/* From enter to leave the file's number stays open: aiofs_file_close waits. Each side stores before it loads, so one of
+ * them sees the other. False: the file is being closed; the engine tells that. */
+static inline bool enter(aiofs_file *file)
+{
+    if (!file)
+        return true;
+    atomic_fetch_add(&file->inside, 1);
+    if (!atomic_load(&file->closing))
+        return true;
+    atomic_fetch_sub(&file->inside, 1);
+    return false;
+}
+
+static inline void leave(aiofs_file *file)
+{
+    if (file)
+        atomic_fetch_sub_explicit(&file->inside, 1, memory_order_release);
+}
+
 /* ---- one call ---------------------------------------------------------------------------------------- */
 
 static inline ssize_t read_once(int fd, const struct iovec *iov, int iovcnt, int64_t offset)
@@ -84,7 +105,7 @@ static bool ends_there(int fd, int64_t offset)
     return aiofs_sys.preadv2(fd, &one, 1, offset, RWF_NOWAIT) == 0;
 }
 
-int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+static int64_t read_now(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
 {
     if (total > AIOFS_INLINE_MAX || total == 0 || offset < 0)
         return AIOFS_NOT_INLINE;
@@ -103,6 +124,15 @@ int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int
     if (got == -EOPNOTSUPP)
         remember_refusal(file, fd);
     return AIOFS_NOT_INLINE; /* errors too: the engine knows how to report them */
+}
+
+int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+{
+    if (!enter(file))
+        return AIOFS_NOT_INLINE;
+    int64_t got = read_now(file, fd, iov, iovcnt, total, offset);
+    leave(file);
+    return got;
 }
 
 /* ---- writes ------------------------------------------------------------------------------------------ */
@@ -132,7 +162,7 @@ static bool is_limited(void)
            (aiofs_sys.getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur != RLIM_INFINITY);
 }
 
-int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
 {
     if (total > AIOFS_INLINE_MAX || total == 0 || offset < 0 || offset > INT64_MAX - (int64_t)total)
         return AIOFS_NOT_INLINE;
@@ -167,6 +197,15 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
         if (hold)
             aiofs_hold_changed(hold);
     }
+    return put;
+}
+
+int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+{
+    if (!enter(file))
+        return AIOFS_NOT_INLINE;
+    int64_t put = write_now(file, fd, iov, iovcnt, total, offset);
+    leave(file);
     return put;
 }
 

@@ -21,6 +21,7 @@
 #ifndef AIOFS_INTERNAL_H
 #define AIOFS_INTERNAL_H
 
+#include <assert.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
@@ -81,12 +82,15 @@ struct aiofs_file {
     _Atomic int flags;       /* of open(2), as F_GETFL gives them */
     enum file_kind kind;
     bool owned;              /* aiofs opened it and closes it; else it is here while requests are */
+    _Atomic bool closing;    /* owned: it refuses requests */
     bool closed;             /* owned: its opener has closed it */
+    _Atomic unsigned inside; /* calls that use the program's number now; aiofs_file_close waits for them */
     bool bound;              /* its descriptor has been sent to the engine's table */
     bool seekable;
     bool watched;            /* known to epoll; the waiter's */
     bool refuses;            /* the kernel refuses RWF_NOWAIT on it; the waiter's */
     mode_t type;             /* S_IFMT of its mode */
+    bool nameless;           /* unlinked: its last close may have much to free */
     _Atomic uint8_t hint;    /* enum inline_hint */
     _Atomic bool dirty;      /* changed since the last flush */
     dev_t dev;
@@ -103,7 +107,8 @@ struct aiofs_file {
     uint64_t sequence;           /* of the last request */
     _Atomic uint64_t appending;  /* bytes of appends in flight */
     struct aiofs_link all;       /* engine.files */
-    struct aiofs_link leaving;   /* engine.releasing */
+    struct aiofs_link leaving;   /* engine.releasing, then engine.closing */
+    struct aiofs_job job;        /* its end, where a host thread has to do it */
 };
 
 struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
@@ -123,8 +128,10 @@ int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
 void file_forget(aiofs_file *file);  /* no longer findable by its number */
 bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else closed it. No lock. */
-/* Its hold, and what its operations own; on the program's table, no lock held. */
-void file_release_hold(aiofs_file *file);
+/* The opener has closed it and nothing is in flight: gives up its lock. On the program's table, no lock held. */
+void file_end_use(aiofs_file *file);
+/* Can closing its descriptor wait: for a peer, a server, a device, or the freeing of many blocks? */
+bool file_close_can_block(const aiofs_file *file);
 int file_classify(int fd);           /* the hint for a plain descriptor */
 bool file_number_busy(int fd);       /* requests are in flight on a plain descriptor. No lock. */
 /* How many requests on a plain number have left their file, and are not yet told. NULL: none ever. No lock. */
@@ -236,7 +243,7 @@ bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it
 bool pool_is_starting(void);     /* lock held: some worker is not running yet */
 void pool_signal(void);          /* lock held: there is work */
 bool pool_spawn(void);           /* on the waiter: starts what is wanted; false: it could not */
-void pool_stand_in(void);        /* on the waiter, that could not: carries one request out itself */
+bool pool_start(void);           /* on the waiter, once: the first worker, which stays; false: it could not */
 bool pool_adopt(aiofs_request *request); /* by the waiter: a stream's request that needs a worker; false: it
                                             has been asked to cancel it */
 void pool_after_fork(void);
@@ -248,7 +255,7 @@ void callers_add(struct aiofs_job *job); /* lock held */
 void callers_after_fork(void);
 int callers_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
 void callers_sync_name(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
-void callers_retire(aiofs_request *request, int64_t result);  /* releases its file's hold, then ends it */
+void callers_retire(aiofs_request *request, int64_t result);  /* ends the use of its file, then the request */
 
 /* The end of a program whose main thread has left; headless.c. On the waiter, no lock: has the process ended if no
  * thread but ours is left; the ms after which it wants to look again, -1: never. */
@@ -266,7 +273,8 @@ struct engine {
     struct aiofs_link run_queue[CARRIERS]; /* lanes */
     struct aiofs_link adopted;        /* stream requests that only a worker can carry out */
     struct aiofs_link cancelling;     /* requests the waiter shall cancel */
-    struct aiofs_link releasing;      /* files whose engine_fd the waiter shall close */
+    struct aiofs_link releasing;      /* files whose engine_fd the waiter shall close, or hand on to be closed */
+    struct aiofs_link closing;        /* files whose engine_fd a worker shall close */
     unsigned long outstanding;
     _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
     unsigned long thread_changes;     /* how often a thread of ours started or ended */
@@ -276,6 +284,13 @@ extern struct engine engine;
 
 extern _Thread_local bool on_engine_table; /* this thread has the engine's descriptor table */
 extern _Thread_local bool on_waiter;       /* this is the waiter */
+
+/* Nothing that can block runs on the waiter. */
+#ifdef AIOFS_DEBUG
+#define MUST_NOT_BLOCK_REACTOR(can_block) assert(!(on_waiter && (can_block)))
+#else
+#define MUST_NOT_BLOCK_REACTOR(can_block) ((void)0)
+#endif
 
 /* For every thread of ours but the waiter, as it starts and as it ends; lock held. */
 static inline void count_threads_by(int by)

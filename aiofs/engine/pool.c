@@ -3,8 +3,9 @@
  * for all of a seekable file's requests where there is no io_uring.
  *
  * They have the engine's descriptor table, so only its waiter can start them; anybody else asks for one
- * by waking it. The pool grows while there is work and nobody idle, up to a limit, and a worker that
- * finds nothing to do for a while ends. The engine lock guards everything here but the gate.
+ * by waking it. The first worker is there from the engine's start and never ends, so that work is always done. The
+ * pool grows while there is work and no worker is idle, up to a limit, and a worker that finds nothing to do for a
+ * while ends. Workers also close descriptors whose close may block. The engine lock guards everything here but the gate.
  *
  * The gate. Copying from the page cache is the processor's work: as many workers at once as there are
  * processors, and the program's event loop waits for its turn. So at most one less copies at a time,
@@ -136,6 +137,7 @@ static int64_t perform(aiofs_request *request)
 {
     aiofs_file *file = request->file;
     int fd = engine_fd_of(file);
+    MUST_NOT_BLOCK_REACTOR(true);
     if (fd < 0)
         return -EAGAIN;
     int64_t result;
@@ -174,7 +176,7 @@ static bool may_block(void)
 
 static bool has_work(void)
 {
-    return !list_empty(&engine.run_queue[CARRIER_WORKERS]) || may_block();
+    return !list_empty(&engine.run_queue[CARRIER_WORKERS]) || !list_empty(&engine.closing) || may_block();
 }
 
 bool pool_wants_worker(void)
@@ -211,8 +213,9 @@ static bool wait_for_work(void)
     until.tv_sec += IDLE_SECONDS;
     int error = 0;
     pool.idle++;
-    while (!has_work() && error != ETIMEDOUT)
-        error = pthread_cond_timedwait(&pool.work, &engine.lock, &until);
+    while (!has_work() && (error != ETIMEDOUT || pool.threads == 1))
+        error = pool.threads == 1 ? pthread_cond_wait(&pool.work, &engine.lock)
+                                  : pthread_cond_timedwait(&pool.work, &engine.lock, &until);
     pool.idle--;
     return has_work();
 }
@@ -227,6 +230,23 @@ static void carry_out(aiofs_request *request)
         request_finish(request, result);
 }
 
+/* Lock held, let go meanwhile. False: no descriptor waits to be closed. */
+static bool close_one(void)
+{
+    struct aiofs_link *link = list_pop(&engine.closing);
+    if (!link)
+        return false;
+    aiofs_file *file = CONTAINER(link, aiofs_file, leaving);
+    bool wants_help = pool_wants_worker();
+    pthread_mutex_unlock(&engine.lock);
+    if (wants_help)
+        engine_wake();
+    engine_fd_close(file);
+    aiofs_file_release(file);
+    pthread_mutex_lock(&engine.lock);
+    return true;
+}
+
 static void *worker_main(void *argument)
 {
     (void)argument;
@@ -234,6 +254,8 @@ static void *worker_main(void *argument)
     pthread_mutex_lock(&engine.lock);
     pool.starting--;
     while (has_work() || wait_for_work()) {
+        if (close_one())
+            continue;
         aiofs_request *request = take();
         bool blocking = request->phase == PHASE_BLOCKING;
         bool wants_help = pool_wants_worker();
@@ -252,10 +274,10 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-bool pool_spawn(void)
+static bool spawn(bool anyway)
 {
     pthread_mutex_lock(&engine.lock);
-    bool wanted = pool_wants_worker();
+    bool wanted = anyway || pool_wants_worker();
     if (wanted) {
         pool.starting++;
         pool.threads++;
@@ -272,14 +294,14 @@ bool pool_spawn(void)
     return false;
 }
 
-/* Nothing else would ever do it: there is no worker, and none can be had. */
-void pool_stand_in(void)
+bool pool_start(void)
 {
-    pthread_mutex_lock(&engine.lock);
-    aiofs_request *request = pool.threads == 0 ? lane_take(&engine.run_queue[CARRIER_WORKERS]) : NULL;
-    pthread_mutex_unlock(&engine.lock);
-    if (request)
-        carry_out(request);
+    return spawn(true);
+}
+
+bool pool_spawn(void)
+{
+    return spawn(false);
 }
 
 bool pool_adopt(aiofs_request *request)

@@ -89,7 +89,7 @@ struct arrival {
 /* 0, -EAGAIN or -EBADF with nothing started. */
 static int bind_file(aiofs_file *file)
 {
-    if (file->closed)
+    if (file->closing)
         return -EBADF;
     if (file->bound || file->ops)
         return 0;

@@ -83,6 +83,8 @@ AIOFS_API int aiofs_volume_open_directory(aiofs_volume *volume, const char *path
 /* Takes a lock on the entry at `path` with no file: for virtual volumes and for moves. */
 AIOFS_API int aiofs_hold_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
                               aiofs_hold **hold);
+/* Gives up its lock; what may be asked of a hold may still be asked until aiofs_hold_release. */
+AIOFS_API void aiofs_hold_unlock(aiofs_hold *hold);
 AIOFS_API void aiofs_hold_release(aiofs_hold *hold);
 AIOFS_API aiofs_volume *aiofs_hold_volume(const aiofs_hold *hold);
 AIOFS_API enum aiofs_lock aiofs_hold_lock(const aiofs_hold *hold);

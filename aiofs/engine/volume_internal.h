@@ -63,6 +63,7 @@ struct aiofs_hold {
     struct aiofs_charge *charge;
     enum aiofs_lock lock;
     bool stays;              /* for the time of one call: does not follow its file when it is renamed */
+    bool closed;             /* its file is closed, its lock given up */
     bool lost;               /* it was the parent's, and this is the child of a fork */
     _Atomic uint64_t unsynced; /* names made up to here may not be durable; 0: all are */
 };
