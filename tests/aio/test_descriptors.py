@@ -194,7 +194,7 @@ def test_fcntl_locks_of_the_program_survive_its_requests(tmp_path, file):
 
 
 def test_closing_a_socket_that_lingers_holds_up_no_other_descriptor():
-    """The engine has the last reference to a socket with unsent data: its close waits for the peer."""
+    """The engine closes a socket with unsent data last: that waits for the peer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         peer = socket.create_connection(server.getsockname())
         lingers, _ = server.accept()

@@ -152,14 +152,16 @@ static void drains(void)
         CHECK(op_finish(ops[i]) == 1, "what was in flight is done");
     fault_clear();
     CHECK(op_finish(start_on(file, AIOFS_WRITE, -1, "x", 1, 0)) == -EBADF, "a drained file takes no more requests");
-    CHECK(aiofs_write_inline(file, -1, &(struct iovec){"x", 1}, 1, 1, 0) == AIOFS_NOT_INLINE, "nor inside the call");
+    char byte = 'x';
+    CHECK(aiofs_write_inline(file, -1, &(struct iovec){&byte, 1}, 1, 1, 0) == AIOFS_NOT_INLINE, "nor inside the call");
     aiofs_file_close(file);
     aiofs_file_release(file);
 }
 
 static void *write_inside_the_call(void *file)
 {
-    aiofs_write_inline(file, -1, &(struct iovec){"mine", 4}, 1, 4, 0);
+    char bytes[] = "mine";
+    aiofs_write_inline(file, -1, &(struct iovec){bytes, 4}, 1, 4, 0);
     return NULL;
 }
 

@@ -7,8 +7,8 @@ import errno, os, sys, tempfile
 import aiofs
 from aiofs.aio import *
 
-with tempfile.TemporaryDirectory() as d, aiofs.PrivateVolume(d + "/v") as volume, aiofs.FileSystem() as fs:
-    fs.mount("/", volume)
+with tempfile.TemporaryDirectory() as d, aiofs.FileSystem() as fs:
+    fs.mount("/", aiofs.PrivateVolume(d + "/v"))
     handle = fs.create_sync_access_handle("/a", create=True)
     handle.write(b"x" * 4096)
     with open(d + "/other", "w+b") as other:
@@ -36,8 +36,8 @@ import aiofs
 from aiofs.aio import *
 
 sys.setswitchinterval(1e-6)
-with tempfile.TemporaryDirectory() as d, aiofs.PrivateVolume(d + "/v") as volume, aiofs.FileSystem() as fs:
-    fs.mount("/", volume)
+with tempfile.TemporaryDirectory() as d, aiofs.FileSystem() as fs:
+    fs.mount("/", aiofs.PrivateVolume(d + "/v"))
     current, ends, lost = [], threading.Event(), []
 
     def submit():
@@ -58,7 +58,8 @@ with tempfile.TemporaryDirectory() as d, aiofs.PrivateVolume(d + "/v") as volume
         thread.start()
     try:
         for _ in range(400):
-            handle = fs.create_sync_access_handle("/a", create=True)  # EBUSY if the last one holds it still
+            # EBUSY if the last one holds the lock still
+            handle = fs.create_sync_access_handle("/a", create=True)
             current[:] = [handle]
             handle.write(b"x" * 1000, at=0)
             handle.close()
