@@ -6,7 +6,7 @@
  *   the waiter    runs io_uring or epoll (waiter_ops). Started here; it leaves the program's
  *                 descriptor table for one of its own, which the workers it starts share. It never
  *                 blocks but in waiter_ops.turn.
- *   workers       pool.c, on the engine's table.   callers   callers.c, on the program's table.
+ *   workers       pool.c, on the engine's table.   callers   host_threads.c, on the program's table.
  *
  * Open files, and what wakes the waiter, go through channel.c.
  *
@@ -50,13 +50,6 @@ static void lists_init(void)
     list_init(&engine.cancelling);
     list_init(&engine.releasing);
     list_init(&engine.closing);
-}
-
-int64_t aiofs_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
 /* ---- threads ------------------------------------------------------------------------------------------ */

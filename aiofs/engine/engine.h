@@ -37,15 +37,14 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#define AIOFS_API __attribute__((visibility("default")))
+#include "clock.h"
+#include "list.h"
+#include "volume.h"
 
 #define AIOFS_PRIO_DELTA_MAX 20
 
 typedef struct aiofs_file aiofs_file;
 typedef struct aiofs_request aiofs_request;
-typedef struct aiofs_hold aiofs_hold; /* volume.h: an entry, and the lock an open file holds on it */
-
-AIOFS_API int64_t aiofs_now(void); /* CLOCK_MONOTONIC, ns */
 
 /* ---- engine ------------------------------------------------------------------------------------ */
 
@@ -89,10 +88,6 @@ enum aiofs_state {
     AIOFS_DONE,      /* terminal: result >= 0 */
     AIOFS_FAILED,    /* terminal: result is a negated errno */
     AIOFS_CANCELED,  /* terminal: result is -ECANCELED */
-};
-
-struct aiofs_link {
-    struct aiofs_link *next, *prev;
 };
 
 /* Work for a caller: a thread of the engine that shares the program's descriptors. */
@@ -234,6 +229,9 @@ struct aiofs_ops {
  * request terminal. `ops` NULL: a kernel file. On an error (-ENOMEM, -EBADF) nothing was taken. */
 AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops *ops, void *self,
                                aiofs_file **file);
+/* Opens a file of a volume as aiofs_entry_open does, and gives the open file, which holds the lock. */
+AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
+                                     enum aiofs_lock lock, const void *owner, aiofs_file **file);
 /* The open file registered under a descriptor, retained; NULL: the descriptor is not aiofs's. */
 AIOFS_API aiofs_file *aiofs_file_find(int fd);
 AIOFS_API void aiofs_file_retain(aiofs_file *file);

@@ -248,7 +248,7 @@ bool pool_adopt(aiofs_request *request); /* by the waiter: a stream's request th
                                             has been asked to cancel it */
 void pool_after_fork(void);
 
-/* Callers: threads on the program's table that may block; callers.c. */
+/* Callers: threads on the program's table that may block; host_threads.c. */
 int callers_start(void);               /* the first one; on a thread of the program's */
 bool callers_are_idle(void);           /* lock held: all of them, and all that were started */
 void callers_add(struct aiofs_job *job); /* lock held */
@@ -257,7 +257,7 @@ int callers_call(aiofs_request *request);                     /* AIOFS_CALL: 0 o
 void callers_sync_name(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
 void callers_retire(aiofs_request *request, int64_t result);  /* ends the use of its file, then the request */
 
-/* The end of a program whose main thread has left; headless.c. On the waiter, no lock: has the process ended if no
+/* The end of a program whose main thread has left; main_exit.c. On the waiter, no lock: has the process ended if no
  * thread but ours is left; the ms after which it wants to look again, -1: never. */
 int headless_watch(void);
 

@@ -1,5 +1,5 @@
 /*
- * callers.c - threads of ours on the program's descriptor table: what the engine's other threads cannot
+ * host_threads.c - threads of ours on the program's descriptor table: what the engine's other threads cannot
  * do, because their numbers are not the program's.
  *
  * Calls (AIOFS_CALL) may take as long as they like, and wait for other requests. Jobs are short, and others

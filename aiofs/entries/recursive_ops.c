@@ -1,5 +1,5 @@
 /*
- * subtree.c - what is done to a directory with all that is in it: count, remove, rename.
+ * recursive_ops.c - what is done to a directory with all that is in it: count, remove, rename.
  *
  * Removing or renaming needs everything below to be unlocked, and kept so: the locks of all that is found
  * are taken first, one by one, and given back at the end; one that is refused ends the call with nothing
