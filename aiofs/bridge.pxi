@@ -25,14 +25,50 @@ cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
 
 
+cdef extern from *:
+    """
+    /* The methods of volumes that this thread is in, the innermost first. */
+    struct aiofs_inside { const void *file; struct aiofs_inside *outer; };
+    static _Thread_local struct aiofs_inside *aiofs_innermost;
+
+    static inline void inside_enter(struct aiofs_inside *here, const void *file)
+    {
+        here->file = file;
+        here->outer = aiofs_innermost;
+        aiofs_innermost = here;
+    }
+
+    static inline void inside_leave(const struct aiofs_inside *here)
+    {
+        aiofs_innermost = here->outer;
+    }
+
+    static inline int inside_is(const void *file)
+    {
+        for (const struct aiofs_inside *at = aiofs_innermost; at; at = at->outer)
+            if (file && at->file == file)
+                return 1;
+        return 0;
+    }
+    """
+    struct aiofs_inside:
+        pass
+    void inside_enter(aiofs_inside *here, const void *file)
+    void inside_leave(const aiofs_inside *here)
+    bint inside_is(const void *file)
+
+
 cdef class Bridge:
     cdef object volume
     cdef object file
     cdef aiofs_hold *hold  # the open file's: there as long as the engine calls
+    cdef aiofs_file *opened
 
     cdef int64_t move(self, const iovec *iov, int iovcnt, int64_t offset, bint writes) noexcept:
         cdef int64_t moved = 0, piece, failure
+        cdef aiofs_inside here
         cdef int i
+        inside_enter(&here, self.opened)
         try:
             method = self.volume.write_at if writes else self.volume.read_at
             for i in range(iovcnt):
@@ -50,6 +86,7 @@ cdef class Bridge:
         except BaseException as error:
             failure = _negated_errno(error, self.volume)
             moved = moved if moved else failure
+        inside_leave(&here)
         if writes:
             aiofs_hold_changed(self.hold)
         return moved
@@ -115,35 +152,49 @@ cdef int64_t _bridge_write(void *self, const iovec *iov, int iovcnt, int64_t off
 
 cdef int64_t _bridge_size(void *self) noexcept with gil:
     cdef Bridge bridge = <Bridge>self
+    cdef aiofs_inside here
+    cdef int64_t outcome
+    inside_enter(&here, bridge.opened)
     try:
-        return volume_count(bridge.volume.size(bridge.file), INT64_MAX)
+        outcome = volume_count(bridge.volume.size(bridge.file), INT64_MAX)
     except BaseException as error:
-        return _negated_errno(error, bridge.volume)
+        outcome = _negated_errno(error, bridge.volume)
+    inside_leave(&here)
+    return outcome
 
 
 cdef int64_t _bridge_truncate(void *self, int64_t size) noexcept with gil:
     cdef Bridge bridge = <Bridge>self
+    cdef aiofs_inside here
     cdef int64_t outcome = 0
+    inside_enter(&here, bridge.opened)
     try:
         volume_done(bridge.volume.truncate(bridge.file, size))
     except BaseException as error:
         outcome = _negated_errno(error, bridge.volume)
+    inside_leave(&here)
     aiofs_hold_changed(bridge.hold)
     return outcome
 
 
 cdef int64_t _bridge_flush(void *self) noexcept with gil:
     cdef Bridge bridge = <Bridge>self
+    cdef aiofs_inside here
+    cdef int64_t outcome = 0
+    inside_enter(&here, bridge.opened)
     try:
         volume_done(bridge.volume.flush(bridge.file))
-        return 0
     except BaseException as error:
-        return _negated_errno(error, bridge.volume)
+        outcome = _negated_errno(error, bridge.volume)
+    inside_leave(&here)
+    return outcome
 
 
 cdef void _bridge_submit(void *self, aiofs_request *request) noexcept with gil:
     cdef Bridge bridge = <Bridge>self
     cdef VolumeRequest wrapped = None
+    cdef aiofs_inside here
+    inside_enter(&here, bridge.opened)
     try:
         wrapped = VolumeRequest.__new__(VolumeRequest)
         wrapped.bind(bridge, request)
@@ -155,6 +206,7 @@ cdef void _bridge_submit(void *self, aiofs_request *request) noexcept with gil:
             wrapped.end(_negated_errno(error, bridge.volume))
         else:
             _report(error, bridge.volume)  # the request has its outcome already
+    inside_leave(&here)
 
 
 cdef void _bridge_close(void *self) noexcept with gil:
@@ -350,6 +402,8 @@ cdef aiofs_file *_adopt(Hold hold, volume, file, int flags, shown) except NULL:
     cdef const aiofs_ops *ops = &_submitting_ops if volume.submits else &_bridge_ops
     cdef aiofs_file *opened = NULL
     cdef int fd, status
+    if hold is None or hold.hold == NULL:
+        raise make_error(EBADF, shown, "open with a lock that was released")
     bridge.volume = volume
     bridge.file = file
     bridge.hold = hold.hold
@@ -361,5 +415,6 @@ cdef aiofs_file *_adopt(Hold hold, volume, file, int flags, shown) except NULL:
         Py_DECREF(bridge)
         os.close(fd)
         raise make_error(-status, shown, "open")
+    bridge.opened = opened
     hold.hold = NULL
     return opened
