@@ -35,6 +35,7 @@ cdef extern from "engine/engine.h" nogil:
         void (*done)(aiofs_request *) noexcept nogil
         void (*destroy)(aiofs_request *) noexcept nogil
         int64_t result
+        uint64_t total
 
     struct aiofs_ops:
         int64_t (*read)(void *self, const iovec *iov, int iovcnt, int64_t offset) noexcept nogil

@@ -48,9 +48,10 @@ cdef class AccessHandle:
         self.let_go()
 
     def __del__(self):
-        if self.file != NULL and not self.closed and not self.unwanted and self.made == generation:
+        cdef bint unclosed = self.file != NULL and not self.closed
+        self.let_go()  # first: whoever is warned gets the handle, and may use and keep it
+        if unclosed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
-        self.let_go()  # a warning that is kept keeps the handle, but not its lock
 
     cdef void let_go(self) noexcept:
         """Closes without waiting: the lock goes with the last request."""
@@ -63,7 +64,7 @@ cdef class AccessHandle:
                 aiofs_file_release(file)
 
     def __repr__(self):
-        return f"<AccessHandle {self.path!r} {'closed' if self.closed else self.mode}>"
+        return f"<AccessHandle {self.path!r} {'closed' if self.closed or self.file == NULL else self.mode}>"
 
     def __aenter__(self):
         cdef Operation operation = self.prepare(GET_SIZE, GIVES_OBJECT, "entering", current_delivery())
@@ -152,7 +153,7 @@ cdef class AccessHandle:
         if delivery is None:
             raise RuntimeError("an AccessHandle needs a running event loop")
         operation.loop = delivery.loop
-        if self.closed or self.made != generation:
+        if self.file == NULL or self.closed or self.made != generation:
             operation.fail(closed_error(self.path, doing, self.made))
         elif not self.writable and kind != AIOFS_READ and kind != GET_SIZE:
             operation.fail(refused_error(self.path, doing))
@@ -224,16 +225,32 @@ cdef class AccessHandle:
 
     cdef Operation finish(self, bint flush):
         cdef Operation operation
-        if self.closing is None:
+        if self.closing is None or self.made != generation:
             operation = self.prepare(CLOSE, GIVES_NONE, "close", current_delivery())
-            operation.state = PENDING
             operation.value = None
+            if self.file == NULL or self.made != generation:
+                self.give_up()
+                operation.succeed(0)
+                return operation
+            operation.state = PENDING
             operation.flight = make_flight()
             operation.flight.request.offset = flush
             self.closed = True
             self.closing = operation
             self.start(operation)
         return self.closing
+
+    cdef void give_up(self) noexcept:
+        """Closing when there is nothing to wait for: the finalizer has closed it, or it is a parent process's.
+
+        In the child of a fork no operation of the parent ever ends. If the parent was closing the handle, its
+        thread may have given up the reference before the fork: it is no longer ours.
+        """
+        if self.closing is not None:
+            self.file = NULL
+        self.deferred = self.closing = self.cursor_owner = None
+        self.in_flight = self.changing = 0
+        self.let_go()
 
     # ---- order ----
 

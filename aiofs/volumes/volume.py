@@ -49,7 +49,9 @@ class Volume:
     descriptors and POSIX AIO then work on it as on any other.
 
     Rules for these methods. Paths are canonical: relative to the root, '/' between components, ""
-    the root. They raise `OSError` with the errno that the system call of that name would set.
+    the root. They raise `OSError` with the errno that the system call of that name would set; an
+    exception that has no errno, or a result of a wrong type, makes the operation fail with EIO, and
+    is reported by `sys.unraisablehook`, or is the cause of the `OSError` that a call of the tree raises.
     aiofs takes the locks before it calls them, and calls them from any thread, several at a time.
     Buffers are valid until the method returns.
 
@@ -120,7 +122,11 @@ class Volume:
         raise _not_there("open_file")
 
     def close_file(self, file: Any) -> None:
-        """The last use of what `open_file` returned."""
+        """The last use of what `open_file` returned.
+
+        What this raises is reported by `sys.unraisablehook` and changes nothing: bytes that may still
+        be lost belong into `flush`, which is called before.
+        """
 
     def read_at(self, file: Any, buffer: memoryview, offset: int) -> int:
         """Fills the buffer from `offset`: the number of bytes, less at the end of the file only."""
@@ -203,15 +209,14 @@ class Volume:
 
     def _carry_out(self, request: VolumeRequest) -> int:
         if request.op == "flush":
-            self.flush(request.file)
-            return 0
+            return _core.volume_done(self.flush(request.file))
         if request.op == "truncate":
-            self.truncate(request.file, request.offset)
-            return 0
+            return _core.volume_done(self.truncate(request.file, request.offset))
         move = self.read_at if request.op == "read" else self.write_at
         moved = 0
         for view in request.buffers:
             count = move(request.file, view, request.offset + moved)
+            _core.volume_count(count, len(view))
             moved += count
             if count < len(view):
                 break
