@@ -196,7 +196,11 @@ volume = Waiting()
 
 @pytest.mark.parametrize(
     ("method", "call"),
-    [("write_at", "handle.write(b'data')"), ("flush", "handle.flush()"), ("flush", "handle.close()")],
+    [
+        ("write_at", "handle.write(b'data')"),
+        ("flush", "handle.flush()"),
+        ("flush", "handle.close()"),
+    ],
 )
 @pytest.mark.parametrize("end", ["close", "abort"])
 def test_child_closes_a_handle_that_a_thread_of_its_parent_is_in(program, method, call, end):
