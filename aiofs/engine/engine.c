@@ -15,6 +15,7 @@
  * next call starts an engine of the child's own.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -54,17 +55,40 @@ static void lists_init(void)
 
 /* ---- threads ------------------------------------------------------------------------------------------ */
 
+/* What libc puts on each stack before the thread's first frame: the program's static thread-local storage has no
+ * upper bound. glibc tells it to those that know the name; musl adds it by itself. */
+static size_t least_stack(const pthread_attr_t *attributes)
+{
+    static _Atomic(size_t) known;
+    size_t least = atomic_load_explicit(&known, memory_order_relaxed);
+    if (least)
+        return least;
+    size_t (*ask)(const pthread_attr_t *) = (size_t(*)(const pthread_attr_t *))dlsym(RTLD_DEFAULT, "__pthread_get_minstack");
+    least = ask ? ask(attributes) : 0;
+    if (least < (size_t)PTHREAD_STACK_MIN)
+        least = (size_t)PTHREAD_STACK_MIN;
+    atomic_store_explicit(&known, least, memory_order_relaxed);
+    return least;
+}
+
 int engine_thread(const char *name, void *(*main)(void *), size_t stack)
 {
+    enum { LARGEST_STACK = 64 * 1024 * 1024 };
     sigset_t all, before;
     pthread_attr_t attributes;
     pthread_t thread;
     sigfillset(&all);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, stack + PTHREAD_STACK_MIN);
+    size_t size = stack + least_stack(&attributes);
+    pthread_attr_setstacksize(&attributes, size);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&thread, &attributes, main, NULL);
+    while (error == EINVAL && size < LARGEST_STACK) { /* a libc that does not tell how much it needs */
+        size *= 2;
+        pthread_attr_setstacksize(&attributes, size);
+        error = pthread_create(&thread, &attributes, main, NULL);
+    }
     if (error == 0)
         pthread_setname_np(thread, name);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
