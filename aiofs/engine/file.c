@@ -166,11 +166,35 @@ static void lane_init(aiofs_file *file, enum lane_name name, unsigned limit, enu
 
 enum { MANY_ON_RING = 256, MANY_WORKERS = 32, COPIES = 4 };
 
+/* Does the kernel refuse to try without blocking, as FUSE, network filesystems and /proc do? With io_uring such a file
+ * would block the submission, and io_uring itself asks again after a short read. So it belongs to the workers. The
+ * question moves no byte, for it is asked far behind the end, and never waits: a file that refuses is not reached. What
+ * a disk's filesystem grants one file it grants all, so a disk is asked once. */
+static bool refuses_nowait(int fd, const struct file_facts *facts)
+{
+    static _Atomic dev_t granted; /* the last disk that did not refuse; 0: none */
+    const int64_t far = (int64_t)1 << 40;
+    char byte;
+    const struct iovec one = {&byte, 1};
+    bool on_disk = major(facts->stat.st_dev) != 0;
+    if (facts->kind != KIND_REGULAR || facts->stat.st_mode == 0)
+        return false;
+    if (on_disk && facts->stat.st_dev == atomic_load_explicit(&granted, memory_order_relaxed))
+        return false;
+    if ((facts->flags & O_ACCMODE) == O_WRONLY) /* it cannot be asked */
+        return !on_disk;
+    if (aiofs_sys.preadv2(fd, &one, 1, far, RWF_NOWAIT) == -EOPNOTSUPP)
+        return true;
+    if (on_disk)
+        atomic_store_explicit(&granted, facts->stat.st_dev, memory_order_relaxed);
+    return false;
+}
+
 /* How writes go, by the flags. */
 static void set_write_lane(aiofs_file *file)
 {
     struct lane *lane = &file->lanes[LANE_WRITE];
-    bool ring = engine.waiter == &waiter_ring;
+    bool ring = engine.waiter == &waiter_ring && !file->refuses;
     bool stream = file->kind == KIND_STREAM;
     bool direct = file->flags & O_DIRECT;
     bool appends = file->flags & O_APPEND;
@@ -182,7 +206,7 @@ static void set_write_lane(aiofs_file *file)
 /* Which carrier has which lane, and how many of its requests at once. */
 static void lanes_init(aiofs_file *file)
 {
-    bool ring = engine.waiter == &waiter_ring;
+    bool ring = engine.waiter == &waiter_ring && !file->refuses;
     bool stream = file->kind == KIND_STREAM;
     lane_init(file, LANE_READ, stream ? 1 : ring ? MANY_ON_RING : MANY_WORKERS,
               stream ? CARRIER_STREAMS : ring ? CARRIER_RING : CARRIER_WORKERS);
@@ -215,7 +239,8 @@ aiofs_file *file_new(int fd, const struct file_facts *facts)
     file->kind = facts->kind;
     file->type = facts->stat.st_mode & S_IFMT;
     file->nameless = facts->stat.st_nlink == 0;
-    file->watched = file->refuses = false;
+    file->watched = false;
+    file->refuses = refuses_nowait(fd, facts);
     file->seekable = facts->seekable;
     file->dev = facts->stat.st_dev;
     file->ino = facts->stat.st_ino;

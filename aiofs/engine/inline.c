@@ -211,9 +211,10 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
 
 /* ---- on demand ---------------------------------------------------------------------------------------- */
 
-/* Moves what is left behind the first `moved` bytes, whatever the pieces the kernel makes of it; a request
+/* `once`: a short read is the answer, for asking again may wait. Moves what is left behind the first `moved` bytes, whatever the pieces the kernel makes of it; a request
  * only for its position. */
-static int64_t move_rest(int fd, bool writes, const struct iovec *iov, int iovcnt, int64_t offset, uint64_t before)
+static int64_t move_rest(int fd, bool writes, bool once, const struct iovec *iov, int iovcnt, int64_t offset,
+                         uint64_t before)
 {
     enum { PIECES = 16 };
     aiofs_request position = {.iov = iov, .iovcnt = iovcnt, .moved = before};
@@ -230,24 +231,26 @@ static int64_t move_rest(int fd, bool writes, const struct iovec *iov, int iovcn
         if (moved <= 0)
             return request_outcome(&position, moved);
         position.moved += (uint64_t)moved;
+        if (once)
+            return (int64_t)position.moved;
     }
 }
 
-static int64_t move_all(int fd, bool writes, const struct iovec *iov, int iovcnt, int64_t offset)
+static int64_t move_all(int fd, bool writes, bool once, const struct iovec *iov, int iovcnt, int64_t offset)
 {
     if (iovcnt != 1)
-        return move_rest(fd, writes, iov, iovcnt, offset, 0);
+        return move_rest(fd, writes, once, iov, iovcnt, offset, 0);
     ssize_t moved = writes ? write_once(fd, iov, 1, offset) : read_once(fd, iov, 1, offset);
-    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR))
+    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR) || (once && moved > 0))
         return moved;
-    return move_rest(fd, writes, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
+    return move_rest(fd, writes, once, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
 }
 
 int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
 {
     if (file->ops)
         return file->ops->read(file->self, iov, iovcnt, offset);
-    return move_all(atomic_load(&file->fd), false, iov, iovcnt, offset);
+    return move_all(atomic_load(&file->fd), false, file->refuses, iov, iovcnt, offset);
 }
 
 static void changed(aiofs_file *file)
@@ -291,7 +294,7 @@ int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, 
     int error = charge(file, offset + (int64_t)total, false);
     if (error < 0)
         return error;
-    int64_t put = move_all(atomic_load(&file->fd), true, iov, iovcnt, offset);
+    int64_t put = move_all(atomic_load(&file->fd), true, false, iov, iovcnt, offset);
     if (put > 0)
         changed(file);
     if (put < (int64_t)total)

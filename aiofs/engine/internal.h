@@ -88,7 +88,8 @@ struct aiofs_file {
     bool bound;              /* its descriptor has been sent to the engine's table */
     bool seekable;
     bool watched;            /* known to epoll; the waiter's */
-    bool refuses;            /* the kernel refuses RWF_NOWAIT on it; the waiter's */
+    bool refuses;            /* the kernel refuses RWF_NOWAIT on it, and a call may block at any length; constant for
+                                regular files, a stream's is the waiter's */
     mode_t type;             /* S_IFMT of its mode */
     bool nameless;           /* unlinked: its last close may have much to free */
     _Atomic uint8_t hint;    /* enum inline_hint */

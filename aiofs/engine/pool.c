@@ -85,21 +85,27 @@ static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t of
     gate_enter();
     ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, RWF_NOWAIT);
     gate_leave();
-    if (got > 0 || (got < 0 && got != -EAGAIN && got != -EOPNOTSUPP))
+    if (got > 0 || (got < 0 && got != -EAGAIN))
         return got;
-    if (got == -EOPNOTSUPP)
-        return aiofs_sys.preadv2(fd, iov, count, offset, 0);
     const struct iovec page = {iov[0].iov_base, iov[0].iov_len < PAGE ? iov[0].iov_len : PAGE};
     return aiofs_sys.preadv2(fd, &page, 1, offset, 0);
+}
+
+static ssize_t read_waiting(const aiofs_request *request, int fd, const struct iovec *iov, int count, int64_t offset)
+{
+    ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, 0);
+    if (got == -ESPIPE && request->moved == 0) /* some files of /proc are regular, and take no offset */
+        got = aiofs_sys.preadv2(fd, iov, count, -1, 0);
+    return got;
 }
 
 static ssize_t move_piece(const aiofs_request *request, int fd, const struct iovec *iov, int count, size_t length)
 {
     const aiofs_file *file = request->file;
     int64_t offset = position_of(request, file);
-    bool copies = length > SMALL && file->kind == KIND_REGULAR && !(file->flags & O_DIRECT);
+    bool copies = length > SMALL && file->kind == KIND_REGULAR && !(file->flags & O_DIRECT) && !file->refuses;
     if (request->op == AIOFS_READ)
-        return copies ? read_piece(fd, iov, count, offset) : aiofs_sys.preadv2(fd, iov, count, offset, 0);
+        return copies ? read_piece(fd, iov, count, offset) : read_waiting(request, fd, iov, count, offset);
     if (copies)
         gate_enter();
     ssize_t put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
@@ -127,7 +133,8 @@ static int64_t move(aiofs_request *request, int fd)
         if (moved <= 0)
             return request_outcome(request, moved);
         request->moved += (uint64_t)moved;
-        bool enough = file->kind == KIND_STREAM && request->op == AIOFS_READ;
+        bool enough = request->op == AIOFS_READ &&
+                      (file->kind == KIND_STREAM || (file->refuses && (size_t)moved < length)); /* asking again may wait */
         if (enough || (file->flags & O_DIRECT && (size_t)moved < length))
             return (int64_t)request->moved;
     }

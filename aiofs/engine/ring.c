@@ -118,7 +118,8 @@ static int try_to_enter(void)
     struct io_uring_getevents_arg nothing = {0};
     int entered = aiofs_sys.io_uring_enter(ring.fd, 0, 0, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &nothing,
                                            sizeof nothing);
-    return entered >= 0 || entered == -EINTR ? 0 : -ENOSYS;
+    bool granted = entered >= 0 || entered == -EINTR || entered == -EBUSY || entered == -EAGAIN;
+    return granted ? 0 : -ENOSYS;
 }
 
 static int ring_open(void)
