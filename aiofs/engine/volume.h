@@ -105,6 +105,14 @@ int aiofs_hold_sync_name(aiofs_hold *hold);
 /* Until when (CLOCK_MONOTONIC, ns) writes inside the call are turned off for the hold's volume. */
 _Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold);
 
+/* How many threads of the engine are in a volume that is no directory, and the requests that wait to get one. The
+ * engine's, under its lock; zeroed memory is a gate that nobody passed. */
+struct aiofs_gate {
+    unsigned threads, epoch;
+    struct aiofs_link waiting;
+};
+struct aiofs_gate *aiofs_hold_gate(aiofs_hold *hold);
+
 /* ---- process trees: what `aiofs run` and preload/ need --------------------------------------------- */
 
 /* Makes the calling process, and all that inherit the descriptor, a process tree that has the directory open as

@@ -275,9 +275,9 @@ static void memory_close(void *self)
 }
 
 static const struct aiofs_ops synchronous = {memory_read,  memory_write, memory_size, memory_truncate,
-                                             memory_flush, NULL,         memory_close};
+                                             memory_flush, NULL,         memory_close,    false};
 static const struct aiofs_ops submitting = {memory_read,  memory_write,  memory_size, memory_truncate,
-                                            memory_flush, memory_submit, memory_close};
+                                            memory_flush, memory_submit, memory_close,    false};
 
 static aiofs_file *adopt_memory(const struct aiofs_ops *ops)
 {
