@@ -1,8 +1,9 @@
 # Volumes that are Python objects: how the engine reads and writes their files.
 #
 # A Bridge is one open file of such a volume; the engine's open file owns one reference to it, which its
-# `release` gives up. The engine calls the functions below without the GIL, on whatever thread it likes, with
-# none of its locks held; they take the GIL and call the volume's methods. Memory that a method is given is
+# `release` gives up. The engine calls the functions below without the GIL, with none of its locks held: those of a
+# volume that may block on its host threads, or on a thread that called a synchronous method. They take the GIL and
+# call the volume's methods. Memory that a method is given is
 # valid while it runs, or until `VolumeRequest.complete`: the view of it is released then.
 #
 # What a method raises, or returns without being allowed to, reaches the engine as a negated errno. An
@@ -107,11 +108,16 @@ cpdef int64_t volume_count(result, int64_t most) except -1:
     return count
 
 
-cpdef int volume_done(result) except -1:
+cdef int volume_done(result) except -1:
     """Refuses what an `async def` returned: nobody would await it, and nothing was done."""
     if hasattr(type(result), "__await__"):
         raise TypeError(f"a volume's method must not be asynchronous, but it returned a {type(result).__name__}")
     return 0
+
+
+def volume_call(method, *arguments):
+    """Calls a method of a volume that returns nothing; TypeError if it turns out to be an `async def`."""
+    volume_done(method(*arguments))
 
 
 cdef int64_t _errno_of(error) noexcept:
@@ -233,6 +239,16 @@ _bridge_ops.release = _bridge_release
 
 cdef aiofs_ops _submitting_ops = _bridge_ops
 _submitting_ops.submit = _bridge_submit
+
+cdef aiofs_ops _blocking_ops = _bridge_ops
+cdef aiofs_ops _blocking_submitting_ops = _submitting_ops
+_blocking_ops.blocks = _blocking_submitting_ops.blocks = True
+
+
+cdef const aiofs_ops *_ops_of(volume) except NULL:
+    if volume.blocking:
+        return &_blocking_submitting_ops if volume.submits else &_blocking_ops
+    return &_submitting_ops if volume.submits else &_bridge_ops
 
 
 @cython.no_gc_clear  # the buffers are released by its __dealloc__
@@ -403,7 +419,7 @@ cdef class Names:
 cdef aiofs_file *_adopt(Hold hold, volume, file, int flags, shown) except NULL:
     """Reading the placeholder, /dev/null opened as a path only, fails with EBADF: it does not lie."""
     cdef Bridge bridge = Bridge.__new__(Bridge)
-    cdef const aiofs_ops *ops = &_submitting_ops if volume.submits else &_bridge_ops
+    cdef const aiofs_ops *ops = _ops_of(volume)
     cdef aiofs_file *opened = NULL
     cdef int fd, status
     if hold is None or hold.hold == NULL:

@@ -46,6 +46,7 @@ cdef extern from "engine/engine.h" nogil:
         void (*submit)(void *self, aiofs_request *request) noexcept nogil
         void (*close)(void *self) noexcept nogil
         void (*release)(void *self) noexcept nogil
+        bint blocks
 
     struct aiofs_counters:
         uint64_t inline_reads, inline_writes, ring, polled, pooled, outstanding, files, workers
@@ -98,6 +99,7 @@ cdef extern from "engine/engine.h" nogil:
     void aiofs_file_drain(aiofs_file *file)
     int aiofs_file_fd(const aiofs_file *file)
     aiofs_hold *aiofs_file_hold(const aiofs_file *file)
+    bint aiofs_file_blocks(const aiofs_file *file)
     bint aiofs_file_busy(const aiofs_file *file)
     int64_t aiofs_file_read(aiofs_file *file, const iovec *iov, int iovcnt, int64_t offset)
     int64_t aiofs_file_write(aiofs_file *file, const iovec *iov, int iovcnt, int64_t offset)

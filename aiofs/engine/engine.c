@@ -329,6 +329,7 @@ static void fork_child(void)
     atomic_store(&engine.alive, 0);
     pool_after_fork();
     callers_after_fork();
+    outside_after_fork();
     on_engine_table = on_waiter = false;
     atomic_store(&engine.running, false);
     pthread_mutex_unlock(&engine.lock);

@@ -148,7 +148,8 @@ struct aiofs_submission {
 };
 AIOFS_API void aiofs_submit_many(struct aiofs_submission *list, size_t count);
 
-/* For those who carry a request out from outside (aiofs_ops.submit): ends it with `result`. */
+/* For those who carry a request out from outside (aiofs_ops.submit): ends it with `result`. Called by `submit`
+ * itself, it leaves the end to be published when `submit` has returned. */
 AIOFS_API void aiofs_complete(aiofs_request *request, int64_t result);
 
 /* A state is a word with room for a mark, that somebody sleeps on it. Faces may keep such words themselves. */
@@ -222,6 +223,7 @@ struct aiofs_ops {
     void (*submit)(void *self, aiofs_request *request); /* NULL: the synchronous one, completed at once */
     void (*close)(void *self);   /* the opener has closed it, and its last request has ended */
     void (*release)(void *self); /* after that: the last reference to the file is gone */
+    bool blocks; /* requests are carried out on threads of the engine, else on the thread that submits them */
 };
 
 /* Takes over `fd`, which was opened with `flags`, as an open file of aiofs: registered under its number,
@@ -250,6 +252,7 @@ AIOFS_API bool aiofs_linger(int fd, int other);
 
 AIOFS_API int aiofs_file_fd(const aiofs_file *file);
 AIOFS_API aiofs_hold *aiofs_file_hold(const aiofs_file *file);
+AIOFS_API bool aiofs_file_blocks(const aiofs_file *file); /* its operations, which are not the kernel's, may block */
 AIOFS_API bool aiofs_file_busy(const aiofs_file *file); /* requests in flight */
 
 /* Blocking, on the caller's thread, whole (short only at the end of the file, or when the disk is full):

@@ -22,7 +22,7 @@ enum { CALLERS_MAX = 64, IDLE_SECONDS = 5 };
 static struct {
     unsigned threads, idle, starting, calling;
     pthread_cond_t work;
-    struct aiofs_link jobs, calls; /* calls: requests, by `queued` */
+    struct aiofs_link jobs, calls; /* calls: requests, by `queued`: AIOFS_CALL, and those of outside.c */
 } callers = {.work = PTHREAD_COND_INITIALIZER,
              .jobs = {&callers.jobs, &callers.jobs},
              .calls = {&callers.calls, &callers.calls}};
@@ -104,10 +104,15 @@ static void run_call(struct aiofs_link *link)
 {
     aiofs_request *request = CONTAINER(link, aiofs_request, queued);
     request->phase = PHASE_RUNNING;
+    if (request->file && !outside_begin(request))
+        return;
     callers.calling++;
     spare();
     pthread_mutex_unlock(&engine.lock);
-    request_finish(request, request->call(request));
+    if (request->file)
+        outside_carry(request);
+    else
+        request_finish(request, request->call(request));
     pthread_mutex_lock(&engine.lock);
     callers.calling--;
 }
@@ -156,6 +161,14 @@ int callers_call(aiofs_request *request)
     }
     pthread_mutex_unlock(&engine.lock);
     return refused ? error : 0;
+}
+
+/* If no thread can be had, the one that waits for jobs tries again until there is one. */
+void callers_carry(aiofs_request *request)
+{
+    list_append(&callers.calls, &request->queued);
+    spare();
+    pthread_cond_signal(&callers.work);
 }
 
 bool callers_are_idle(void)

@@ -211,6 +211,13 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
 
 /* ---- on demand ---------------------------------------------------------------------------------------- */
 
+/* Less than the kernel moves in one call, whatever it is asked for. */
+static bool is_short(ssize_t moved, size_t asked)
+{
+    enum { MOST = 0x7ffff000 };
+    return (size_t)moved < asked && moved < MOST;
+}
+
 /* `once`: a short read is the answer, for asking again may wait. Moves what is left behind the first `moved` bytes, whatever the pieces the kernel makes of it; a request
  * only for its position. */
 static int64_t move_rest(int fd, bool writes, bool once, const struct iovec *iov, int iovcnt, int64_t offset,
@@ -231,7 +238,7 @@ static int64_t move_rest(int fd, bool writes, bool once, const struct iovec *iov
         if (moved <= 0)
             return request_outcome(&position, moved);
         position.moved += (uint64_t)moved;
-        if (once)
+        if (once && is_short(moved, length))
             return (int64_t)position.moved;
     }
 }
@@ -241,7 +248,7 @@ static int64_t move_all(int fd, bool writes, bool once, const struct iovec *iov,
     if (iovcnt != 1)
         return move_rest(fd, writes, once, iov, iovcnt, offset, 0);
     ssize_t moved = writes ? write_once(fd, iov, 1, offset) : read_once(fd, iov, 1, offset);
-    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR) || (once && moved > 0))
+    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR) || (once && moved > 0 && is_short(moved, iov->iov_len)))
         return moved;
     return move_rest(fd, writes, once, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
 }

@@ -207,8 +207,13 @@ void request_accept(aiofs_request *request);
 int request_reject(aiofs_request *request);
 /* Gives back what was charged for growth that did not come; on any table. */
 void request_settle(const aiofs_request *request, aiofs_file *file);
-/* Hands requests on to their files' own operations. */
+/* Hands requests on to their files' own operations; no lock held. outside.c */
 void request_start_outside(struct aiofs_link *outside);
+/* For a host thread: may it carry the request out? False: the request waits at its volume's gate. Lock held. */
+bool outside_begin(aiofs_request *request);
+/* Carries it out, and those that wait behind it; no lock held. */
+void outside_carry(aiofs_request *request);
+void outside_after_fork(void);
 /* Detaches a request from its file and ends it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
 /* Publishes the end of a detached request and calls its hook; no lock held. */
@@ -255,6 +260,7 @@ bool callers_are_idle(void);           /* lock held: all of them, and all that w
 void callers_add(struct aiofs_job *job); /* lock held */
 void callers_after_fork(void);
 int callers_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
+void callers_carry(aiofs_request *request);                   /* one for outside_carry; lock held, let go meanwhile */
 void callers_sync_name(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
 void callers_retire(aiofs_request *request, int64_t result);  /* ends the use of its file, then the request */
 

@@ -113,50 +113,6 @@ void request_settle(const aiofs_request *request, aiofs_file *file)
         aiofs_hold_settle(file->hold, stat.st_size);
 }
 
-/* ---- a file's own operations ------------------------------------------------------------------------- */
-
-static int64_t perform_outside(aiofs_request *request)
-{
-    const struct aiofs_ops *ops = request->file->ops;
-    void *self = request->file->self;
-    switch (request->op) {
-    case AIOFS_READ:
-        return ops->read(self, request->iov, request->iovcnt, request->offset);
-    case AIOFS_WRITE:
-        return ops->write(self, request->iov, request->iovcnt, request->offset);
-    case AIOFS_TRUNCATE:
-        return ops->truncate(self, request->offset);
-    default:
-        return ops->flush(self);
-    }
-}
-
-/* One that ends here lets others go: they are started by the outermost of these calls, not one inside the
- * other, because a chain of them may be long. */
-void request_start_outside(struct aiofs_link *outside)
-{
-    static _Thread_local struct aiofs_link *outermost;
-    struct aiofs_link *link;
-    if (outermost) {
-        list_splice(outermost, outside);
-        return;
-    }
-    outermost = outside;
-    while ((link = list_pop(outside))) {
-        aiofs_request *request = CONTAINER(link, aiofs_request, queued);
-        if (request->file->ops->submit)
-            request->file->ops->submit(request->file->self, request);
-        else
-            request_finish(request, perform_outside(request));
-    }
-    outermost = NULL;
-}
-
-void aiofs_complete(aiofs_request *request, int64_t result)
-{
-    request_finish(request, result);
-}
-
 /* ---- the end ------------------------------------------------------------------------------------------ */
 
 /* The entry has changed, or less than was charged: no lock held, on any table. */

@@ -394,6 +394,11 @@ _Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold)
     return &hold->volume->tree->write_brake;
 }
 
+struct aiofs_gate *aiofs_hold_gate(aiofs_hold *hold)
+{
+    return &hold->volume->gate;
+}
+
 /* ---- what is held ------------------------------------------------------------------------------------- */
 
 /* Whether a path lies below `top`; everything lies below the root. */

@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 
 #include "clock.h"
+#include "list.h"
 
 typedef struct aiofs_volume aiofs_volume;
 typedef struct aiofs_hold aiofs_hold;
@@ -63,7 +64,8 @@ AIOFS_API long aiofs_volume_holds(aiofs_volume *volume, const char *path);
  * `owner` names who asks (a FileSystem): an entry locked by another owner is -EBUSY, by the same is not. */
 
 /* Opens a file as open(2) does with `flags` and `mode`, takes `lock` before it truncates or creates
- * anything, and gives the hold, which has the lock: the descriptor, or a negated errno. With owner not NULL, an EXCLUSIVE lock is
+ * anything, and gives the hold, which has the lock: the descriptor, or a negated errno. With owner not
+ * NULL, an EXCLUSIVE lock is
  * shared by all holds of that owner. -EISDIR for a directory. O_CLOEXEC is always added. */
 int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
                      const void *owner, aiofs_hold **hold);
@@ -110,6 +112,14 @@ AIOFS_API void aiofs_hold_changed(aiofs_hold *hold);
 int aiofs_hold_sync_name(aiofs_hold *hold);
 /* Until when (CLOCK_MONOTONIC, ns) writes inside the call are turned off for the hold's volume. */
 _Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold);
+
+/* How many threads of the engine are in a volume that is no directory, and the requests that wait to get one. The
+ * engine's, under its lock; zeroed memory is a gate that nobody passed. */
+struct aiofs_gate {
+    unsigned threads, epoch;
+    struct aiofs_link waiting;
+};
+struct aiofs_gate *aiofs_hold_gate(aiofs_hold *hold);
 
 /* ---- process trees: what `aiofs run` and preload/ need --------------------------------------------- */
 

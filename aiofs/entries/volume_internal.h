@@ -119,6 +119,7 @@ struct aiofs_volume {
     unsigned flags;
     int64_t quota;
     struct aiofs_tree *tree;
+    struct aiofs_gate gate;
 };
 
 /* lock.c */

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import TYPE_CHECKING, Any
 
 from aiofs import _core, errors
-from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle, volume_done
+from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle, volume_call
 from aiofs.handles import check_name
 from aiofs.volumes.tree import Kind
 
@@ -78,10 +78,10 @@ class VolumeTree:
             file = volume.open_file(path, create=create, exclusive=exclusive)
             try:
                 if flags & os.O_TRUNC:
-                    volume_done(volume.truncate(file, 0))
+                    volume_call(volume.truncate, file, 0)
                 yield volume, file
             except BaseException:
-                volume_done(volume.close_file(file))
+                volume_call(volume.close_file, file)
                 raise
 
     # ---- looking
@@ -117,14 +117,14 @@ class VolumeTree:
     def mkdir(self, path: str, mode: int = 0o777, shown: str | None = None) -> None:
         shown = path if shown is None else shown
         with _translated(shown, "mkdir"):
-            volume_done(self._use(shown).mkdir(path, mode))
+            volume_call(self._use(shown).mkdir, path, mode)
 
     def rmdir(self, path: str, shown: str | None = None) -> None:
         shown = path if shown is None else shown
         volume = self._use(shown)
         with self._lock(path, 0, shown), _translated(shown, "rmdir"):
             try:
-                volume_done(volume.rmdir(path))
+                volume_call(volume.rmdir, path)
             except OSError as error:
                 if error.errno == errno.ENOTEMPTY:
                     with ExitStack() as locks:
@@ -135,7 +135,7 @@ class VolumeTree:
         shown = path if shown is None else shown
         volume = self._use(shown)
         with self._lock(path, owner, shown), _translated(shown, "unlink"):
-            volume_done(volume.unlink(path))
+            volume_call(volume.unlink, path)
 
     def rename(
         self,
@@ -158,7 +158,7 @@ class VolumeTree:
             locks.enter_context(self._lock(target, 0, shown_target))
             if directory:
                 self._lock_below(source, locks, shown)
-            volume_done(volume.rename(source, target))
+            volume_call(volume.rename, source, target)
 
     def truncate(self, path: str, size: int, owner: int = 0, shown: str | None = None) -> None:
         shown = path if shown is None else shown
@@ -169,9 +169,9 @@ class VolumeTree:
             with self._lock(path, owner, shown):
                 file = volume.open_file(path, create=False, exclusive=False)
                 try:
-                    volume_done(volume.truncate(file, size))
+                    volume_call(volume.truncate, file, size)
                 finally:
-                    volume_done(volume.close_file(file))
+                    volume_call(volume.close_file, file)
 
     def remove_tree(self, path: str, shown: str | None = None) -> None:
         shown = path if shown is None else shown
@@ -183,9 +183,9 @@ class VolumeTree:
                 locks.enter_context(self._lock(path, 0, shown))
             found = self._lock_below(path, locks, shown)
             for below, kind in reversed(found):
-                volume_done(volume.rmdir(below) if kind == "directory" else volume.unlink(below))
+                volume_call(volume.rmdir if kind == "directory" else volume.unlink, below)
             if path:
-                volume_done(volume.rmdir(path))
+                volume_call(volume.rmdir, path)
 
     def same(self, other: object) -> bool:
         return self is other
@@ -229,7 +229,7 @@ def _stat_result(found: os.stat_result) -> os.stat_result:
 def _translated(shown: str, doing: str, shown_target: str | None = None) -> Iterator[None]:
     """What a volume's method raises, as the error that aiofs has for it, with the path in it.
 
-    An exception that has no errno is a mistake of the volume's: EIO, and the exception is its cause.
+    One that has no errno is a mistake of the volume's: EIO, with the exception as its cause.
     """
     try:
         yield

@@ -315,9 +315,11 @@ static void memory_release(void *self)
 }
 
 static const struct aiofs_ops synchronous = {memory_read,  memory_write, memory_size,  memory_truncate,
-                                             memory_flush, NULL,         memory_close, memory_release};
+                                             memory_flush, NULL,         memory_close, memory_release,
+                                             false};
 static const struct aiofs_ops submitting = {memory_read,  memory_write,  memory_size,  memory_truncate,
-                                            memory_flush, memory_submit, memory_close, memory_release};
+                                            memory_flush, memory_submit, memory_close, memory_release,
+                                             false};
 
 static aiofs_file *adopt_memory(const struct aiofs_ops *ops)
 {

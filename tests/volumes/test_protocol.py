@@ -16,9 +16,13 @@ from aiofs import FileSystem, NoModificationAllowedError, aio
 RDWR = os.O_RDWR | os.O_CREAT
 
 
-@pytest.fixture
-def volume():
-    volume = DictVolume()
+class Quick(DictVolume):
+    blocking = False
+
+
+@pytest.fixture(params=[DictVolume, Quick])
+def volume(request):
+    volume = request.param()
     yield volume
     assert volume._tree.holds("") == 0
     assert volume.open_files == 0
