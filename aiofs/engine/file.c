@@ -385,6 +385,10 @@ int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops
         file->hold = hold;
         file->ops = ops;
         file->self = self;
+        if (hint == HINT_MEMORY) { /* tmpfs refuses RWF_NOWAIT because it never waits */
+            file->refuses = false;
+            lanes_init(file);
+        }
         atomic_store(&file->hint, hint);
         atomic_store_explicit(&slot->owned, file, memory_order_release);
     }

@@ -85,8 +85,10 @@ static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t of
     gate_enter();
     ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, RWF_NOWAIT);
     gate_leave();
-    if (got > 0 || (got < 0 && got != -EAGAIN))
+    if (got > 0 || (got < 0 && got != -EAGAIN && got != -EOPNOTSUPP))
         return got;
+    if (got == -EOPNOTSUPP) /* tmpfs */
+        return aiofs_sys.preadv2(fd, iov, count, offset, 0);
     const struct iovec page = {iov[0].iov_base, iov[0].iov_len < PAGE ? iov[0].iov_len : PAGE};
     return aiofs_sys.preadv2(fd, &page, 1, offset, 0);
 }
