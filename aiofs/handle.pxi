@@ -205,7 +205,6 @@ cdef class AccessHandle:
         affords = delivery.affords(<size_t>view.len)
         if not affords:
             return AIOFS_NOT_INLINE
-        operation.late = affords == 2
         bytes.iov_base = view.buf
         bytes.iov_len = <size_t>view.len
         if operation.kind == AIOFS_READ:

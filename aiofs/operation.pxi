@@ -30,7 +30,7 @@ cdef class Operation:
     cdef int kind, state, gives
     cdef bint retrieved, dropped
     cdef aiofs_acquisition acquisition  # of offload: the lock that the function takes first
-    cdef bint late               # its await lets the loop turn, see delivery.pxi
+    cdef bint waited             # the await that is on has let the loop turn
     cdef int64_t start           # where the cursor was
     cdef int64_t turn            # its place among those that move the cursor
     cdef Operation before        # the one in flight that had moved it last, or would
@@ -97,16 +97,17 @@ cdef class Operation:
 
     # ---- the awaitable ----
 
-    cdef inline bint may_return(self) noexcept:
+    cdef inline bint may_return(self) except -1:
         """It has ended, and the loop need not turn first."""
-        if self.late:
-            self.late = False
+        if self.state == PENDING or not (self.waited or not turn_is_spent()):
             return False
-        return self.state != PENDING
+        self.waited = False  # another await may come
+        return True
 
     cdef object wait(self):
         """What to yield: the future to wait for, or None to let the loop turn."""
         cdef Delivery delivery
+        self.waited = True
         if self.state != PENDING:
             return None
         delivery = current_delivery()
