@@ -9,9 +9,9 @@
  *
  *     the range:  [ 0..15: one byte per kind of sharing | 16..: one per process tree of `aiofs run` | a mark ]
  *
- * The last byte is no lock but a mark: see releasing.c. An exclusive lock write-locks all before it. A shared one read-locks its byte and then looks whether
- * anybody holds another byte; if two kinds try at the same moment, each may see the other and both are
- * refused, which a lock that never waits may do.
+ * The last byte is no lock but a mark: see releasing.c. An exclusive lock write-locks all before it. A shared
+ * one read-locks its byte and then looks whether anybody holds another byte; if two kinds try at the same
+ * moment, each may see the other and both are refused, which a lock that never waits may do.
  *
  * Owners: an open file owns its hold, a hold owns a share of its entry's lock and keeps its volume open.
  * All of this is guarded by the namespace lock. A child of fork starts with no locks: the descriptors of
