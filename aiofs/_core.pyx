@@ -43,6 +43,7 @@ from contextvars import copy_context
 from weakref import ref as weakref
 
 from aiofs.c_engine cimport *
+from aiofs.c_volume cimport *
 
 cdef extern from "<errno.h>" nogil:
     int ECANCELED, EDEADLK

@@ -25,6 +25,7 @@ from aiofs._core import (
     SIGEV_NONE,
     SIGEV_SIGNAL,
     SIGEV_THREAD,
+    _turn_is_spent,
     _unwatch,
     _watch,
     aio_cancel,
@@ -63,8 +64,11 @@ async def suspend(list: Iterable[aiocb | None], timeout: float | None = None) ->
     ended = loop.create_future()
     list = (*list,)
     if _watch(list, ended):
+        await _let_a_spent_turn_end()
         return 0
     try:
+        if ended.done():
+            await _let_a_spent_turn_end()
         await asyncio.wait_for(ended, None if timeout is None else max(timeout, 0))
     except asyncio.TimeoutError:
         if not ended.done() or ended.cancelled():
@@ -72,6 +76,11 @@ async def suspend(list: Iterable[aiocb | None], timeout: float | None = None) ->
     finally:
         _unwatch(list, ended)
     return 0
+
+
+async def _let_a_spent_turn_end() -> None:
+    if _turn_is_spent():
+        await asyncio.sleep(0)
 
 
 __all__ = [

@@ -90,7 +90,8 @@ cdef class aiocb:
     again as soon as the request is terminal, before that it is EINVAL.
 
     `await cb` gives what aio_return would, without using it up, and raises what it would raise; a
-    finished request does not suspend. Cancelling the await cancels the request, as aio_cancel does, but
+    finished request does not suspend, unless this turn of the loop has spent its time: then the loop
+    turns once. Cancelling the await cancels the request, as aio_cancel does, but
     does not wait for it to end. OSError EINVAL for one that was never submitted; RuntimeError for one in
     flight where no event loop runs.
 
@@ -103,7 +104,6 @@ cdef class aiocb:
     cdef int state, operation
     cdef int64_t in_list       # the number of the last list that it stood in
     cdef bint returned
-    cdef bint late             # its await lets the loop turn, see delivery.pxi
     cdef object __weakref__
 
     def __init__(self, aio_fildes=-1, aio_buf=None, aio_nbytes=None, aio_offset=0, aio_reqprio=0,
@@ -144,7 +144,6 @@ cdef class aiocb:
     cdef inline int settle(self) noexcept:
         """The state now: a flight that has ended is let go, and its buffers with it."""
         cdef aiofs_flight *flight = self.flight
-        self.late = False
         if self.state == FLYING and aiofs_request_terminal(&flight.request):
             aiofs_request_retain(&flight.request)
             self.end(flight.request.result)
@@ -166,7 +165,6 @@ cdef class aiocb:
 
     def __await__(self):
         cdef Awaiting awaiting = Awaiting.__new__(Awaiting)
-        awaiting.late = self.late
         if self.settle() == NEVER:
             raise make_error(EINVAL, self.aio_fildes, "awaiting an aiocb that was never submitted")
         awaiting.cb = self
@@ -188,23 +186,24 @@ cdef class Awaiting:
     """One `await` of an aiocb."""
     cdef aiocb cb
     cdef aiofs_flight *flight  # of a request in flight; a reference
-    cdef bint late
+    cdef bint waited  # it has let the loop turn
 
     def __dealloc__(self):
         if self.flight != NULL:
             aiofs_request_release(&self.flight.request)
 
-    cdef inline bint may_return(self) noexcept:
+    cdef inline bint may_return(self) except -1:
         """The request is terminal, and the loop need not turn first."""
-        if self.late:
-            self.late = False
-            return False
+        return self.has_ended() and (self.waited or not turn_is_spent())
+
+    cdef inline bint has_ended(self) noexcept:
         return self.flight == NULL or aiofs_request_terminal(&self.flight.request)
 
     cdef object wait(self):
         """What to yield: the future to wait for, or None to let the loop turn."""
         cdef Delivery delivery
-        if self.flight == NULL:
+        self.waited = True
+        if self.has_ended():
             return None
         delivery = current_delivery()
         if delivery is None:

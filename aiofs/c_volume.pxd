@@ -70,6 +70,14 @@ cdef extern from "entries/volume.h" nogil:
                         aiofs_hold **hold)
     void aiofs_hold_release(aiofs_hold *hold)
     void aiofs_hold_changed(aiofs_hold *hold)
+    void aiofs_hold_releasing(aiofs_hold *hold)
+
+    struct aiofs_acquisition:
+        pass
+
+    void aiofs_acquisition_begin(aiofs_acquisition *acquisition)
+    void aiofs_acquisition_abandon(aiofs_acquisition *acquisition)
+    void aiofs_acquisition_end(aiofs_acquisition *acquisition)
 
 
 cdef extern from "engine/engine.h" nogil:

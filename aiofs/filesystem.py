@@ -253,7 +253,7 @@ class FileSystem:
             self._remember(handle)
             return handle
 
-        return Opening(_core.offload(open_it))
+        return Opening(open_it)
 
     def create_sync_access_handle(
         self, path: Path, *, mode: str | None = None, create: bool = False

@@ -96,6 +96,8 @@ cdef class AccessHandle:
         self.closed = True
         if file != NULL:
             with nogil:
+                if not aiofs_file_busy(file):  # then the lock goes soon
+                    aiofs_hold_releasing(aiofs_file_hold(file))
                 if self.made == generation and not aiofs_python_ends and aiofs_file_blocks(file):
                     drop_file_elsewhere(file)
                 else:
@@ -242,7 +244,6 @@ cdef class AccessHandle:
         affords = delivery.affords(<size_t>view.len)
         if not affords:
             return AIOFS_NOT_INLINE
-        operation.late = affords == 2
         bytes.iov_base = view.buf
         bytes.iov_len = <size_t>view.len
         if operation.kind == AIOFS_READ:

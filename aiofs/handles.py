@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -42,12 +43,22 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
     """What opens a handle: await it for the handle, or enter it with `async with`.
 
     Cancelled or dropped before the handle was given out, it leaves no lock and no descriptor: for
-    that it forgets the operation, and with it what that may have opened, at the first exception.
+    that it drops the operation, and with it what that may have opened, at the first exception.
+
+    A refusal (EBUSY) is final only after the loop has turned: until then the event loop itself may
+    keep alive what the task has just let go, in the traceback of an exception that it delivered.
     """
 
-    def __init__(self, operation: Async[T]) -> None:
-        self._operation: Async[T] | None = operation
+    _operation: _core.Operation[T] | None = None
+    _call: Callable[[], _core.Operation[T]] | None
+
+    def __init__(self, function: Callable[..., T], *arguments: Any) -> None:
+        self._call = partial(_core.offload, function, *arguments)
+        self._operation = self._call()
         self._opened: T | None = None
+
+    def __del__(self) -> None:
+        self.close()
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self  # as coroutines do, it iterates itself
@@ -60,11 +71,17 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
 
     def send(self, value: Any) -> Any:
         if self._operation is None:
-            raise RuntimeError("cannot reuse what was awaited already")
+            if self._call is None:
+                raise RuntimeError("cannot reuse what was awaited already")
+            call, self._call = self._call, None
+            self._operation = call()
         try:
             return self._operation.send(value)
-        except BaseException:  # the handle comes as a StopIteration
-            self._operation = None
+        except BaseException as error:  # the handle comes as a StopIteration
+            if getattr(error, "errno", None) == errno.EBUSY and self._call is not None:
+                self._operation = None
+                return None  # lets the loop turn
+            self.close()
             raise
 
     def throw(self, kind: Any, value: Any = None, traceback: TracebackType | None = None, /) -> Any:
@@ -75,13 +92,13 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
                 return self._operation.throw(kind)
             return self._operation.throw(kind, value, traceback)
         except BaseException:
-            self._operation = None
+            self.close()
             raise
 
     def close(self) -> None:
-        if self._operation is not None:
-            self._operation.close()
-        self._operation = None
+        operation, self._operation, self._call = self._operation, None, None
+        if operation is not None:
+            operation.drop()
 
     async def __aenter__(self) -> T:
         opened: Any = await self
@@ -188,7 +205,7 @@ class FileHandle(_Handle):
         WHATWG File System: `createSyncAccessHandle`, asynchronous.
         """
         mode = self._checked_mode(mode)
-        return Opening(_core.offload(self._volume._tree.access_handle, self._path, mode, False))
+        return Opening(self._volume._tree.access_handle, self._path, mode, False)
 
     def create_sync_access_handle(self, *, mode: str | None = None) -> SyncAccessHandle:
         """The same, at once: a `SyncAccessHandle`, whose methods block."""

@@ -171,7 +171,6 @@ cdef int64_t try_inline(plan *what, aiocb cb, Delivery delivery, bint listed) ex
     else:
         with nogil:
             moved = aiofs_write_inline(what.file, what.fd, &bytes, 1, what.nbytes, what.offset)
-    cb.late = affords == 2
     return moved
 
 

@@ -92,6 +92,8 @@ cdef class SyncAccessHandle:
         self.file = NULL
         if file != NULL:
             with nogil:
+                if not aiofs_file_busy(file):  # then the lock goes now
+                    aiofs_hold_releasing(aiofs_file_hold(file))
                 aiofs_file_close(file)
                 aiofs_file_release(file)
 

@@ -11,8 +11,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from stat import S_ISDIR, S_ISREG
 
-from aiofs.c_volume cimport *
-
 _MODES = {
     "in-place": AIOFS_LOCK_EXCLUSIVE,
     "readwrite": AIOFS_LOCK_EXCLUSIVE,
@@ -117,6 +115,8 @@ cdef class OpenFile:
         self.file = NULL
         if file != NULL:
             with nogil:
+                if not aiofs_file_busy(file):  # then the lock goes now
+                    aiofs_hold_releasing(aiofs_file_hold(file))
                 aiofs_file_close(file)
                 aiofs_file_release(file)
 

@@ -18,7 +18,7 @@ static int lease_byte(int fd)
 {
     int status = -EBUSY;
     int64_t byte = AIOFS_FIRST_TREE;
-    for (; status == -EBUSY && byte < AIOFS_RANGE_SIZE; byte++)
+    for (; status == -EBUSY && byte < AIOFS_RANGE_MARK; byte++)
         status = aiofs_bytes_set(fd, F_WRLCK, byte, 1);
     if (status < 0)
         return status == -EBUSY ? -ENOLCK : status;
