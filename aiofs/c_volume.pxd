@@ -47,7 +47,6 @@ cdef extern from "engine/volume.h" nogil:
     int aiofs_volume_virtual(aiofs_volume **volume)
     void aiofs_volume_retain(aiofs_volume *volume)
     void aiofs_volume_release(aiofs_volume *volume)
-    int aiofs_volume_lease(const char *directory, int number)
     int aiofs_volume_in_use(const char *directory)
     bint aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
     int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
@@ -72,3 +71,7 @@ cdef extern from "engine/volume.h" nogil:
                         aiofs_hold **hold)
     void aiofs_hold_release(aiofs_hold *hold)
     void aiofs_hold_changed(aiofs_hold *hold)
+
+
+cdef extern from "preload/run_session.h" nogil:
+    int run_session_begin(const char *directory, int number)
