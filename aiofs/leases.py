@@ -1,8 +1,8 @@
 """Leases: the descriptors by which a tree of processes has its volumes open.
 
-What they mean is told in preload/run_session.c, and where they lie among the program's descriptors in
-preload/preload.h. AIOFS_RUN in the environment says both to the program: the base, and the number
-and the directory of each lease, as in `1024:2048=/srv/media:2049=/srv/cache`.
+What they mean is told in preload/run_session.c, and where they lie among the descriptors of the
+program in preload/preload.h. AIOFS_RUN in the environment says both to the program: the base, and
+the number and the directory of each lease, as in `1024:2048=/srv/media:2049=/srv/cache`.
 """
 
 from __future__ import annotations
