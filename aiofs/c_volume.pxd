@@ -47,7 +47,6 @@ cdef extern from "entries/volume.h" nogil:
     int aiofs_volume_virtual(aiofs_volume **volume)
     void aiofs_volume_retain(aiofs_volume *volume)
     void aiofs_volume_release(aiofs_volume *volume)
-    int aiofs_volume_lease(const char *directory, int number)
     int aiofs_volume_in_use(const char *directory)
     bint aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
     int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
@@ -83,3 +82,7 @@ cdef extern from "entries/volume.h" nogil:
 cdef extern from "engine/engine.h" nogil:
     int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                aiofs_lock lock, const void *owner, aiofs_file **file)
+
+
+cdef extern from "preload/run_session.h" nogil:
+    int run_session_begin(const char *directory, int number)

@@ -52,7 +52,7 @@ def volume_in_use(directory):
     return status > 0
 
 
-def lease(directory, int number):
+def begin_run_session(directory, int number):
     """Opens a directory as a volume for a tree of processes: all that inherit the descriptor.
 
     The descriptor is `number` or the next that is free; it is inherited.
@@ -61,7 +61,7 @@ def lease(directory, int number):
     cdef const char *c_path = path
     cdef int descriptor
     with nogil:
-        descriptor = aiofs_volume_lease(c_path, number)
+        descriptor = run_session_begin(c_path, number)
     if descriptor < 0:
         raise make_error(-descriptor, directory, "open volume")
     return descriptor

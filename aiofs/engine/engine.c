@@ -26,7 +26,20 @@
 
 #include "internal.h"
 
-struct engine engine = {.lock = PTHREAD_MUTEX_INITIALIZER, .drained = PTHREAD_COND_INITIALIZER};
+/* Complete without our constructor: under LD_PRELOAD the constructors of other libraries run before it. */
+#define EMPTY(list) {&engine.list, &engine.list}
+struct engine engine = {
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .drained = PTHREAD_COND_INITIALIZER,
+    .files = EMPTY(files),
+    .calls = EMPTY(calls),
+    .run_queue = {EMPTY(run_queue[0]), EMPTY(run_queue[1]), EMPTY(run_queue[2])},
+    .adopted = EMPTY(adopted),
+    .cancelling = EMPTY(cancelling),
+    .releasing = EMPTY(releasing),
+    .closing = EMPTY(closing),
+};
+_Static_assert(CARRIERS == 3, "a run queue for each carrier");
 _Thread_local bool on_engine_table, on_waiter;
 
 static struct {
@@ -40,18 +53,6 @@ static struct { /* what the waiter reports to the start that made it */
     bool is_made;
     int outcome;
 } report = {.lock = PTHREAD_MUTEX_INITIALIZER, .made = PTHREAD_COND_INITIALIZER};
-
-static void lists_init(void)
-{
-    list_init(&engine.files);
-    list_init(&engine.calls);
-    for (enum carrier carrier = 0; carrier < CARRIERS; carrier++)
-        list_init(&engine.run_queue[carrier]);
-    list_init(&engine.adopted);
-    list_init(&engine.cancelling);
-    list_init(&engine.releasing);
-    list_init(&engine.closing);
-}
 
 /* ---- threads ------------------------------------------------------------------------------------------ */
 
@@ -339,6 +340,5 @@ static void fork_child(void)
 
 __attribute__((constructor)) static void set_up(void)
 {
-    lists_init();
     pthread_atfork(fork_prepare, fork_parent, fork_child);
 }

@@ -257,9 +257,8 @@ AIOFS_API void aiofs_file_drain(aiofs_file *file);
  * the hold lives as long as the file. 0; -EBADF: it was closed before, or somebody else closed the number. */
 AIOFS_API int aiofs_file_close(aiofs_file *file);
 
-/* Where requests are in flight on a plain descriptor: true, and `other` is closed when all of them are terminal.
- * False: nothing was done. */
-AIOFS_API bool aiofs_linger(int fd, int other);
+/* The open file that a plain descriptor leads to, retained, if requests are in flight on it; else NULL. */
+AIOFS_API aiofs_file *aiofs_file_in_flight(int fd);
 
 AIOFS_API int aiofs_file_fd(const aiofs_file *file);
 AIOFS_API aiofs_hold *aiofs_file_hold(const aiofs_file *file);

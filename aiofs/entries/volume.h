@@ -136,12 +136,16 @@ struct aiofs_gate {
 };
 struct aiofs_gate *aiofs_hold_gate(aiofs_hold *hold);
 
-/* ---- process trees: what `aiofs run` and preload/ need --------------------------------------------- */
+/* ---- locks by descriptors: what preload/ needs ----------------------------------------------------- */
 
-/* Makes the calling process, and all that inherit the descriptor, a process tree that has the directory open as
- * a volume. The descriptor is `number` or the next that is free, stays open across exec, and its offset is the
- * tree's byte in the range of every entry: no two living trees have the same. -errno as aiofs_volume_open. */
-AIOFS_API int aiofs_volume_lease(const char *directory, int number);
+/* An entry's range of bytes in a lock file; see lock.c. */
+#define AIOFS_RANGE_BITS 20
+#define AIOFS_RANGE_SIZE ((int64_t)1 << AIOFS_RANGE_BITS)
+#define AIOFS_RANGE_MARK (AIOFS_RANGE_SIZE - 1) /* the last byte: a hold of the entry is releasing */
+#define AIOFS_FIRST_TREE 16 /* the first byte that is a process tree's */
+
+/* Sets bytes of a lock file, or of .aiofs/volume: -EBUSY if another description holds them otherwise. */
+AIOFS_API int aiofs_bytes_set(int fd, short type, int64_t start, int64_t length);
 
 /* Where the lock of a canonical path is: which of the 256 files, and by aiofs_bytes_share its byte there. */
 AIOFS_API uint64_t aiofs_path_hash(const char *path, size_t length);

@@ -27,10 +27,6 @@
 #define AIOFS_LOCK_FILES 256
 #define AIOFS_NAME_BUCKETS 256
 #define AIOFS_GENERATIONS 4096
-#define AIOFS_RANGE_BITS 20 /* bytes of an entry's range in a lock file: 2^20; see lock.c */
-#define AIOFS_RANGE_SIZE ((int64_t)1 << AIOFS_RANGE_BITS)
-#define AIOFS_RANGE_MARK (AIOFS_RANGE_SIZE - 1) /* its last byte: a hold of the entry is releasing */
-#define AIOFS_FIRST_TREE 16 /* the first byte that is a process tree's */
 
 struct aiofs_place {
     size_t length;
@@ -143,8 +139,6 @@ int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *plac
                             aiofs_hold **hold);
 void aiofs_hold_move_locked(aiofs_hold *hold, struct aiofs_entry *to);
 struct aiofs_entry *aiofs_entry_find_locked(const struct aiofs_tree *tree, const struct aiofs_place *place);
-/* Sets bytes of a lock file, or of .aiofs/volume: -EBUSY if another description holds them otherwise. */
-int aiofs_bytes_set(int fd, short type, int64_t start, int64_t length);
 bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length);
 
 /* releasing.c */

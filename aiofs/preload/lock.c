@@ -171,7 +171,7 @@ int lock_copy(int from, int to)
 static bool lingers(int fd, int lock)
 {
     int saved = errno;
-    bool taken = aiofs_linger(fd, lock);
+    bool taken = deferred_close(fd, lock);
     errno = saved;
     return taken;
 }
