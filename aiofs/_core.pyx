@@ -55,13 +55,20 @@ cdef class AccessHandle
 cdef object errors = None  # aiofs.errors, imported when first needed
 
 
-cdef object make_error(long error, object target, str doing):
-    """The exception for a (positive) errno: `doing` what, to which path or descriptor."""
+cdef object make_error(long error, object target, str doing, str reason=None):
+    """The exception for a (positive) errno: `doing` what, to which path or descriptor, and the reason
+    where more is known than the errno says."""
     global errors
     if errors is None:
         from aiofs import errors as module
         errors = module
-    return errors.from_errno(error, target, doing)
+    return errors.from_errno(error, target, doing, reason)
+
+
+cdef object no_loop_error(str doing):
+    """For what is awaited, or wants its notice, where no loop of asyncio's kind runs: also under trio."""
+    return RuntimeError(f"{doing} needs a running asyncio or uvloop event loop, and none runs in this thread "
+                        "(trio's loop is another kind)")
 
 
 include "flight.pxi"

@@ -132,6 +132,9 @@ _MESSAGES: dict[int | tuple[int, str | None], str] = {
     errno.EROFS: "the volume is read-only",
     errno.ESTALE: "it changed after get_file",
     errno.EXDEV: "that leads out of its volume",
+    (errno.EBADF, "use a closed volume"): "the volume is closed",
+    (errno.EBADF, "use a request that has ended"): "its memory is the request's no longer",
+    (errno.EBADF, "complete a request twice"): "it has ended already",
     (errno.EXDEV, "rename across mounts"): "source and target are in different mounts",
     (errno.EBUSY, "open volume"): "it lies inside or around another volume that is open",
     (errno.EACCES, "open memory volume"): "it should be a directory that only this user can enter",
@@ -142,12 +145,20 @@ def _remake(number: int, message: str, subject: str | int | None) -> OSError:
     return _CLASSES[number](number, message, subject)
 
 
-def from_errno(number: int, subject: str | int | None = None, doing: str | None = None) -> OSError:
+def from_errno(
+    number: int,
+    subject: str | int | None = None,
+    doing: str | None = None,
+    reason: str | None = None,
+) -> OSError:
     """The exception for an errno.
 
     subject: the path or descriptor that it is about. doing: what was tried, in a word or two.
+    reason: why it failed, where the caller knows more than the errno says.
     """
-    text = _MESSAGES.get((number, doing)) or _MESSAGES.get(number) or os.strerror(number)
+    text = (
+        reason or _MESSAGES.get((number, doing)) or _MESSAGES.get(number) or os.strerror(number)
+    )
     if doing:
         text = f"{doing}: {text}"
     found = _CLASSES.get(number, OSError)

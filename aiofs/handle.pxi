@@ -65,6 +65,10 @@ cdef class AccessHandle:
     def __repr__(self):
         return f"<AccessHandle {self.path!r} {'closed' if self.closed else self.mode}>"
 
+    def __reduce__(self):
+        raise TypeError("an AccessHandle cannot be copied or pickled: its lock is this process's; "
+                        "pickle the FileHandle, and open it there")
+
     def __aenter__(self):
         cdef Operation operation = self.prepare(GET_SIZE, GIVES_OBJECT, "entering", current_delivery())
         if operation.state == PENDING:
@@ -150,7 +154,7 @@ cdef class AccessHandle:
         """An operation that is pending, or has failed because the handle does not allow it."""
         cdef Operation operation = pending_operation(kind, gives)
         if delivery is None:
-            raise RuntimeError("an AccessHandle needs a running event loop")
+            raise no_loop_error("an AccessHandle")
         operation.loop = delivery.loop
         if self.closed or self.made != generation:
             operation.fail(closed_error(self.path, doing, self.made))

@@ -31,8 +31,8 @@ cdef int generation = 0  # of processes: moves on in the child of a fork, which 
 
 cdef object closed_error(str path, str doing, int made):
     if made != generation:
-        return make_error(EBADF, path, doing + ": the access handle is the parent process's, and so is its lock")
-    return make_error(EBADF, path, doing + ": the access handle is closed")
+        return make_error(EBADF, path, doing, "the access handle is the parent process's, and so is its lock")
+    return make_error(EBADF, path, doing, "the access handle is closed")
 
 
 cdef object refused_error(str path, str doing):
@@ -95,6 +95,10 @@ cdef class SyncAccessHandle:
 
     def __repr__(self):
         return f"<SyncAccessHandle {self.path!r} {'closed' if self.file == NULL else self.mode}>"
+
+    def __reduce__(self):
+        raise TypeError("a SyncAccessHandle cannot be copied or pickled: its lock is this process's; "
+                        "pickle the FileHandle, and open it there")
 
     def __enter__(self):
         self.check("entering")
