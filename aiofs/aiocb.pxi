@@ -3,6 +3,9 @@
 # A control block is NEVER submitted, FLYING (its flight is with the engine, or has ended and nobody
 # has looked yet), or ENDED (`outcome` is the result; the flight is gone). A request that ends inside the
 # call goes from NEVER or ENDED to ENDED and makes no flight at all.
+#
+# The first line of a class's docstring, where "--" follows, is its signature: inspect.signature reads it,
+# and __doc__ leaves it out.
 
 from errno import errorcode as _errorcode
 from fcntl import F_GETFL, fcntl
@@ -38,7 +41,10 @@ AIO_ALLDONE = AIOFS_CANCEL_ALLDONE
 
 
 cdef class sigevent:
-    """How a request's end is told: struct sigevent of <signal.h>. Every field can be set.
+    """sigevent(sigev_notify=SIGEV_NONE, sigev_signo=0, sigev_value=None, sigev_notify_function=None)
+--
+
+    How a request's end is told: struct sigevent of <signal.h>. Every field can be set.
 
     sigev_notify            SIGEV_NONE (the default): not at all.
                             SIGEV_SIGNAL: a signal is queued to the process.
@@ -74,7 +80,10 @@ cdef class sigevent:
 
 @cython.final
 cdef class aiocb:
-    """An asynchronous I/O control block: struct aiocb of <aio.h>. Every field can be set.
+    """aiocb(aio_fildes=-1, aio_buf=None, aio_nbytes=None, aio_offset=0, aio_reqprio=0, aio_sigevent=None, aio_lio_opcode=LIO_NOP)
+--
+
+    An asynchronous I/O control block: struct aiocb of <aio.h>. Every field can be set.
 
     aio_fildes      an int, or an object with fileno(): an access handle, a file
     aio_buf         any C-contiguous object with the buffer protocol, writable for a read; pinned until

@@ -8,6 +8,7 @@ PermissionError, InterruptedError, or plain OSError.
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 from typing import Any, ClassVar
 
@@ -100,8 +101,13 @@ class _Exists(_Both, InvalidModificationError, FileExistsError):
 for _class in (_IsADirectory, _NotADirectory, _Exists):
     _class.__name__ = _class.__qualname__ = _class.__mro__[2].__name__
     _class.__module__ = "aiofs"
+_fields = ("errno", "strerror", "filename", "winerror", "filename2")
+_signature = inspect.Signature(
+    [inspect.Parameter(field, inspect.Parameter.POSITIONAL_ONLY, default=None) for field in _fields]
+)
 for _name in __all__[:-1]:
     globals()[_name].__module__ = "aiofs"
+    globals()[_name].__signature__ = _signature
 
 
 _CLASSES: dict[int, type[OSError]] = {
@@ -156,9 +162,7 @@ def from_errno(
     subject: the path or descriptor that it is about. doing: what was tried, in a word or two.
     reason: why it failed, where the caller knows more than the errno says.
     """
-    text = (
-        reason or _MESSAGES.get((number, doing)) or _MESSAGES.get(number) or os.strerror(number)
-    )
+    text = reason or _MESSAGES.get((number, doing)) or _MESSAGES.get(number) or os.strerror(number)
     if doing:
         text = f"{doing}: {text}"
     found = _CLASSES.get(number, OSError)

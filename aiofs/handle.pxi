@@ -16,7 +16,10 @@ cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
 
 @cython.final
 cdef class AccessHandle:
-    """An open file with a lock on its entry, read and written in place, without blocking the loop.
+    """AccessHandle()
+--
+
+    An open file with a lock on its entry, read and written in place, without blocking the loop.
 
     Opened by FileHandle.create_access_handle or FileSystem.create_access_handle. Its methods start their
     operation at the call and return it (an Operation); `await` waits for the result. Operations take
@@ -169,7 +172,7 @@ cdef class AccessHandle:
         cdef Operation operation
         cdef Py_buffer view
         cdef bint pinned = False
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE if kind == AIOFS_READ else PyBUF_SIMPLE)
+        take_buffer(buffer, &view, PyBUF_WRITABLE if kind == AIOFS_READ else PyBUF_SIMPLE)
         try:
             operation = self.prepare(kind, GIVES_COUNT, "write" if kind == AIOFS_WRITE else "read", delivery)
             if operation.state != PENDING:

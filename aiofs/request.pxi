@@ -42,7 +42,7 @@ cdef inline int view_memory(plan *what, aiocb cb) except -1:
     """What a read or write moves: the view of its buffer, and how many bytes of that."""
     cdef Py_ssize_t size = 0
     if cb.aio_buf is not None or cb.aio_nbytes != 0:
-        PyObject_GetBuffer(cb.aio_buf, &what.view, PyBUF_WRITABLE if what.operation == AIOFS_READ else PyBUF_SIMPLE)
+        take_buffer(cb.aio_buf, &what.view, PyBUF_WRITABLE if what.operation == AIOFS_READ else PyBUF_SIMPLE)
         what.has_view = True
         size = what.view.len
     if cb.aio_nbytes is None:

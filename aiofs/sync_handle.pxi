@@ -53,7 +53,10 @@ cdef int64_t end_file(aiofs_file *file, bint flush) noexcept nogil:
 
 @cython.final
 cdef class SyncAccessHandle:
-    """An open file with a lock on its entry, read and written in place by this thread.
+    """SyncAccessHandle()
+--
+
+    An open file with a lock on its entry, read and written in place by this thread.
 
     Opened by FileHandle.create_sync_access_handle or FileSystem.create_sync_access_handle. Its calls
     block, without the GIL; on an event loop use AccessHandle. A context manager: leaving it closes.
@@ -130,7 +133,7 @@ cdef class SyncAccessHandle:
         cdef iovec bytes
         cdef int64_t moved
         cdef int64_t offset = self.cursor if at is None else position(at, "at")
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+        take_buffer(buffer, &view, PyBUF_WRITABLE)
         if self.file == NULL or self.made != generation:
             PyBuffer_Release(&view)
             self.check("read")
@@ -155,7 +158,7 @@ cdef class SyncAccessHandle:
         cdef iovec bytes
         cdef int64_t moved
         cdef int64_t offset = self.cursor if at is None else position(at, "at")
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        take_buffer(data, &view, PyBUF_SIMPLE)
         if self.file == NULL or self.made != generation or not self.writable:
             PyBuffer_Release(&view)
             self.check_change("write")
