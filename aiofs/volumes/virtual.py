@@ -101,6 +101,9 @@ class VolumeTree:
         with _translated(shown, "list"):
             return list(self._use(shown).entries(path))
 
+    def show(self, path: str) -> str:
+        return path or "/"
+
     def holds(self, path: str) -> int:
         return self._names.holds(path)
 
@@ -219,7 +222,7 @@ def _translated(shown: str, doing: str, shown_target: str | None = None) -> Iter
     except OSError as error:
         if error.errno is None or (error.filename or "") in (shown, shown_target):
             raise
-        translated = errors.from_errno(error.errno, shown, doing)
+        translated = errors.from_errno(error.errno, shown or "/", doing)
         if shown_target is not None:
             translated.filename2 = shown_target
         raise translated from error

@@ -34,7 +34,7 @@ def message(start, *arguments, **fields):
     return str(by_return.value)
 
 
-# ---- descriptors --------------------------------------------------------------------------------
+# ---- descriptors
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20])
@@ -87,7 +87,7 @@ def test_cancel_of_a_descriptor_that_is_not_open_says_so():
     assert "descriptor 987654 is not open" in str(failed(errno.EBADF, aio.aio_cancel, 987654))
 
 
-# ---- fields -------------------------------------------------------------------------------------
+# ---- fields
 
 
 @pytest.mark.parametrize("start", [aio_read, aio_write])
@@ -112,7 +112,9 @@ def test_priority_out_of_range_is_named(tmp_path, reqprio):
         cb.aio_lio_opcode = aio.LIO_READ
         aio.lio_listio(aio.LIO_NOWAIT, [cb])
         end_of(cb)
-        assert f"aio_reqprio {reqprio} is not from 0 to 20" in str(failed(errno.EINVAL, aio_return, cb))
+        assert f"aio_reqprio {reqprio} is not from 0 to 20" in str(
+            failed(errno.EINVAL, aio_return, cb)
+        )
 
 
 def test_bad_opcode_is_named(tmp_path):
@@ -139,7 +141,7 @@ def test_bad_mode_is_named():
     assert "mode 77" in str(failed(errno.EINVAL, aio.lio_listio, 77, []))
 
 
-# ---- requests that are in no state for it ------------------------------------------------------------
+# ---- requests that are in no state for it
 
 
 def test_never_submitted_is_said():
@@ -172,7 +174,7 @@ def test_time_out_says_that_the_time_is_up():
         os.close(fd)
 
 
-# ---- mistakes of types ------------------------------------------------------------------------------
+# ---- mistakes of types
 
 
 def test_swapped_arguments_of_fsync_are_told():
@@ -226,7 +228,7 @@ def test_what_a_call_returns_is_zero(tmp_path):
     assert type(pickle.loads(pickle.dumps(zero))) is int and copy.deepcopy(zero) == 0
 
 
-# ---- the engine, and the loop ------------------------------------------------------------------------
+# ---- the engine, and the loop
 
 
 def test_unknown_engine_is_named_with_its_choices():
@@ -247,7 +249,7 @@ def test_unknown_engine_is_named_with_its_choices():
 
 
 def by_hand(coroutine):
-    """Runs a coroutine as a loop of another kind would: its first step raises, or gives something."""
+    """Runs a coroutine as a loop of another kind would: until its first step raises."""
     return coroutine.send(None)
 
 

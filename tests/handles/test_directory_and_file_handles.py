@@ -16,7 +16,7 @@ from support import python
 import aiofs
 from aiofs import DirectoryHandle, FileHandle, MemoryVolume, PrivateVolume, _core
 
-BAD_NAMES = ["", ".", "..", "a/b", "a\\b", "a\0b", "/"]
+BAD_NAMES = ["", ".", "..", "a/b", "a\0b", "/", "a\ud800b"]
 
 
 @pytest.fixture
