@@ -85,7 +85,7 @@ fio-all: $(VENV)/.with-test build ## run fio in every combination of its setting
 lint: $(VENV)/.with-dev ## check style, types and the compilers' warnings
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy aiofs
+	@$(VENV)/bin/mypy aiofs tests/typing
 	@mkdir -p build/lint
 	@for source in $(ENGINE_C) $(PRELOAD_C) $(C_TESTS) $(POSIX_TESTS) $(C_PROGRAMS); do \
 	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \

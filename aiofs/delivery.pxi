@@ -79,7 +79,7 @@ cdef class Delivery:
         self.box = mailbox_new(self.eventfd, &error)
         if self.box == NULL:
             os.close(self.eventfd)
-            raise make_error(-error, None, "starting the engine")
+            raise engine_error(error)
         loop.add_reader(self.eventfd, self.rung)
         loop.add_reader(orphans_eventfd_made(), self.orphans_rung)
 
@@ -242,7 +242,7 @@ cdef object orphans_eventfd_made():
         error = orphans_bell_open(fd)
         if error < 0:
             os.close(fd)
-            raise make_error(-error, None, "starting the engine")
+            raise engine_error(error)
         orphans_eventfd = fd
     return orphans_eventfd
 

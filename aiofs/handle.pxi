@@ -51,7 +51,10 @@ cdef void drop_file_elsewhere(aiofs_file *file) noexcept nogil:
 
 @cython.final
 cdef class AccessHandle:
-    """An open file with a lock on its entry, read and written in place, without blocking the loop.
+    """AccessHandle()
+--
+
+    An open file with a lock on its entry, read and written in place, without blocking the loop.
 
     Opened by FileHandle.create_access_handle or FileSystem.create_access_handle. Its methods start their
     operation at the call and return it (an Operation); `await` waits for the result. Operations take
@@ -105,6 +108,10 @@ cdef class AccessHandle:
 
     def __repr__(self):
         return f"<AccessHandle {self.path!r} {'closed' if self.closed or self.file == NULL else self.mode}>"
+
+    def __reduce__(self):
+        raise TypeError("an AccessHandle cannot be copied or pickled: its lock is this process's; "
+                        "pickle the FileHandle, and open it there")
 
     def __aenter__(self):
         cdef Operation operation = self.prepare(GET_SIZE, GIVES_OBJECT, "entering", current_delivery())
@@ -191,7 +198,7 @@ cdef class AccessHandle:
         """An operation that is pending, or has failed because the handle does not allow it."""
         cdef Operation operation = pending_operation(kind, gives)
         if delivery is None:
-            raise RuntimeError("an AccessHandle needs a running event loop")
+            raise no_loop_error("an AccessHandle")
         operation.loop = delivery.loop
         if self.file == NULL or self.closed or self.made != generation:
             operation.fail(closed_error(self.path, doing, self.made))
@@ -206,7 +213,7 @@ cdef class AccessHandle:
         cdef Operation operation
         cdef Py_buffer view
         cdef bint pinned = False
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE if kind == AIOFS_READ else PyBUF_SIMPLE)
+        take_buffer(buffer, &view, PyBUF_WRITABLE if kind == AIOFS_READ else PyBUF_SIMPLE)
         try:
             operation = self.prepare(kind, GIVES_COUNT, "write" if kind == AIOFS_WRITE else "read", delivery)
             if operation.state != PENDING:

@@ -112,7 +112,7 @@ cdef class Operation:
             return None
         delivery = current_delivery()
         if delivery is None:
-            raise RuntimeError("an operation can be awaited only while its event loop runs")
+            raise no_loop_error("awaiting an operation")
         future = delivery.loop.create_future()
         if self.flight != NULL:
             delivery.await_on(self.flight, future)
@@ -122,6 +122,19 @@ cdef class Operation:
             self.futures.append(future)
         future._asyncio_future_blocking = True
         return future
+
+    def __repr__(self):
+        cdef str what = ("of " + getattr(self.function, "__name__", "a function") if self.kind == AIOFS_CALL
+                         and self.function is not None else "" if self.kind == AIOFS_CALL
+                         else operation_doing(self.kind))
+        where = "" if self.handle is None else f" of {self.handle.path!r}"
+        state = ("in progress" if self.state == PENDING else f"failed: {self.value!r}" if self.state == FAILED
+                 else f"gave {self.value if self.gives == GIVES_OBJECT else self.count!r}" if self.gives != GIVES_NONE
+                 else "done")
+        return f"<Operation {what}{where}{', ' if what else ''}{state}>"
+
+    def __reduce__(self):
+        raise TypeError("an Operation cannot be copied or pickled: await it, and take its result")
 
     def __await__(self):
         return self
@@ -239,7 +252,7 @@ def offload(function, *arguments):
     cdef aiofs_flight *flight
     cdef int error
     if delivery is None:
-        raise RuntimeError("no running event loop")
+        raise no_loop_error("aiofs")
     operation.function = function
     operation.arguments = arguments
     operation.loop = delivery.loop
@@ -253,5 +266,5 @@ def offload(function, *arguments):
     if error < 0:
         aiofs_request_release(&flight.request)
         operation.flight = NULL
-        raise make_error(-error, None, "starting a call")
+        raise make_error(-error, None, "starting a call", engine_reason(aiofs_engine_start()))
     return operation

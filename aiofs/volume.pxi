@@ -70,7 +70,7 @@ def begin_run_session(directory, int number):
 cdef bytes _path_bytes(path):
     cdef bytes encoded = os.fsencode(path)
     if b"\0" in encoded:
-        raise ValueError("a path has no NUL character in it")
+        raise ValueError(f"a path has no NUL character in it: {path!r}")
     return encoded
 
 
@@ -104,6 +104,9 @@ cdef object _stat_result(const status_of_file *status):
     )
 
 
+cdef str CLOSED_BEHIND = "the descriptor was closed already, by os.close or the like"
+
+
 cdef class OpenFile:
     """A file that a volume opened: its descriptor, until `close`."""
 
@@ -124,7 +127,7 @@ cdef class OpenFile:
         """The descriptor; EBADF once it is closed, also behind aiofs's back."""
         cdef int fd = -1 if self.file == NULL else aiofs_file_fd(self.file)
         if fd < 0:
-            raise make_error(EBADF, self.path, "fileno")
+            raise make_error(EBADF, self.path, "fileno", CLOSED_BEHIND)
         return fd
 
     def close(self):
@@ -137,7 +140,7 @@ cdef class OpenFile:
                 status = aiofs_file_close(file)
                 aiofs_file_release(file)
         if status < 0:
-            raise make_error(-status, self.path, "close")
+            raise make_error(-status, self.path, "close", CLOSED_BEHIND if status == -EBADF else None)
 
     def read(self, Py_ssize_t size, long long offset):
         """Up to `size` bytes from `offset`: fewer at the end of the file only."""
@@ -210,6 +213,10 @@ cdef class Tree:
 
     cdef object failed(self, int status, path, shown, doing):
         return make_error(-status, self.shown(path, shown), doing)
+
+    def show(self, str path):
+        """The path as errors name it: where it is on disk."""
+        return self.shown(path, None)
 
     @property
     def closed(self):
