@@ -22,6 +22,9 @@ TREE ?=
 ONLY ?=
 SECONDS ?= 300
 
+# numpy is loaded by a plugin of pytest before any code of ours: its threads would take signals of the tests.
+export OPENBLAS_NUM_THREADS = 1
+
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST := $(PY) -m pytest
