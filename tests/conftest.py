@@ -102,10 +102,41 @@ def pytest_pyfunc_call(pyfuncitem):
     return True
 
 
+# ---- which rounds of `make test` a test is in ----------------------------------------------------
+
+# `make test` runs three rounds: on each engine, and in asyncio's debug mode. These tests submit
+# nothing to the engine of this process, or start programs for which one engine is enough: they are
+# in the first round only.
+ONCE = (
+    "engine/",
+    "fuzz/test_namespace.py",
+    "test_cli.py",
+    "test_demo.py",
+    "test_docs.py",
+    "test_doctor.py",
+    "test_errors.py",
+    "test_examples.py",
+    "test_floors.py",
+    "test_linking.py",
+    "test_makefile.py",
+    "test_mutants.py",
+    "test_packaging.py",
+    "test_readme.py",
+    "test_sandbox.py",
+)
+# In the debug round are tests that run on a loop of the fixtures, and these, which make their own.
+OWN_LOOPS = ("delivery/", "fuzz/", "test_fork_and_exit.py")
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS + 10))
+        path = item.path.relative_to(TESTS).as_posix()
+        if path.startswith(ONCE):
+            item.add_marker("once")
+        elif "new_loop" in item.fixturenames or path.startswith(OWN_LOOPS):
+            item.add_marker("loop")
 
 
 # ---- files and pipes ----------------------------------------------------------------------------

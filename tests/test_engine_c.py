@@ -17,7 +17,6 @@ from native import (
     SANITIZE,
     checked,
     compile_c,
-    knows_no_asyncio,
     needs_compiler,
 )
 
@@ -27,7 +26,6 @@ FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", *INCLUDES, *SANITIZE]
 
 pytestmark = [
     needs_compiler,
-    knows_no_asyncio,
     pytest.mark.timeout(1200),  # a program ends itself before
 ]
 
