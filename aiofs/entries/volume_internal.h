@@ -127,7 +127,7 @@ extern struct aiofs_tree *aiofs_trees; /* all that are open */
 void aiofs_namespace_lock(void);
 void aiofs_namespace_unlock(void);
 int aiofs_hold_take_locked(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock,
-                           const void *owner, aiofs_hold **hold);
+                           const void *owner, aiofs_hold **out);
 int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
                        aiofs_hold **hold);
 int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,
