@@ -104,18 +104,27 @@ def pytest_pyfunc_call(pyfuncitem):
 
 # ---- which rounds of `make test` a test is in ----------------------------------------------------
 
-# `make test` runs three rounds: on each engine, and in asyncio's debug mode. These tests submit
-# nothing to the engine of this process, or start programs for which one engine is enough: they are
-# in the first round only.
+# `make test` runs three rounds: on each engine, and in asyncio's debug mode.
+#
+# These tests are in the first of the engines' rounds only. They submit nothing to the engine of
+# this process but calls to its host threads, which both engines run alike, or they start programs
+# for which one engine is enough.
 ONCE = (
     "engine/",
+    "fuzz/test_bad_arguments.py",
     "fuzz/test_namespace.py",
+    "handles/test_access_handle_opening.py",
+    "handles/test_directory_and_file_handles.py",
+    "handles/test_handle_lifetimes.py",
+    "run/test_run.py",
+    "run/test_run_locks.py",
     "test_cli.py",
     "test_demo.py",
     "test_docs.py",
     "test_doctor.py",
     "test_errors.py",
     "test_examples.py",
+    "test_filesystem.py",
     "test_floors.py",
     "test_linking.py",
     "test_makefile.py",
@@ -123,19 +132,23 @@ ONCE = (
     "test_packaging.py",
     "test_readme.py",
     "test_sandbox.py",
+    "volumes/",
 )
-# In the debug round are tests that run on a loop of the fixtures, and these, which make their own.
-OWN_LOOPS = ("delivery/", "fuzz/", "test_fork_and_exit.py")
+ONCE_PRELOADED = "test_posix.py::test_program["  # how a program gets the library, once is enough
+# In the debug round is what runs on asyncio's own loop, and delivery, on every loop.
+OWN_LOOPS = ("delivery/",)
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS + 10))
-        path = item.path.relative_to(TESTS).as_posix()
-        if path.startswith(ONCE):
+        name = f"{item.path.relative_to(TESTS).as_posix()}::{item.name}"
+        preloaded = name.startswith(ONCE_PRELOADED) and "-preloaded-" in name
+        if name.startswith(ONCE) or preloaded:
             item.add_marker("once")
-        elif "new_loop" in item.fixturenames or path.startswith(OWN_LOOPS):
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if parameters.get("new_loop") == "asyncio" or name.startswith(OWN_LOOPS):
             item.add_marker("loop")
 
 
