@@ -169,7 +169,7 @@ def disabled_in_words() -> str:
 
 def reason_of(met: str) -> str:
     if met == "ENOSYS":
-        return "the kernel is older than 5.1, or a seccomp filter says so"
+        return "the kernel has no io_uring (before Linux 5.1), or a seccomp filter says so"
     if met in ("EPERM", "EACCES"):
         if disabled_in_words().split(" = ")[-1].startswith(("1", "2")):
             return "kernel.io_uring_disabled forbids it"
