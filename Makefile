@@ -43,8 +43,8 @@ POSIX_TESTS := $(wildcard tests/posix/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all fio-all lint bench bench-fio docs asan tsan valgrind mutants fuzz \
-        clean build
+.PHONY: help demo test test-all fio-all lint bench bench-fio docs dist wheels coverage debug asan tsan valgrind \
+        mutants fuzz clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,20 +52,22 @@ help: ## print this list
 demo: $(VENV)/.with-demo build ## run the demonstration, on real files
 	@$(VENV)/bin/aiofs demo $(TREE)
 
-# The packaging tests know no engine: they run with the first.
+# What knows no engine is in the first round only, and what runs on no loop not in the last: see
+# tests/conftest.py. A later round may have none of TESTS, which pytest's status 5 says.
 test: $(VENV)/.with-test build ## run every test: on each engine, and in asyncio's debug mode
 	@$(find-engines); \
-	without="not soak"; for engine in $$engines; do \
+	which="not soak"; none=0; \
+	for engine in $$engines; do \
 	    echo "== engine $$engine"; \
-	    AIOFS_ENGINE=$$engine $(PYTEST) -m "$$without" $(PYTEST_ARGS) $(TESTS) || exit 1; \
-	    without="not soak and not packaging"; \
+	    AIOFS_ENGINE=$$engine $(PYTEST) -m "$$which" $(PYTEST_ARGS) $(TESTS) || [ $$? = $$none ] || exit 1; \
+	    which="not soak and not once"; none=5; \
 	done; \
 	echo "== asyncio debug mode"; \
-	PYTHONASYNCIODEBUG=1 $(PYTEST) -m "not soak and not packaging" $(PYTEST_ARGS) $(TESTS)
+	PYTHONASYNCIODEBUG=1 $(PYTEST) -m "loop and not soak" $(PYTEST_ARGS) $(TESTS) || [ $$? = 5 ]
 
 test-all: ## run the tests on every CPython from 3.10 on that this machine has
 	@seen=; failed=; \
-	for python in python3.10 python3.11 python3.12 python3.13 python3.14 \
+	for python in python3.10 python3.11 python3.12 python3.13 python3.14 python3.15 \
 	              $$HOME/.pyenv/versions/3.*/bin/python; do \
 	    v=$$($$python -c '$(PYTHON_VERSION); $(IS_OURS)' 2>/dev/null) || continue; \
 	    case " $$seen " in *" $$v "*) continue;; esac; \
@@ -85,10 +87,14 @@ fio-all: $(VENV)/.with-test build ## run fio in every combination of its setting
 	    AIOFS_ENGINE=$$engine $(PYTEST) -m soak $(PYTEST_ARGS) tests/test_programs.py || exit 1; \
 	done
 
-lint: $(VENV)/.with-dev ## check style, types and the compilers' warnings
+lint: $(VENV)/.with-dev build ## check style, types, floors and the compilers' warnings
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy aiofs tests/typing
+	@$(VENV)/bin/stubtest --ignore-disjoint-bases --allowlist tools/stubtest-allowed.txt aiofs._core
+	@$(PY) tools/floors.py
+	@! command -v $(VENV)/bin/clang-tidy >/dev/null \
+	    || $(VENV)/bin/clang-tidy --quiet $(ENGINE_C) $(PRELOAD_C) -- -std=gnu11 $(INCLUDES) 2>/dev/null
 	@mkdir -p build/lint
 	@for source in $(ENGINE_C) $(PRELOAD_C) $(C_TESTS) $(POSIX_TESTS) $(C_PROGRAMS); do \
 	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \
@@ -109,6 +115,34 @@ bench-fio: $(VENV)/.with-bench build ## measure fio through aiofs beside fio's o
 
 docs: $(VENV)/.with-docs build ## write the reference of the public names to build/docs
 	@$(VENV)/bin/pdoc --output-directory build/docs aiofs
+
+dist: $(VENV)/.with-dist ## build the source archive and the wheel in dist/, and check them
+	@rm -rf dist
+	@$(PY) -m build --no-isolation --outdir dist . >/dev/null
+	@$(VENV)/bin/twine check --strict dist/*
+	@$(VENV)/bin/auditwheel show dist/*.whl
+	@PATH="$(abspath $(VENV)/bin):$$PATH" $(VENV)/bin/auditwheel repair --wheel-dir dist dist/*-linux_*.whl \
+	    && rm dist/*-linux_*.whl && ls dist
+
+wheels: $(VENV)/.with-dist ## build and try wheels for every Python, by cibuildwheel in containers
+	@$(VENV)/bin/cibuildwheel --output-dir dist
+
+debug: $(VENV)/.with-test ## build in place without optimisation, with assertions; `make build` undoes it
+	@AIOFS_DEBUG=1 $(PY) setup.py -q build_ext --inplace
+
+# Counters of C stand beside its objects, in a copy of the tree; those of Python in .coverage there.
+coverage: $(VENV)/.with-coverage ## run the tests and print what they cover, of Python and of C
+	@$(call copy-tree,build/coverage)
+	@cd build/coverage && AIOFS_COVERAGE=1 CC=gcc $(abspath $(PY)) setup.py -q build_ext --inplace
+	@find build/coverage -name '*.gcda' -delete
+	@$(find-engines); cd build/coverage; export PYTHONPATH="$$PWD"; \
+	for engine in $$engines; do \
+	    echo "== engine $$engine"; \
+	    AIOFS_ENGINE=$$engine $(abspath $(PY)) -m coverage run --source=aiofs --parallel-mode \
+	        -m pytest -m "not soak and not packaging" $(PYTEST_ARGS) $(TESTS) || exit 1; \
+	done; \
+	$(abspath $(PY)) -m coverage combine -q && $(abspath $(PY)) -m coverage report --skip-covered; \
+	$(abspath $(VENV)/bin/gcovr) --root . --filter 'aiofs/[a-z]+/.*\.[ch]' --gcov-executable gcov
 
 # Sanitized libraries are built in a copy of the tree, so that neither build disturbs the other.
 asan: $(VENV)/.with-test ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer

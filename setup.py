@@ -9,6 +9,7 @@ The environment chooses the variant, for all of them:
 
     AIOFS_SANITIZE=address,undefined    with these sanitizers of the compiler (or: thread)
     AIOFS_DEBUG=1                       without optimisation, with assertions
+    AIOFS_COVERAGE=1                    the same, and it counts what is run (gcov)
 """
 
 import sys
@@ -62,9 +63,14 @@ def variant():
     """The flags that the asked-for variant adds: to the compiler's, to the linker's."""
     if sanitizers := os.environ.get("AIOFS_SANITIZE"):
         sanitize = "-fsanitize=" + sanitizers
-        return ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", sanitize], [sanitize]
+        return ["-O1", "-g", "-UNDEBUG", "-DAIOFS_DEBUG", "-fno-omit-frame-pointer", sanitize], [
+            sanitize
+        ]
     if os.environ.get("AIOFS_DEBUG"):
-        return ["-O0", "-g3", "-UNDEBUG"], []
+        return ["-O0", "-g3", "-UNDEBUG", "-DAIOFS_DEBUG"], []
+    if os.environ.get("AIOFS_COVERAGE"):
+        count = ["--coverage", "-fprofile-update=atomic"]
+        return ["-O0", "-g", "-UNDEBUG", "-DAIOFS_DEBUG", *count], ["--coverage"]
     return [], []
 
 

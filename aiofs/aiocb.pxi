@@ -8,7 +8,7 @@
 # and __doc__ leaves it out.
 
 from errno import errorcode as _errorcode
-from fcntl import F_GETFL, fcntl
+import fcntl as _fcntl
 
 cdef enum:
     NEVER, FLYING, ENDED
@@ -220,7 +220,7 @@ cdef object flags_of(object fildes):
     """The flags of an open descriptor; None if it is closed."""
     try:
         number = fildes if isinstance(fildes, int) else fildes.fileno()
-        return fcntl(number, F_GETFL)
+        return _fcntl.fcntl(number, _fcntl.F_GETFL)
     except Exception:
         return None
 

@@ -65,6 +65,12 @@ def _check(program: str) -> int:
     return 0 if is_ours else 1
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from aiofs import doctor
+
+    return doctor.main(options.directory, options.json)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aiofs", description=aiofs.__doc__)
     parser.add_argument("--version", action="version", version=f"aiofs {aiofs.__version__}")
@@ -72,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_run(commands)
     _add_config(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -149,6 +156,24 @@ def _add_config(commands: _Commands) -> None:
         "--check", metavar="PROGRAM", help="say which <aio.h> a program gets: it is not run"
     )
     config.set_defaults(run=_config, misuse=config.error)
+
+
+def _add_doctor(commands: _Commands) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what this machine allows, and what the lack of each thing costs",
+        description="Tries what aiofs makes use of: io_uring, other system calls, limits, and in "
+        "each directory reads that cannot wait, O_DIRECT and locks.",
+        epilog="Exit status: 0, whatever it finds.",
+    )
+    doctor.add_argument(
+        "directory",
+        metavar="DIR",
+        nargs="*",
+        help="where volumes shall lie (default: the current directory, /tmp and /dev/shm)",
+    )
+    doctor.add_argument("--json", action="store_true", help="print a list of objects instead")
+    doctor.set_defaults(run=_doctor)
 
 
 if __name__ == "__main__":

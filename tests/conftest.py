@@ -12,6 +12,7 @@ import asyncio
 import ctypes
 import gc
 import inspect
+import math
 import os
 import shutil
 import signal
@@ -68,6 +69,9 @@ def run(new_loop):
 def run_on(loop, coroutine, errors=None):
     unexpected = [] if errors is None else errors
     loop.set_exception_handler(lambda _, context: unexpected.append(context))
+    # In debug mode a loop logs each step that took long, and pytest keeps what is logged. How fast
+    # the machine is must change neither what a test sees nor how many objects there are.
+    loop.slow_callback_duration = math.inf
     try:
         return loop.run_until_complete(asyncio.wait_for(coroutine, TEST_SECONDS))
     finally:
@@ -104,10 +108,54 @@ def pytest_pyfunc_call(pyfuncitem):
     return True
 
 
+# ---- which rounds of `make test` a test is in ----------------------------------------------------
+
+# `make test` runs three rounds: on each engine, and in asyncio's debug mode.
+#
+# These tests are in the first of the engines' rounds only. They submit nothing to the engine of
+# this process but calls to its host threads, which both engines run alike, or they start programs
+# for which one engine is enough.
+ONCE = (
+    "engine/",
+    "fuzz/test_bad_arguments.py",
+    "fuzz/test_namespace.py",
+    "handles/test_access_handle_opening.py",
+    "handles/test_directory_and_file_handles.py",
+    "handles/test_handle_lifetimes.py",
+    "run/test_run.py",
+    "run/test_run_locks.py",
+    "test_cli.py",
+    "test_demo.py",
+    "test_docs.py",
+    "test_doctor.py",
+    "test_errors.py",
+    "test_examples.py",
+    "test_filesystem.py",
+    "test_floors.py",
+    "test_linking.py",
+    "test_makefile.py",
+    "test_mutants.py",
+    "test_packaging.py",
+    "test_readme.py",
+    "test_sandbox.py",
+    "volumes/",
+)
+ONCE_PRELOADED = "test_posix.py::test_program["  # how a program gets the library, once is enough
+# In the debug round is what runs on asyncio's own loop, and delivery, on every loop.
+OWN_LOOPS = ("delivery/",)
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS + 10))
+        name = f"{item.path.relative_to(TESTS).as_posix()}::{item.name}"
+        preloaded = name.startswith(ONCE_PRELOADED) and "-preloaded-" in name
+        if name.startswith(ONCE) or preloaded:
+            item.add_marker("once")
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if parameters.get("new_loop") == "asyncio" or name.startswith(OWN_LOOPS):
+            item.add_marker("loop")
 
 
 # ---- files and pipes ----------------------------------------------------------------------------
@@ -164,7 +212,7 @@ def nothing_left_behind():
     """After each test: no descriptor more than before, and no request in flight."""
     descriptors_before, before = descriptors(), _core.counters()
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while left := left_behind(descriptors_before, before):
         assert time.monotonic() < deadline, left
         gc.collect()

@@ -17,9 +17,6 @@ INCLUDES = [f"-I{Path(__file__).parents[1] / 'aiofs' / folder}" for folder in ("
 SKIPPED = 77  # the exit status of a program of checks that cannot be run here
 
 needs_compiler = pytest.mark.skipif(shutil.which(COMPILER[0]) is None, reason="needs a C compiler")
-knows_no_asyncio = pytest.mark.skipif(
-    "PYTHONASYNCIODEBUG" in os.environ, reason="programs know no asyncio"
-)
 
 
 def call(*command):

@@ -16,6 +16,7 @@ import tty
 
 import pytest
 import uvloop
+from support import eventually
 
 from aiofs.demo import main, transfer
 from aiofs.demo.heartbeat import Heartbeat
@@ -261,8 +262,8 @@ def test_empty_directory_is_refused(capsys, tmp_path):
 
 
 def test_interrupted_demo_ends_quietly_and_cleans_up(tree, tmp_path):
-    for i in range(400):
-        (tree / f"more {i}").write_bytes(b"x" * 100_000)
+    for i in range(2000):
+        (tree / f"more {i}").write_bytes(b"x" * 10_000)
     (tmp_path / "tmp").mkdir()
     process = subprocess.Popen(
         [*COMMAND, str(tree)],
@@ -274,7 +275,7 @@ def test_interrupted_demo_ends_quietly_and_cleans_up(tree, tmp_path):
     )
     while "at a time" not in process.stdout.readline():
         pass
-    time.sleep(0.7)
+    eventually(lambda: any((tmp_path / "tmp").glob("*/more *")))  # some are copied, not all
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.strip()) == (130, "aiofs demo: interrupted")

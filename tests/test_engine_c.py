@@ -17,7 +17,6 @@ from native import (
     SANITIZE,
     checked,
     compile_c,
-    knows_no_asyncio,
     needs_compiler,
 )
 
@@ -25,7 +24,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = sorted(path.stem for path in (ROOT / "tests" / "c").glob("*.c"))
 FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", *INCLUDES, *SANITIZE]
 
-pytestmark = [needs_compiler, knows_no_asyncio]
+pytestmark = [
+    needs_compiler,
+    pytest.mark.timeout(1200),  # a program ends itself before
+]
 
 
 @pytest.fixture(scope="session")

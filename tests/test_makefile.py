@@ -39,6 +39,7 @@ def test_make_alone_lists_the_commands():
     assert set(listed) >= {
         *("demo", "test", "test-all", "lint", "bench", "docs"),
         *("asan", "tsan", "valgrind", "mutants", "fuzz", "clean"),
+        *("dist", "wheels", "coverage", "debug"),
     }
 
 
@@ -75,6 +76,26 @@ def test_continuous_integration_runs_lint_and_the_tests():
     commands = (ROOT / ".ci/run").read_text().splitlines()
     assert [line for line in commands if line.startswith("make")] == ["make lint", "make test"]
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+def test_workflows_run_make_targets_and_nothing_else():
+    targets = set(re.findall(r"^make (\S+)", make().stdout, re.MULTILINE))
+    for workflow in (ROOT / ".github" / "workflows").iterdir():
+        steps = re.findall(r"^ *- run: (.*)", workflow.read_text(), re.MULTILINE)
+        commands = [step for step in steps if "apt-get" not in step]
+        assert commands
+        for command in commands:
+            assert command.split()[0] == "make" and command.split()[1] in targets
+
+
+def test_pythons_are_the_same_everywhere():
+    """In the classifiers, `make test-all`, the workflow, and what cibuildwheel is told."""
+    project, makefile = (ROOT / "pyproject.toml").read_text(), (ROOT / "Makefile").read_text()
+    workflow = (ROOT / ".github" / "workflows" / "checks.yml").read_text()
+    classified = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
+    assert re.findall(r"\bpython(3\.\d+)", makefile.split("test-all:")[1]) == classified
+    assert re.findall(r'"(3\.\d+)"', workflow) == classified
+    assert [f"3.{minor}" for minor in re.findall(r"cp3(\d+)-", project)] == classified
 
 
 @pytest.mark.parametrize(

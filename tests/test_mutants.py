@@ -4,7 +4,6 @@ A patch that no longer applies, or a test that is no longer there, would be noti
 """
 
 import ast
-import os
 import sys
 from pathlib import Path
 
@@ -16,10 +15,6 @@ sys.path.insert(0, str(ROOT / "tests" / "mutants"))
 import run  # noqa: E402
 
 PATCHES = sorted(run.HERE.glob("*.patch"))
-
-pytestmark = pytest.mark.skipif(
-    "PYTHONASYNCIODEBUG" in os.environ, reason="patches know no asyncio"
-)
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)

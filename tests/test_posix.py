@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
-from native import ENGINES, SANITIZE, checked, compile_c, knows_no_asyncio, needs_compiler
+from native import ENGINES, SANITIZE, checked, compile_c, needs_compiler
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "aiofs" / "libaiofs.so"
@@ -23,7 +23,6 @@ FORMS = {
 
 pytestmark = [
     needs_compiler,
-    knows_no_asyncio,
     pytest.mark.timeout(900),  # a program ends itself long before
 ]
 

@@ -19,7 +19,7 @@ from itertools import combinations, product
 from pathlib import Path
 
 import pytest
-from native import ENGINES, INCLUDES, compile_c, knows_no_asyncio, needs_compiler
+from native import ENGINES, INCLUDES, compile_c, needs_compiler
 from pairwise import pairs, pairwise
 from support import eventually, failed
 
@@ -33,7 +33,6 @@ needs_fio = pytest.mark.skipif(shutil.which("fio") is None, reason="needs fio")
 needs_stress_ng = pytest.mark.skipif(shutil.which("stress-ng") is None, reason="needs stress-ng")
 pytestmark = [
     needs_compiler,
-    knows_no_asyncio,
     pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="programs are not sanitized"),
 ]
 

@@ -132,7 +132,7 @@ void aiofs_namespace_unlock(void);
 int aiofs_namespace_wait(pthread_cond_t *condition, const struct timespec *until);
 int64_t aiofs_range_of(uint64_t hash); /* where an entry's range begins in its lock file */
 int aiofs_hold_take_locked(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock,
-                           const void *owner, aiofs_hold **hold);
+                           const void *owner, aiofs_hold **out);
 int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
                        aiofs_hold **hold);
 int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,

@@ -81,7 +81,7 @@ static void blocked_calls(void)
         exit(1);
     for (int i = 0; i < COUNT; i++)
         ops[i] = call(block, -1, 0);
-    CHECK(EVENTUALLY(5, running == 63), "63 calls run at a time");
+    CHECK(EVENTUALLY(PATIENCE, running == 63), "63 calls run at a time");
     int owner;
     CHECK(aiofs_volume_open_file(volume, "a", O_RDWR | O_CREAT, 0600, AIOFS_LOCK_EXCLUSIVE, &owner, &file) == 0,
           "a file is opened beside them");
@@ -132,7 +132,7 @@ static void call_from_an_end(void)
     first->at_end = call_again;
     aiofs_submit(&first->request, NULL);
     op_result(first);
-    CHECK(EVENTUALLY(5, first->ends == 1), "the first request has ended");
+    CHECK(EVENTUALLY(PATIENCE, first->ends == 1), "the first request has ended");
     CHECK(op_finish(follower) == 1, "a call from the end of a request still has the program's descriptors");
     op_drop(first);
     close(fd);
@@ -146,6 +146,6 @@ int main(void)
     call_from_an_end();
     plain_calls();
     blocked_calls();
-    CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
+    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     return check_end();
 }

@@ -74,17 +74,19 @@ static void files(void)
     enum { COUNT = 20 };
     struct op *ops[COUNT];
     int fd = scratch(O_RDWR), canceled = 0;
-    fault_inject("pwritev2", 0, FAULT_DELAY, 400000);
+    long calls = fault_calls("pwritev2");
+    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
     for (int i = 0; i < COUNT; i++)
         ops[i] = start(AIOFS_WRITE, fd, "data", 4, i * 4);
     struct op *sync = start(AIOFS_FSYNC, fd, NULL, 0, 0);
-    pause_ms(30);
+    CHECK(EVENTUALLY(PATIENCE, fault_calls("pwritev2") > calls), "a worker makes the first write");
     CHECK(aiofs_cancel(&sync->request) == AIOFS_CANCEL_CANCELED, "a sync that waits for writes is cancelled");
     CHECK(aiofs_cancel(&ops[0]->request) == AIOFS_CANCEL_NOTCANCELED, "a write that a worker makes is not");
     CHECK(aiofs_cancel_all(fd) == AIOFS_CANCEL_NOTCANCELED, "nor are all of the file's");
     for (int i = 1; i < COUNT; i++)
         canceled += op_ended(ops[i]) && ops[i]->request.result == -ECANCELED;
     CHECK(canceled == COUNT - 1, "but those that wait are, before the call returns");
+    fault_clear();
     CHECK(op_result(ops[0]) == 4, "the write that ran succeeds");
     CHECK(aiofs_cancel(&ops[0]->request) == AIOFS_CANCEL_ALLDONE && aiofs_cancel_all(fd) == AIOFS_CANCEL_ALLDONE,
           "afterwards there is nothing to cancel");
@@ -95,7 +97,6 @@ static void files(void)
         op_drop(ops[i]);
     }
     op_drop(sync);
-    fault_clear();
     char in[8] = "";
     CHECK(pread(fd, in, 8, 0) == 4, "what was cancelled wrote nothing");
     struct op *fresh = op_new(AIOFS_READ, fd, in, 1, 0);
@@ -145,7 +146,7 @@ static void of_closed_descriptors(void)
     CHECK(aiofs_cancel(&read->request) == AIOFS_CANCEL_CANCELED, "a request of a closed descriptor can be cancelled by itself");
     op_drop(read);
     signal(SIGPIPE, SIG_IGN);
-    CHECK(EVENTUALLY(1, write(pair[1], "x", 1) == -1 && errno == EPIPE), "after which the pipe has no reader");
+    CHECK(EVENTUALLY(PATIENCE, write(pair[1], "x", 1) == -1 && errno == EPIPE), "after which the pipe has no reader");
     close(pair[1]);
 }
 
@@ -304,7 +305,7 @@ int main(void)
     files();
     other_kinds();
     of_closed_descriptors();
-    CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
+    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     storm_on("pipes", make_pipe, true, seed);
     storm_on("pipes with data", make_nonblocking_pipe, false, seed);
     storm_on("FIFOs", make_fifo, true, seed);

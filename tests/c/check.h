@@ -114,10 +114,10 @@ static UNUSED bool op_wait_for(struct op *op, double seconds)
 
 #define NOT_ENDED (-100000)
 
-/* Its result, once it is terminal; NOT_ENDED if it is not within ten seconds. */
+/* Its result, once it is terminal; NOT_ENDED if it does not end. */
 static UNUSED int64_t op_result(struct op *op)
 {
-    return op_wait_for(op, 10) ? op->request.result : NOT_ENDED;
+    return op_wait_for(op, PATIENCE) ? op->request.result : NOT_ENDED;
 }
 
 /* The same, once `done` has run, too. */

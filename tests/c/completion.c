@@ -324,7 +324,7 @@ static void threads_do_not_meet(void)
     CHECK(wrong == 0, "%d threads open, use and close %d each: %d mistakes", THREADS, ROUNDS, wrong);
     CHECK(open_descriptors() == before, "none is left");
     struct aiofs_counters counters;
-    CHECK(EVENTUALLY(10, (aiofs_engine_counters(&counters), counters.files == 0)), "nor what leads to it in the engine");
+    CHECK(EVENTUALLY(PATIENCE, (aiofs_engine_counters(&counters), counters.files == 0)), "nor what leads to it in the engine");
 }
 
 int main(void)

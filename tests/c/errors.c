@@ -147,6 +147,6 @@ int main(void)
     bad_memory();
     no_signals();
     priorities();
-    CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
+    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     return check_end();
 }

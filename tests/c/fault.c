@@ -383,7 +383,7 @@ static int wait_in_vain(const char *name)
     bool busy = fault_calls(name) - calls > (long)((now() - begun) * 1000 * ROUNDS_A_MS);
     fault_clear();
     MUST(write(pair[1], "x", 1));
-    return busy ? 1 : op_wait_for(op, 10) && op->request.result == 1 && byte == 'x' ? 0 : HANGS;
+    return busy ? 1 : op_wait_for(op, PATIENCE) && op->request.result == 1 && byte == 'x' ? 0 : HANGS;
 }
 
 static void no_busy_loop(void)

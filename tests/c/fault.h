@@ -28,6 +28,7 @@ enum fault_kind {
     FAULT_SHORT, /* moves at most `value` bytes; io_uring_setup: a ring of `value` entries; others: no fault */
     FAULT_DELAY, /* made `value` microseconds later */
     FAULT_NOWAIT, /* preadv2 and pwritev2: fails with errno `value` if it is made with RWF_NOWAIT */
+    FAULT_HOLD, /* made when the fault is cleared, or another is set */
 };
 
 int fault_attach(void *table);
@@ -79,6 +80,11 @@ static enum fault_kind fault_meet(enum fault_call call, long *value, bool binds)
     if (met && kind == FAULT_DELAY) {
         struct timespec pause = {*value / 1000000, *value % 1000000 * 1000};
         nanosleep(&pause, NULL);
+        return FAULT_NONE;
+    }
+    if (met && kind == FAULT_HOLD) {
+        while (atomic_load(&fault->kind) == FAULT_HOLD)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         return FAULT_NONE;
     }
     return met ? kind : FAULT_NONE;

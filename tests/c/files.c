@@ -46,7 +46,7 @@ static void let_go_when_idle(void)
     CHECK(aiofs_file_close(file) == -EBADF, "a second close is EBADF");
     CHECK(op_finish(start_on(file, AIOFS_READ, -1, NULL, 1, 0)) == -EBADF, "a request afterwards ends with EBADF");
     aiofs_file_release(file);
-    CHECK(EVENTUALLY(2, engine_descriptors() == engine_before), "the engine has let go of it");
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() == engine_before), "the engine has let go of it");
     CHECK(open_descriptors() <= before + 1, "no descriptor is left");
 }
 
@@ -98,19 +98,20 @@ static void let_go_after_cancelling(void)
 {
     int owner;
     aiofs_file *file = open_locked("busy", &owner);
-    fault_inject("pwritev2", 0, FAULT_DELAY, 100000);
-    struct op *first = start_on(file, AIOFS_WRITE, -1, "1", 1, 0), *second = start_on(file, AIOFS_WRITE, -1, "2", 1, 1);
-    struct op *flush = start_on(file, AIOFS_FLUSH, -1, NULL, 0, 0);
+    long calls = fault_calls("pwritev2");
+    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
+    struct op *first = start_on(file, AIOFS_WRITE, -1, "1", 1, 0);
+    CHECK(EVENTUALLY(PATIENCE, fault_calls("pwritev2") > calls), "the first write has begun");
+    struct op *second = start_on(file, AIOFS_WRITE, -1, "2", 1, 1), *flush = start_on(file, AIOFS_FLUSH, -1, NULL, 0, 0);
     aiofs_file_close(file);
-    pause_ms(10);
     CHECK(aiofs_cancel(&flush->request) == AIOFS_CANCEL_CANCELED && aiofs_cancel(&second->request) == AIOFS_CANCEL_CANCELED,
           "those that wait on a closed file are cancelled");
     CHECK(!lock_is_free("busy"), "the lock stays with the one that runs");
+    fault_clear();
     CHECK(op_finish(first) == 1 && lock_is_free("busy"), "until it ends");
     op_drop(second);
     op_drop(flush);
     aiofs_file_release(file);
-    fault_clear();
 }
 
 static void number_is_lost(void)
@@ -238,7 +239,7 @@ static void by_many_threads(void)
         refused += (intptr_t)count;
     }
     CHECK(refused == 0, "600 files opened, written and closed by four threads: none finds its own lock taken (%d)", (int)refused);
-    CHECK(EVENTUALLY(2, engine_descriptors() <= engine_before) && open_descriptors() <= before, "no descriptor is left");
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= engine_before) && open_descriptors() <= before, "no descriptor is left");
     CHECK(aiofs_volume_holds(volume, "") == 0, "and no hold");
 }
 
@@ -406,7 +407,7 @@ int main(void)
     by_many_threads();
     own_operations();
     kept_requests();
-    CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
+    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     struct aiofs_counters counters;
     aiofs_engine_counters(&counters);
     CHECK(counters.files == 0 && counters.outstanding == 0, "the engine knows no file any more (%d)", (int)counters.files);

@@ -58,8 +58,7 @@ static void on_reused_numbers(void)
         ;
     MUST(pipe2(pair, O_CLOEXEC));
     MUST(dup3(pair[0], fd, O_CLOEXEC));
-    double before = now();
-    CHECK(read_plain(fd, in, 10, 0) == AIOFS_NOT_INLINE && now() - before < 0.5, "a pipe under a file's number does not block");
+    CHECK(read_plain(fd, in, 10, 0) == AIOFS_NOT_INLINE, "a pipe under a file's number does not block");
     MUST(dup3(pair[1], fd, O_CLOEXEC));
     CHECK(write_plain(fd, in, 10, 0) == AIOFS_NOT_INLINE, "nor is it written to");
     other = scratch_in("/dev/shm", O_RDWR);
@@ -85,11 +84,11 @@ static void others_are_left(void)
         close(direct);
     }
     MUST(pwrite(append, buffer, 4096, 0));
-    fault_inject("pwritev2", 0, FAULT_DELAY, 50000);
+    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
     struct op *slow = start(AIOFS_WRITE, append, "first", 5, 0);
     CHECK(write_plain(append, "second", 6, 0) == AIOFS_NOT_INLINE, "an append does not overtake those in flight");
-    op_finish(slow);
     fault_clear();
+    op_finish(slow);
     close(append);
     close(pair[0]);
     close(pair[1]);
@@ -156,12 +155,12 @@ static void one_bad_descriptor(void)
 static void slow_writes_stop_it(void)
 {
     aiofs_file *file = page_file();
-    CHECK(EVENTUALLY(3, write_byte(file) == 1), "a quick write is made inside the call");
+    CHECK(EVENTUALLY(PATIENCE, write_byte(file) == 1), "a quick write is made inside the call");
     fault_inject("pwrite64", 1, FAULT_DELAY, 5000);
     write_byte(file);
     fault_clear();
     CHECK(write_byte(file) == AIOFS_NOT_INLINE, "a slow one turns that off");
-    CHECK(EVENTUALLY(3, write_byte(file) == 1), "for a second");
+    CHECK(EVENTUALLY(PATIENCE, write_byte(file) == 1), "for a second");
     drop_file(file);
 }
 

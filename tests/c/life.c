@@ -281,7 +281,7 @@ int main(void)
     nonblocking_streams();
     devices();
     proc_and_directory();
-    CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
+    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     CHECK(outstanding() == 0, "none is outstanding");
     return check_end();
 }

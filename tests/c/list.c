@@ -41,7 +41,7 @@ static void each_as_if_alone(void)
     CHECK(result_of(&list[PIPE]) == 4 && memcmp(in, "pipe", 4) == 0, "a stream's waits for its data");
     op_drop((struct op *)list[HIGH].request);
     op_drop((struct op *)list[SYNC_OF_NONE].request);
-    CHECK(EVENTUALLY(2, ops_alive == 0), "nothing is left of any");
+    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "nothing is left of any");
     close(pair[0]);
     close(pair[1]);
     close(fd);

@@ -46,7 +46,7 @@ static void signals(void)
     int fd = scratch(O_RDWR);
     sigaction(SIGRTMIN, &action, NULL);
     op_finish(notified(fd, bytes, 7, SIGRTMIN));
-    CHECK(EVENTUALLY(2, seen.count == 1) && seen.code == SI_ASYNCIO && seen.value == 7 && seen.pid == getpid() &&
+    CHECK(EVENTUALLY(PATIENCE, seen.count == 1) && seen.code == SI_ASYNCIO && seen.value == 7 && seen.pid == getpid() &&
               seen.uid == (int)getuid(),
           "a signal with SI_ASYNCIO, the value, our process and user");
     op_finish(notified(fd, bytes, 7, 0));
@@ -73,7 +73,7 @@ static void signals(void)
     seen.count = seen.sum = 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!SIGNALS_COALESCE) {
-        CHECK(EVENTUALLY(5, seen.count == COUNT) && seen.sum == sum, "and every signal comes, once");
+        CHECK(EVENTUALLY(PATIENCE, seen.count == COUNT) && seen.sum == sum, "and every signal comes, once");
         pause_ms(10);
         CHECK(seen.count == COUNT, "and no more");
     }
@@ -83,7 +83,7 @@ static void signals(void)
     seen.count = 0;
     fault_inject("rt_sigqueueinfo", 1, FAULT_ERROR, EAGAIN);
     op_finish(notified(fd, bytes, 3, SIGRTMIN));
-    CHECK(EVENTUALLY(2, seen.count == 1), "a refused one is sent again");
+    CHECK(EVENTUALLY(PATIENCE, seen.count == 1), "a refused one is sent again");
     fault_clear();
     signal(SIGRTMIN, SIG_DFL);
     close(fd);
@@ -124,7 +124,7 @@ static void in_a_thread(const char *when, pthread_attr_t *attributes, int kind, 
     thread_seen.count = 0;
     aiofs_submit(&op->request, NULL);
     op_finish(op);
-    CHECK(EVENTUALLY(5, thread_seen.count == 1) && thread_seen.value == 11, "a thread is told, %s", when);
+    CHECK(EVENTUALLY(PATIENCE, thread_seen.count == 1) && thread_seen.value == 11, "a thread is told, %s", when);
     CHECK(thread_seen.has_descriptors && !thread_seen.blocks_signals && !thread_seen.is_caller,
           "which is fresh, has the program's descriptors, and takes signals");
 }
@@ -153,7 +153,7 @@ static void threads(void)
     if (!SANITIZED)
         in_a_thread("with attributes that cannot be met", &attributes, AIOFS_WRITE, fd);
     pthread_attr_destroy(&attributes);
-    CHECK(EVENTUALLY(5, threads_now() < 12), "the threads are gone");
+    CHECK(EVENTUALLY(PATIENCE, threads_now() < 12), "the threads are gone");
     close(fd);
     close(thread_seen.fd);
 }
@@ -191,7 +191,7 @@ static void bells(void)
     CHECK(poll(&poll_one, 1, 0) == 1, "the number is the owner's still");
     close(event);
     close(elsewhere);
-    CHECK(EVENTUALLY(2, engine_descriptors() <= before), "and the engine has let go of it");
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= before), "and the engine has let go of it");
     CHECK(aiofs_bell_open(-1, &bell) == -EBADF, "a bad number is EBADF");
     close(fd);
 }
@@ -264,6 +264,6 @@ int main(void)
     bells();
     signals_are_blocked();
     program_is_left_alone();
-    CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
+    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     return check_end();
 }

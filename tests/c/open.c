@@ -203,7 +203,7 @@ static void lock_dies_with_its_process(void)
     kill(holder, SIGKILL);
     MUST(waitpid(holder, &status, 0));
     int fd = -1;
-    CHECK(EVENTUALLY(10, (fd = aiofs_open(volume, "held", O_RDWR)) >= 0), "killed: the lock is gone, though its child lives");
+    CHECK(EVENTUALLY(PATIENCE, (fd = aiofs_open(volume, "held", O_RDWR)) >= 0), "killed: the lock is gone, though its child lives");
     aiofs_close(fd);
     close(told[0]);
     close(told[1]);
@@ -331,7 +331,7 @@ static void many(void)
     int closed = 0;
     for (int i = 0; i < MANY; i++)
         closed += aiofs_close(fds[i]) == 0;
-    CHECK(closed == MANY && EVENTUALLY(10, files() <= before), "%d of %d are closed", closed, MANY);
+    CHECK(closed == MANY && EVENTUALLY(PATIENCE, files() <= before), "%d of %d are closed", closed, MANY);
     if (CAN_FORK_WITH_THREADS)
         CHECK(elsewhere("many0", O_RDWR) == 0 && elsewhere("many299", O_RDWR) == 0, "and free");
 }

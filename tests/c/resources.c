@@ -61,9 +61,9 @@ static void flat(void)
     size_t heap = mallinfo2().uordblks;
     long resident = resident_kb();
     mixed_round(most);
-    CHECK(EVENTUALLY(2, ops_alive == 0) && outstanding() == 0, "%d requests were given back", most);
+    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0) && outstanding() == 0, "%d requests were given back", most);
     CHECK(open_descriptors() == descriptors, "no descriptor of the program's is left (%d, %d)", open_descriptors(), descriptors);
-    CHECK(EVENTUALLY(2, engine_descriptors() <= engine), "nor of the engine's");
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= engine), "nor of the engine's");
     if (!SANITIZED) {
         CHECK(mallinfo2().uordblks <= heap + 64 * KB, "no memory is kept (%ld bytes)", (long)(mallinfo2().uordblks - heap));
         CHECK(resident_kb() <= resident + 1024, "the process has not grown (%ld KB)", resident_kb() - resident);
@@ -84,7 +84,7 @@ static void files_come_and_go(void)
             good += op_finish(ops[i]) == 1;
     }
     CHECK(good == 2000, "2,000 files written and closed at once");
-    CHECK(open_descriptors() == descriptors && EVENTUALLY(2, engine_descriptors() <= engine), "nobody keeps them open");
+    CHECK(open_descriptors() == descriptors && EVENTUALLY(PATIENCE, engine_descriptors() <= engine), "nobody keeps them open");
     struct aiofs_counters counters;
     aiofs_engine_counters(&counters);
     CHECK(counters.files == 0, "or in mind");
@@ -117,9 +117,9 @@ static void threads_end(void)
     for (int i = 0; i < COUNT; i++)
         close(fds[i]);
     CHECK(most > before && most < 120, "threads came for the work (%d, now %d)", before, most);
-    CHECK(EVENTUALLY(8, threads_now() <= 6), "and ended after it"); /* a sanitizer and io_uring have one, too */
+    CHECK(EVENTUALLY(PATIENCE, threads_now() <= 6), "and ended after it"); /* a sanitizer and io_uring have one, too */
     struct aiofs_counters counters;
-    CHECK(EVENTUALLY(2, (aiofs_engine_counters(&counters), counters.workers <= 3)), "and are not counted any more");
+    CHECK(EVENTUALLY(PATIENCE, (aiofs_engine_counters(&counters), counters.workers <= 3)), "and are not counted any more");
     CHECK(op_finish(start(AIOFS_READ, -1, NULL, 1, 0)) == -EBADF, "the engine still answers");
     int fd = scratch(O_RDWR);
     CHECK(perform(AIOFS_WRITE, fd, "y", 1, 0) == 1, "and works");

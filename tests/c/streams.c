@@ -12,11 +12,10 @@ static void file_works(const char *beside)
 {
     char out[100], in[100];
     int fd = scratch(O_RDWR);
-    double before = now();
     fill(out, sizeof out, 9);
     bool good = perform(AIOFS_WRITE, fd, out, sizeof out, 0) == 100 && perform(AIOFS_READ, fd, in, sizeof in, 0) == 100 &&
                 memcmp(in, out, sizeof in) == 0 && perform(AIOFS_FSYNC, fd, NULL, 0, 0) == 0;
-    CHECK(good && now() - before < 3, "a file is written, read and synced beside %s", beside);
+    CHECK(good, "a file is written, read and synced beside %s", beside);
     close(fd);
 }
 
@@ -130,19 +129,16 @@ static void many_requests_on_one_pipe(void)
     static char bytes[COUNT], out[COUNT];
     int pair[2];
     MUST(pipe2(pair, O_CLOEXEC));
-    double before = now();
     for (int i = 0; i < COUNT; i++)
         reads[i] = start(AIOFS_READ, pair[0], &bytes[i], 1, 0);
-    CHECK(now() - before < 2, "10,000 reads wait on one pipe");
-    file_works("them");
+    file_works("10,000 reads that wait on one pipe");
     fill(out, COUNT, 1);
     for (size_t put = 0; put < COUNT;)
         put += (size_t)MUST(write(pair[1], out + put, COUNT - put));
     int good = 0;
     for (int i = 0; i < COUNT; i++)
         good += op_finish(reads[i]) == 1;
-    CHECK(good == COUNT && memcmp(bytes, out, COUNT) == 0, "and get a byte each, in their order");
-    CHECK(now() - before < (SANITIZED ? 20 : 5), "in little time (%.2f s)", now() - before);
+    CHECK(good == COUNT && memcmp(bytes, out, COUNT) == 0, "which get a byte each, in their order");
     close(pair[0]);
     close(pair[1]);
 }
@@ -201,14 +197,14 @@ static void number_reused(void)
     close(other[1]);
 
     int file = scratch(O_RDWR), victim = scratch(O_RDWR), twin = dup(file);
-    fault_inject("pwritev2", 0, FAULT_DELAY, 50000);
+    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
     struct op *writes[3];
     for (int i = 0; i < 3; i++)
         writes[i] = start(AIOFS_WRITE, file, "data", 4, i * 4);
     MUST(dup3(victim, file, O_CLOEXEC));
+    fault_clear();
     for (int i = 0; i < 3; i++)
         CHECK(op_finish(writes[i]) == 4, "write %d of a closed file succeeds", i);
-    fault_clear();
     CHECK(holds(twin, "datadatadata", 12, 0) && pread(victim, text, 8, 0) == 0,
           "into its own file, and not into the one that has its number");
     close(file);
@@ -272,6 +268,6 @@ int main(void)
     end_is_seen();
     locks_survive();
     more_pipes_than_descriptors();
-    CHECK(EVENTUALLY(2, ops_alive == 0), "every request was given back");
+    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     return check_end();
 }

@@ -9,22 +9,50 @@ import uvloop
 from aiofs import _core, aio
 
 
+async def drive(operation, step):
+    """As a task does: steps until it ends, and between steps waits for what the step gave."""
+    while True:
+        try:
+            waited_for = step(operation)
+        except StopIteration as stop:
+            return stop.value
+        if waited_for is None:
+            await asyncio.sleep(0)
+        else:
+            waited_for._asyncio_future_blocking = False  # as a task says that it has seen it
+            await waited_for
+
+
+STEPS = [lambda it: it.send(None), next, lambda it: it.__next__()]
+VALUES = [7, None, (1, 2), (), ValueError("a value")]
+
+
 @pytest.mark.parametrize("run", [uvloop.run, asyncio.run])
-@pytest.mark.parametrize("value", [7, None, (1, 2), (), ValueError("a value")], ids=repr)
-@pytest.mark.parametrize("step", [lambda it: it.send(None), next, lambda it: it.__next__()])
-def test_ended_operation_hands_out_its_value(run, step, value):
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("step", STEPS)
+def test_operation_hands_out_its_value(run, step, value):
+    """Whether its first step comes before or after its end."""
+
     async def main():
         operation = _core.offload(lambda: value)
-        await asyncio.sleep(0.02)
-        with pytest.raises(StopIteration) as stop:
-            while True:
-                await step(operation)
-        assert stop.value.value is value
+        assert await drive(operation, step) is value
 
     run(main())
 
 
-@pytest.mark.parametrize("step", [lambda it: it.send(None), next, lambda it: it.__next__()])
+@pytest.mark.parametrize("run", [uvloop.run, asyncio.run])
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("step", STEPS)
+def test_ended_operation_hands_out_its_value(run, step, value):
+    async def main():
+        operation = _core.offload(lambda: value)
+        await operation
+        assert await drive(operation, step) is value
+
+    run(main())
+
+
+@pytest.mark.parametrize("step", STEPS)
 def test_finished_request_hands_out_its_count(step):
     async def main():
         with open(os.devnull, "rb") as nothing:
@@ -42,9 +70,7 @@ def test_finished_request_hands_out_its_count(step):
 def test_failed_operation_raises_when_sent_to():
     async def main():
         operation = _core.offload(os.stat, "/no/such/file")
-        await asyncio.sleep(0.02)
         with pytest.raises(FileNotFoundError):
-            while True:
-                await operation.send(None)
+            await drive(operation, lambda it: it.send(None))
 
     uvloop.run(main())

@@ -6,7 +6,7 @@ import errno
 import os
 
 import pytest
-from coroutines import on_loop, turns, wait
+from coroutines import on_loop, turns, until, wait
 from support import end_of, eventually, failed, reading
 
 from aiofs.aio import AIO_CANCELED, aio_cancel, aio_error, aio_read, aio_return, aio_suspend, aiocb
@@ -145,7 +145,7 @@ def test_callback_comes_to_the_loop_that_was_running_at_the_submission(new_loop,
     os.write(pipe[1], b"x")
     other.run_until_complete(asyncio.sleep(0.02))
     assert told == []
-    one.run_until_complete(asyncio.sleep(0.02))
+    one.run_until_complete(until(lambda: told))
     assert told == [one]
     one.close()
     other.close()

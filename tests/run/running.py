@@ -18,9 +18,6 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}  # the command is to be fou
 COMMAND = [sys.executable, "-m", "aiofs", "run"]
 
 unsanitized = pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="the sanitizer differs")
-only_once = [
-    pytest.mark.skipif("PYTHONASYNCIODEBUG" in os.environ, reason="programs know no asyncio"),
-]
 
 
 def run(*arguments, **options):

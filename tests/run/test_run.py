@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import COMMAND, COMPILER, PACKAGE, ROOT, compile_c, only_once, run, unsanitized
-
-pytestmark = only_once
+from running import COMMAND, COMPILER, PACKAGE, ROOT, compile_c, run, unsanitized
 
 
 def program_in(folder, *flags):

@@ -9,12 +9,9 @@ import shutil
 import subprocess
 
 import pytest
-from running import compile_c, locked, only_once, outside_holds, run_in, tree, unsanitized
+from running import compile_c, locked, outside_holds, run_in, tree, unsanitized
 
 from aiofs import FileSystem, PrivateVolume
-
-pytestmark = only_once
-
 
 # ---- every open ----------------------------------------------------------------------------------
 

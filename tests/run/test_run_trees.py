@@ -17,7 +17,6 @@ from running import (
     compile_c,
     locked,
     needed,
-    only_once,
     outside_holds,
     run,
     run_in,
@@ -27,8 +26,6 @@ from running import (
 from support import eventually, failed
 
 from aiofs import PrivateVolume
-
-pytestmark = only_once
 
 # Copies a file by requests: all reads at once, then all writes.
 COPY = r"""

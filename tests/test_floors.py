@@ -1,0 +1,70 @@
+"""The script of `make lint` that draws the floors, and what it does not let pass."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def floors(root, *options):
+    return subprocess.run(
+        [sys.executable, root / "tools" / "floors.py", *options], capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the package and of the script, for changes."""
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    left_out = shutil.ignore_patterns("*.so", "_core.c", "__pycache__")
+    shutil.copytree(ROOT / "aiofs", tmp_path / "aiofs", ignore=left_out)
+    return tmp_path
+
+
+def test_no_floor_reaches_up():
+    drawn = floors(ROOT)
+    assert (drawn.returncode, drawn.stderr) == (0, "")
+    assert [line.split()[0] for line in drawn.stdout.splitlines()][-3:] == [
+        *("engine", "entries", "sys")
+    ]
+
+
+def test_files_are_drawn_with_what_they_use():
+    lines = floors(ROOT, "--files").stdout.splitlines()
+    assert ["sys/sys.c", "sys/sys.h"] in [line.split() for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("low", "line", "high"),
+    [
+        ("entries/path.c", '#include "internal.h"', "engine/internal.h"),
+        ("engine/ring.c", '#  include "posix.h"', "posix/posix.h"),
+        ("volumes/tree.py", "def late():\n    from aiofs import cli", "cli.py"),
+        ("handles.py", "import aiofs.demo.screen", "demo/screen.py"),
+        ("aiocb.pxi", "from aiofs import handles", "handles.py"),
+    ],
+)
+def test_floor_that_reaches_up_is_named(copy, low, line, high):
+    with (copy / "aiofs" / low).open("a") as file:
+        file.write(f"\n{line}\n")
+    drawn = floors(copy)
+    assert drawn.returncode == 1
+    assert f"aiofs/{low} reaches up to aiofs/{high}" in drawn.stderr
+
+
+def test_files_that_use_each_other_are_named(copy):
+    with (copy / "aiofs" / "handles.py").open("a") as file:
+        file.write("\nfrom aiofs import filesystem\n")
+    drawn = floors(copy)
+    assert drawn.returncode == 1
+    assert "files use each other" in drawn.stderr and "handles.py" in drawn.stderr
+
+
+def test_file_on_no_floor_is_named(copy):
+    (copy / "aiofs" / "attic.py").touch()
+    drawn = floors(copy)
+    assert drawn.returncode == 1 and "attic.py is on no floor" in drawn.stderr
