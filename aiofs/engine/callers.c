@@ -13,19 +13,16 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <time.h>
 
 #include "internal.h"
 
-enum { CALLERS_MAX = 64, IDLE_SECONDS = 5 };
+enum { CALLERS_MAX = 64, MS = 1000000, IDLE_MS = 5000 };
 
 static struct {
     unsigned threads, idle, starting, calling;
     pthread_cond_t work;
     struct aiofs_link jobs, calls; /* calls: requests, by `queued` */
-} callers = {.work = PTHREAD_COND_INITIALIZER,
-             .jobs = {&callers.jobs, &callers.jobs},
-             .calls = {&callers.calls, &callers.calls}};
+} callers;
 
 /* What a caller may do now: a job, or a call if another caller is left for the jobs. Lock held. */
 static bool has_work(void)
@@ -38,23 +35,14 @@ static void *caller_main(void *argument);
 
 static int wait_a_moment(void)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 10000000;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
-    pthread_cond_timedwait(&callers.work, &engine.lock, &until);
+    condition_wait_until(&callers.work, &engine.lock, aiofs_now() + 10 * MS);
     return 0;
 }
 
 /* Waits for work; false: none came, and there are others to wait for the next. Lock held. */
 static bool wait_for_work(void)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += IDLE_SECONDS;
+    int64_t until = aiofs_now() + IDLE_MS * (int64_t)MS;
     int error = 0;
     callers.idle++;
     while (!has_work() && !(error == ETIMEDOUT && callers.idle > 1)) {
@@ -64,7 +52,7 @@ static bool wait_for_work(void)
         if (poor)
             error = wait_a_moment();
         else
-            error = callers.idle > 1 ? pthread_cond_timedwait(&callers.work, &engine.lock, &until)
+            error = callers.idle > 1 ? condition_wait_until(&callers.work, &engine.lock, until)
                                      : pthread_cond_wait(&callers.work, &engine.lock);
     }
     callers.idle--;
@@ -171,12 +159,12 @@ void callers_add(struct aiofs_job *job)
         pthread_cond_signal(&callers.work);
 }
 
-void callers_after_fork(void)
+void callers_reset(void)
 {
     callers.threads = callers.idle = callers.starting = callers.calling = 0;
     list_init(&callers.jobs);
     list_init(&callers.calls);
-    pthread_cond_init(&callers.work, NULL);
+    condition_init(&callers.work);
 }
 
 /* ---- the jobs of requests ------------------------------------------------------------------------------- */

@@ -58,6 +58,22 @@ int64_t aiofs_now(void)
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+void condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+int condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t until)
+{
+    enum { SECOND = 1000000000 };
+    const struct timespec time = {.tv_sec = until / SECOND, .tv_nsec = until % SECOND};
+    return pthread_cond_timedwait(condition, mutex, &time);
+}
+
 /* ---- threads ------------------------------------------------------------------------------------------ */
 
 int engine_thread(const char *name, void *(*main)(void *), size_t stack)
@@ -295,8 +311,8 @@ static void fork_child(void)
         list_init(&engine.run_queue[carrier]);
     engine.outstanding = 0;
     atomic_store(&engine.alive, 0);
-    pool_after_fork();
-    callers_after_fork();
+    pool_reset();
+    callers_reset();
     on_engine_table = on_waiter = false;
     atomic_store(&engine.running, false);
     pthread_mutex_unlock(&engine.lock);
@@ -307,5 +323,7 @@ static void fork_child(void)
 __attribute__((constructor)) static void set_up(void)
 {
     lists_init();
+    pool_reset();
+    callers_reset();
     pthread_atfork(fork_prepare, fork_parent, fork_child);
 }

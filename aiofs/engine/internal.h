@@ -239,13 +239,13 @@ bool pool_spawn(void);           /* on the waiter: starts what is wanted; false:
 void pool_stand_in(void);        /* on the waiter, that could not: carries one request out itself */
 bool pool_adopt(aiofs_request *request); /* by the waiter: a stream's request that needs a worker; false: it
                                             has been asked to cancel it */
-void pool_after_fork(void);
+void pool_reset(void);           /* no worker is there: at the start, and in the child of a fork */
 
 /* Callers: threads on the program's table that may block; callers.c. */
 int callers_start(void);               /* the first one; on a thread of the program's */
 bool callers_are_idle(void);           /* lock held: all of them, and all that were started */
 void callers_add(struct aiofs_job *job); /* lock held */
-void callers_after_fork(void);
+void callers_reset(void);              /* no caller is there: at the start, and in the child of a fork */
 int callers_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
 void callers_sync_name(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
 void callers_retire(aiofs_request *request, int64_t result);  /* releases its file's hold, then ends it */
@@ -319,6 +319,9 @@ void engine_fd_close(aiofs_file *file);
 int engine_wake_fd(void); /* readable when the waiter shall look at its queues */
 void engine_rung(void);   /* the carrier tells that it is */
 bool engine_has_work(void); /* lock held: for the waiter */
+/* Conditions whose timed waits go by CLOCK_MONOTONIC, which nobody sets. `until` is a time of aiofs_now(). */
+void condition_init(pthread_cond_t *condition);
+int condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t until); /* 0 or ETIMEDOUT */
 /* Starts a thread of ours: detached, small, all signals blocked. 0 or -EAGAIN. */
 int engine_thread(const char *name, void *(*main)(void *), size_t stack);
 enum { SMALL_STACK = 256 * 1024, DEEP_STACK = 8 * 1024 * 1024 }; /* bytes; deep: it runs code that is not ours */
