@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -76,6 +77,47 @@ int condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, int6
 
 /* ---- threads ------------------------------------------------------------------------------------------ */
 
+enum { PAGE = 4096, MOST_OVERHEAD = 64 * 1024 * 1024 };
+
+
+static int add_tls(struct dl_phdr_info *object, size_t size, void *sum)
+{
+    (void)size;
+    for (int i = 0; i < object->dlpi_phnum; i++)
+        if (object->dlpi_phdr[i].p_type == PT_TLS)
+            *(size_t *)sum += object->dlpi_phdr[i].p_memsz + object->dlpi_phdr[i].p_align;
+    return 0;
+}
+
+/* What a C library keeps in a thread's stack, and does not count as overhead of its own: the thread-local variables of
+ * the program and its libraries. Those of the libraries that are loaded later have memory elsewhere. */
+static size_t stack_overhead(void)
+{
+    static _Atomic size_t known;
+    size_t overhead = atomic_load_explicit(&known, memory_order_relaxed);
+    if (overhead == 0) {
+        overhead = (size_t)PTHREAD_STACK_MIN;
+        dl_iterate_phdr(add_tls, &overhead);
+        overhead = (overhead + PAGE - 1) & ~(size_t)(PAGE - 1);
+        atomic_store_explicit(&known, overhead, memory_order_relaxed);
+    }
+    return overhead;
+}
+
+/* The C library may need more for itself than it tells (tunables); what is refused for any other reason stays so. */
+static int create_thread(pthread_t *thread, pthread_attr_t *attributes, void *(*main)(void *), size_t stack)
+{
+    const size_t most = stack + MOST_OVERHEAD;
+    int error;
+    for (stack += stack_overhead();; stack *= 2) {
+        error = pthread_attr_setstacksize(attributes, stack);
+        if (error == 0)
+            error = pthread_create(thread, attributes, main, NULL);
+        if (error != EINVAL || stack > most)
+            return error;
+    }
+}
+
 int engine_thread(const char *name, void *(*main)(void *), size_t stack)
 {
     sigset_t all, before;
@@ -84,9 +126,8 @@ int engine_thread(const char *name, void *(*main)(void *), size_t stack)
     sigfillset(&all);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, stack + PTHREAD_STACK_MIN);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&thread, &attributes, main, NULL);
+    int error = create_thread(&thread, &attributes, main, stack);
     if (error == 0)
         pthread_setname_np(thread, name);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
