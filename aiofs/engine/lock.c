@@ -59,11 +59,6 @@ static int64_t range_of(uint64_t hash)
 static int lock_file_open(struct aiofs_tree *tree, unsigned number)
 {
     char name[sizeof "locks/ff"];
-    if (tree->presence < 0 && tree->writable) { /* the child of a fork */
-        int status = aiofs_tree_announce(tree);
-        if (status < 0)
-            return status;
-    }
     if (tree->lock_files[number] >= 0)
         return tree->lock_files[number];
     if (tree->keep < 0)
@@ -304,8 +299,11 @@ int aiofs_hold_take_locked(aiofs_volume *volume, const struct aiofs_place *place
 int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
                        aiofs_hold **hold)
 {
+    int status = aiofs_tree_attend(volume->tree);
+    if (status < 0)
+        return status;
     aiofs_namespace_lock();
-    int status = aiofs_hold_take_locked(volume, place, lock, owner, hold);
+    status = aiofs_hold_take_locked(volume, place, lock, owner, hold);
     aiofs_namespace_unlock();
     return status;
 }
@@ -314,8 +312,11 @@ int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, en
 int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,
                             aiofs_hold **hold)
 {
+    int status = aiofs_tree_attend(volume->tree);
+    if (status < 0)
+        return status;
     aiofs_namespace_lock();
-    int status = aiofs_hold_take_locked(volume, place, AIOFS_LOCK_EXCLUSIVE, owner, hold);
+    status = aiofs_hold_take_locked(volume, place, AIOFS_LOCK_EXCLUSIVE, owner, hold);
     if (status == 0)
         (*hold)->stays = true;
     aiofs_namespace_unlock();

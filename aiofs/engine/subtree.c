@@ -171,8 +171,11 @@ static int grip_take_locked(struct grip *grip, const char *path, size_t length, 
 
 static int grip_take(struct grip *grip, const char *path, size_t length, bool directory)
 {
+    int status = aiofs_tree_attend(grip->volume->tree);
+    if (status < 0)
+        return status;
     aiofs_namespace_lock();
-    int status = grip_take_locked(grip, path, length, directory, AIOFS_LOCK_EXCLUSIVE);
+    status = grip_take_locked(grip, path, length, directory, AIOFS_LOCK_EXCLUSIVE);
     aiofs_namespace_unlock();
     return status;
 }
