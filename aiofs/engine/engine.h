@@ -128,6 +128,7 @@ struct aiofs_request {
     uint8_t lane;
     _Atomic uint8_t phase;
     _Atomic bool told;              /* it is terminal, and `done` has returned */
+    uint32_t generation;            /* of processes: which one submitted it */
     aiofs_file *file;
     struct aiofs_link in_flight;    /* the file's requests in order of submission */
     struct aiofs_link queued;       /* the lane's waiting requests, or a carrier's list */
@@ -168,9 +169,18 @@ static inline enum aiofs_state aiofs_word_state(const _Atomic uint32_t *word)
 AIOFS_API bool aiofs_word_end(_Atomic uint32_t *word, int64_t result);
 AIOFS_API void aiofs_wake_sleepers(void);
 
+/* Moves on in the child of a fork, where each request of the parent that had not ended is cancelled. */
+extern AIOFS_API uint32_t aiofs_generation;
+/* The parent's, met in the child: it is terminal from now on. */
+AIOFS_API void aiofs_request_forsake(const aiofs_request *request);
+
 static inline enum aiofs_state aiofs_request_state(const aiofs_request *request)
 {
-    return aiofs_word_state(&request->state);
+    enum aiofs_state state = aiofs_word_state(&request->state);
+    if (state != AIOFS_SUBMITTED || request->generation == aiofs_generation)
+        return state;
+    aiofs_request_forsake(request);
+    return AIOFS_CANCELED;
 }
 static inline bool aiofs_request_terminal(const aiofs_request *request)
 {
