@@ -26,9 +26,9 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST := $(PY) -m pytest
 
-ENGINE_C := $(wildcard aiofs/engine/*.c aiofs/posix/*.c)
+ENGINE_C := $(wildcard aiofs/sys/*.c aiofs/entries/*.c aiofs/engine/*.c aiofs/posix/*.c)
 PRELOAD_C := $(wildcard aiofs/preload/*.c)
-INCLUDES := -Iaiofs -Iaiofs/engine -Iaiofs/posix
+INCLUDES := -Iaiofs -Iaiofs/sys -Iaiofs/entries -Iaiofs/engine -Iaiofs/posix
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wold-style-definition -Wwrite-strings -Wundef -Wvla -Werror
 C_TESTS := $(wildcard tests/c/*.c)

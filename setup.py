@@ -31,16 +31,15 @@ from setuptools.modified import newer_group
 
 LIBRARY = "aiofs/libaiofs.so"
 RUN_LIBRARY = "aiofs/libaiofs-run.so"
+FLOORS = ["sys", "entries", "engine", "posix"]  # of libaiofs.so, each knows only those before it
 SOURCES = {
-    LIBRARY: sorted(glob("aiofs/engine/*.c") + glob("aiofs/posix/*.c")),
+    LIBRARY: sorted(source for folder in FLOORS for source in glob(f"aiofs/{folder}/*.c")),
     RUN_LIBRARY: sorted(glob("aiofs/preload/*.c")),
 }
 HEADERS = sorted(
-    header
-    for folder in ("engine", "posix", "preload", "include")
-    for header in glob(f"aiofs/{folder}/*.h")
+    header for folder in [*FLOORS, "preload", "include"] for header in glob(f"aiofs/{folder}/*.h")
 )
-INCLUDE_DIRS = ["aiofs", "aiofs/engine", "aiofs/posix"]
+INCLUDE_DIRS = ["aiofs", *(f"aiofs/{folder}" for folder in FLOORS)]
 
 C_FLAGS = ["-std=gnu11", "-O2", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra"]
 # Their threads run their code: they stay, whoever lets go of them.

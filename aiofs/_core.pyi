@@ -202,6 +202,9 @@ class Tree:
 
 # ---- bridge.pxi
 
+def volume_count(result: object, most: int) -> int: ...
+def volume_call(method: Callable[[Unpack[Ts]], None], *arguments: Unpack[Ts]) -> None: ...
+
 class VolumeRequest:
     @property
     def op(self) -> Literal["read", "write", "truncate", "flush"]: ...

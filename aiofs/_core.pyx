@@ -45,7 +45,7 @@ from weakref import ref as weakref
 from aiofs.c_engine cimport *
 
 cdef extern from "<errno.h>" nogil:
-    int ECANCELED
+    int ECANCELED, EDEADLK
 
 cdef class Delivery
 cdef class Operation

@@ -53,8 +53,8 @@ cdef class sigevent:
 
     Each accepted request is told once, also one that failed or was cancelled, and after its status is
     final; nothing is told of a call that raised. The fields are looked at by the submission, which
-    raises TypeError, ValueError or OverflowError for one that cannot be right, and RuntimeError for
-    SIGEV_LOOP with no running loop.
+    raises TypeError, ValueError or OverflowError for one that cannot be right, OSError EINVAL for a
+    sigev_signo that is no signal, and RuntimeError for SIGEV_LOOP with no running loop.
 
     Source: POSIX.1-2017, Base Definitions, <signal.h>; System Interfaces, 2.4.1.
     """

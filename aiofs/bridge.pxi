@@ -1,14 +1,22 @@
 # Volumes that are Python objects: how the engine reads and writes their files.
 #
-# A Bridge is one open file of such a volume; the engine's open file owns one reference to it until its
-# `close` has run. The engine calls the functions below without the GIL, on whatever thread it likes, with
-# none of its locks held; they take the GIL and call the volume's methods. Memory that a method is given is
+# A Bridge is one open file of such a volume; the engine's open file owns one reference to it, which its
+# `release` gives up. The engine calls the functions below without the GIL, with none of its locks held: those of a
+# volume that may block on its host threads, or on a thread that called a synchronous method. They take the GIL and
+# call the volume's methods. Memory that a method is given is
 # valid while it runs, or until `VolumeRequest.complete`: the view of it is released then.
+#
+# What a method raises, or returns without being allowed to, reaches the engine as a negated errno. An
+# exception that has no errno becomes EIO, and the interpreter reports it as an unraisable one: no exception
+# ends as a success. The functions that the engine calls return what `_negated_errno` says, and nothing
+# after it may raise.
 #
 # The locks of such a volume are in this process only: Names owns its aiofs_volume, a Hold one lock until
 # an open file takes it over.
 
-from collections import namedtuple
+from operator import index
+
+from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 
 
 cdef extern from "Python.h":
@@ -18,14 +26,50 @@ cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
 
 
+cdef extern from *:
+    """
+    /* The methods of volumes that this thread is in, the innermost first. */
+    struct aiofs_inside { const void *file; struct aiofs_inside *outer; };
+    static _Thread_local struct aiofs_inside *aiofs_innermost;
+
+    static inline void inside_enter(struct aiofs_inside *here, const void *file)
+    {
+        here->file = file;
+        here->outer = aiofs_innermost;
+        aiofs_innermost = here;
+    }
+
+    static inline void inside_leave(const struct aiofs_inside *here)
+    {
+        aiofs_innermost = here->outer;
+    }
+
+    static inline int inside_is(const void *file)
+    {
+        for (const struct aiofs_inside *at = aiofs_innermost; at; at = at->outer)
+            if (file && at->file == file)
+                return 1;
+        return 0;
+    }
+    """
+    struct aiofs_inside:
+        pass
+    void inside_enter(aiofs_inside *here, const void *file)
+    void inside_leave(const aiofs_inside *here)
+    bint inside_is(const void *file)
+
+
 cdef class Bridge:
     cdef object volume
     cdef object file
     cdef aiofs_hold *hold  # the open file's: there as long as the engine calls
+    cdef aiofs_file *opened
 
     cdef int64_t move(self, const iovec *iov, int iovcnt, int64_t offset, bint writes) noexcept:
-        cdef int64_t moved = 0
+        cdef int64_t moved = 0, piece, failure
+        cdef aiofs_inside here
         cdef int i
+        inside_enter(&here, self.opened)
         try:
             method = self.volume.write_at if writes else self.volume.read_at
             for i in range(iovcnt):
@@ -36,11 +80,14 @@ cdef class Bridge:
                     count = method(self.file, view, offset + moved)
                 finally:
                     view.release()
-                moved += _checked_count(count, iov[i].iov_len)
-                if <size_t>count < iov[i].iov_len:
+                piece = volume_count(count, iov[i].iov_len)
+                moved += piece
+                if <size_t>piece < iov[i].iov_len:
                     break
         except BaseException as error:
-            moved = moved if moved else _negated_errno(error)
+            failure = _negated_errno(error, self.volume)
+            moved = moved if moved else failure
+        inside_leave(&here)
         if writes:
             aiofs_hold_changed(self.hold)
         return moved
@@ -51,26 +98,54 @@ cdef object _view(const iovec *piece, bint writes):
                                    PyBUF_READ if writes else PyBUF_WRITE)
 
 
-cdef int64_t _checked_count(count, size_t most) except -1:
+cpdef int64_t volume_count(result, int64_t most) except -1:
+    """The count of bytes that a volume's method returned: an int (not a bool) from 0 to `most`."""
+    if isinstance(result, bool) or not hasattr(type(result), "__index__"):
+        raise TypeError(f"a volume's method must return an int, not {type(result).__name__}")
+    count = index(result)
     if not 0 <= count <= most:
-        raise ValueError(f"a volume moved {count} bytes where {most} were asked for")
+        raise ValueError(f"a volume's method returned {count}, which is not between 0 and {most}")
     return count
 
 
-cdef int64_t _negated_errno(error) noexcept:
-    """What the engine is told; an exception that says no errno is shown, for it has no other way."""
-    if isinstance(error, OSError) and error.errno:
-        return -<int64_t>error.errno
-    if isinstance(error, MemoryError):
-        return -ENOMEM
-    sys.unraisablehook(_Unraisable(type(error), error, error.__traceback__,
-                                   "a volume's method failed", None))
-    return -EIO
+cdef int volume_done(result) except -1:
+    """Refuses what an `async def` returned: nobody would await it, and nothing was done."""
+    if hasattr(type(result), "__await__"):
+        raise TypeError(f"a volume's method must not be asynchronous, but it returned a {type(result).__name__}")
+    return 0
 
 
-_Unraisable = namedtuple(
-    "_Unraisable", "exc_type exc_value exc_traceback err_msg object"
-)
+def volume_call(method, *arguments):
+    """Calls a method of a volume that returns nothing; TypeError if it turns out to be an `async def`."""
+    volume_done(method(*arguments))
+
+
+cdef int64_t _errno_of(error) noexcept:
+    """The errno of an exception; 0: it has none that the engine can pass on."""
+    cdef int64_t number = 0
+    try:
+        if isinstance(error, MemoryError):
+            return ENOMEM
+        if isinstance(error, OSError) and isinstance(error.errno, int):
+            number = error.errno
+    except BaseException:  # errno may be a property of a subclass, or an int of any size
+        number = 0
+    return number if 0 < number < 4096 and number != EINPROGRESS else 0
+
+
+cdef void _report(error, volume) noexcept:
+    """Through sys.unraisablehook or, where that is missing or fails, as the interpreter does it by itself."""
+    PyErr_SetObject(type(error), error)
+    PyErr_WriteUnraisable(volume)
+
+
+cdef int64_t _negated_errno(error, volume) noexcept:
+    """What the engine is told; an exception with no errno is reported, and becomes EIO."""
+    cdef int64_t number = _errno_of(error)
+    if number == 0:
+        _report(error, volume)
+        number = EIO
+    return -number
 
 
 cdef int64_t _bridge_read(void *self, const iovec *iov, int iovcnt, int64_t offset) noexcept with gil:
@@ -82,44 +157,73 @@ cdef int64_t _bridge_write(void *self, const iovec *iov, int iovcnt, int64_t off
 
 
 cdef int64_t _bridge_size(void *self) noexcept with gil:
+    cdef Bridge bridge = <Bridge>self
+    cdef aiofs_inside here
+    cdef int64_t outcome
+    inside_enter(&here, bridge.opened)
     try:
-        return (<Bridge>self).volume.size((<Bridge>self).file)
+        outcome = volume_count(bridge.volume.size(bridge.file), INT64_MAX)
     except BaseException as error:
-        return _negated_errno(error)
+        outcome = _negated_errno(error, bridge.volume)
+    inside_leave(&here)
+    return outcome
 
 
 cdef int64_t _bridge_truncate(void *self, int64_t size) noexcept with gil:
+    cdef Bridge bridge = <Bridge>self
+    cdef aiofs_inside here
+    cdef int64_t outcome = 0
+    inside_enter(&here, bridge.opened)
     try:
-        (<Bridge>self).volume.truncate((<Bridge>self).file, size)
-        return 0
+        volume_done(bridge.volume.truncate(bridge.file, size))
     except BaseException as error:
-        return _negated_errno(error)
-    finally:
-        aiofs_hold_changed((<Bridge>self).hold)
+        outcome = _negated_errno(error, bridge.volume)
+    inside_leave(&here)
+    aiofs_hold_changed(bridge.hold)
+    return outcome
 
 
 cdef int64_t _bridge_flush(void *self) noexcept with gil:
+    cdef Bridge bridge = <Bridge>self
+    cdef aiofs_inside here
+    cdef int64_t outcome = 0
+    inside_enter(&here, bridge.opened)
     try:
-        (<Bridge>self).volume.flush((<Bridge>self).file)
-        return 0
+        volume_done(bridge.volume.flush(bridge.file))
     except BaseException as error:
-        return _negated_errno(error)
+        outcome = _negated_errno(error, bridge.volume)
+    inside_leave(&here)
+    return outcome
 
 
 cdef void _bridge_submit(void *self, aiofs_request *request) noexcept with gil:
-    cdef VolumeRequest wrapped = VolumeRequest.__new__(VolumeRequest)
+    cdef Bridge bridge = <Bridge>self
+    cdef VolumeRequest wrapped = None
+    cdef aiofs_inside here
+    inside_enter(&here, bridge.opened)
     try:
-        wrapped.bind(<Bridge>self, request)
-        (<Bridge>self).volume.submit(wrapped)
+        wrapped = VolumeRequest.__new__(VolumeRequest)
+        wrapped.bind(bridge, request)
+        volume_done(bridge.volume.submit(wrapped))
     except BaseException as error:
-        wrapped.end(_negated_errno(error))
+        if wrapped is None or not wrapped.bound:
+            aiofs_complete(request, _negated_errno(error, bridge.volume))
+        elif wrapped.request != NULL:
+            wrapped.end(_negated_errno(error, bridge.volume))
+        else:
+            _report(error, bridge.volume)  # the request has its outcome already
+    inside_leave(&here)
 
 
 cdef void _bridge_close(void *self) noexcept with gil:
+    cdef Bridge bridge = <Bridge>self
     try:
-        (<Bridge>self).volume.close_file((<Bridge>self).file)
+        volume_done(bridge.volume.close_file(bridge.file))
     except BaseException as error:
-        _negated_errno(error)
+        _report(error, bridge.volume)  # also an OSError: no caller is left to get it
+
+
+cdef void _bridge_release(void *self) noexcept with gil:
     Py_DECREF(<Bridge>self)
 
 
@@ -131,28 +235,39 @@ _bridge_ops.truncate = _bridge_truncate
 _bridge_ops.flush = _bridge_flush
 _bridge_ops.submit = NULL
 _bridge_ops.close = _bridge_close
+_bridge_ops.release = _bridge_release
 
 cdef aiofs_ops _submitting_ops = _bridge_ops
 _submitting_ops.submit = _bridge_submit
 
+cdef aiofs_ops _blocking_ops = _bridge_ops
+cdef aiofs_ops _blocking_submitting_ops = _submitting_ops
+_blocking_ops.blocks = _blocking_submitting_ops.blocks = True
 
+
+cdef const aiofs_ops *_ops_of(volume) except NULL:
+    if volume.blocking:
+        return &_blocking_submitting_ops if volume.submits else &_blocking_ops
+    return &_submitting_ops if volume.submits else &_bridge_ops
+
+
+@cython.no_gc_clear  # the buffers are released by its __dealloc__
 cdef class VolumeRequest:
     """One operation that a volume was given to carry out: `complete` ends it, on any thread, once.
 
     `op` is "read", "write", "truncate" or "flush"; `file` is what the volume's open_file returned;
     `offset` is in bytes, for "truncate" the new size; `buffers` are the memoryviews to fill or to
-    write, in order, valid until `complete` returns.
+    write, in order, valid until `complete` is called. A request that is dropped ends with EIO.
     """
 
-    cdef aiofs_request *request
+    cdef aiofs_request *request  # a reference; NULL once it has an outcome
     cdef Bridge bridge
+    cdef bint bound
     cdef readonly str op
     cdef readonly tuple buffers
 
-    cdef bind(self, Bridge bridge, aiofs_request *request):
+    cdef int bind(self, Bridge bridge, aiofs_request *request) except -1:
         cdef bint writes = request.op == AIOFS_WRITE
-        aiofs_request_retain(request)
-        self.request = request
         self.bridge = bridge
         if request.op == AIOFS_READ or writes:
             self.op = "write" if writes else "read"
@@ -160,6 +275,13 @@ cdef class VolumeRequest:
         else:
             self.op = "truncate" if request.op == AIOFS_TRUNCATE else "flush"
             self.buffers = ()
+        aiofs_request_retain(request)
+        self.request = request
+        self.bound = True
+        return 0
+
+    def __init__(self):
+        raise TypeError("a VolumeRequest is given to Volume.submit")
 
     def __dealloc__(self):
         self.end(-EIO)
@@ -168,12 +290,29 @@ cdef class VolumeRequest:
         cdef aiofs_request *request = self.request
         self.request = NULL
         if request != NULL:
-            with nogil:
-                aiofs_complete(request, result)
-                aiofs_request_release(request)
+            try:
+                self.release_buffers()
+            except BufferError as error:
+                result = _negated_errno(error, self.bridge.volume)
+            self.publish(request, result)
+
+    cdef int release_buffers(self) except -1:
+        """The memory is the requester's again; BufferError if the volume has other objects made of it."""
+        for view in self.buffers:
+            view.release()
+        return 0
+
+    cdef void publish(self, aiofs_request *request, int64_t result) noexcept:
+        if request.op == AIOFS_WRITE or request.op == AIOFS_TRUNCATE:
+            aiofs_hold_changed(self.bridge.hold)
+        with nogil:
+            aiofs_complete(request, result)
+            aiofs_request_release(request)
 
     @property
     def file(self):
+        if self.bridge is None:
+            raise make_error(EBADF, None, "use a request that was never submitted")
         return self.bridge.file
 
     @property
@@ -183,15 +322,24 @@ cdef class VolumeRequest:
         return self.request.offset
 
     def complete(self, result):
-        """Ends the request with the number of bytes moved, or with an exception."""
-        if self.request == NULL:
+        """Ends the request with the count of bytes moved (of a truncate or flush: 0), or with an exception.
+
+        The count is at most what `buffers` hold. With anything else the request ends with EIO, and this
+        raises TypeError or ValueError. OSError EBADF when the request has ended before.
+        """
+        cdef aiofs_request *request = self.request
+        cdef int64_t outcome = -EIO
+        if request == NULL:
             raise make_error(EBADF, None, "complete a request twice")
-        status = _negated_errno(result) if isinstance(result, BaseException) else <int64_t>result
-        for view in self.buffers:
-            view.release()
-        if self.op != "read":
-            aiofs_hold_changed(self.bridge.hold)
-        self.end(status)
+        self.request = NULL  # before any Python code runs: another thread may call complete, too
+        try:
+            self.release_buffers()
+            if isinstance(result, BaseException):
+                outcome = _negated_errno(result, self.bridge.volume)
+            else:
+                outcome = volume_count(result, <int64_t>request.total)
+        finally:
+            self.publish(request, outcome)
 
 
 cdef class Hold:
@@ -271,9 +419,11 @@ cdef class Names:
 cdef aiofs_file *_adopt(Hold hold, volume, file, int flags, shown) except NULL:
     """Reading the placeholder, /dev/null opened as a path only, fails with EBADF: it does not lie."""
     cdef Bridge bridge = Bridge.__new__(Bridge)
-    cdef const aiofs_ops *ops = &_submitting_ops if volume.submits else &_bridge_ops
+    cdef const aiofs_ops *ops = _ops_of(volume)
     cdef aiofs_file *opened = NULL
     cdef int fd, status
+    if hold is None or hold.hold == NULL:
+        raise make_error(EBADF, shown, "open with a lock that was released")
     bridge.volume = volume
     bridge.file = file
     bridge.hold = hold.hold
@@ -285,5 +435,6 @@ cdef aiofs_file *_adopt(Hold hold, volume, file, int flags, shown) except NULL:
         Py_DECREF(bridge)
         os.close(fd)
         raise make_error(-status, shown, "open")
+    bridge.opened = opened
     hold.hold = NULL
     return opened

@@ -35,6 +35,7 @@ cdef extern from "engine/engine.h" nogil:
         void (*done)(aiofs_request *) noexcept nogil
         void (*destroy)(aiofs_request *) noexcept nogil
         int64_t result
+        uint64_t total
 
     struct aiofs_ops:
         int64_t (*read)(void *self, const iovec *iov, int iovcnt, int64_t offset) noexcept nogil
@@ -44,6 +45,8 @@ cdef extern from "engine/engine.h" nogil:
         int64_t (*flush)(void *self) noexcept nogil
         void (*submit)(void *self, aiofs_request *request) noexcept nogil
         void (*close)(void *self) noexcept nogil
+        void (*release)(void *self) noexcept nogil
+        bint blocks
 
     struct aiofs_counters:
         uint64_t inline_reads, inline_writes, ring, polled, pooled, outstanding, files, workers
@@ -93,9 +96,10 @@ cdef extern from "engine/engine.h" nogil:
     void aiofs_file_retain(aiofs_file *file)
     void aiofs_file_release(aiofs_file *file)
     int aiofs_file_close(aiofs_file *file)
-    int aiofs_file_drain(aiofs_file *file)
+    void aiofs_file_drain(aiofs_file *file)
     int aiofs_file_fd(const aiofs_file *file)
     aiofs_hold *aiofs_file_hold(const aiofs_file *file)
+    bint aiofs_file_blocks(const aiofs_file *file)
     bint aiofs_file_busy(const aiofs_file *file)
     int64_t aiofs_file_read(aiofs_file *file, const iovec *iov, int iovcnt, int64_t offset)
     int64_t aiofs_file_write(aiofs_file *file, const iovec *iov, int iovcnt, int64_t offset)

@@ -1,4 +1,4 @@
-"""engine/volume.h: volumes, entries, and the locks on them."""
+"""entries/volume.h: volumes, entries, and the locks on them."""
 
 from libc.stdint cimport int64_t, uint64_t
 from posix.types cimport mode_t
@@ -27,7 +27,7 @@ cdef extern from "<sys/stat.h>" nogil:
         timespec_of_stat st_ctim
 
 
-cdef extern from "engine/volume.h" nogil:
+cdef extern from "entries/volume.h" nogil:
     ctypedef struct aiofs_volume:
         pass
 
@@ -53,8 +53,6 @@ cdef extern from "engine/volume.h" nogil:
     int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
     long aiofs_volume_holds(aiofs_volume *volume, const char *path)
 
-    int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
-                               aiofs_lock lock, const void *owner, aiofs_file **file)
     int aiofs_volume_stat(aiofs_volume *volume, const char *path, status_of_file *out)
     int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, status_of_file *out)
     uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path)
@@ -72,3 +70,8 @@ cdef extern from "engine/volume.h" nogil:
                         aiofs_hold **hold)
     void aiofs_hold_release(aiofs_hold *hold)
     void aiofs_hold_changed(aiofs_hold *hold)
+
+
+cdef extern from "engine/engine.h" nogil:
+    int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
+                               aiofs_lock lock, const void *owner, aiofs_file **file)

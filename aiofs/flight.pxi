@@ -31,6 +31,7 @@ cdef extern from "flight.h" nogil:
 
     int C_SIGEV_LOOP "SIGEV_LOOP"
     aiofs_mailbox aiofs_orphans
+    bint aiofs_python_ends
 
     void python_ends()
     aiofs_flight *flight_new()

@@ -2,8 +2,8 @@
 #
 # AccessHandle keeps the order of its calls: operations take effect as if serialised. The engine orders
 # what overlaps. What it cannot know is deferred here, in a queue that keeps the order: an operation that
-# starts at the cursor waits for the one before, which moves it; get_size and close wait for all. The cursor
-# is where the last one in the order left it that did not fail, whatever the order of the ends.
+# starts at the cursor waits for the one before, which moves it; get_size and close wait for all. Where the size
+# is asked of a volume that may block, everything after it waits for the answer. The cursor is where the last one in the order left it that did not fail, whatever the order of the ends.
 
 cdef enum:
     GET_SIZE = 100, CLOSE
@@ -12,6 +12,41 @@ cdef enum:
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
     """On a caller: ends the use of a file. `offset` says whether to flush."""
     return end_file(<aiofs_file *>request.single.iov_base, request.offset != 0)
+
+
+cdef int64_t call_file_size(aiofs_request *request) noexcept nogil:
+    """On a caller: asks a volume that may block."""
+    return aiofs_file_size(<aiofs_file *>request.single.iov_base)
+
+
+cdef int64_t call_drop_file(aiofs_request *request) noexcept nogil:
+    drop_file(<aiofs_file *>request.single.iov_base)
+    return 0
+
+
+cdef void free_request(aiofs_request *request) noexcept nogil:
+    free(request)
+
+
+cdef void drop_file(aiofs_file *file) noexcept nogil:
+    aiofs_file_close(file)
+    aiofs_file_release(file)
+
+
+cdef void drop_file_elsewhere(aiofs_file *file) noexcept nogil:
+    """On a caller, if there is one to be had: the volume's close_file may block."""
+    cdef aiofs_request *request = <aiofs_request *>calloc(1, sizeof(aiofs_request))
+    cdef int error = -ENOMEM
+    if request != NULL:
+        aiofs_request_init(request)
+        request.op = AIOFS_CALL
+        request.call = call_drop_file
+        request.destroy = free_request
+        request.single.iov_base = file
+        error = aiofs_submit(request, NULL)
+        aiofs_request_release(request)
+    if error < 0:
+        drop_file(file)
 
 
 @cython.final
@@ -34,6 +69,7 @@ cdef class AccessHandle:
     cdef Operation closing
     cdef object deferred         # deque of Operations that have to wait for others
     cdef int in_flight, changing
+    cdef bint sizing             # a get_size is in flight
     cdef bint writable, closed, aborted
     cdef bint unwanted           # never given out: no warning when it is dropped
     cdef int made                # in which generation of processes
@@ -48,9 +84,10 @@ cdef class AccessHandle:
         self.let_go()
 
     def __del__(self):
-        if self.file != NULL and not self.closed and not self.unwanted and self.made == generation:
+        cdef bint unclosed = self.file != NULL and not self.closed
+        self.let_go()  # first: whoever is warned gets the handle, and may use and keep it
+        if unclosed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
-        self.let_go()  # a warning that is kept keeps the handle, but not its lock
 
     cdef void let_go(self) noexcept:
         """Closes without waiting: the lock goes with the last request."""
@@ -59,11 +96,13 @@ cdef class AccessHandle:
         self.closed = True
         if file != NULL:
             with nogil:
-                aiofs_file_close(file)
-                aiofs_file_release(file)
+                if self.made == generation and not aiofs_python_ends and aiofs_file_blocks(file):
+                    drop_file_elsewhere(file)
+                else:
+                    drop_file(file)
 
     def __repr__(self):
-        return f"<AccessHandle {self.path!r} {'closed' if self.closed else self.mode}>"
+        return f"<AccessHandle {self.path!r} {'closed' if self.closed or self.file == NULL else self.mode}>"
 
     def __aenter__(self):
         cdef Operation operation = self.prepare(GET_SIZE, GIVES_OBJECT, "entering", current_delivery())
@@ -152,7 +191,7 @@ cdef class AccessHandle:
         if delivery is None:
             raise RuntimeError("an AccessHandle needs a running event loop")
         operation.loop = delivery.loop
-        if self.closed or self.made != generation:
+        if self.file == NULL or self.closed or self.made != generation:
             operation.fail(closed_error(self.path, doing, self.made))
         elif not self.writable and kind != AIOFS_READ and kind != GET_SIZE:
             operation.fail(refused_error(self.path, doing))
@@ -224,10 +263,14 @@ cdef class AccessHandle:
 
     cdef Operation finish(self, bint flush):
         cdef Operation operation
-        if self.closing is None:
+        if self.closing is None or self.made != generation:
             operation = self.prepare(CLOSE, GIVES_NONE, "close", current_delivery())
-            operation.state = PENDING
             operation.value = None
+            if self.file == NULL or self.made != generation:
+                self.give_up()
+                operation.succeed(0)
+                return operation
+            operation.state = PENDING
             operation.flight = make_flight()
             operation.flight.request.offset = flush
             self.closed = True
@@ -235,12 +278,27 @@ cdef class AccessHandle:
             self.start(operation)
         return self.closing
 
+    cdef void give_up(self) noexcept:
+        """Closing when there is nothing to wait for: the finalizer has closed it, or it is a parent process's.
+
+        In the child of a fork no operation of the parent ever ends. If the parent was closing the handle, its
+        thread may have given up the reference before the fork: it is no longer ours.
+        """
+        if self.closing is not None:
+            self.file = NULL
+        self.deferred = self.closing = self.cursor_owner = None
+        self.in_flight = self.changing = 0
+        self.sizing = False
+        self.let_go()
+
     # ---- order ----
 
     cdef bint ready(self, Operation operation) noexcept:
         """May it go to the engine, or does it depend on something that only the handle knows?"""
         if operation.kind == GET_SIZE or operation.kind == CLOSE:
             return self.in_flight == 0
+        if self.sizing:
+            return False
         if operation.kind == AIOFS_FLUSH:
             return True
         return self.cursor_owner is None or (operation.kind != AIOFS_TRUNCATE and operation.flight.request.offset >= 0)
@@ -259,13 +317,16 @@ cdef class AccessHandle:
         cdef aiofs_request *request
         cdef int error
         if operation.kind == GET_SIZE:
-            self.conclude(operation, aiofs_file_size(self.file))
-            return 0
+            if not aiofs_file_blocks(self.file):
+                self.conclude(operation, aiofs_file_size(self.file))
+                return 0
+            operation.flight = make_flight()
+            self.sizing = True
         request = &operation.flight.request
-        request.op = AIOFS_CALL if operation.kind == CLOSE else operation.kind
+        request.op = AIOFS_CALL if operation.kind == CLOSE or operation.kind == GET_SIZE else operation.kind
         request.ordered = True
-        if operation.kind == CLOSE:
-            request.call = call_end_file
+        if request.op == AIOFS_CALL:
+            request.call = call_end_file if operation.kind == CLOSE else call_file_size
             request.single.iov_base = self.file
         elif operation.kind != AIOFS_FLUSH:
             if request.offset < 0:
@@ -291,6 +352,8 @@ cdef class AccessHandle:
         self.changing -= operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
         if operation.turn != 0:
             self.leave_cursor(operation, result)
+        if operation.kind == GET_SIZE:
+            self.sizing = False
         if operation.kind == CLOSE:
             self.file = NULL
         self.conclude(operation, result)

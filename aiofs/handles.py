@@ -102,11 +102,12 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
 
 
 def check_name(name: str) -> str:
-    """Refuses what no entry can be called: '', '.', '..', and what has '/', '\\' or NUL in it."""
+    """Refuses what no entry can be called: '', '.', '..', and what has '/' or NUL in it."""
     if not isinstance(name, str):
         raise TypeError(f"a name must be a str, not {type(name).__name__}")
-    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError(f"bad name: {name!r}")
+    os.fsencode(name)  # a surrogate that stands for no byte: UnicodeEncodeError, a ValueError
     return name
 
 

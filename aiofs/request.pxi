@@ -130,7 +130,7 @@ cdef int check_notify(sigevent event, int notify) except -1:
         if not isinstance(event.sigev_signo, int):
             raise TypeError(f"sigev_signo must be an int, not {type(event.sigev_signo).__name__}")
         if not 0 <= event.sigev_signo < signal.NSIG:
-            raise ValueError(f"sigev_signo {event.sigev_signo} is not a signal")
+            raise make_error(EINVAL, None, f"sigev_signo {event.sigev_signo} is no signal")
         if event.sigev_value is not None and not isinstance(event.sigev_value, int):
             raise TypeError(f"sigev_value must be an int for SIGEV_SIGNAL, not {type(event.sigev_value).__name__}")
         signal_value(event.sigev_value)

@@ -3,7 +3,8 @@
 # The lock and the descriptor belong to the engine's file; a handle has one reference to it and ends its
 # use by close. SyncAccessHandle works on the caller's thread, without the GIL; `users` counts the threads
 # inside, and close waits for them. It takes `file` away first, so they look at that before they let the
-# GIL go. AccessHandle: handle.pxi.
+# GIL go. A thread cannot wait for itself: close refuses to, in a volume's method that works for the handle.
+# Nor for the threads of a parent process, which are not there after a fork. AccessHandle: handle.pxi.
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned microseconds)
@@ -66,7 +67,7 @@ cdef class SyncAccessHandle:
     cdef int64_t cursor
     cdef int users
     cdef bint writable
-    cdef bint closing      # a thread is in close
+    cdef unsigned long closing  # the thread that is in close; 0: none
     cdef bint unwanted     # never given out: no warning when it is dropped
     cdef int made          # in which generation of processes
     cdef readonly str mode
@@ -80,9 +81,10 @@ cdef class SyncAccessHandle:
         self.let_go()
 
     def __del__(self):
-        if self.file != NULL and not self.unwanted and self.made == generation:
+        cdef bint unclosed = self.file != NULL
+        self.let_go()  # first: whoever is warned gets the handle, and may use and keep it
+        if unclosed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
-        self.let_go()  # a warning that is kept keeps the handle, but not its lock
 
     cdef void let_go(self) noexcept:
         """Closes without waiting: the lock goes with the last request."""
@@ -258,7 +260,9 @@ cdef class SyncAccessHandle:
     def close(self):
         """Flushes, waits for requests in flight, releases the lock. A second call does nothing.
 
-        The handle is closed and the lock released even when it raises: the OSError of the flush.
+        The handle is closed and the lock released even when it raises: the OSError of the flush. But a
+        Volume's method that this handle has called cannot close it: OSError EDEADLK, and it stays open.
+        In the child of a fork it closes the child's descriptor, and waits for nothing.
 
         Source: WHATWG File System standard, FileSystemSyncAccessHandle.close.
         """
@@ -271,21 +275,24 @@ cdef class SyncAccessHandle:
     cdef int finish(self, bint flush) except -1:
         cdef aiofs_file *file = self.file
         cdef int64_t outcome
+        cdef bint ours = self.made == generation
+        if ours and (inside_is(file) or self.closing == PyThread_get_thread_ident()):
+            raise make_error(EDEADLK, self.path, "close by a method of the volume that the handle waits for")
         if file == NULL:
-            while self.closing:  # by another thread
+            while ours and self.closing:  # by another thread
                 with nogil:
                     usleep(50)
             return 0
         self.file = NULL
-        self.closing = True
-        while self.users:
+        self.closing = PyThread_get_thread_ident()
+        while ours and self.users:
             with nogil:
                 usleep(50)
         with nogil:
             if not flush:
                 aiofs_cancel_all(aiofs_file_fd(file))
-            outcome = end_file(file, flush and self.made == generation)
-        self.closing = False
+            outcome = end_file(file, flush and ours)
+        self.closing = 0
         if outcome < 0:
             raise make_error(-outcome, self.path, "close")
         return 0

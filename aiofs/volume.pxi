@@ -1,4 +1,4 @@
-# Volumes as the core shows them to Python: thin wrappers of engine/volume.h.
+# Volumes as the core shows them to Python: thin wrappers of entries/volume.h.
 #
 # A Tree owns one reference to its aiofs_volume until it is closed, and each call takes one more for as
 # long as it runs, so closing a volume in one thread takes nothing away from another. An OpenFile owns

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from native import COMPILER, compile_c
+from native import COMPILER, INCLUDES, compile_c
 from support import CONTENT
 
 import aiofs
@@ -234,8 +234,7 @@ def build_faults(folder):
     if shutil.which(COMPILER[0]) is None:
         return None
     library = Path(folder, "fault.so")
-    engine = Path(aiofs.__file__).parent / "engine"
-    flags = ["-shared", "-fPIC", "-O1", "-pthread", "-DFAULT_LIBRARY", f"-I{engine}"]
+    flags = ["-shared", "-fPIC", "-O1", "-pthread", "-DFAULT_LIBRARY", *INCLUDES]
     compile_c(*flags, "-x", "c", TESTS / "c" / "fault.h", "-o", library)
     return library
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").spli
 SANITIZERS = os.environ.get("AIOFS_SANITIZE")
 SANITIZE = [f"-fsanitize={SANITIZERS}"] if SANITIZERS else []
 ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
+FLOORS = ("sys", "entries", "engine", "posix")  # the folders of libaiofs.so, the lowest first
+INCLUDES = [f"-I{Path(__file__).parents[1] / 'aiofs' / folder}" for folder in ("", *FLOORS)]
 SKIPPED = 77  # the exit status of a program of checks that cannot be run here
 
 needs_compiler = pytest.mark.skipif(shutil.which(COMPILER[0]) is None, reason="needs a C compiler")

@@ -10,11 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from native import ENGINES, SANITIZE, checked, compile_c, knows_no_asyncio, needs_compiler
+from native import (
+    ENGINES,
+    FLOORS,
+    INCLUDES,
+    SANITIZE,
+    checked,
+    compile_c,
+    knows_no_asyncio,
+    needs_compiler,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = sorted(path.stem for path in (ROOT / "tests" / "c").glob("*.c"))
-INCLUDES = [f"-I{ROOT / 'aiofs' / folder}" for folder in ("", "engine", "posix")]
 FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", *INCLUDES, *SANITIZE]
 
 pytestmark = [needs_compiler, knows_no_asyncio]
@@ -30,7 +38,7 @@ def engine_objects(tmp_path_factory):
         compile_c(*FLAGS, "-c", source, "-o", compiled)
         return compiled
 
-    sources = [path for part in ("engine", "posix") for path in (ROOT / "aiofs" / part).glob("*.c")]
+    sources = [path for part in FLOORS for path in (ROOT / "aiofs" / part).glob("*.c")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(compile_one, sorted(sources)))
 

@@ -19,7 +19,7 @@ from itertools import combinations, product
 from pathlib import Path
 
 import pytest
-from native import ENGINES, compile_c, knows_no_asyncio, needs_compiler
+from native import ENGINES, INCLUDES, compile_c, knows_no_asyncio, needs_compiler
 from pairwise import pairs, pairwise
 from support import eventually, failed
 
@@ -55,7 +55,7 @@ def compiled(source, target, *flags):
 @pytest.fixture(scope="session")
 def witness_library(tmp_path_factory):
     library = tmp_path_factory.mktemp("witness") / "witness.so"
-    return compiled("witness.c", library, "-shared", "-fPIC", f"-I{PACKAGE / 'engine'}", "-ldl")
+    return compiled("witness.c", library, "-shared", "-fPIC", *INCLUDES, "-ldl")
 
 
 class Witness:

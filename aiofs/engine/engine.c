@@ -6,7 +6,7 @@
  *   the waiter    runs io_uring or epoll (waiter_ops). Started here; it leaves the program's
  *                 descriptor table for one of its own, which the workers it starts share. It never
  *                 blocks but in waiter_ops.turn.
- *   workers       pool.c, on the engine's table.   callers   callers.c, on the program's table.
+ *   workers       pool.c, on the engine's table.   callers   host_threads.c, on the program's table.
  *
  * Open files, and what wakes the waiter, go through channel.c.
  *
@@ -15,10 +15,10 @@
  * next call starts an engine of the child's own.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <link.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -50,13 +50,7 @@ static void lists_init(void)
     list_init(&engine.adopted);
     list_init(&engine.cancelling);
     list_init(&engine.releasing);
-}
-
-int64_t aiofs_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000000000LL + now.tv_nsec;
+    list_init(&engine.closing);
 }
 
 void condition_init(pthread_cond_t *condition)
@@ -77,57 +71,40 @@ int condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, int6
 
 /* ---- threads ------------------------------------------------------------------------------------------ */
 
-enum { PAGE = 4096, MOST_OVERHEAD = 64 * 1024 * 1024 };
-
-
-static int add_tls(struct dl_phdr_info *object, size_t size, void *sum)
+/* What libc puts on each stack before the thread's first frame: the program's static thread-local storage has no
+ * upper bound. glibc tells it to those that know the name; musl adds it by itself. */
+static size_t least_stack(const pthread_attr_t *attributes)
 {
-    (void)size;
-    for (int i = 0; i < object->dlpi_phnum; i++)
-        if (object->dlpi_phdr[i].p_type == PT_TLS)
-            *(size_t *)sum += object->dlpi_phdr[i].p_memsz + object->dlpi_phdr[i].p_align;
-    return 0;
-}
-
-/* What a C library keeps in a thread's stack, and does not count as overhead of its own: the thread-local variables of
- * the program and its libraries. Those of the libraries that are loaded later have memory elsewhere. */
-static size_t stack_overhead(void)
-{
-    static _Atomic size_t known;
-    size_t overhead = atomic_load_explicit(&known, memory_order_relaxed);
-    if (overhead == 0) {
-        overhead = (size_t)PTHREAD_STACK_MIN;
-        dl_iterate_phdr(add_tls, &overhead);
-        overhead = (overhead + PAGE - 1) & ~(size_t)(PAGE - 1);
-        atomic_store_explicit(&known, overhead, memory_order_relaxed);
-    }
-    return overhead;
-}
-
-/* The C library may need more for itself than it tells (tunables); what is refused for any other reason stays so. */
-static int create_thread(pthread_t *thread, pthread_attr_t *attributes, void *(*main)(void *), size_t stack)
-{
-    const size_t most = stack + MOST_OVERHEAD;
-    int error;
-    for (stack += stack_overhead();; stack *= 2) {
-        error = pthread_attr_setstacksize(attributes, stack);
-        if (error == 0)
-            error = pthread_create(thread, attributes, main, NULL);
-        if (error != EINVAL || stack > most)
-            return error;
-    }
+    static _Atomic(size_t) known;
+    size_t least = atomic_load_explicit(&known, memory_order_relaxed);
+    if (least)
+        return least;
+    size_t (*ask)(const pthread_attr_t *) = (size_t(*)(const pthread_attr_t *))dlsym(RTLD_DEFAULT, "__pthread_get_minstack");
+    least = ask ? ask(attributes) : 0;
+    if (least < (size_t)PTHREAD_STACK_MIN)
+        least = (size_t)PTHREAD_STACK_MIN;
+    atomic_store_explicit(&known, least, memory_order_relaxed);
+    return least;
 }
 
 int engine_thread(const char *name, void *(*main)(void *), size_t stack)
 {
+    enum { LARGEST_STACK = 64 * 1024 * 1024 };
     sigset_t all, before;
     pthread_attr_t attributes;
     pthread_t thread;
     sigfillset(&all);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    size_t size = stack + least_stack(&attributes);
+    pthread_attr_setstacksize(&attributes, size);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = create_thread(&thread, &attributes, main, stack);
+    int error = pthread_create(&thread, &attributes, main, NULL);
+    while (error == EINVAL && size < LARGEST_STACK) { /* a libc that does not tell how much it needs */
+        size *= 2;
+        pthread_attr_setstacksize(&attributes, size);
+        error = pthread_create(&thread, &attributes, main, NULL);
+    }
     if (error == 0)
         pthread_setname_np(thread, name);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -162,6 +139,22 @@ static void cancel_asked(void)
     }
 }
 
+/* Closes the engine's descriptor of a file, or leaves that to a worker. */
+static void let_go_of(aiofs_file *file)
+{
+    if (!file_close_can_block(file)) {
+        engine_fd_close(file);
+        aiofs_file_release(file);
+        return;
+    }
+    if (file->watched)
+        engine.waiter->release(file);
+    pthread_mutex_lock(&engine.lock);
+    list_append(&engine.closing, &file->leaving);
+    pool_signal();
+    pthread_mutex_unlock(&engine.lock);
+}
+
 /* One round over the queues. True: there may be more. */
 static bool serve(void)
 {
@@ -187,11 +180,8 @@ static bool serve(void)
         engine.waiter->begin(begun[i]);
     if (asked)
         cancel_asked();
-    while ((link = list_pop(&releasing))) {
-        aiofs_file *file = CONTAINER(link, aiofs_file, leaving);
-        engine_fd_close(file);
-        aiofs_file_release(file);
-    }
+    while ((link = list_pop(&releasing)))
+        let_go_of(CONTAINER(link, aiofs_file, leaving));
     return more;
 }
 
@@ -211,6 +201,8 @@ static void *waiter_main(void *argument)
     on_engine_table = on_waiter = true;
     start.own_table = channel_leave_table();
     int outcome = engine.waiter->open();
+    if (outcome == 0 && !pool_start())
+        outcome = -EAGAIN;
     make_report(outcome);
     if (outcome < 0)
         return NULL; /* a table of its own goes with it */
@@ -218,8 +210,6 @@ static void *waiter_main(void *argument)
         channel_drain();
         bool more = serve();
         bool poor = !pool_spawn();
-        if (poor)
-            pool_stand_in();
         bool unsent = notify_retry();
         if (more) {
             engine.waiter->turn(0);
@@ -347,6 +337,7 @@ static void fork_child(void)
     files_after_fork();
     list_init(&engine.cancelling);
     list_init(&engine.releasing);
+    list_init(&engine.closing);
     list_init(&engine.adopted);
     for (enum carrier carrier = 0; carrier < CARRIERS; carrier++)
         list_init(&engine.run_queue[carrier]);
@@ -354,6 +345,7 @@ static void fork_child(void)
     atomic_store(&engine.alive, 0);
     pool_reset();
     callers_reset();
+    outside_after_fork();
     on_engine_table = on_waiter = false;
     atomic_store(&engine.running, false);
     pthread_mutex_unlock(&engine.lock);

@@ -37,15 +37,14 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#define AIOFS_API __attribute__((visibility("default")))
+#include "clock.h"
+#include "list.h"
+#include "volume.h"
 
 #define AIOFS_PRIO_DELTA_MAX 20
 
 typedef struct aiofs_file aiofs_file;
 typedef struct aiofs_request aiofs_request;
-typedef struct aiofs_hold aiofs_hold; /* volume.h: an entry, and the lock an open file holds on it */
-
-AIOFS_API int64_t aiofs_now(void); /* CLOCK_MONOTONIC, ns */
 
 /* ---- engine ------------------------------------------------------------------------------------ */
 
@@ -89,10 +88,6 @@ enum aiofs_state {
     AIOFS_DONE,      /* terminal: result >= 0 */
     AIOFS_FAILED,    /* terminal: result is a negated errno */
     AIOFS_CANCELED,  /* terminal: result is -ECANCELED */
-};
-
-struct aiofs_link {
-    struct aiofs_link *next, *prev;
 };
 
 /* Work for a caller: a thread of the engine that shares the program's descriptors. */
@@ -154,7 +149,8 @@ struct aiofs_submission {
 };
 AIOFS_API void aiofs_submit_many(struct aiofs_submission *list, size_t count);
 
-/* For those who carry a request out from outside (aiofs_ops.submit): ends it with `result`. */
+/* For those who carry a request out from outside (aiofs_ops.submit): ends it with `result`. Called by `submit`
+ * itself, it leaves the end to be published when `submit` has returned. */
 AIOFS_API void aiofs_complete(aiofs_request *request, int64_t result);
 
 /* A state is a word with room for a mark, that somebody sleeps on it. Faces may keep such words themselves. */
@@ -235,7 +231,9 @@ struct aiofs_ops {
     int64_t (*truncate)(void *self, int64_t size);
     int64_t (*flush)(void *self);
     void (*submit)(void *self, aiofs_request *request); /* NULL: the synchronous one, completed at once */
-    void (*close)(void *self);                          /* the last use of self */
+    void (*close)(void *self);   /* the opener has closed it, and its last request has ended */
+    void (*release)(void *self); /* after that: the last reference to the file is gone */
+    bool blocks; /* requests are carried out on threads of the engine, else on the thread that submits them */
 };
 
 /* Takes over `fd`, which was opened with `flags`, as an open file of aiofs: registered under its number,
@@ -243,17 +241,20 @@ struct aiofs_ops {
  * request terminal. `ops` NULL: a kernel file. On an error (-ENOMEM, -EBADF) nothing was taken. */
 AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops *ops, void *self,
                                aiofs_file **file);
+/* Opens a file of a volume as aiofs_entry_open does, and gives the open file, which holds the lock. */
+AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
+                                     enum aiofs_lock lock, const void *owner, aiofs_file **file);
 /* The open file registered under a descriptor, retained; NULL: the descriptor is not aiofs's. */
 AIOFS_API aiofs_file *aiofs_file_find(int fd);
 AIOFS_API void aiofs_file_retain(aiofs_file *file);
 AIOFS_API void aiofs_file_release(aiofs_file *file);
 
-/* Ends the opener's use (not its reference). The number is free when this returns; the hold is released
- * then too, or when the last request in flight is terminal. 0; -EBADF: it was closed before, or somebody
- * else closed the number. */
+/* Refuses requests from now on (-EBADF), and waits until those in flight are terminal. */
+AIOFS_API void aiofs_file_drain(aiofs_file *file);
+/* Ends the opener's use (not its reference). The number is free when this returns; the lock of the hold is
+ * given up then too, or when the last request in flight is terminal: after aiofs_file_drain it is free. The memory of
+ * the hold lives as long as the file. 0; -EBADF: it was closed before, or somebody else closed the number. */
 AIOFS_API int aiofs_file_close(aiofs_file *file);
-/* Waits until nothing is in flight on the file. 0, or -EINTR. */
-AIOFS_API int aiofs_file_drain(aiofs_file *file);
 
 /* Where requests are in flight on a plain descriptor: true, and `other` is closed when all of them are terminal.
  * False: nothing was done. */
@@ -261,6 +262,7 @@ AIOFS_API bool aiofs_linger(int fd, int other);
 
 AIOFS_API int aiofs_file_fd(const aiofs_file *file);
 AIOFS_API aiofs_hold *aiofs_file_hold(const aiofs_file *file);
+AIOFS_API bool aiofs_file_blocks(const aiofs_file *file); /* its operations, which are not the kernel's, may block */
 AIOFS_API bool aiofs_file_busy(const aiofs_file *file); /* requests in flight */
 
 /* Blocking, on the caller's thread, whole (short only at the end of the file, or when the disk is full):

@@ -12,13 +12,17 @@
  * is asked, who has both descriptors. Else the number has been reused, and the older file lives on without a number
  * until its requests are done.
  *
- * The end of a file has two halves. Its descriptor in the engine's table is closed by a thread that has
- * that table; its hold (and its lock) is released by one that has the program's. See request.c.
+ * The end of a file. When its opener has closed it and its last request leaves, its use ends: the lock of its hold is
+ * given up, by a thread on the program's table. Its descriptor in the engine's table is closed by a thread on that
+ * table: the waiter where that cannot block, else a worker. The hold and what the file's operations own live as long
+ * as the file: a submission that found the file before it was closed still has a reference and may look at them. The
+ * last reference frees them (destroy). See request.c.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -162,11 +166,35 @@ static void lane_init(aiofs_file *file, enum lane_name name, unsigned limit, enu
 
 enum { MANY_ON_RING = 256, MANY_WORKERS = 32, COPIES = 4 };
 
+/* Does the kernel refuse to try without blocking, as FUSE, network filesystems and /proc do? With io_uring such a file
+ * would block the submission, and io_uring itself asks again after a short read. So it belongs to the workers. The
+ * question moves no byte, for it is asked far behind the end, and never waits: a file that refuses is not reached. What
+ * a disk's filesystem grants one file it grants all, so a disk is asked once. */
+static bool refuses_nowait(int fd, const struct file_facts *facts)
+{
+    static _Atomic dev_t granted; /* the last disk that did not refuse; 0: none */
+    const int64_t far = (int64_t)1 << 40;
+    char byte;
+    const struct iovec one = {&byte, 1};
+    bool on_disk = major(facts->stat.st_dev) != 0;
+    if (facts->kind != KIND_REGULAR || facts->stat.st_mode == 0)
+        return false;
+    if (on_disk && facts->stat.st_dev == atomic_load_explicit(&granted, memory_order_relaxed))
+        return false;
+    if ((facts->flags & O_ACCMODE) == O_WRONLY) /* it cannot be asked */
+        return !on_disk;
+    if (aiofs_sys.preadv2(fd, &one, 1, far, RWF_NOWAIT) == -EOPNOTSUPP)
+        return true;
+    if (on_disk)
+        atomic_store_explicit(&granted, facts->stat.st_dev, memory_order_relaxed);
+    return false;
+}
+
 /* How writes go, by the flags. */
 static void set_write_lane(aiofs_file *file)
 {
     struct lane *lane = &file->lanes[LANE_WRITE];
-    bool ring = engine.waiter == &waiter_ring;
+    bool ring = engine.waiter == &waiter_ring && !file->refuses;
     bool stream = file->kind == KIND_STREAM;
     bool direct = file->flags & O_DIRECT;
     bool appends = file->flags & O_APPEND;
@@ -178,7 +206,7 @@ static void set_write_lane(aiofs_file *file)
 /* Which carrier has which lane, and how many of its requests at once. */
 static void lanes_init(aiofs_file *file)
 {
-    bool ring = engine.waiter == &waiter_ring;
+    bool ring = engine.waiter == &waiter_ring && !file->refuses;
     bool stream = file->kind == KIND_STREAM;
     lane_init(file, LANE_READ, stream ? 1 : ring ? MANY_ON_RING : MANY_WORKERS,
               stream ? CARRIER_STREAMS : ring ? CARRIER_RING : CARRIER_WORKERS);
@@ -210,11 +238,13 @@ aiofs_file *file_new(int fd, const struct file_facts *facts)
     file->flags = facts->flags;
     file->kind = facts->kind;
     file->type = facts->stat.st_mode & S_IFMT;
-    file->watched = file->refuses = false;
+    file->nameless = facts->stat.st_nlink == 0;
+    file->watched = false;
+    file->refuses = refuses_nowait(fd, facts);
     file->seekable = facts->seekable;
     file->dev = facts->stat.st_dev;
     file->ino = facts->stat.st_ino;
-    file->owned = file->closed = file->bound = false;
+    file->owned = file->closing = file->closed = file->bound = false;
     file->sequence = 0;
     atomic_store(&file->appending, 0);
     list_init(&file->leaving);
@@ -224,6 +254,7 @@ aiofs_file *file_new(int fd, const struct file_facts *facts)
     file->outstanding = file->changing = 0;
     atomic_store(&file->barriers, 0);
     atomic_store(&file->ending, 0);
+    atomic_store(&file->inside, 0);
     atomic_store(&file->engine_fd, -1);
     atomic_store(&file->hint, HINT_UNKNOWN);
     atomic_store(&file->dirty, false);
@@ -354,6 +385,10 @@ int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops
         file->hold = hold;
         file->ops = ops;
         file->self = self;
+        if (hint == HINT_MEMORY) { /* tmpfs refuses RWF_NOWAIT because it never waits */
+            file->refuses = false;
+            lanes_init(file);
+        }
         atomic_store(&file->hint, hint);
         atomic_store_explicit(&slot->owned, file, memory_order_release);
     }
@@ -372,6 +407,19 @@ bool file_number_lost(const aiofs_file *file)
     return !file->ops && (stat.st_dev != file->dev || stat.st_ino != file->ino);
 }
 
+/* They have the number in hand, and make one system call with it. */
+static void wait_for_those_inside(const aiofs_file *file)
+{
+    enum { YIELDS = 100 };
+    const struct timespec moment = {.tv_nsec = 50000};
+    for (int tries = 0; atomic_load(&file->inside); tries++) {
+        if (tries < YIELDS)
+            sched_yield();
+        else
+            nanosleep(&moment, NULL);
+    }
+}
+
 int aiofs_file_close(aiofs_file *file)
 {
     int fd = atomic_load(&file->fd);
@@ -383,7 +431,7 @@ int aiofs_file_close(aiofs_file *file)
         pthread_mutex_unlock(&engine.lock);
         return -EBADF;
     }
-    file->closed = true;
+    file->closing = file->closed = true;
     file_forget(file);
     atomic_store(&file->fd, -1);
     bool last = file->outstanding == 0;
@@ -394,32 +442,59 @@ int aiofs_file_close(aiofs_file *file)
     }
     pthread_mutex_unlock(&engine.lock);
 
+    wait_for_those_inside(file);
     if (!lost)
         aiofs_sys.close(fd);
     if (wake)
         engine_wake();
     if (last)
-        file_release_hold(file);
+        file_end_use(file);
     return lost ? -EBADF : 0;
 }
 
-void file_release_hold(aiofs_file *file)
+void file_end_use(aiofs_file *file)
 {
+    MUST_NOT_BLOCK_REACTOR(true);
     if (file->ops && file->ops->close)
         file->ops->close(file->self);
     if (file->hold)
-        aiofs_hold_release(file->hold);
+        aiofs_hold_unlock(file->hold);
 }
 
-int aiofs_file_drain(aiofs_file *file)
+bool file_close_can_block(const aiofs_file *file)
+{
+    return !(file->type == S_IFIFO || file->type == 0 || (file->type == S_IFREG && !file->owned && !file->nameless));
+}
+
+void aiofs_file_drain(aiofs_file *file)
 {
     pthread_mutex_lock(&engine.lock);
+    file->closing = file->owned;
     atomic_fetch_add(&file->barriers, 1); /* the last end, when it is published, is told: see lane_ended */
     while (file->outstanding || atomic_load(&file->ending))
         pthread_cond_wait(&engine.drained, &engine.lock);
     atomic_fetch_sub(&file->barriers, 1);
     pthread_mutex_unlock(&engine.lock);
-    return 0;
+}
+
+/* The last reference is gone. Its memory is for the next file. */
+static void destroy(aiofs_file *file)
+{
+    if (file->ops && file->ops->release)
+        file->ops->release(file->self);
+    aiofs_hold_release(file->hold);
+    file->hold = NULL;
+    file->ops = NULL;
+    pthread_mutex_lock(&engine.lock);
+    list_remove(&file->all);
+    list_append(&retired, &file->all);
+    engine.counters.files--;
+    pthread_mutex_unlock(&engine.lock);
+}
+
+static void run_destroy(struct aiofs_job *job)
+{
+    destroy(CONTAINER(job, aiofs_file, job));
 }
 
 void aiofs_file_retain(aiofs_file *file)
@@ -431,11 +506,14 @@ void aiofs_file_release(aiofs_file *file)
 {
     if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
         return;
-    pthread_mutex_lock(&engine.lock);
-    list_remove(&file->all);
-    list_append(&retired, &file->all);
-    engine.counters.files--;
-    pthread_mutex_unlock(&engine.lock);
+    if (on_engine_table && (file->hold || file->ops)) {
+        file->job.run = run_destroy;
+        pthread_mutex_lock(&engine.lock);
+        callers_add(&file->job);
+        pthread_mutex_unlock(&engine.lock);
+    } else {
+        destroy(file);
+    }
 }
 
 int aiofs_file_fd(const aiofs_file *file)
@@ -489,6 +567,7 @@ void files_after_fork(void)
         file->outstanding = file->changing = 0;
         atomic_store(&file->barriers, 0);
         atomic_store(&file->ending, 0);
+        atomic_store(&file->inside, 0);
         file->bound = false;
         atomic_store(&file->engine_fd, -1);
         atomic_store(&file->appending, 0);

@@ -60,6 +60,27 @@ static void remember_refusal(aiofs_file *file, int fd)
         atomic_store_explicit(&hint->known, (uint8_t)kind, memory_order_relaxed);
 }
 
+/* ---- the number of a file of ours ----------------------------------------------------------------------- */
+
+/* From enter to leave the file's number stays open: aiofs_file_close waits. Each side stores before it loads, so one of
+ * them sees the other. False: the file is being closed; the engine tells that. */
+static inline bool enter(aiofs_file *file)
+{
+    if (!file)
+        return true;
+    atomic_fetch_add(&file->inside, 1);
+    if (!atomic_load(&file->closing))
+        return true;
+    atomic_fetch_sub(&file->inside, 1);
+    return false;
+}
+
+static inline void leave(aiofs_file *file)
+{
+    if (file)
+        atomic_fetch_sub_explicit(&file->inside, 1, memory_order_release);
+}
+
 /* ---- one call ---------------------------------------------------------------------------------------- */
 
 static inline ssize_t read_once(int fd, const struct iovec *iov, int iovcnt, int64_t offset)
@@ -84,7 +105,7 @@ static bool ends_there(int fd, int64_t offset)
     return aiofs_sys.preadv2(fd, &one, 1, offset, RWF_NOWAIT) == 0;
 }
 
-int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+static int64_t read_now(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
 {
     if (total > AIOFS_INLINE_MAX || total == 0 || offset < 0)
         return AIOFS_NOT_INLINE;
@@ -103,6 +124,15 @@ int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int
     if (got == -EOPNOTSUPP)
         remember_refusal(file, fd);
     return AIOFS_NOT_INLINE; /* errors too: the engine knows how to report them */
+}
+
+int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+{
+    if (!enter(file))
+        return AIOFS_NOT_INLINE;
+    int64_t got = read_now(file, fd, iov, iovcnt, total, offset);
+    leave(file);
+    return got;
 }
 
 /* ---- writes ------------------------------------------------------------------------------------------ */
@@ -132,7 +162,7 @@ static bool is_limited(void)
            (aiofs_sys.getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur != RLIM_INFINITY);
 }
 
-int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
 {
     if (total > AIOFS_INLINE_MAX || total == 0 || offset < 0 || offset > INT64_MAX - (int64_t)total)
         return AIOFS_NOT_INLINE;
@@ -170,11 +200,28 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
     return put;
 }
 
+int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+{
+    if (!enter(file))
+        return AIOFS_NOT_INLINE;
+    int64_t put = write_now(file, fd, iov, iovcnt, total, offset);
+    leave(file);
+    return put;
+}
+
 /* ---- on demand ---------------------------------------------------------------------------------------- */
 
-/* Moves what is left behind the first `moved` bytes, whatever the pieces the kernel makes of it; a request
+/* Less than the kernel moves in one call, whatever it is asked for. */
+static bool is_short(ssize_t moved, size_t asked)
+{
+    enum { MOST = 0x7ffff000 };
+    return (size_t)moved < asked && moved < MOST;
+}
+
+/* `once`: a short read is the answer, for asking again may wait. Moves what is left behind the first `moved` bytes, whatever the pieces the kernel makes of it; a request
  * only for its position. */
-static int64_t move_rest(int fd, bool writes, const struct iovec *iov, int iovcnt, int64_t offset, uint64_t before)
+static int64_t move_rest(int fd, bool writes, bool once, const struct iovec *iov, int iovcnt, int64_t offset,
+                         uint64_t before)
 {
     enum { PIECES = 16 };
     aiofs_request position = {.iov = iov, .iovcnt = iovcnt, .moved = before};
@@ -191,24 +238,26 @@ static int64_t move_rest(int fd, bool writes, const struct iovec *iov, int iovcn
         if (moved <= 0)
             return request_outcome(&position, moved);
         position.moved += (uint64_t)moved;
+        if (once && is_short(moved, length))
+            return (int64_t)position.moved;
     }
 }
 
-static int64_t move_all(int fd, bool writes, const struct iovec *iov, int iovcnt, int64_t offset)
+static int64_t move_all(int fd, bool writes, bool once, const struct iovec *iov, int iovcnt, int64_t offset)
 {
     if (iovcnt != 1)
-        return move_rest(fd, writes, iov, iovcnt, offset, 0);
+        return move_rest(fd, writes, once, iov, iovcnt, offset, 0);
     ssize_t moved = writes ? write_once(fd, iov, 1, offset) : read_once(fd, iov, 1, offset);
-    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR))
+    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR) || (once && moved > 0 && is_short(moved, iov->iov_len)))
         return moved;
-    return move_rest(fd, writes, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
+    return move_rest(fd, writes, once, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
 }
 
 int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
 {
     if (file->ops)
         return file->ops->read(file->self, iov, iovcnt, offset);
-    return move_all(atomic_load(&file->fd), false, iov, iovcnt, offset);
+    return move_all(atomic_load(&file->fd), false, file->refuses, iov, iovcnt, offset);
 }
 
 static void changed(aiofs_file *file)
@@ -252,7 +301,7 @@ int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, 
     int error = charge(file, offset + (int64_t)total, false);
     if (error < 0)
         return error;
-    int64_t put = move_all(atomic_load(&file->fd), true, iov, iovcnt, offset);
+    int64_t put = move_all(atomic_load(&file->fd), true, false, iov, iovcnt, offset);
     if (put > 0)
         changed(file);
     if (put < (int64_t)total)

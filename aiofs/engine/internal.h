@@ -21,6 +21,7 @@
 #ifndef AIOFS_INTERNAL_H
 #define AIOFS_INTERNAL_H
 
+#include <assert.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
@@ -81,12 +82,16 @@ struct aiofs_file {
     _Atomic int flags;       /* of open(2), as F_GETFL gives them */
     enum file_kind kind;
     bool owned;              /* aiofs opened it and closes it; else it is here while requests are */
+    _Atomic bool closing;    /* owned: it refuses requests */
     bool closed;             /* owned: its opener has closed it */
+    _Atomic unsigned inside; /* calls that use the program's number now; aiofs_file_close waits for them */
     bool bound;              /* its descriptor has been sent to the engine's table */
     bool seekable;
     bool watched;            /* known to epoll; the waiter's */
-    bool refuses;            /* the kernel refuses RWF_NOWAIT on it; the waiter's */
+    bool refuses;            /* the kernel refuses RWF_NOWAIT on it, and a call may block at any length; constant for
+                                regular files, a stream's is the waiter's */
     mode_t type;             /* S_IFMT of its mode */
+    bool nameless;           /* unlinked: its last close may have much to free */
     _Atomic uint8_t hint;    /* enum inline_hint */
     _Atomic bool dirty;      /* changed since the last flush */
     dev_t dev;
@@ -103,7 +108,8 @@ struct aiofs_file {
     uint64_t sequence;           /* of the last request */
     _Atomic uint64_t appending;  /* bytes of appends in flight */
     struct aiofs_link all;       /* engine.files */
-    struct aiofs_link leaving;   /* engine.releasing */
+    struct aiofs_link leaving;   /* engine.releasing, then engine.closing */
+    struct aiofs_job job;        /* its end, where a host thread has to do it */
 };
 
 struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
@@ -123,8 +129,10 @@ int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
 void file_forget(aiofs_file *file);  /* no longer findable by its number */
 bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else closed it. No lock. */
-/* Its hold, and what its operations own; on the program's table, no lock held. */
-void file_release_hold(aiofs_file *file);
+/* The opener has closed it and nothing is in flight: gives up its lock. On the program's table, no lock held. */
+void file_end_use(aiofs_file *file);
+/* Can closing its descriptor wait: for a peer, a server, a device, or the freeing of many blocks? */
+bool file_close_can_block(const aiofs_file *file);
 int file_classify(int fd);           /* the hint for a plain descriptor */
 bool file_number_busy(int fd);       /* requests are in flight on a plain descriptor. No lock. */
 /* How many requests on a plain number have left their file, and are not yet told. NULL: none ever. No lock. */
@@ -199,8 +207,13 @@ void request_accept(aiofs_request *request);
 int request_reject(aiofs_request *request);
 /* Gives back what was charged for growth that did not come; on any table. */
 void request_settle(const aiofs_request *request, aiofs_file *file);
-/* Hands requests on to their files' own operations. */
+/* Hands requests on to their files' own operations; no lock held. outside.c */
 void request_start_outside(struct aiofs_link *outside);
+/* For a host thread: may it carry the request out? False: the request waits at its volume's gate. Lock held. */
+bool outside_begin(aiofs_request *request);
+/* Carries it out, and those that wait behind it; no lock held. */
+void outside_carry(aiofs_request *request);
+void outside_after_fork(void);
 /* Detaches a request from its file and ends it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
 /* Publishes the end of a detached request and calls its hook; no lock held. */
@@ -236,21 +249,22 @@ bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it
 bool pool_is_starting(void);     /* lock held: some worker is not running yet */
 void pool_signal(void);          /* lock held: there is work */
 bool pool_spawn(void);           /* on the waiter: starts what is wanted; false: it could not */
-void pool_stand_in(void);        /* on the waiter, that could not: carries one request out itself */
+bool pool_start(void);           /* on the waiter, once: the first worker, which stays; false: it could not */
 bool pool_adopt(aiofs_request *request); /* by the waiter: a stream's request that needs a worker; false: it
                                             has been asked to cancel it */
 void pool_reset(void);           /* no worker is there: at the start, and in the child of a fork */
 
-/* Callers: threads on the program's table that may block; callers.c. */
+/* Callers: threads on the program's table that may block; host_threads.c. */
 int callers_start(void);               /* the first one; on a thread of the program's */
 bool callers_are_idle(void);           /* lock held: all of them, and all that were started */
 void callers_add(struct aiofs_job *job); /* lock held */
 void callers_reset(void);              /* no caller is there: at the start, and in the child of a fork */
 int callers_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
+void callers_carry(aiofs_request *request);                   /* one for outside_carry; lock held, let go meanwhile */
 void callers_sync_name(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
-void callers_retire(aiofs_request *request, int64_t result);  /* releases its file's hold, then ends it */
+void callers_retire(aiofs_request *request, int64_t result);  /* ends the use of its file, then the request */
 
-/* The end of a program whose main thread has left; headless.c. On the waiter, no lock: has the process ended if no
+/* The end of a program whose main thread has left; main_exit.c. On the waiter, no lock: has the process ended if no
  * thread but ours is left; the ms after which it wants to look again, -1: never. */
 int headless_watch(void);
 
@@ -266,7 +280,8 @@ struct engine {
     struct aiofs_link run_queue[CARRIERS]; /* lanes */
     struct aiofs_link adopted;        /* stream requests that only a worker can carry out */
     struct aiofs_link cancelling;     /* requests the waiter shall cancel */
-    struct aiofs_link releasing;      /* files whose engine_fd the waiter shall close */
+    struct aiofs_link releasing;      /* files whose engine_fd the waiter shall close, or hand on to be closed */
+    struct aiofs_link closing;        /* files whose engine_fd a worker shall close */
     unsigned long outstanding;
     _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
     unsigned long thread_changes;     /* how often a thread of ours started or ended */
@@ -276,6 +291,13 @@ extern struct engine engine;
 
 extern _Thread_local bool on_engine_table; /* this thread has the engine's descriptor table */
 extern _Thread_local bool on_waiter;       /* this is the waiter */
+
+/* Nothing that can block runs on the waiter. */
+#ifdef AIOFS_DEBUG
+#define MUST_NOT_BLOCK_REACTOR(can_block) assert(!(on_waiter && (can_block)))
+#else
+#define MUST_NOT_BLOCK_REACTOR(can_block) ((void)0)
+#endif
 
 /* For every thread of ours but the waiter, as it starts and as it ends; lock held. */
 static inline void count_threads_by(int by)

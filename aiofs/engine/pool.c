@@ -3,8 +3,9 @@
  * for all of a seekable file's requests where there is no io_uring.
  *
  * They have the engine's descriptor table, so only its waiter can start them; anybody else asks for one
- * by waking it. The pool grows while there is work and nobody idle, up to a limit, and a worker that
- * finds nothing to do for a while ends. The engine lock guards everything here but the gate.
+ * by waking it. The first worker is there from the engine's start and never ends, so that work is always done. The
+ * pool grows while there is work and no worker is idle, up to a limit, and a worker that finds nothing to do for a
+ * while ends. Workers also close descriptors whose close may block. The engine lock guards everything here but the gate.
  *
  * The gate. Copying from the page cache is the processor's work: as many workers at once as there are
  * processors, and the program's event loop waits for its turn. So at most one less copies at a time,
@@ -81,19 +82,27 @@ static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t of
     gate_leave();
     if (got > 0 || (got < 0 && got != -EAGAIN && got != -EOPNOTSUPP))
         return got;
-    if (got == -EOPNOTSUPP)
+    if (got == -EOPNOTSUPP) /* tmpfs */
         return aiofs_sys.preadv2(fd, iov, count, offset, 0);
     const struct iovec page = {iov[0].iov_base, iov[0].iov_len < PAGE ? iov[0].iov_len : PAGE};
     return aiofs_sys.preadv2(fd, &page, 1, offset, 0);
+}
+
+static ssize_t read_waiting(const aiofs_request *request, int fd, const struct iovec *iov, int count, int64_t offset)
+{
+    ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, 0);
+    if (got == -ESPIPE && request->moved == 0) /* some files of /proc are regular, and take no offset */
+        got = aiofs_sys.preadv2(fd, iov, count, -1, 0);
+    return got;
 }
 
 static ssize_t move_piece(const aiofs_request *request, int fd, const struct iovec *iov, int count, size_t length)
 {
     const aiofs_file *file = request->file;
     int64_t offset = position_of(request, file);
-    bool copies = length > SMALL && file->kind == KIND_REGULAR && !(file->flags & O_DIRECT);
+    bool copies = length > SMALL && file->kind == KIND_REGULAR && !(file->flags & O_DIRECT) && !file->refuses;
     if (request->op == AIOFS_READ)
-        return copies ? read_piece(fd, iov, count, offset) : aiofs_sys.preadv2(fd, iov, count, offset, 0);
+        return copies ? read_piece(fd, iov, count, offset) : read_waiting(request, fd, iov, count, offset);
     if (copies)
         gate_enter();
     ssize_t put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
@@ -121,7 +130,8 @@ static int64_t move(aiofs_request *request, int fd)
         if (moved <= 0)
             return request_outcome(request, moved);
         request->moved += (uint64_t)moved;
-        bool enough = file->kind == KIND_STREAM && request->op == AIOFS_READ;
+        bool enough = request->op == AIOFS_READ &&
+                      (file->kind == KIND_STREAM || (file->refuses && (size_t)moved < length)); /* asking again may wait */
         if (enough || (file->flags & O_DIRECT && (size_t)moved < length))
             return (int64_t)request->moved;
     }
@@ -131,6 +141,7 @@ static int64_t perform(aiofs_request *request)
 {
     aiofs_file *file = request->file;
     int fd = engine_fd_of(file);
+    MUST_NOT_BLOCK_REACTOR(true);
     if (fd < 0)
         return -EAGAIN;
     int64_t result;
@@ -169,7 +180,7 @@ static bool may_block(void)
 
 static bool has_work(void)
 {
-    return !list_empty(&engine.run_queue[CARRIER_WORKERS]) || may_block();
+    return !list_empty(&engine.run_queue[CARRIER_WORKERS]) || !list_empty(&engine.closing) || may_block();
 }
 
 bool pool_wants_worker(void)
@@ -204,8 +215,9 @@ static bool wait_for_work(void)
     int64_t until = aiofs_now() + IDLE_NS;
     int error = 0;
     pool.idle++;
-    while (!has_work() && error != ETIMEDOUT)
-        error = condition_wait_until(&pool.work, &engine.lock, until);
+    while (!has_work() && (error != ETIMEDOUT || pool.threads == 1))
+        error = pool.threads == 1 ? pthread_cond_wait(&pool.work, &engine.lock)
+                                  : condition_wait_until(&pool.work, &engine.lock, until);
     pool.idle--;
     return has_work();
 }
@@ -220,6 +232,23 @@ static void carry_out(aiofs_request *request)
         request_finish(request, result);
 }
 
+/* Lock held, let go meanwhile. False: no descriptor waits to be closed. */
+static bool close_one(void)
+{
+    struct aiofs_link *link = list_pop(&engine.closing);
+    if (!link)
+        return false;
+    aiofs_file *file = CONTAINER(link, aiofs_file, leaving);
+    bool wants_help = pool_wants_worker();
+    pthread_mutex_unlock(&engine.lock);
+    if (wants_help)
+        engine_wake();
+    engine_fd_close(file);
+    aiofs_file_release(file);
+    pthread_mutex_lock(&engine.lock);
+    return true;
+}
+
 static void *worker_main(void *argument)
 {
     (void)argument;
@@ -227,6 +256,8 @@ static void *worker_main(void *argument)
     pthread_mutex_lock(&engine.lock);
     pool.starting--;
     while (has_work() || wait_for_work()) {
+        if (close_one())
+            continue;
         aiofs_request *request = take();
         bool blocking = request->phase == PHASE_BLOCKING;
         bool wants_help = pool_wants_worker();
@@ -245,10 +276,10 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-bool pool_spawn(void)
+static bool spawn(bool anyway)
 {
     pthread_mutex_lock(&engine.lock);
-    bool wanted = pool_wants_worker();
+    bool wanted = anyway || pool_wants_worker();
     if (wanted) {
         pool.starting++;
         pool.threads++;
@@ -265,14 +296,14 @@ bool pool_spawn(void)
     return false;
 }
 
-/* Nothing else would ever do it: there is no worker, and none can be had. */
-void pool_stand_in(void)
+bool pool_start(void)
 {
-    pthread_mutex_lock(&engine.lock);
-    aiofs_request *request = pool.threads == 0 ? lane_take(&engine.run_queue[CARRIER_WORKERS]) : NULL;
-    pthread_mutex_unlock(&engine.lock);
-    if (request)
-        carry_out(request);
+    return spawn(true);
+}
+
+bool pool_spawn(void)
+{
+    return spawn(false);
 }
 
 bool pool_adopt(aiofs_request *request)

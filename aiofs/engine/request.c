@@ -2,10 +2,10 @@
  * request.c - the life of a request: accepted, detached, ended; and waiting for the end.
  *
  *   request_accept   it is submitted, and will end (submit.c).
- *   request_finish   whoever carried it out detaches it under the lock; if it was the last on a file
- *                    that has no opener, the file's two last acts come before the end is published:
- *                    its descriptor in the engine's table is closed, its hold released. So nobody who
- *                    sees the end of the last write finds the lock still taken, or the pipe still open.
+ *   request_finish   the thread that carried it out detaches it under the lock. If it was the last on a file
+ *                    that has no opener, two things come before the end is published: the descriptor in the
+ *                    engine's table is closed, if this thread may do that, and the lock of the hold is given up.
+ *                    So a program that sees the end of the last write finds the lock free and the pipe closed.
  *   request_end      stores the result, makes the state terminal with one atomic exchange, calls `done`, wakes
  *                    those who sleep on it: so who has slept finds that everybody else has been told.
  *
@@ -124,50 +124,6 @@ void request_settle(const aiofs_request *request, aiofs_file *file)
         aiofs_hold_settle(file->hold, stat.st_size);
 }
 
-/* ---- a file's own operations ------------------------------------------------------------------------- */
-
-static int64_t perform_outside(aiofs_request *request)
-{
-    const struct aiofs_ops *ops = request->file->ops;
-    void *self = request->file->self;
-    switch (request->op) {
-    case AIOFS_READ:
-        return ops->read(self, request->iov, request->iovcnt, request->offset);
-    case AIOFS_WRITE:
-        return ops->write(self, request->iov, request->iovcnt, request->offset);
-    case AIOFS_TRUNCATE:
-        return ops->truncate(self, request->offset);
-    default:
-        return ops->flush(self);
-    }
-}
-
-/* One that ends here lets others go: they are started by the outermost of these calls, not one inside the
- * other, because a chain of them may be long. */
-void request_start_outside(struct aiofs_link *outside)
-{
-    static _Thread_local struct aiofs_link *outermost;
-    struct aiofs_link *link;
-    if (outermost) {
-        list_splice(outermost, outside);
-        return;
-    }
-    outermost = outside;
-    while ((link = list_pop(outside))) {
-        aiofs_request *request = CONTAINER(link, aiofs_request, queued);
-        if (request->file->ops->submit)
-            request->file->ops->submit(request->file->self, request);
-        else
-            request_finish(request, perform_outside(request));
-    }
-    outermost = NULL;
-}
-
-void aiofs_complete(aiofs_request *request, int64_t result)
-{
-    request_finish(request, result);
-}
-
 /* ---- the end ------------------------------------------------------------------------------------------ */
 
 /* The entry has changed, or less than was charged: no lock held, on any table. */
@@ -213,7 +169,8 @@ void request_finish(aiofs_request *request, int64_t result)
         file_forget(file);
     else if (file->outstanding == 0 && atomic_load(&file->engine_fd) < -1)
         file->bound = false; /* its descriptor found no room in the engine's table: try again with the next request */
-    bool close_here = last && file->bound && on_engine_table && (on_waiter || !file->watched);
+    bool close_here = last && file->bound && on_engine_table &&
+                      (on_waiter ? !file_close_can_block(file) : !file->watched);
     if (last && file->bound && !close_here) {
         aiofs_file_retain(file);
         list_append(&engine.releasing, &file->leaving);
@@ -231,7 +188,7 @@ void request_finish(aiofs_request *request, int64_t result)
             callers_retire(request, result);
             return;
         }
-        file_release_hold(file);
+        file_end_use(file);
     }
     request_end(request, result);
 }

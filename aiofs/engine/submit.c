@@ -66,7 +66,7 @@ static void find_reach(aiofs_request *request, aiofs_file *file)
     request->reach = request->offset;
     if (!request->ordered || request->op != AIOFS_WRITE)
         return;
-    int64_t size = aiofs_file_busy(file) ? 0 : aiofs_file_size(file);
+    int64_t size = aiofs_file_busy(file) || aiofs_file_blocks(file) ? 0 : aiofs_file_size(file);
     if (size >= 0 && size < request->reach)
         request->reach = size;
 }
@@ -89,7 +89,7 @@ struct arrival {
 /* 0, -EAGAIN or -EBADF with nothing started. */
 static int bind_file(aiofs_file *file)
 {
-    if (file->closed)
+    if (file->closing)
         return -EBADF;
     if (file->bound || file->ops)
         return 0;

@@ -93,7 +93,8 @@ static int wait_for(struct posix_list *list)
 
 POSIX_FACE(int, lio_listio, (int mode, struct aiocb *const cbs[], int nent, struct sigevent *event))
 {
-    if ((mode != LIO_WAIT && mode != LIO_NOWAIT) || nent < 0)
+    bool tells = mode == LIO_NOWAIT && event;
+    if ((mode != LIO_WAIT && mode != LIO_NOWAIT) || nent < 0 || (tells && !notice_is_possible(event)))
         return posix_answer(-EINVAL);
     struct posix_list *list = list_new(mode == LIO_WAIT, event);
     if (!list)

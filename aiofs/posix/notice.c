@@ -113,6 +113,11 @@ __attribute__((constructor)) static void set_up(void)
 
 /* ---- notices --------------------------------------------------------------------------------------------- */
 
+bool notice_is_possible(const struct sigevent *event)
+{
+    return event->sigev_notify != SIGEV_SIGNAL || (event->sigev_signo >= 0 && event->sigev_signo < NSIG);
+}
+
 void notice_set(struct notice *notice, const struct sigevent *event)
 {
     *notice = (struct notice){.kind = SIGEV_NONE};

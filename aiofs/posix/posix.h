@@ -44,6 +44,8 @@ struct notice {
     aiofs_bell *bell; /* of a completion descriptor; a reference */
 };
 
+/* False: it names a signal that does not exist. */
+bool notice_is_possible(const struct sigevent *event);
 /* The sigevent as it stands now; NULL: nobody is told. */
 void notice_set(struct notice *notice, const struct sigevent *event);
 /* Once; it is empty then. */

@@ -125,7 +125,8 @@ static int refuse(struct aiocb *cb, int error)
 static bool is_sound(const struct aiocb *cb, int op)
 {
     bool moves = op == AIOFS_READ || op == AIOFS_WRITE;
-    return op != 0 && (!moves || (cb->aio_reqprio >= 0 && cb->aio_reqprio <= AIOFS_PRIO_DELTA_MAX));
+    bool is_in_range = !moves || (cb->aio_reqprio >= 0 && cb->aio_reqprio <= AIOFS_PRIO_DELTA_MAX);
+    return op != 0 && is_in_range && notice_is_possible(&cb->aio_sigevent);
 }
 
 static int start(struct aiocb *cb, int op)

@@ -15,7 +15,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import TYPE_CHECKING, Any
 
 from aiofs import _core, errors
-from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle
+from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle, volume_call
+from aiofs.handles import check_name
 from aiofs.volumes.tree import Kind
 
 if TYPE_CHECKING:
@@ -77,10 +78,10 @@ class VolumeTree:
             file = volume.open_file(path, create=create, exclusive=exclusive)
             try:
                 if flags & os.O_TRUNC:
-                    volume.truncate(file, 0)
+                    volume_call(volume.truncate, file, 0)
                 yield volume, file
             except BaseException:
-                volume.close_file(file)
+                volume_call(volume.close_file, file)
                 raise
 
     # ---- looking
@@ -88,7 +89,7 @@ class VolumeTree:
     def stat(self, path: str, shown: str | None = None) -> os.stat_result:
         shown = path if shown is None else shown
         with _translated(shown, "stat"):
-            return self._use(shown).stat(path)
+            return _stat_result(self._use(shown).stat(path))
 
     def snapshot(self, path: str, shown: str | None = None) -> os.stat_result:
         return self.stat(path, shown)
@@ -99,7 +100,7 @@ class VolumeTree:
     def scan(self, path: str, shown: str | None = None) -> list[tuple[str, Kind | None]]:
         shown = path if shown is None else shown
         with _translated(shown, "list"):
-            return list(self._use(shown).entries(path))
+            return [_entry(*pair) for pair in self._use(shown).entries(path)]
 
     def holds(self, path: str) -> int:
         return self._names.holds(path)
@@ -116,14 +117,14 @@ class VolumeTree:
     def mkdir(self, path: str, mode: int = 0o777, shown: str | None = None) -> None:
         shown = path if shown is None else shown
         with _translated(shown, "mkdir"):
-            self._use(shown).mkdir(path, mode)
+            volume_call(self._use(shown).mkdir, path, mode)
 
     def rmdir(self, path: str, shown: str | None = None) -> None:
         shown = path if shown is None else shown
         volume = self._use(shown)
         with self._lock(path, 0, shown), _translated(shown, "rmdir"):
             try:
-                volume.rmdir(path)
+                volume_call(volume.rmdir, path)
             except OSError as error:
                 if error.errno == errno.ENOTEMPTY:
                     with ExitStack() as locks:
@@ -134,7 +135,7 @@ class VolumeTree:
         shown = path if shown is None else shown
         volume = self._use(shown)
         with self._lock(path, owner, shown), _translated(shown, "unlink"):
-            volume.unlink(path)
+            volume_call(volume.unlink, path)
 
     def rename(
         self,
@@ -148,7 +149,7 @@ class VolumeTree:
         shown_target = target if shown_target is None else shown_target
         volume = self._use(shown)
         with ExitStack() as locks, _translated(shown, "rename", shown_target):
-            directory = stat.S_ISDIR(volume.stat(source).st_mode)
+            directory = stat.S_ISDIR(_stat_result(volume.stat(source)).st_mode)
             if source == target:
                 return
             if directory and target.startswith(source + "/"):
@@ -157,7 +158,7 @@ class VolumeTree:
             locks.enter_context(self._lock(target, 0, shown_target))
             if directory:
                 self._lock_below(source, locks, shown)
-            volume.rename(source, target)
+            volume_call(volume.rename, source, target)
 
     def truncate(self, path: str, size: int, owner: int = 0, shown: str | None = None) -> None:
         shown = path if shown is None else shown
@@ -168,23 +169,23 @@ class VolumeTree:
             with self._lock(path, owner, shown):
                 file = volume.open_file(path, create=False, exclusive=False)
                 try:
-                    volume.truncate(file, size)
+                    volume_call(volume.truncate, file, size)
                 finally:
-                    volume.close_file(file)
+                    volume_call(volume.close_file, file)
 
     def remove_tree(self, path: str, shown: str | None = None) -> None:
         shown = path if shown is None else shown
         volume = self._use(shown)
         with ExitStack() as locks, _translated(shown, "remove"):
-            if not stat.S_ISDIR(volume.stat(path).st_mode):
+            if not stat.S_ISDIR(_stat_result(volume.stat(path)).st_mode):
                 raise OSError(errno.ENOTDIR, "")
             if path:
                 locks.enter_context(self._lock(path, 0, shown))
             found = self._lock_below(path, locks, shown)
             for below, kind in reversed(found):
-                volume.rmdir(below) if kind == "directory" else volume.unlink(below)
+                volume_call(volume.rmdir if kind == "directory" else volume.unlink, below)
             if path:
-                volume.rmdir(path)
+                volume_call(volume.rmdir, path)
 
     def same(self, other: object) -> bool:
         return self is other
@@ -211,15 +212,39 @@ class VolumeTree:
         return found
 
 
+def _entry(name: str, kind: Kind) -> tuple[str, Kind]:
+    check_name(name)
+    if kind not in ("file", "directory"):
+        raise ValueError(f"an entry is a 'file' or a 'directory', not {kind!r}")
+    return name, kind
+
+
+def _stat_result(found: os.stat_result) -> os.stat_result:
+    if not isinstance(found, os.stat_result):
+        raise TypeError(f"stat must return an os.stat_result, not {type(found).__name__}")
+    return found
+
+
 @contextmanager
 def _translated(shown: str, doing: str, shown_target: str | None = None) -> Iterator[None]:
-    """What a volume's method raises, as the error that aiofs has for it, with the path in it."""
+    """What a volume's method raises, as the error that aiofs has for it, with the path in it.
+
+    One that has no errno is a mistake of the volume's: EIO, with the exception as its cause.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno is None or (error.filename or "") in (shown, shown_target):
+        if error.errno and (error.filename or "") in (shown, shown_target):
             raise
-        translated = errors.from_errno(error.errno, shown, doing)
+        translated = errors.from_errno(_errno_of(error), shown, doing)
         if shown_target is not None:
             translated.filename2 = shown_target
         raise translated from error
+    except Exception as error:
+        number = errno.ENOMEM if isinstance(error, MemoryError) else errno.EIO
+        raise errors.from_errno(number, shown, doing) from error
+
+
+def _errno_of(error: OSError) -> int:
+    number: object = error.errno
+    return number if isinstance(number, int) and 0 < number < 4096 else errno.EIO

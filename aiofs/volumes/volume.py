@@ -49,15 +49,30 @@ class Volume:
     descriptors and POSIX AIO then work on it as on any other.
 
     Rules for these methods. Paths are canonical: relative to the root, '/' between components, ""
-    the root. They raise `OSError` with the errno that the system call of that name would set.
-    aiofs takes the locks before it calls them, and calls them from any thread, several at a time.
-    Buffers are valid until the method returns.
+    the root. They raise `OSError` with the errno that the system call of that name would set. An
+    exception that has no errno, or a result of a wrong type, makes the operation fail with EIO.
+    It is reported by `sys.unraisablehook`; in a call of the tree it is the cause of the
+    `OSError`. aiofs takes the locks before it calls them, and calls them from any thread, several
+    at a time. Buffers are valid until the method returns.
+
+    The methods may block. For what is awaited, and for POSIX AIO, they run on threads of the
+    engine, never on an event loop's thread; at most 16 threads read and write in one volume. A
+    synchronous call runs them on its own thread. A class whose methods below `# files` never
+    block says `blocking = False`. Then `read_at`, `write_at`, `truncate`, `flush`, `size` and
+    `submit` run inside the call that asks for them, on the event loop's thread too: no other
+    thread has to be woken.
+
+    A method may use other volumes in any way, and wait for them. It cannot close the handle that
+    has called it (OSError EDEADLK).
 
     A volume is a context manager, `close` at its end.
     """
 
     #: The mode of an access handle that is asked for none.
     default_mode: ClassVar[str] = "in-place"
+
+    #: Whether the methods for files may block; read when a file is opened.
+    blocking: ClassVar[bool] = True
 
     _own_tree: Tree | None = None
 
@@ -120,7 +135,11 @@ class Volume:
         raise _not_there("open_file")
 
     def close_file(self, file: Any) -> None:
-        """The last use of what `open_file` returned."""
+        """The last use of what `open_file` returned.
+
+        What this raises is reported by `sys.unraisablehook` and changes nothing: what can still be
+        lost belongs into `flush`, which is called before.
+        """
 
     def read_at(self, file: Any, buffer: memoryview, offset: int) -> int:
         """Fills the buffer from `offset`: the number of bytes, less at the end of the file only."""
@@ -144,8 +163,8 @@ class Volume:
     def submit(self, request: VolumeRequest) -> None:
         """Carries one operation out and calls `request.complete` with the outcome, now or later.
 
-        This one calls the method for the operation and completes at once, on the caller's thread.
-        Override it where you can do better: it must not block.
+        This one calls the method for the operation and completes at once. Override it where you can
+        do better. It may block, unless `blocking` is False.
         """
         try:
             moved = self._carry_out(request)
@@ -203,15 +222,16 @@ class Volume:
 
     def _carry_out(self, request: VolumeRequest) -> int:
         if request.op == "flush":
-            self.flush(request.file)
+            _core.volume_call(self.flush, request.file)
             return 0
         if request.op == "truncate":
-            self.truncate(request.file, request.offset)
+            _core.volume_call(self.truncate, request.file, request.offset)
             return 0
         move = self.read_at if request.op == "read" else self.write_at
         moved = 0
         for view in request.buffers:
             count = move(request.file, view, request.offset + moved)
+            _core.volume_count(count, len(view))
             moved += count
             if count < len(view):
                 break

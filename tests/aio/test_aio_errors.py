@@ -4,6 +4,7 @@ import array
 import ctypes
 import errno
 import os
+import signal
 import socket
 
 import pytest
@@ -12,6 +13,10 @@ from support import CONTENT, end_of, failed, python, result
 import aiofs
 from aiofs import aio
 from aiofs.aio import (
+    LIO_NOWAIT,
+    LIO_READ,
+    LIO_WAIT,
+    SIGEV_SIGNAL,
     aio_cancel,
     aio_error,
     aio_fsync,
@@ -20,6 +25,7 @@ from aiofs.aio import (
     aio_suspend,
     aio_write,
     aiocb,
+    lio_listio,
     sigevent,
 )
 
@@ -272,8 +278,6 @@ EVENTS = [
     (sigevent(aio.SIGEV_LOOP), TypeError),
     (sigevent(aio.SIGEV_LOOP, 0, None, print), RuntimeError),  # there is no loop here
     (sigevent(aio.SIGEV_SIGNAL, "10"), TypeError),
-    (sigevent(aio.SIGEV_SIGNAL, -1), ValueError),
-    (sigevent(aio.SIGEV_SIGNAL, 65), ValueError),
     (sigevent(aio.SIGEV_SIGNAL, 10, "value"), TypeError),
     (sigevent(aio.SIGEV_SIGNAL, 10, 2**64), (OverflowError, ValueError)),
 ]
@@ -319,3 +323,16 @@ def test_cancel_takes_a_descriptor_and_an_aiocb(file):
 def test_file_objects_of_arrays_are_no_descriptors():
     with pytest.raises(TypeError, match="array"):
         aio_read(aiocb(array.array("i", [3]), bytearray(1)))
+
+
+@pytest.mark.parametrize("number", [-1, signal.NSIG, 4711])
+def test_signal_that_does_not_exist_is_refused_at_the_call(tmp_path, number):
+    (tmp_path / "file").write_bytes(b"x" * 10)
+    with open(tmp_path / "file", "rb") as file:
+        event = sigevent(SIGEV_SIGNAL, number)
+        cb = aiocb(file, bytearray(10), aio_sigevent=event, aio_lio_opcode=LIO_READ)
+        assert str(number) in str(failed(errno.EINVAL, aio_read, cb))
+        failed(errno.EINVAL, lio_listio, LIO_WAIT, [cb])
+        cb.aio_sigevent = None
+        assert str(number) in str(failed(errno.EINVAL, lio_listio, LIO_NOWAIT, [cb], event))
+        assert failed(errno.EINVAL, aio_return, cb)  # nothing was started

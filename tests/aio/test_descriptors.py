@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import socket
+import struct
 
 import pytest
 from support import drain, end_of, failed, python, result, waiting_read
@@ -190,3 +191,29 @@ def test_fcntl_locks_of_the_program_survive_its_requests(tmp_path, file):
         "except BlockingIOError: print('locked')"
     )
     assert python(program, tmp_path / "file") == "locked\n"
+
+
+def test_closing_a_socket_that_lingers_holds_up_no_other_descriptor():
+    """The engine closes a socket with unsent data last: that waits for the peer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = socket.create_connection(server.getsockname())
+        lingers, _ = server.accept()
+    lingers.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+    lingers.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            lingers.send(bytes(65536))
+    lingers.setblocking(True)
+    cb = waiting_read(lingers.fileno(), 1)
+    read_end, write_end = os.pipe()
+    other = waiting_read(read_end, 1)
+    os.close(lingers.detach())
+    peer.send(b"!")
+    assert aio_suspend([cb], 30) == 0  # the peer reads nothing: the close waits
+    assert result(cb) == 1
+    os.write(write_end, b"x")
+    assert aio_suspend([other], 30) == 0
+    assert result(other) == 1
+    peer.close()
+    os.close(read_end)
+    os.close(write_end)

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <linux/io_uring.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 #include <time.h>
 

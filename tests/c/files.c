@@ -145,11 +145,45 @@ static void drains(void)
     struct op *ops[4];
     for (int i = 0; i < 4; i++)
         ops[i] = start_on(file, AIOFS_WRITE, -1, "x", 1, i);
-    CHECK(aiofs_file_busy(file) && aiofs_file_drain(file) == 0 && !aiofs_file_busy(file), "a drained file is not busy");
+    CHECK(aiofs_file_busy(file), "with requests in flight a file is busy");
+    aiofs_file_drain(file);
+    CHECK(!aiofs_file_busy(file), "a drained file is not busy");
     for (int i = 0; i < 4; i++)
-        op_finish(ops[i]);
+        CHECK(op_finish(ops[i]) == 1, "what was in flight is done");
     fault_clear();
+    CHECK(op_finish(start_on(file, AIOFS_WRITE, -1, "x", 1, 0)) == -EBADF, "a drained file takes no more requests");
+    char byte = 'x';
+    CHECK(aiofs_write_inline(file, -1, &(struct iovec){&byte, 1}, 1, 1, 0) == AIOFS_NOT_INLINE, "nor inside the call");
     aiofs_file_close(file);
+    aiofs_file_release(file);
+}
+
+static void *write_inside_the_call(void *file)
+{
+    char bytes[] = "mine";
+    aiofs_write_inline(file, -1, &(struct iovec){bytes, 4}, 1, 4, 0);
+    return NULL;
+}
+
+/* A write inside the call has the number in hand: closing the file waits for it, and the number is not reused. */
+static void closes_behind_a_write_inside_the_call(void)
+{
+    int owner;
+    aiofs_file *file = open_locked("late", &owner);
+    int fd = aiofs_file_fd(file);
+    pthread_t thread;
+    op_finish(start_on(file, AIOFS_WRITE, -1, "cached", 6, 0));
+    fault_inject("pwrite64", 0, FAULT_DELAY, 100000);
+    pthread_create(&thread, NULL, write_inside_the_call, file);
+    usleep(30000);
+    aiofs_file_close(file);
+    int other = open("other", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    CHECK(other == fd, "the number is used again");
+    pthread_join(thread, NULL);
+    fault_clear();
+    CHECK(lseek(other, 0, SEEK_END) == 0, "the other file is left alone");
+    close(other);
+    unlink("other");
     aiofs_file_release(file);
 }
 
@@ -213,7 +247,7 @@ static void by_many_threads(void)
 static struct {
     char bytes[256];
     int64_t size;
-    int closed, calls;
+    int closed, released, calls;
     aiofs_request *kept[2];
     int kept_count;
     bool keeps;
@@ -274,10 +308,18 @@ static void memory_close(void *self)
     memory.closed++;
 }
 
-static const struct aiofs_ops synchronous = {memory_read,  memory_write, memory_size, memory_truncate,
-                                             memory_flush, NULL,         memory_close};
-static const struct aiofs_ops submitting = {memory_read,  memory_write,  memory_size, memory_truncate,
-                                            memory_flush, memory_submit, memory_close};
+static void memory_release(void *self)
+{
+    (void)self;
+    memory.released++;
+}
+
+static const struct aiofs_ops synchronous = {memory_read,  memory_write, memory_size,  memory_truncate,
+                                             memory_flush, NULL,         memory_close, memory_release,
+                                             false};
+static const struct aiofs_ops submitting = {memory_read,  memory_write,  memory_size,  memory_truncate,
+                                            memory_flush, memory_submit, memory_close, memory_release,
+                                             false};
 
 static aiofs_file *adopt_memory(const struct aiofs_ops *ops)
 {
@@ -299,9 +341,13 @@ static void own_operations(void)
     CHECK(op_finish(start(AIOFS_READ, aiofs_file_fd(file), in, 3, 4)) == 3 && memcmp(in, "emo", 3) == 0,
           "its descriptor leads to it");
     CHECK(op_finish(start_on(file, AIOFS_FSYNC, -1, NULL, 0, 0)) == 0, "a sync");
+    aiofs_file *submission = aiofs_file_find(aiofs_file_fd(file));
     aiofs_file_close(file);
     aiofs_file_release(file);
-    CHECK(memory.closed == 1, "it is closed once");
+    CHECK(memory.closed == 1 && memory.released == 0, "it is closed once, and stays for a submission that found it before");
+    CHECK(op_finish(start_on(submission, AIOFS_WRITE, -1, "late", 4, 0)) == -EBADF, "which is refused");
+    aiofs_file_release(submission);
+    CHECK(memory.closed == 1 && memory.released == 1, "the last reference releases it, once");
 }
 
 static void *complete_first(void *argument)
@@ -355,6 +401,7 @@ int main(void)
     let_go_after_cancelling();
     number_is_lost();
     drains();
+    closes_behind_a_write_inside_the_call();
     truncates();
     by_many_threads();
     own_operations();

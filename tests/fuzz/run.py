@@ -19,7 +19,8 @@ ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "fuzz"
 CC = os.environ.get("CC", "gcc").split()
 FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", "-D_FILE_OFFSET_BITS=64"]
-INCLUDES = [f"-I{ROOT / folder}" for folder in ("aiofs", "aiofs/engine", "aiofs/posix")]
+FLOORS = ("sys", "entries", "engine", "posix")
+INCLUDES = [f"-I{ROOT / 'aiofs' / folder}" for folder in ("", *FLOORS)]
 LIBRARY = ROOT / "aiofs" / "libaiofs.so"
 PROGRAMS = {"posix": ["hostile"], "c": ["cancel", "order"]}
 SEEDS = 3  # of a round, for each program
@@ -29,7 +30,7 @@ REFUSED = 77
 def build():
     """The programs: those of <aio.h> with the library, those of the engine with its sources."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    engine = sorted([*ROOT.glob("aiofs/engine/*.c"), *ROOT.glob("aiofs/posix/*.c")])
+    engine = sorted(path for folder in FLOORS for path in ROOT.glob(f"aiofs/{folder}/*.c"))
     made = []
     for folder, names in PROGRAMS.items():
         parts = [LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}"] if folder == "posix" else engine

@@ -16,7 +16,9 @@ from support import python
 import aiofs
 from aiofs import DirectoryHandle, FileHandle, MemoryVolume, PrivateVolume, _core
 
-BAD_NAMES = ["", ".", "..", "a/b", "a\\b", "a\0b", "/"]
+BAD_NAMES = ["", ".", "..", "a/b", "a\0b", "/", "a\ud800b"]
+# What Linux allows, though other systems or a terminal may not; "\udcff" stands for the byte 0xff.
+UNUSUAL_NAMES = ["photos\\img1.jpg", "\\", "\udcff", "a\nb", "\t", " ", "a:b?*", "...", "\x7f\x1b"]
 
 
 @pytest.fixture
@@ -84,6 +86,29 @@ def test_bad_names_are_refused_at_the_call(run, volume, name):
                 call(name)
         with pytest.raises(TypeError):
             root.get_file_handle(b"bytes")
+
+    run(body())
+
+
+@pytest.mark.parametrize("name", UNUSUAL_NAMES)
+def test_every_name_that_linux_allows_is_a_name(run, volume, tmp_path, name):
+    async def body():
+        root = volume.root
+        (tmp_path / "volume" / name).write_bytes(b"data")  # as an unzipper leaves it
+        file = await root.get_file_handle(name)
+        assert await (await file.get_file()).read() == b"data"
+        assert [entry async for entry in root] == [(name, file)]
+        assert [key async for key in root.keys()] == [name]
+        assert [value async for value in root.values()] == [file]
+        assert await root.resolve(file) == [name]
+        async with file.create_access_handle() as handle:
+            assert await handle.write(b"more") == 4
+        await root.remove_entry(name)
+        directory = await root.get_directory_handle(name, create=True)
+        await put(directory, name, b"below")
+        assert os.listdir(tmp_path / "volume" / name) == [name]
+        await root.remove(recursive=True)
+        assert [key async for key in root.keys()] == []
 
     run(body())
 

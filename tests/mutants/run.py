@@ -37,7 +37,8 @@ ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "mutants"
 CC = os.environ.get("CC", "gcc").split()
 FLAGS = ["-std=gnu11", "-O1", "-pthread", "-DPATIENCE=3"]
-INCLUDES = ["aiofs", "aiofs/engine", "aiofs/posix"]
+FLOORS = ["aiofs/sys", "aiofs/entries", "aiofs/engine", "aiofs/posix"]
+INCLUDES = ["aiofs", *FLOORS]
 ENGINES = ("threads", "io_uring")
 SECONDS = 25  # for one run of a mutant: one that hangs is noticed, too
 UNBROKEN_SECONDS = 300
@@ -124,7 +125,7 @@ def compile_c(*arguments: object, includes: Path = ROOT) -> None:
 
 
 def sources() -> list[str]:
-    found = [*ROOT.glob("aiofs/engine/*.c"), *ROOT.glob("aiofs/posix/*.c")]
+    found = [path for folder in FLOORS for path in ROOT.glob(f"{folder}/*.c")]
     return [str(path.relative_to(ROOT)) for path in sorted(found)]
 
 

@@ -112,9 +112,28 @@ static void silent_kinds(void)
     CHECK(aio_read(&unknown) == 0 && succeeds(&unknown, 10) && aio_read(&negative) == 0 && succeeds(&negative, 10) &&
               nothing_comes(),
           "an unknown kind is ignored");
-    struct aiocb no_signal = request(file, bytes, LARGE, 0);
-    tell_by_signal(&no_signal.aio_sigevent, 4711, 1);
-    CHECK(aio_write(&no_signal) == 0 && succeeds(&no_signal, LARGE), "a signal that does not exist harms nothing");
+}
+
+static void no_such_signal(void)
+{
+    struct sigevent event;
+    struct aiocb good = request(file, bytes, 10, 0);
+    struct aiocb *list[] = {&good};
+    const int numbers[] = {-1, NSIG, 4711};
+    good.aio_lio_opcode = LIO_READ;
+    for (int i = 0; i < 3; i++) {
+        struct aiocb cb = request(file, bytes, LARGE, 0);
+        tell_by_signal(&cb.aio_sigevent, numbers[i], 1);
+        CHECK(aio_write(&cb) == -1 && errno == EINVAL && aio_error(&cb) == EINVAL, "signal %d does not exist: EINVAL", numbers[i]);
+        CHECK(aio_fsync(O_SYNC, &cb) == -1 && errno == EINVAL, "for aio_fsync, too");
+        tell_by_signal(&event, numbers[i], 1);
+        CHECK(lio_listio(LIO_NOWAIT, list, 1, &event) == -1 && errno == EINVAL && nothing_comes() &&
+                  aio_return(&good) == -1 && errno == EINVAL,
+              "and for a list: nothing is started");
+        CHECK(lio_listio(LIO_WAIT, list, 1, &event) == 0 && succeeds(&good, 10), "LIO_WAIT ignores the list's");
+        good = request(file, bytes, 10, 0);
+        good.aio_lio_opcode = LIO_READ;
+    }
 }
 
 static void every_request_once(void)
@@ -375,6 +394,7 @@ int main(void)
     refused_calls_tell_nobody();
     pointer_value();
     silent_kinds();
+    no_such_signal();
     every_request_once();
     event_as_it_was();
     full_queue();

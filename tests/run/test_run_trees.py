@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from native import ENGINES
+from native import ENGINES, INCLUDES
 from running import (
     COMMAND,
     ENVIRONMENT,
@@ -403,7 +403,7 @@ def test_file_that_is_replaced_as_editors_do(steps, folder, outside):
 @pytest.fixture(scope="module")
 def in_flight(tmp_path_factory):
     """A program that closes a file while a write on it is in flight."""
-    flags = [f"-I{PACKAGE}/engine", f"-L{PACKAGE}", "-laiofs", f"-Wl,-rpath,{PACKAGE}"]
+    flags = [*INCLUDES, f"-L{PACKAGE}", "-laiofs", f"-Wl,-rpath,{PACKAGE}"]
     source = ROOT / "tests" / "run" / "in_flight.c"
     return compile_c(source, tmp_path_factory.mktemp("programs") / "in_flight", *flags)
 

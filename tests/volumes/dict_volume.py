@@ -1,6 +1,7 @@
 """A volume in a dict: the smallest one that implements the whole protocol."""
 
 import errno
+import threading
 import time
 
 from aiofs.volumes import Volume, entry_stat
@@ -21,6 +22,7 @@ class DictVolume(Volume):
     """`paths` maps each path to a DictFile, or to None for a directory."""
 
     def __init__(self):
+        self.changing = threading.Lock()
         self.paths = {"": None}
         self.open_files = 0
         self.flushes = 0
@@ -37,11 +39,13 @@ class DictVolume(Volume):
             raise OSError(errno.EEXIST, "there is one")
         if self.paths[path] is None:
             raise OSError(errno.EISDIR, "a directory")
-        self.open_files += 1
+        with self.changing:
+            self.open_files += 1
         return self.paths[path]
 
     def close_file(self, file):
-        self.open_files -= 1
+        with self.changing:
+            self.open_files -= 1
 
     def read_at(self, file, buffer, offset):
         piece = bytes(file.data[offset : offset + len(buffer)])
@@ -49,19 +53,21 @@ class DictVolume(Volume):
         return len(piece)
 
     def write_at(self, file, data, offset):
-        if len(data) and offset > len(file.data):
-            file.data.extend(bytes(offset - len(file.data)))
-        file.data[offset : offset + len(data)] = data
-        file.touch()
+        with self.changing:
+            if len(data) and offset > len(file.data):
+                file.data.extend(bytes(offset - len(file.data)))
+            file.data[offset : offset + len(data)] = data
+            file.touch()
         return len(data)
 
     def size(self, file):
         return len(file.data)
 
     def truncate(self, file, size):
-        del file.data[size:]
-        file.data.extend(bytes(size - len(file.data)))
-        file.touch()
+        with self.changing:
+            del file.data[size:]
+            file.data.extend(bytes(size - len(file.data)))
+            file.touch()
 
     def flush(self, file):
         self.flushes += 1

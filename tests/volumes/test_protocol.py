@@ -16,9 +16,13 @@ from aiofs import FileSystem, NoModificationAllowedError, aio
 RDWR = os.O_RDWR | os.O_CREAT
 
 
-@pytest.fixture
-def volume():
-    volume = DictVolume()
+class Quick(DictVolume):
+    blocking = False
+
+
+@pytest.fixture(params=[DictVolume, Quick])
+def volume(request):
+    volume = request.param()
     yield volume
     assert volume._tree.holds("") == 0
     assert volume.open_files == 0
@@ -225,22 +229,15 @@ class Failing(DictVolume):
     def read_at(self, file, buffer, offset):
         raise OSError(errno.EIO, "the tape tore")
 
-    def write_at(self, file, data, offset):
-        raise KeyError("a mistake in the volume")
 
-
-def test_failing_method_fails_its_request_only(monkeypatch):
-    shown = []
-    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: shown.append(unraisable.exc_value))
+def test_failing_method_fails_its_request_only():
     with FileSystem() as fs:
         fs.mount("/", Failing())
         with fs.create_sync_access_handle("/file", create=True) as handle:
             error = failed(errno.EIO, handle.read, bytearray(4))
             assert isinstance(error, aiofs.InvalidStateError)
-            assert shown == []
-            failed(errno.EIO, handle.write, b"data")
-            assert isinstance(shown[0], KeyError)
-            assert handle.get_size() == 0
+            assert handle.write(b"data") == 4
+            assert handle.get_size() == 4
 
 
 class Submitting(DictVolume):

@@ -1,5 +1,5 @@
 /*
- * names.c - making names durable.
+ * dir_sync.c - making names durable.
  *
  * A file that was synced can still be lost with its name: the directory has to be synced too, and so has
  * the directory that this one was made in. Every name that aiofs makes gets a number, and its directory

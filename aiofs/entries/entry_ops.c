@@ -1,5 +1,5 @@
 /*
- * tree.c - what is done to one path of a volume: open, stat, make, remove, cut.
+ * entry_ops.c - what is done to one path of a volume: open, stat, make, remove, cut.
  *
  * The lock comes first, on the canonical path, then the file: so nothing is made, cut or removed that
  * somebody else holds, and an open file is the one that its lock is for. Opening a file that exists costs
@@ -135,8 +135,8 @@ static int busy_or_taken(const struct opening *opening)
     return aiofs_place_stat(opening->volume->tree, &opening->place, &found) == 0 ? -EEXIST : -EBUSY;
 }
 
-int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
-                           const void *owner, aiofs_file **file)
+int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
+                     const void *owner, aiofs_hold **hold)
 {
     struct opening opening = {.volume = volume, .flags = flags, .mode = mode};
     aiofs_hold *guard = NULL; /* of a read-only open that cuts the file: it has the lock only meanwhile */
@@ -155,14 +155,10 @@ int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mo
         status = aiofs_hold_take_at(volume, &opening.place, lock, owner, &opening.hold);
     if (status == 0) {
         status = open_entry(&opening);
-        if (status >= 0) {
-            int fd = status;
-            status = aiofs_file_adopt(fd, flags | O_CLOEXEC, opening.hold, NULL, NULL, file);
-            if (status < 0)
-                aiofs_sys.close(fd);
-        }
         if (status < 0)
             aiofs_hold_release(opening.hold);
+        else
+            *hold = opening.hold;
     } else if (status == -EBUSY) {
         status = busy_or_taken(&opening);
     }

@@ -1,5 +1,5 @@
 /*
- * sys.c - the kernel, as the engine sees it: one function per call, no state, no locks.
+ * sys.c - the kernel, as the floors above see it: one function per call, no state, no locks.
  *
  * Raw system calls, because libc's wrappers are cancellation points, set errno, and some (cachestat,
  * io_uring, openat2) do not exist in every libc.

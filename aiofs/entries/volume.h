@@ -8,7 +8,7 @@
  * an entry: a share of its lock.
  *
  * Locking. One mutex, the namespace lock, guards volumes, entries and locks. It may be taken by a
- * thread that holds nothing else; the engine lock is never taken under it, nor it under the engine lock.
+ * thread that holds nothing else; no other lock but those of this floor is taken under it.
  * The lock never waits for another holder: a refused lock is -EBUSY at once.
  *
  * Return values are the kernel's: >= 0, or a negated errno.
@@ -16,11 +16,16 @@
 #ifndef AIOFS_VOLUME_H
 #define AIOFS_VOLUME_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <sys/stat.h>
 
-#include "engine.h"
+#include "clock.h"
+#include "list.h"
 
 typedef struct aiofs_volume aiofs_volume;
+typedef struct aiofs_hold aiofs_hold;
 
 enum aiofs_lock {
     AIOFS_LOCK_NONE,             /* a read-only open, get_file: sees live bytes */
@@ -59,10 +64,11 @@ AIOFS_API long aiofs_volume_holds(aiofs_volume *volume, const char *path);
  * `owner` names who asks (a FileSystem): an entry locked by another owner is -EBUSY, by the same is not. */
 
 /* Opens a file as open(2) does with `flags` and `mode`, takes `lock` before it truncates or creates
- * anything, and gives the open file, which holds the lock. With owner not NULL, an EXCLUSIVE lock is
+ * anything, and gives the hold, which has the lock: the descriptor, or a negated errno. With owner not
+ * NULL, an EXCLUSIVE lock is
  * shared by all holds of that owner. -EISDIR for a directory. O_CLOEXEC is always added. */
-AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
-                                     enum aiofs_lock lock, const void *owner, aiofs_file **file);
+int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
+                     const void *owner, aiofs_hold **hold);
 AIOFS_API int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out);
 /* The same for a File: waits, at most a clock tick, until any later change must give the entry other times. */
 AIOFS_API int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *out);
@@ -83,13 +89,15 @@ AIOFS_API int aiofs_volume_open_directory(aiofs_volume *volume, const char *path
 /* Takes a lock on the entry at `path` with no file: for virtual volumes and for moves. */
 AIOFS_API int aiofs_hold_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
                               aiofs_hold **hold);
+/* Gives up its lock; what may be asked of a hold may still be asked until aiofs_hold_release. */
+AIOFS_API void aiofs_hold_unlock(aiofs_hold *hold);
 AIOFS_API void aiofs_hold_release(aiofs_hold *hold);
 AIOFS_API aiofs_volume *aiofs_hold_volume(const aiofs_hold *hold);
 AIOFS_API enum aiofs_lock aiofs_hold_lock(const aiofs_hold *hold);
 /* Whether this is the child of a fork and the hold was its parent's: there is no lock behind it. */
 AIOFS_API bool aiofs_hold_lost(const aiofs_hold *hold);
 
-/* Called by the engine around every change of a file's bytes. */
+/* For whatever changes a file's bytes: to be called around every change. */
 
 /* Before a write or truncate that makes the file `size` bytes long: -EDQUOT if the quota forbids it. The
  * growth is charged; `current` is the file's size now. Returns at once where there is no quota. */
@@ -105,6 +113,14 @@ int aiofs_hold_sync_name(aiofs_hold *hold);
 /* Until when (CLOCK_MONOTONIC, ns) writes inside the call are turned off for the hold's volume. */
 _Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold);
 
+/* How many threads of the engine are in a volume that is no directory, and the requests that wait to get one. The
+ * engine's, under its lock; zeroed memory is a gate that nobody passed. */
+struct aiofs_gate {
+    unsigned threads, epoch;
+    struct aiofs_link waiting;
+};
+struct aiofs_gate *aiofs_hold_gate(aiofs_hold *hold);
+
 /* ---- process trees: what `aiofs run` and preload/ need --------------------------------------------- */
 
 /* Makes the calling process, and all that inherit the descriptor, a process tree that has the directory open as
@@ -118,7 +134,7 @@ AIOFS_API unsigned aiofs_lock_file_of(uint64_t hash);
 /* Read-locks one byte of an entry's range; -EBUSY if somebody else holds another one. `fd`: the lock file. */
 AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte, int patience_ms);
 
-/* ---- fork: around it, called by the engine with none of its own locks held ----------------------------- */
+/* ---- fork: to be called around it, with no other lock held but the start lock -------------------------- */
 
 /* The child keeps no lock of its parent, and the parent's locks die with the parent. */
 void aiofs_volume_fork_prepare(void);

@@ -1,5 +1,5 @@
 /*
- * callers.c - threads of ours on the program's descriptor table: what the engine's other threads cannot
+ * host_threads.c - threads of ours on the program's descriptor table: what the engine's other threads cannot
  * do, because their numbers are not the program's.
  *
  * Calls (AIOFS_CALL) may take as long as they like, and wait for other requests. Jobs are short, and others
@@ -21,7 +21,7 @@ enum { CALLERS_MAX = 64, MS = 1000000, IDLE_MS = 5000 };
 static struct {
     unsigned threads, idle, starting, calling;
     pthread_cond_t work;
-    struct aiofs_link jobs, calls; /* calls: requests, by `queued` */
+    struct aiofs_link jobs, calls; /* calls: requests, by `queued`: AIOFS_CALL, and those of outside.c */
 } callers;
 
 /* What a caller may do now: a job, or a call if another caller is left for the jobs. Lock held. */
@@ -92,10 +92,15 @@ static void run_call(struct aiofs_link *link)
 {
     aiofs_request *request = CONTAINER(link, aiofs_request, queued);
     request->phase = PHASE_RUNNING;
+    if (request->file && !outside_begin(request))
+        return;
     callers.calling++;
     spare();
     pthread_mutex_unlock(&engine.lock);
-    request_finish(request, request->call(request));
+    if (request->file)
+        outside_carry(request);
+    else
+        request_finish(request, request->call(request));
     pthread_mutex_lock(&engine.lock);
     callers.calling--;
 }
@@ -144,6 +149,14 @@ int callers_call(aiofs_request *request)
     }
     pthread_mutex_unlock(&engine.lock);
     return refused ? error : 0;
+}
+
+/* If no thread can be had, the one that waits for jobs tries again until there is one. */
+void callers_carry(aiofs_request *request)
+{
+    list_append(&callers.calls, &request->queued);
+    spare();
+    pthread_cond_signal(&callers.work);
 }
 
 bool callers_are_idle(void)
@@ -199,7 +212,7 @@ void callers_sync_name(aiofs_request *request)
 static void run_retire(struct aiofs_job *job)
 {
     aiofs_request *request = request_of(job);
-    file_release_hold(request->file);
+    file_end_use(request->file);
     request_end(request, request->result);
 }
 

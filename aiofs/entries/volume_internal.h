@@ -1,5 +1,5 @@
 /*
- * volume_internal.h - what volume.c, lock.c, path.c, quota.c, names.c, tree.c and subtree.c share.
+ * volume_internal.h - what volume.c, lock.c, path.c, quota.c, dir_sync.c, entry_ops.c and recursive_ops.c share.
  *
  *   volume  one opening of a directory: its flags and its quota. Counted: by its opener and by each hold.
  *   tree    the directory itself, one per device and inode in the process: the root descriptor, the
@@ -63,6 +63,7 @@ struct aiofs_hold {
     struct aiofs_charge *charge;
     enum aiofs_lock lock;
     bool stays;              /* for the time of one call: does not follow its file when it is renamed */
+    bool closed;             /* its file is closed, its lock given up */
     bool lost;               /* it was the parent's, and this is the child of a fork */
     _Atomic uint64_t unsynced; /* names made up to here may not be durable; 0: all are */
 };
@@ -118,6 +119,7 @@ struct aiofs_volume {
     unsigned flags;
     int64_t quota;
     struct aiofs_tree *tree;
+    struct aiofs_gate gate;
 };
 
 /* lock.c */
@@ -168,17 +170,17 @@ static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
     return tree->tally && atomic_load_explicit(&tree->tally->counted, memory_order_relaxed);
 }
 
-/* names.c */
+/* dir_sync.c */
 uint64_t aiofs_name_made(struct aiofs_tree *tree, const struct aiofs_place *place);
 uint64_t aiofs_names_outstanding_locked(const struct aiofs_tree *tree);
 void aiofs_names_move_locked(struct aiofs_tree *tree, const struct aiofs_place *from, const struct aiofs_place *to);
 void aiofs_names_removed_locked(struct aiofs_tree *tree, const struct aiofs_place *place);
 void aiofs_names_forget(struct aiofs_tree *tree);
 
-/* tree.c */
+/* entry_ops.c */
 int aiofs_may_change(const aiofs_volume *volume);
 
-/* subtree.c: visits everything below a directory, each directory before what is in it. */
+/* recursive_ops.c: visits everything below a directory, each directory before what is in it. */
 struct aiofs_found {
     int directory; /* a descriptor of it */
     const char *name;

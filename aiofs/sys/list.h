@@ -4,7 +4,12 @@
 #ifndef AIOFS_LIST_H
 #define AIOFS_LIST_H
 
-#include "engine.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+struct aiofs_link {
+    struct aiofs_link *next, *prev;
+};
 
 #define CONTAINER(link, type, member) ((type *)((char *)(link) - offsetof(type, member)))
 

@@ -330,6 +330,16 @@ int aiofs_hold_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock
     return status < 0 ? status : aiofs_hold_take_at(volume, &place, lock, owner, hold);
 }
 
+void aiofs_hold_unlock(aiofs_hold *hold)
+{
+    aiofs_namespace_lock();
+    if (!hold->lost)
+        unlock_entry(hold->volume->tree, hold->entry, hold->lock);
+    hold->lock = AIOFS_LOCK_NONE;
+    hold->closed = true;
+    aiofs_namespace_unlock();
+}
+
 void aiofs_hold_release(aiofs_hold *hold)
 {
     aiofs_volume *volume;
@@ -385,6 +395,11 @@ _Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold)
     return &hold->volume->tree->write_brake;
 }
 
+struct aiofs_gate *aiofs_hold_gate(aiofs_hold *hold)
+{
+    return &hold->volume->gate;
+}
+
 /* ---- what is held ------------------------------------------------------------------------------------- */
 
 /* Whether a path lies below `top`; everything lies below the root. */
@@ -399,7 +414,7 @@ static long holds_of(const struct aiofs_entry *entry)
 {
     long count = 0;
     for (const struct aiofs_hold *hold = entry->holds; hold; hold = hold->next)
-        count += !hold->lost;
+        count += !hold->lost && !hold->closed;
     return count;
 }
 

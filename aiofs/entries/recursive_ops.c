@@ -1,5 +1,5 @@
 /*
- * subtree.c - what is done to a directory with all that is in it: count, remove, rename.
+ * recursive_ops.c - what is done to a directory with all that is in it: count, remove, rename.
  *
  * Removing or renaming needs everything below to be unlocked, and kept so: the locks of all that is found
  * are taken first, one by one, and given back at the end; one that is refused ends the call with nothing
@@ -35,7 +35,7 @@ struct listed {
 };
 
 /* Puts a path at the head of a list. */
-static int list_push(struct listed **list, const char *path, size_t length, bool directory)
+static int stack_push(struct listed **list, const char *path, size_t length, bool directory)
 {
     struct listed *listed = malloc(sizeof *listed + length + 1);
     if (!listed)
@@ -47,7 +47,7 @@ static int list_push(struct listed **list, const char *path, size_t length, bool
     return 0;
 }
 
-static struct listed *list_pop(struct listed **list)
+static struct listed *stack_pop(struct listed **list)
 {
     struct listed *listed = *list;
     if (listed)
@@ -55,10 +55,10 @@ static struct listed *list_pop(struct listed **list)
     return listed;
 }
 
-static void list_free(struct listed *list)
+static void stack_free(struct listed *list)
 {
     struct listed *listed;
-    while ((listed = list_pop(&list)))
+    while ((listed = stack_pop(&list)))
         free(listed);
 }
 
@@ -104,7 +104,7 @@ static int visit_record(struct walk *walk, int dirfd, const struct listed *direc
     struct aiofs_found found = {dirfd, record->name, path, length + name_length, is_directory(dirfd, record)};
     int status = walk->visit(&found, walk->context);
     if (status == 0 && found.is_directory)
-        status = list_push(&walk->directories, path, found.length, true);
+        status = stack_push(&walk->directories, path, found.length, true);
     return status;
 }
 
@@ -129,8 +129,8 @@ int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit
 {
     struct walk walk = {.visit = visit, .context = context};
     struct listed *directory;
-    int status = list_push(&walk.directories, path, strlen(path), true);
-    while (status == 0 && (directory = list_pop(&walk.directories))) {
+    int status = stack_push(&walk.directories, path, strlen(path), true);
+    while (status == 0 && (directory = stack_pop(&walk.directories))) {
         int dirfd = aiofs_open_beneath(tree, directory->path, O_RDONLY | O_DIRECTORY, 0);
         if (dirfd >= 0) {
             status = visit_directory(&walk, dirfd, directory);
@@ -140,7 +140,7 @@ int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit
         }
         free(directory);
     }
-    list_free(walk.directories);
+    stack_free(walk.directories);
     return status;
 }
 
@@ -158,14 +158,14 @@ static int grip_take_locked(struct grip *grip, const char *path, size_t length, 
     struct aiofs_place place;
     int status = aiofs_place_set(&place, path, length);
     if (status == 0)
-        status = list_push(&grip->taken, path, length, directory);
+        status = stack_push(&grip->taken, path, length, directory);
     if (status < 0)
         return status;
     status = aiofs_hold_take_locked(grip->volume, &place, lock, grip->owner, &grip->taken->hold);
     if (status == 0)
         grip->taken->hold->stays = true;
     else
-        free(list_pop(&grip->taken));
+        free(stack_pop(&grip->taken));
     return status;
 }
 
@@ -183,7 +183,7 @@ static int grip_take(struct grip *grip, const char *path, size_t length, bool di
 static void grip_release(struct grip *grip)
 {
     struct listed *listed;
-    while ((listed = list_pop(&grip->taken))) {
+    while ((listed = stack_pop(&grip->taken))) {
         aiofs_hold_release(listed->hold);
         free(listed);
     }
@@ -204,7 +204,7 @@ static int list_held_locked(const struct aiofs_tree *tree, const struct aiofs_pl
             while (hold && hold->stays)
                 hold = hold->next;
             if (hold && aiofs_path_below(entry->path, entry->length, top->path, top->length))
-                status = list_push(list, entry->path, entry->length, false);
+                status = stack_push(list, entry->path, entry->length, false);
         }
     }
     return status;
@@ -352,7 +352,7 @@ static int grip_targets(struct renaming *renaming)
             status = grip_take_locked(&renaming->grip, place.path, place.length, false, AIOFS_LOCK_EXCLUSIVE);
     }
     aiofs_namespace_unlock();
-    list_free(held);
+    stack_free(held);
     return status;
 }
 
@@ -425,7 +425,7 @@ static void follow(struct renaming *renaming)
         if (aiofs_place_set(&place, listed->path, listed->length) == 0)
             move_holds_locked(renaming, &place, number);
     aiofs_namespace_unlock();
-    list_free(held);
+    stack_free(held);
 }
 
 int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, const void *owner)

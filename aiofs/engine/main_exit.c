@@ -1,5 +1,5 @@
 /*
- * headless.c - a program whose main thread has left by pthread_exit.
+ * main_exit.c - a program whose main thread has left by pthread_exit.
  *
  * A process ends, as if by exit(0), when its last thread does: ours would never let it come to that. So where the
  * main thread has left, the waiter looks now and then whether any thread but ours is there. Requests in flight keep
