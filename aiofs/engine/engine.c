@@ -279,6 +279,8 @@ int aiofs_engine_start(void)
             error = start_waiter(kind == AIOFS_ENGINE_THREADS ? &waiter_poll : &waiter_ring);
         if (error < 0 && kind == AIOFS_ENGINE_AUTO)
             error = start_waiter(&waiter_poll);
+        if (error < 0)
+            callers_stop();
         if (error == 0) {
             pthread_mutex_lock(&engine.lock);
             files_meet_waiter();

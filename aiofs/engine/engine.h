@@ -289,8 +289,14 @@ AIOFS_API void aiofs_bell_release(aiofs_bell *bell);
 /* Queues a signal to the process with si_code SI_ASYNCIO; refused by a full queue, it is sent again until
  * it is accepted. Signal 0 does nothing. */
 AIOFS_API void aiofs_notify_signal(int signo, union sigval value);
-/* Runs function(value) in a fresh thread of the program's (its descriptors, no signal blocked that the
- * attributes do not ask for); `attributes` is a pthread_attr_t or NULL. 0 or -EAGAIN. */
-AIOFS_API int aiofs_notify_thread(void (*function)(union sigval), union sigval value, const void *attributes);
+/* A function to be run in a fresh thread of the program's (its descriptors, no signal blocked); `attributes` is a
+ * pthread_attr_t or NULL, and stays until the thread has begun. Prepared before the request is accepted, on a thread
+ * of the program's: -EAGAIN if it may never be had. Then sent, once; or dropped. */
+typedef struct aiofs_notification aiofs_notification;
+AIOFS_API int aiofs_notification_prepare(void (*function)(union sigval), union sigval value, const void *attributes,
+                                         aiofs_notification **notification);
+/* On any thread, never in vain: where no thread is to be had, it comes when there is one. */
+AIOFS_API void aiofs_notification_send(aiofs_notification *notification);
+AIOFS_API void aiofs_notification_drop(aiofs_notification *notification);
 
 #endif

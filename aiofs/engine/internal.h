@@ -248,6 +248,7 @@ bool stream_times_out(const aiofs_request *request, int fd);
 bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it */
 bool pool_is_starting(void);     /* lock held: some worker is not running yet */
 void pool_signal(void);          /* lock held: there is work */
+void pool_shrink(void);          /* lock held: those that are idle end, if callers_starve */
 bool pool_spawn(void);           /* on the waiter: starts what is wanted; false: it could not */
 bool pool_start(void);           /* on the waiter, once: the first worker, which stays; false: it could not */
 bool pool_adopt(aiofs_request *request); /* by the waiter: a stream's request that needs a worker; false: it
@@ -256,6 +257,9 @@ void pool_reset(void);           /* no worker is there: at the start, and in the
 
 /* Callers: threads on the program's table that may block; host_threads.c. */
 int callers_start(void);               /* the first one; on a thread of the program's */
+void callers_stop(void);               /* there is no engine, after all */
+void callers_notify(void);             /* no lock: there are notifications whose thread is to be started */
+bool callers_starve(void);             /* lock held: some wait for a thread that is not to be had: idle ones end */
 bool callers_are_idle(void);           /* lock held: all of them, and all that were started */
 void callers_add(struct aiofs_job *job); /* lock held */
 void callers_reset(void);              /* no caller is there: at the start, and in the child of a fork */
@@ -350,6 +354,9 @@ enum { SMALL_STACK = 256 * 1024, DEEP_STACK = 8 * 1024 * 1024 }; /* bytes; deep:
 
 /* Sends again the signals that the kernel refused; true: some are left. */
 bool notify_retry(void);
+#define AIOFS_NEVER INT64_MAX
+/* On a caller: starts the threads of the notifications that wait for one. AIOFS_NEVER, or when to try again. */
+int64_t notify_start_threads(void);
 void notify_fork_prepare(void);
 void notify_fork_parent(void);
 void notify_fork_child(void);

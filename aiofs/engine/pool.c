@@ -199,6 +199,11 @@ void pool_signal(void)
         pthread_cond_signal(&pool.work);
 }
 
+void pool_shrink(void)
+{
+    pthread_cond_broadcast(&pool.work);
+}
+
 static aiofs_request *take(void)
 {
     if (!may_block())
@@ -215,7 +220,7 @@ static bool wait_for_work(void)
     int64_t until = aiofs_now() + IDLE_NS;
     int error = 0;
     pool.idle++;
-    while (!has_work() && (error != ETIMEDOUT || pool.threads == 1))
+    while (!has_work() && ((error != ETIMEDOUT && !callers_starve()) || pool.threads == 1))
         error = pool.threads == 1 ? pthread_cond_wait(&pool.work, &engine.lock)
                                   : condition_wait_until(&pool.work, &engine.lock, until);
     pool.idle--;
