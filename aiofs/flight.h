@@ -48,6 +48,8 @@ typedef struct aiofs_notice {
     int signo;
     union sigval signal_value;
     PyObject *function, *value, *context;
+    aiofs_notification *thread; /* SIGEV_THREAD, which takes over the references in `own` */
+    struct aiofs_notice *own;
 } aiofs_notice;
 
 /* A list of lio_listio: the last of its flights tells. */
@@ -215,19 +217,40 @@ static inline void notice_in_thread(union sigval value)
     free(notice);
 }
 
+/* What a notice by a thread needs, before its request is accepted; with the GIL, on a thread of the program's. 0 or
+ * -EAGAIN. */
+static inline int notice_prepare(aiofs_notice *notice)
+{
+    aiofs_notice *own = malloc(sizeof *own);
+    union sigval value = {.sival_ptr = own};
+    int error = own ? aiofs_notification_prepare(notice_in_thread, value, NULL, &notice->thread) : -EAGAIN;
+    notice->own = error < 0 ? NULL : own;
+    if (error < 0)
+        free(own);
+    return error;
+}
+
+/* It will not be given, or has been. */
+static inline void notice_unprepare(aiofs_notice *notice)
+{
+    if (notice->thread)
+        aiofs_notification_drop(notice->thread);
+    free(notice->own);
+    notice->thread = NULL;
+    notice->own = NULL;
+}
+
 static inline void notice_give(aiofs_notice *notice)
 {
+    aiofs_notification *thread = notice->thread;
     if (notice->kind == SIGEV_SIGNAL) {
         aiofs_notify_signal(notice->signo, notice->signal_value);
-    } else if (notice->kind == SIGEV_THREAD) {
-        aiofs_notice *own = malloc(sizeof *own);
-        union sigval value = {.sival_ptr = own};
-        if (!own)
-            return;
-        *own = *notice;
+    } else if (thread) {
+        *notice->own = *notice;
         notice->function = notice->value = notice->context = NULL;
-        while (aiofs_notify_thread(notice_in_thread, value, NULL) < 0)
-            ;
+        notice->own = NULL;
+        notice->thread = NULL;
+        aiofs_notification_send(thread);
     }
 }
 

@@ -43,6 +43,8 @@ cdef extern from "flight.h" nogil:
     aiofs_mailbox *mailbox_new(int eventfd, int *error)
     aiofs_flight *mailbox_open(aiofs_mailbox *box, bint seal)
     void mailbox_release(aiofs_mailbox *box)
+    int notice_prepare(aiofs_notice *notice)
+    void notice_unprepare(aiofs_notice *notice)
     void notice_give(aiofs_notice *notice)
     void notice_set_signal(aiofs_notice *notice, int signo, int64_t value)
     aiofs_group *group_new(int remaining, aiofs_flight *last_word)
@@ -124,6 +126,7 @@ cdef void drop_notice(aiofs_notice *notice) noexcept:
     cdef PyObject *value = notice.value
     cdef PyObject *context = notice.context
     notice.function = notice.value = notice.context = NULL
+    notice_unprepare(notice)
     Py_XDECREF(function)
     Py_XDECREF(value)
     Py_XDECREF(context)

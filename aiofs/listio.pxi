@@ -79,7 +79,11 @@ cdef int begin_entry(plan *what, aiocb cb, aiofs_group *group, Delivery delivery
         if what.notify != C_SIGEV_NONE:
             tell_inline(cb, delivery)
         return 0
-    flight = begin(what, cb, delivery, True, behind)
+    try:
+        flight = begin(what, cb, delivery, True, behind)
+    except BlockingIOError:  # no thread to be had for its notification
+        cb.end(-EAGAIN)
+        return 0
     if flight == NULL:
         return 0
     flight.group = group
@@ -97,12 +101,17 @@ cdef int end_refused(aiofs_flight *flight, int error, Delivery delivery) except 
     cdef aiofs_group *group = flight.group
     cdef bint tells = flight.notice.kind != C_SIGEV_NONE
     flight.group = NULL
+    aiofs_request_retain(&flight.request)
     after_refusal(flight)
-    refused(flight, cb, error)
+    unpin(flight)
+    cb.end(error)
     try:
-        if tells:
+        if flight.notice.kind == C_SIGEV_THREAD:
+            notice_give(&flight.notice)
+        elif tells:
             tell_inline(cb, delivery)
     finally:
+        discard(flight)
         group_count_down(group)
     return 0
 

@@ -148,6 +148,8 @@ cdef int write_notice(aiofs_notice *notice, sigevent event) except -1:
         notice_set_signal(notice, event.sigev_signo, signal_value(event.sigev_value))
     elif notify == C_SIGEV_THREAD or notify == C_SIGEV_LOOP:
         set_function(notice, notify, event.sigev_notify_function, event.sigev_value, copy_context())
+    if notify == C_SIGEV_THREAD and notice_prepare(notice) < 0:
+        raise make_error(EAGAIN, None, "starting a thread for SIGEV_THREAD")
     return 0
 
 
@@ -182,6 +184,8 @@ cdef int tell_inline(aiocb cb, Delivery delivery) except -1:
         if flight.notice.kind == C_SIGEV_LOOP:
             return delivery.soon(flight)
         notice_give(&flight.notice)
+    except BlockingIOError:  # no thread to be had for one that was not accepted
+        pass
     except BaseException:
         discard(flight)
         raise
@@ -240,8 +244,13 @@ cdef void refused(aiofs_flight *flight, aiocb cb, int error) noexcept:
 
 cdef int submit(plan *what, aiocb cb, Delivery delivery) except -1:
     """Carries out or submits what was drawn up. 0, or a positive errno that the call has to fail with."""
-    cdef aiofs_flight *flight = begin(what, cb, delivery, False, False)
+    cdef aiofs_flight *flight
     cdef int error
+    try:
+        flight = begin(what, cb, delivery, False, False)
+    except BlockingIOError:  # no thread to be had for its notification
+        cb.end(-EAGAIN)
+        return EAGAIN
     if flight == NULL:
         return 0
     error = launch(flight, what.file, cb, delivery)

@@ -7,6 +7,8 @@ cannot be had here.
 """
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,19 @@ def test_program(run_posix, name, form, engine):
 @pytest.mark.parametrize("form", FORMS)
 def test_functions_under_all_names_are_those_of_libaiofs(run_posix, form):
     assert f"they come from {LIBRARY}\n" in run_posix("names", form, ENGINES[0])
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.skipif(bool(SANITIZE), reason="a sanitizer does not run under strace")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_timed_waits_go_by_a_clock_that_nobody_sets(compiled, tmp_path, engine):
+    calls = tmp_path / "calls"
+    program = compiled("submission", "linked")
+    strace = ["strace", "-f", "-e", "trace=futex", "-o", calls, program]
+    environment = os.environ | {"AIOFS_ENGINE": engine, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(strace, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    if "ptrace" in done.stderr and done.returncode != 0:
+        pytest.skip("strace is not allowed here")
+    timed = [line for line in calls.read_text().splitlines() if "{tv_sec=" in line]
+    assert timed, "a host thread that is idle waits for some seconds"
+    assert not [line for line in timed if "FUTEX_CLOCK_REALTIME" in line]

@@ -45,6 +45,7 @@ _Thread_local bool on_engine_table, on_waiter;
 static struct {
     pthread_mutex_t lock; /* held from the first to the last step of a start: no fork in the middle of it */
     bool own_table;       /* the engine's threads have a descriptor table of their own */
+    bool is_prepared;
 } start = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct { /* what the waiter reports to the start that made it */
@@ -53,6 +54,22 @@ static struct { /* what the waiter reports to the start that made it */
     bool is_made;
     int outcome;
 } report = {.lock = PTHREAD_MUTEX_INITIALIZER, .made = PTHREAD_COND_INITIALIZER};
+
+void condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+int condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t until)
+{
+    enum { SECOND = 1000000000 };
+    const struct timespec time = {.tv_sec = until / SECOND, .tv_nsec = until % SECOND};
+    return pthread_cond_timedwait(condition, mutex, &time);
+}
 
 /* ---- threads ------------------------------------------------------------------------------------------ */
 
@@ -253,17 +270,21 @@ int aiofs_engine_start(void)
 {
     if (atomic_load_explicit(&engine.running, memory_order_acquire))
         return 0;
-    int kind = wanted_kind();
-    if (kind < 0)
-        return kind;
     pthread_mutex_lock(&start.lock);
-    int error = 0;
-    if (!atomic_load(&engine.running)) {
+    int kind = wanted_kind(), error = kind < 0 ? kind : 0;
+    if (!start.is_prepared) { /* not by the constructor: others may run before it, and come here */
+        start.is_prepared = true;
+        pool_reset();
+        callers_reset();
+    }
+    if (error == 0 && !atomic_load(&engine.running)) {
         error = callers_start();
         if (error == 0)
             error = start_waiter(kind == AIOFS_ENGINE_THREADS ? &waiter_poll : &waiter_ring);
         if (error < 0 && kind == AIOFS_ENGINE_AUTO)
             error = start_waiter(&waiter_poll);
+        if (error < 0)
+            callers_stop();
         if (error == 0) {
             pthread_mutex_lock(&engine.lock);
             files_meet_waiter();
@@ -328,8 +349,8 @@ static void fork_child(void)
         list_init(&engine.run_queue[carrier]);
     engine.outstanding = 0;
     atomic_store(&engine.alive, 0);
-    pool_after_fork();
-    callers_after_fork();
+    pool_reset();
+    callers_reset();
     outside_after_fork();
     on_engine_table = on_waiter = false;
     atomic_store(&engine.running, false);

@@ -134,6 +134,7 @@ struct aiofs_request {
     uint8_t lane;
     _Atomic uint8_t phase;
     _Atomic bool told;              /* it is terminal, and `done` has returned */
+    uint32_t generation;            /* of processes: which one submitted it */
     aiofs_file *file;
     struct aiofs_link in_flight;    /* the file's requests in order of submission */
     struct aiofs_link queued;       /* the lane's waiting requests, or a carrier's list */
@@ -175,9 +176,18 @@ static inline enum aiofs_state aiofs_word_state(const _Atomic uint32_t *word)
 AIOFS_API bool aiofs_word_end(_Atomic uint32_t *word, int64_t result);
 AIOFS_API void aiofs_wake_sleepers(void);
 
+/* Moves on in the child of a fork, where each request of the parent that had not ended is cancelled. */
+extern AIOFS_API uint32_t aiofs_generation;
+/* The parent's, met in the child: it is terminal from now on. */
+AIOFS_API void aiofs_request_forsake(const aiofs_request *request);
+
 static inline enum aiofs_state aiofs_request_state(const aiofs_request *request)
 {
-    return aiofs_word_state(&request->state);
+    enum aiofs_state state = aiofs_word_state(&request->state);
+    if (state != AIOFS_SUBMITTED || request->generation == aiofs_generation)
+        return state;
+    aiofs_request_forsake(request);
+    return AIOFS_CANCELED;
 }
 static inline bool aiofs_request_terminal(const aiofs_request *request)
 {
@@ -289,8 +299,14 @@ AIOFS_API void aiofs_bell_release(aiofs_bell *bell);
 /* Queues a signal to the process with si_code SI_ASYNCIO; refused by a full queue, it is sent again until
  * it is accepted. Signal 0 does nothing. */
 AIOFS_API void aiofs_notify_signal(int signo, union sigval value);
-/* Runs function(value) in a fresh thread of the program's (its descriptors, no signal blocked that the
- * attributes do not ask for); `attributes` is a pthread_attr_t or NULL. 0 or -EAGAIN. */
-AIOFS_API int aiofs_notify_thread(void (*function)(union sigval), union sigval value, const void *attributes);
+/* A function to be run in a fresh thread of the program's (its descriptors, no signal blocked); `attributes` is a
+ * pthread_attr_t or NULL, and stays until the thread has begun. Prepared before the request is accepted, on a thread
+ * of the program's: -EAGAIN if it may never be had. Then sent, once; or dropped. */
+typedef struct aiofs_notification aiofs_notification;
+AIOFS_API int aiofs_notification_prepare(void (*function)(union sigval), union sigval value, const void *attributes,
+                                         aiofs_notification **notification);
+/* On any thread, never in vain: where no thread is to be had, it comes when there is one. */
+AIOFS_API void aiofs_notification_send(aiofs_notification *notification);
+AIOFS_API void aiofs_notification_drop(aiofs_notification *notification);
 
 #endif

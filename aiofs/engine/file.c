@@ -546,7 +546,8 @@ void files_meet_waiter(void)
         lanes_init(CONTAINER(link, aiofs_file, all));
 }
 
-/* In a forked child no request of the parent exists. Owned files stay open, with no hold: the lock is
+/* In a forked child no request of the parent exists; those that had left their file, and had not ended, are in no
+ * list, and end as soon as somebody looks at them (aiofs_generation). Owned files stay open, with no hold: the lock is
  * the parent's. */
 static int32_t forsake(struct aiofs_link *in_flight)
 {
@@ -555,14 +556,14 @@ static int32_t forsake(struct aiofs_link *in_flight)
     for (; (link = list_pop(in_flight)); count++) {
         aiofs_request *request = CONTAINER(link, aiofs_request, in_flight);
         list_init(&request->queued);
-        request->result = -ECANCELED;
-        atomic_store(&request->state, AIOFS_CANCELED);
+        aiofs_request_forsake(request);
     }
     return count;
 }
 
 void files_after_fork(void)
 {
+    aiofs_generation++;
     forsake(&engine.calls);
     for (int chunk = 0; chunk < CHUNKS; chunk++)
         for (int i = 0; table[chunk] && i < CHUNK; i++)

@@ -13,59 +13,58 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <time.h>
 
 #include "internal.h"
 
-enum { CALLERS_MAX = 64, IDLE_SECONDS = 5 };
+enum { CALLERS_MAX = 64, MS = 1000000, IDLE_MS = 5000 };
 
 static struct {
     unsigned threads, idle, starting, calling;
+    bool needed;       /* there is an engine, or will be: the last one stays */
+    int64_t notify_at; /* when to start the threads of notifications; AIOFS_NEVER: none waits for one */
+    bool starve;       /* there was none to be had */
     pthread_cond_t work;
     struct aiofs_link jobs, calls; /* calls: requests, by `queued`: AIOFS_CALL, and those of outside.c */
-} callers = {.work = PTHREAD_COND_INITIALIZER,
-             .jobs = {&callers.jobs, &callers.jobs},
-             .calls = {&callers.calls, &callers.calls}};
+} callers = {.notify_at = AIOFS_NEVER, .jobs = {&callers.jobs, &callers.jobs}, .calls = {&callers.calls, &callers.calls}};
+
+static bool must_notify(void)
+{
+    return callers.notify_at != AIOFS_NEVER && aiofs_now() >= callers.notify_at;
+}
 
 /* What a caller may do now: a job, or a call if another caller is left for the jobs. Lock held. */
 static bool has_work(void)
 {
-    return !list_empty(&callers.jobs) || (!list_empty(&callers.calls) && callers.calling + 1 < callers.threads);
+    return must_notify() || !list_empty(&callers.jobs) || (!list_empty(&callers.calls) && callers.calling + 1 < callers.threads);
 }
 
 static int spare(void);
 static void *caller_main(void *argument);
 
-static int wait_a_moment(void)
+/* One that has no work, since `until` has passed or not. */
+static bool may_end(int64_t until)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 10000000;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
-    pthread_cond_timedwait(&callers.work, &engine.lock, &until);
-    return 0;
+    if (callers.idle == 1)
+        return !callers.needed;
+    return callers.starve || aiofs_now() >= until;
 }
 
 /* Waits for work; false: none came, and there are others to wait for the next. Lock held. */
 static bool wait_for_work(void)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += IDLE_SECONDS;
-    int error = 0;
+    int64_t until = aiofs_now() + IDLE_MS * (int64_t)MS;
     callers.idle++;
-    while (!has_work() && !(error == ETIMEDOUT && callers.idle > 1)) {
+    while (!has_work() && !may_end(until)) {
         bool poor = !list_empty(&callers.calls) && spare() < 0; /* from a thread that could not start one */
         if (has_work())
             break;
-        if (poor)
-            error = wait_a_moment();
+        int64_t wake = poor ? aiofs_now() + 10 * MS : callers.idle > 1 ? until : AIOFS_NEVER;
+        if (callers.notify_at < wake)
+            wake = callers.notify_at;
+        if (wake == AIOFS_NEVER)
+            pthread_cond_wait(&callers.work, &engine.lock);
         else
-            error = callers.idle > 1 ? pthread_cond_timedwait(&callers.work, &engine.lock, &until)
-                                     : pthread_cond_wait(&callers.work, &engine.lock);
+            condition_wait_until(&callers.work, &engine.lock, wake);
     }
     callers.idle--;
     return has_work();
@@ -100,6 +99,22 @@ static void run_job(struct aiofs_link *link)
     pthread_mutex_lock(&engine.lock);
 }
 
+/* No spare is started for it: it would take the thread that a notification waits for. */
+static void run_notifications(void)
+{
+    callers.notify_at = AIOFS_NEVER;
+    pthread_mutex_unlock(&engine.lock);
+    int64_t again = notify_start_threads();
+    pthread_mutex_lock(&engine.lock);
+    callers.starve = again != AIOFS_NEVER;
+    if (again < callers.notify_at)
+        callers.notify_at = again;
+    if (callers.starve) {
+        pthread_cond_broadcast(&callers.work);
+        pool_shrink();
+    }
+}
+
 static void run_call(struct aiofs_link *link)
 {
     aiofs_request *request = CONTAINER(link, aiofs_request, queued);
@@ -123,7 +138,9 @@ static void *caller_main(void *argument)
     pthread_mutex_lock(&engine.lock);
     callers.starting--;
     while (has_work() || wait_for_work()) {
-        if (!list_empty(&callers.jobs))
+        if (must_notify())
+            run_notifications();
+        else if (!list_empty(&callers.jobs))
             run_job(list_pop(&callers.jobs));
         else
             run_call(list_pop(&callers.calls));
@@ -137,9 +154,34 @@ static void *caller_main(void *argument)
 int callers_start(void)
 {
     pthread_mutex_lock(&engine.lock);
+    callers.needed = true;
     int error = spare();
     pthread_mutex_unlock(&engine.lock);
     return error;
+}
+
+void callers_stop(void)
+{
+    pthread_mutex_lock(&engine.lock);
+    callers.needed = false;
+    pthread_cond_broadcast(&callers.work);
+    pthread_mutex_unlock(&engine.lock);
+}
+
+bool callers_starve(void)
+{
+    return callers.starve;
+}
+
+/* Somebody who waits for a later attempt need not hear of it. */
+void callers_notify(void)
+{
+    pthread_mutex_lock(&engine.lock);
+    if (callers.notify_at == AIOFS_NEVER) {
+        callers.notify_at = aiofs_now();
+        pthread_cond_signal(&callers.work);
+    }
+    pthread_mutex_unlock(&engine.lock);
 }
 
 int callers_call(aiofs_request *request)
@@ -173,7 +215,7 @@ void callers_carry(aiofs_request *request)
 
 bool callers_are_idle(void)
 {
-    bool work = !list_empty(&callers.jobs) || !list_empty(&callers.calls);
+    bool work = callers.notify_at != AIOFS_NEVER || !list_empty(&callers.jobs) || !list_empty(&callers.calls);
     return !work && callers.idle == callers.threads && callers.starting == 0;
 }
 
@@ -184,12 +226,14 @@ void callers_add(struct aiofs_job *job)
         pthread_cond_signal(&callers.work);
 }
 
-void callers_after_fork(void)
+void callers_reset(void)
 {
     callers.threads = callers.idle = callers.starting = callers.calling = 0;
+    callers.needed = callers.starve = false;
+    callers.notify_at = AIOFS_NEVER;
     list_init(&callers.jobs);
     list_init(&callers.calls);
-    pthread_cond_init(&callers.work, NULL);
+    condition_init(&callers.work);
 }
 
 /* ---- the jobs of requests ------------------------------------------------------------------------------- */

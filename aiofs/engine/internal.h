@@ -249,17 +249,21 @@ bool stream_times_out(const aiofs_request *request, int fd);
 bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it */
 bool pool_is_starting(void);     /* lock held: some worker is not running yet */
 void pool_signal(void);          /* lock held: there is work */
+void pool_shrink(void);          /* lock held: those that are idle end, if callers_starve */
 bool pool_spawn(void);           /* on the waiter: starts what is wanted; false: it could not */
 bool pool_start(void);           /* on the waiter, once: the first worker, which stays; false: it could not */
 bool pool_adopt(aiofs_request *request); /* by the waiter: a stream's request that needs a worker; false: it
                                             has been asked to cancel it */
-void pool_after_fork(void);
+void pool_reset(void);           /* no worker is there: at the start, and in the child of a fork */
 
 /* Callers: threads on the program's table that may block; host_threads.c. */
 int callers_start(void);               /* the first one; on a thread of the program's */
+void callers_stop(void);               /* there is no engine, after all */
+void callers_notify(void);             /* no lock: there are notifications whose thread is to be started */
+bool callers_starve(void);             /* lock held: some wait for a thread that is not to be had: idle ones end */
 bool callers_are_idle(void);           /* lock held: all of them, and all that were started */
 void callers_add(struct aiofs_job *job); /* lock held */
-void callers_after_fork(void);
+void callers_reset(void);              /* no caller is there: at the start, and in the child of a fork */
 int callers_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
 void callers_carry(aiofs_request *request);                   /* one for outside_carry; lock held, let go meanwhile */
 void callers_sync_name(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
@@ -342,12 +346,18 @@ void engine_fd_close(aiofs_file *file);
 int engine_wake_fd(void); /* readable when the waiter shall look at its queues */
 void engine_rung(void);   /* the carrier tells that it is */
 bool engine_has_work(void); /* lock held: for the waiter */
+/* Conditions whose timed waits go by CLOCK_MONOTONIC, which nobody sets. `until` is a time of aiofs_now(). */
+void condition_init(pthread_cond_t *condition);
+int condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t until); /* 0 or ETIMEDOUT */
 /* Starts a thread of ours: detached, small, all signals blocked. 0 or -EAGAIN. */
 int engine_thread(const char *name, void *(*main)(void *), size_t stack);
 enum { SMALL_STACK = 256 * 1024, DEEP_STACK = 8 * 1024 * 1024 }; /* bytes; deep: it runs code that is not ours */
 
 /* Sends again the signals that the kernel refused; true: some are left. */
 bool notify_retry(void);
+#define AIOFS_NEVER INT64_MAX
+/* On a caller: starts the threads of the notifications that wait for one. AIOFS_NEVER, or when to try again. */
+int64_t notify_start_threads(void);
 void notify_fork_prepare(void);
 void notify_fork_parent(void);
 void notify_fork_child(void);

@@ -2,14 +2,23 @@
  * notify.c - telling the program: a queued signal, or a function in a fresh thread.
  *
  * A signal that the kernel refuses because too many are queued is kept, and the waiter sends it again
- * until it is accepted. A thread for the program must have the program's descriptor table, so from one of
- * the engine's threads it is started through a caller. notify.lock guards the list of refused signals;
- * nothing else is taken under it.
+ * until it is accepted.
+ *
+ * A notification by a thread is prepared before its request is accepted: what has been accepted will be notified.
+ * Such a thread must have the program's descriptor table, so the engine's threads cannot start it. The first
+ * caller (host_threads.c) starts what they have, and what found no thread to be had; it tries again, ever more
+ * seldom, and in the meantime the engine's threads that are idle end, for they may have what it waits for. So a
+ * notification may wait only where that caller runs, and where a thread could be had beside it. Elsewhere, and
+ * for the first notifications of a program, the thread is started beforehand, and waits for its request to end.
+ *
+ * notify.lock guards the refused signals and the pending notifications; nothing else is taken under it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -80,6 +89,199 @@ bool notify_retry(void)
     return left;
 }
 
+/* ---- threads ------------------------------------------------------------------------------------------------ */
+
+enum { PARKED, GO, LEAVE };
+
+struct aiofs_notification {
+    struct aiofs_link link; /* threads.pending */
+    void (*function)(union sigval);
+    union sigval value;
+    const pthread_attr_t *attributes;
+    bool has_thread;
+    _Atomic uint32_t word; /* what that thread waits for */
+};
+
+static struct {
+    struct aiofs_link pending; /* those whose thread could not be started, oldest first; notify.lock */
+    int64_t pause;             /* until the next attempt; notify.lock */
+    _Atomic bool any;
+    _Atomic unsigned parked;   /* threads that were started beforehand, and wait */
+    _Atomic bool asked;        /* for an engine */
+    _Atomic bool can_wait;     /* there is a host thread to start them, and there was a thread to be had beside it */
+} threads = {.pending = {&threads.pending, &threads.pending}};
+
+static void *notice_main(void *argument)
+{
+    aiofs_notification notice = *(aiofs_notification *)argument;
+    sigset_t none;
+    free(argument);
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
+    notice.function(notice.value);
+    return NULL;
+}
+
+/* One that was started beforehand. */
+static void *parked_main(void *argument)
+{
+    aiofs_notification *notice = argument;
+    while (atomic_load(&notice->word) == PARKED)
+        aiofs_sys.futex(&notice->word, FUTEX_WAIT_PRIVATE, PARKED, NULL, 0);
+    if (atomic_load(&notice->word) == GO)
+        return notice_main(argument);
+    free(argument);
+    return NULL;
+}
+
+/* A notification may wait for a thread. */
+static bool can_wait(void)
+{
+    if (!atomic_load(&engine.running))
+        return false;
+    if (atomic_load(&threads.parked))
+        atomic_store(&threads.can_wait, true);
+    return atomic_load(&threads.can_wait);
+}
+
+/* Once the word has changed, the thread owns the notification: the address alone is used. */
+static void release_thread(aiofs_notification *notice, uint32_t word)
+{
+    _Atomic uint32_t *address = &notice->word;
+    can_wait(); /* while it is there */
+    atomic_fetch_sub(&threads.parked, 1);
+    atomic_store(address, word);
+    aiofs_sys.futex(address, FUTEX_WAKE_PRIVATE, 1, NULL, 0);
+}
+
+static bool is_stack_to_be_had(const pthread_attr_t *attributes)
+{
+    size_t size;
+    if (pthread_attr_getstacksize(attributes, &size) != 0)
+        return false;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (memory != MAP_FAILED)
+        munmap(memory, size);
+    return memory != MAP_FAILED;
+}
+
+static int create_detached(aiofs_notification *notice, void *(*main)(void *), const pthread_attr_t *attributes)
+{
+    pthread_t thread;
+    int state;
+    pthread_attr_getdetachstate(attributes, &state);
+    int error = pthread_create(&thread, attributes, main, notice);
+    if (error == 0 && state == PTHREAD_CREATE_JOINABLE)
+        pthread_detach(thread); /* nobody knows it to join it */
+    return error;
+}
+
+/* With the program's attributes, unless they ask for what is not to be had; where just no thread is to be had now, a
+ * later one will have them. It opens itself to signals when it runs, so that none is taken here. 0 or -EAGAIN. */
+static int start_thread(aiofs_notification *notice, void *(*main)(void *))
+{
+    sigset_t all, before;
+    pthread_attr_t plain;
+    int error = EINVAL;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (notice->attributes)
+        error = create_detached(notice, main, notice->attributes);
+    if (!notice->attributes || (error && (error != EAGAIN || !is_stack_to_be_had(notice->attributes)))) {
+        pthread_attr_init(&plain);
+        pthread_attr_setdetachstate(&plain, PTHREAD_CREATE_DETACHED);
+        error = create_detached(notice, main, &plain);
+        pthread_attr_destroy(&plain);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error ? -EAGAIN : 0;
+}
+
+int aiofs_notification_prepare(void (*function)(union sigval), union sigval value, const void *attributes,
+                               aiofs_notification **out)
+{
+    aiofs_notification *notice = malloc(sizeof *notice);
+    if (!notice)
+        return -EAGAIN;
+    *notice = (aiofs_notification){.function = function, .value = value, .attributes = attributes};
+    atomic_init(&notice->word, PARKED);
+    if (!can_wait()) {
+        if (start_thread(notice, parked_main) < 0) {
+            free(notice);
+            return -EAGAIN;
+        }
+        notice->has_thread = true;
+        atomic_fetch_add(&threads.parked, 1);
+        if (!atomic_exchange(&threads.asked, true))
+            aiofs_engine_start(); /* if it can be had, later ones may wait */
+    }
+    *out = notice;
+    return 0;
+}
+
+static void put_off(aiofs_notification *notice)
+{
+    pthread_mutex_lock(&notify.lock);
+    list_append(&threads.pending, &notice->link);
+    atomic_store(&threads.any, true);
+    pthread_mutex_unlock(&notify.lock);
+    callers_notify();
+}
+
+void aiofs_notification_send(aiofs_notification *notice)
+{
+    if (notice->has_thread)
+        release_thread(notice, GO);
+    else if (on_engine_table || atomic_load(&threads.any) || start_thread(notice, notice_main) < 0)
+        put_off(notice);
+}
+
+void aiofs_notification_drop(aiofs_notification *notice)
+{
+    if (notice->has_thread)
+        release_thread(notice, LEAVE);
+    else
+        free(notice);
+}
+
+static aiofs_notification *take_oldest(void)
+{
+    pthread_mutex_lock(&notify.lock);
+    struct aiofs_link *link = list_pop(&threads.pending);
+    if (!link)
+        atomic_store(&threads.any, false);
+    pthread_mutex_unlock(&notify.lock);
+    return link ? CONTAINER(link, aiofs_notification, link) : NULL;
+}
+
+/* The oldest again, in a while that grows; when. */
+static int64_t try_later(aiofs_notification *notice)
+{
+    enum { SHORTEST = 1000000, LONGEST = 50000000 };
+    pthread_mutex_lock(&notify.lock);
+    list_insert_before(threads.pending.next, &notice->link);
+    threads.pause = threads.pause ? 2 * threads.pause : SHORTEST;
+    threads.pause = threads.pause < LONGEST ? threads.pause : LONGEST;
+    int64_t when = aiofs_now() + threads.pause;
+    pthread_mutex_unlock(&notify.lock);
+    return when;
+}
+
+int64_t notify_start_threads(void)
+{
+    aiofs_notification *notice;
+    while ((notice = take_oldest())) {
+        if (start_thread(notice, notice_main) < 0)
+            return try_later(notice);
+        pthread_mutex_lock(&notify.lock);
+        threads.pause = 0;
+        pthread_mutex_unlock(&notify.lock);
+    }
+    return AIOFS_NEVER;
+}
+
+/* ---- fork ---------------------------------------------------------------------------------------------------- */
+
 void notify_fork_prepare(void)
 {
     pthread_mutex_lock(&notify.lock);
@@ -90,91 +292,18 @@ void notify_fork_parent(void)
     pthread_mutex_unlock(&notify.lock);
 }
 
-/* The refused signals are the parent's. */
+/* What is still to be told is the parent's. */
 void notify_fork_child(void)
 {
     struct aiofs_link *link;
     while ((link = list_pop(&notify.refused)))
         free(CONTAINER(link, struct refused, link));
     atomic_store(&notify.any, false);
+    while ((link = list_pop(&threads.pending)))
+        free(CONTAINER(link, aiofs_notification, link));
+    atomic_store(&threads.any, false);
+    atomic_store(&threads.parked, 0);
+    atomic_store(&threads.asked, false);
+    atomic_store(&threads.can_wait, false);
     pthread_mutex_unlock(&notify.lock);
-}
-
-/* ---- threads ------------------------------------------------------------------------------------------------ */
-
-struct notice {
-    struct aiofs_job job;
-    void (*function)(union sigval);
-    union sigval value;
-    const pthread_attr_t *attributes;
-};
-
-static void *notice_main(void *argument)
-{
-    struct notice notice = *(struct notice *)argument;
-    sigset_t none;
-    free(argument);
-    sigemptyset(&none);
-    pthread_sigmask(SIG_SETMASK, &none, NULL);
-    notice.function(notice.value);
-    return NULL;
-}
-
-/* With the program's attributes, but always detached: nobody knows the thread to join it. It opens itself to
- * signals when it runs, so that none is taken here. */
-static int start_thread(struct notice *notice)
-{
-    pthread_attr_t plain;
-    pthread_t thread;
-    sigset_t all, before;
-    const pthread_attr_t *attributes = notice->attributes;
-    int detached = PTHREAD_CREATE_DETACHED;
-    if (attributes) {
-        pthread_attr_getdetachstate(attributes, &detached);
-    } else {
-        pthread_attr_init(&plain);
-        pthread_attr_setdetachstate(&plain, detached);
-    }
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&thread, attributes ? attributes : &plain, notice_main, notice);
-    if (error == 0 && detached == PTHREAD_CREATE_JOINABLE)
-        pthread_detach(thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!attributes)
-        pthread_attr_destroy(&plain);
-    if (error && attributes) { /* they may ask for what is not to be had: better without them */
-        notice->attributes = NULL;
-        return start_thread(notice);
-    }
-    return error ? -EAGAIN : 0;
-}
-
-/* On a caller: where threads are scarce it comes back for one, or the notification would be lost. */
-static void run_notice(struct aiofs_job *job)
-{
-    struct notice *notice = CONTAINER(job, struct notice, job);
-    const struct timespec moment = {.tv_nsec = 1000000};
-    if (start_thread(notice) == 0)
-        return;
-    nanosleep(&moment, NULL);
-    pthread_mutex_lock(&engine.lock);
-    callers_add(job); /* behind the others, which do not need a thread */
-    pthread_mutex_unlock(&engine.lock);
-}
-
-int aiofs_notify_thread(void (*function)(union sigval), union sigval value, const void *attributes)
-{
-    struct notice *notice = malloc(sizeof *notice);
-    if (!notice)
-        return -EAGAIN;
-    *notice = (struct notice){.function = function, .value = value, .attributes = attributes};
-    notice->job.run = run_notice;
-    if (!on_engine_table && start_thread(notice) == 0)
-        return 0;
-    aiofs_engine_start(); /* all so far may have ended inside their calls; if it cannot be had now, then later */
-    pthread_mutex_lock(&engine.lock);
-    callers_add(&notice->job);
-    pthread_mutex_unlock(&engine.lock);
-    return 0;
 }

@@ -21,19 +21,20 @@
 
 #include "internal.h"
 
-enum { WORKERS_MAX = 256, BLOCKING_MAX = 128, IDLE_SECONDS = 5, PIECE = 512 * 1024, SMALL = 64 * 1024, PAGE = 4096 };
+enum { WORKERS_MAX = 256, BLOCKING_MAX = 128, PIECE = 512 * 1024, SMALL = 64 * 1024, PAGE = 4096 };
+static const int64_t IDLE_NS = 5000000000;
 
 static struct {
     unsigned threads, idle, starting;
     unsigned blocking; /* those with a stream's request, which may block for ever: some are left for files */
     pthread_cond_t work;
-} pool = {.work = PTHREAD_COND_INITIALIZER};
+} pool;
 
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t freed;
     unsigned copying;
-} gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .freed = PTHREAD_COND_INITIALIZER};
+} gate;
 
 /* ---- the gate ----------------------------------------------------------------------------------------- */
 
@@ -53,16 +54,10 @@ static unsigned copiers_allowed(void)
 static void gate_enter(void)
 {
     enum { PATIENCE_NS = 2000000 };
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += PATIENCE_NS;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
+    int64_t until = aiofs_now() + PATIENCE_NS;
     pthread_mutex_lock(&gate.lock);
     while (gate.copying >= copiers_allowed())
-        if (pthread_cond_timedwait(&gate.freed, &gate.lock, &until) != 0)
+        if (condition_wait_until(&gate.freed, &gate.lock, until) != 0)
             break;
     gate.copying++;
     pthread_mutex_unlock(&gate.lock);
@@ -204,6 +199,11 @@ void pool_signal(void)
         pthread_cond_signal(&pool.work);
 }
 
+void pool_shrink(void)
+{
+    pthread_cond_broadcast(&pool.work);
+}
+
 static aiofs_request *take(void)
 {
     if (!may_block())
@@ -217,14 +217,12 @@ static aiofs_request *take(void)
 /* Waits for work; false: there was none for long. Lock held. */
 static bool wait_for_work(void)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += IDLE_SECONDS;
+    int64_t until = aiofs_now() + IDLE_NS;
     int error = 0;
     pool.idle++;
-    while (!has_work() && (error != ETIMEDOUT || pool.threads == 1))
+    while (!has_work() && ((error != ETIMEDOUT && !callers_starve()) || pool.threads == 1))
         error = pool.threads == 1 ? pthread_cond_wait(&pool.work, &engine.lock)
-                                  : pthread_cond_timedwait(&pool.work, &engine.lock, &until);
+                                  : condition_wait_until(&pool.work, &engine.lock, until);
     pool.idle--;
     return has_work();
 }
@@ -327,12 +325,12 @@ bool pool_adopt(aiofs_request *request)
     return wanted;
 }
 
-void pool_after_fork(void)
+void pool_reset(void)
 {
     pool.threads = pool.idle = pool.starting = pool.blocking = 0;
     engine.counters.workers = 0;
-    pthread_cond_init(&pool.work, NULL);
+    condition_init(&pool.work);
     pthread_mutex_init(&gate.lock, NULL);
-    pthread_cond_init(&gate.freed, NULL);
+    condition_init(&gate.freed);
     gate.copying = 0;
 }

@@ -24,6 +24,7 @@
 #include "internal.h"
 
 static _Atomic uint32_t ends; /* the futex word */
+uint32_t aiofs_generation;
 
 void aiofs_request_init(aiofs_request *request)
 {
@@ -90,6 +91,7 @@ void request_accept(aiofs_request *request)
     aiofs_request_retain(request);
     atomic_fetch_add_explicit(&engine.alive, 1, memory_order_relaxed);
     atomic_store_explicit(&request->told, false, memory_order_relaxed);
+    request->generation = aiofs_generation;
     atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_relaxed);
 }
 
@@ -100,6 +102,15 @@ int request_reject(aiofs_request *request)
     atomic_fetch_sub(&engine.alive, 1);
     aiofs_request_release(request);
     return -EAGAIN;
+}
+
+/* Any number of threads may do it, and signal handlers: they all store the same. */
+void aiofs_request_forsake(const aiofs_request *request)
+{
+    aiofs_request *own = (aiofs_request *)(uintptr_t)request;
+    own->result = -ECANCELED;
+    atomic_store(&own->told, true);
+    atomic_store(&own->state, AIOFS_CANCELED);
 }
 
 /* Gives back what was charged for growth that did not come; on any table. */
@@ -266,7 +277,10 @@ int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, const struc
 static _Atomic uint32_t *word_of_request(const void *list, size_t index)
 {
     aiofs_request *request = ((aiofs_request *const *)list)[index];
-    return request ? &request->state : NULL;
+    if (!request)
+        return NULL;
+    aiofs_request_state(request); /* the parent's is terminal in a forked child */
+    return &request->state;
 }
 
 int aiofs_wait(aiofs_request *const *requests, size_t count, const struct timespec *timeout)

@@ -64,11 +64,6 @@ int64_t aiofs_range_of(uint64_t hash)
 static int lock_file_open(struct aiofs_tree *tree, unsigned number)
 {
     char name[sizeof "locks/ff"];
-    if (tree->presence < 0 && tree->writable) { /* the child of a fork */
-        int status = aiofs_tree_announce(tree);
-        if (status < 0)
-            return status;
-    }
     if (tree->lock_files[number] >= 0)
         return tree->lock_files[number];
     if (tree->keep < 0)
@@ -310,7 +305,9 @@ int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, en
                        aiofs_hold **hold)
 {
     struct aiofs_patience patience = {0};
-    int status;
+    int status = aiofs_tree_attend(volume->tree);
+    if (status < 0)
+        return status;
     aiofs_namespace_lock();
     do
         status = aiofs_acquisition_abandoned_locked() ? -ECANCELED
@@ -327,7 +324,9 @@ int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *plac
                             aiofs_hold **hold)
 {
     struct aiofs_patience patience = {0};
-    int status;
+    int status = aiofs_tree_attend(volume->tree);
+    if (status < 0)
+        return status;
     aiofs_namespace_lock();
     do
         status = aiofs_hold_take_locked(volume, place, AIOFS_LOCK_EXCLUSIVE, owner, hold);

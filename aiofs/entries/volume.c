@@ -72,7 +72,7 @@ static int start_page(int fd)
 }
 
 /* Says to other processes that this one has the volume open. */
-int aiofs_tree_announce(struct aiofs_tree *tree)
+static int announce(struct aiofs_tree *tree)
 {
     const struct timespec pause = {0, 1000000};
     bool counted = aiofs_quota_counted(tree); /* the child of a fork has the page already */
@@ -92,10 +92,17 @@ int aiofs_tree_announce(struct aiofs_tree *tree)
         aiofs_sys.close(fd);
         return status == -EAGAIN || status == -EACCES ? -EBUSY : status;
     }
-    tree->presence = fd;
-    if (counted)
+    int none = -1;
+    if (!atomic_compare_exchange_strong(&tree->presence, &none, fd))
+        aiofs_sys.close(fd); /* another thread was first */
+    else if (counted)
         aiofs_quota_start(tree);
     return 0;
+}
+
+int aiofs_tree_attend(struct aiofs_tree *tree)
+{
+    return tree->writable && atomic_load(&tree->presence) < 0 ? announce(tree) : 0;
 }
 
 /* Whether a process has the directory open as a volume; `dirfd` is the directory. */
@@ -221,7 +228,7 @@ static int keep_open(struct aiofs_tree *tree, mode_t mode)
     tree->keep = aiofs_sys.openat(tree->root, AIOFS_KEEP, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
     if (tree->keep < 0)
         return tree->keep;
-    status = aiofs_tree_announce(tree);
+    status = announce(tree);
     if (status < 0)
         return status;
     void *page = mmap(NULL, TALLY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);

@@ -96,7 +96,7 @@ struct aiofs_tree {
 
     int root;     /* -1: no directory (virtual) */
     int keep;     /* .aiofs; -1: none */
-    int presence; /* .aiofs/volume: a read lock on its first byte says that the volume is open */
+    _Atomic int presence; /* .aiofs/volume: a read lock on its first byte says that the volume is open */
     int lock_files[AIOFS_LOCK_FILES]; /* -1 until used */
     struct aiofs_tally *tally;
 
@@ -167,7 +167,8 @@ void aiofs_parent_close(const struct aiofs_parent *parent);
 int aiofs_place_stat(const struct aiofs_tree *tree, const struct aiofs_place *place, struct stat *out);
 
 /* volume.c */
-int aiofs_tree_announce(struct aiofs_tree *tree);
+/* The child of a fork says so too, before it takes a lock. It may wait: the namespace lock is not held. */
+int aiofs_tree_attend(struct aiofs_tree *tree);
 void aiofs_opening_lock(void);
 void aiofs_opening_unlock(void);
 

@@ -53,8 +53,10 @@ static struct posix_list *list_new(bool waits, const struct sigevent *event)
     atomic_store(&list->left, 1);
     atomic_store(&list->owners, waits ? 2 : 1);
     atomic_store(&list->word, AIOFS_SUBMITTED);
-    notice_set(&list->notice, waits ? NULL : event);
-    return list;
+    if (notice_set(&list->notice, waits ? NULL : event) == 0)
+        return list;
+    free(list);
+    return NULL;
 }
 
 static void start(struct posix_list *list, struct aiocb *cb, struct allowance *allowance, struct posix_batch *batch)

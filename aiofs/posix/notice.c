@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 #include "include/aiofs.h"
 #include "posix.h"
@@ -118,38 +117,52 @@ bool notice_is_possible(const struct sigevent *event)
     return event->sigev_notify != SIGEV_SIGNAL || (event->sigev_signo >= 0 && event->sigev_signo < NSIG);
 }
 
-void notice_set(struct notice *notice, const struct sigevent *event)
+static int set_thread(struct notice *notice, const struct sigevent *event)
+{
+    if (!event->sigev_notify_function)
+        return 0;
+    int error = aiofs_notification_prepare(event->sigev_notify_function, event->sigev_value,
+                                           event->sigev_notify_attributes, &notice->thread);
+    if (error < 0)
+        notice->kind = SIGEV_NONE;
+    return error;
+}
+
+int notice_set(struct notice *notice, const struct sigevent *event)
 {
     *notice = (struct notice){.kind = SIGEV_NONE};
     if (!event)
-        return;
+        return 0;
     notice->kind = event->sigev_notify;
     notice->value = event->sigev_value;
     if (notice->kind == SIGEV_SIGNAL) {
         notice->signo = event->sigev_signo;
     } else if (notice->kind == SIGEV_THREAD) {
-        notice->function = event->sigev_notify_function;
-        notice->attributes = event->sigev_notify_attributes;
+        return set_thread(notice, event);
     } else if (notice->kind == AIOFS_SIGEV_COMPLETION) {
         notice->bell = bell_of(event->sigev_value.sival_int);
     }
+    return 0;
 }
 
 void notice_drop(struct notice *notice)
 {
     if (notice->bell)
         aiofs_bell_release(notice->bell);
+    if (notice->thread)
+        aiofs_notification_drop(notice->thread);
     notice->bell = NULL;
+    notice->thread = NULL;
 }
 
 void notice_give(struct notice *notice)
 {
-    const struct timespec moment = {.tv_nsec = 1000000};
+    aiofs_notification *thread = notice->thread;
+    notice->thread = NULL;
     if (notice->kind == SIGEV_SIGNAL)
         aiofs_notify_signal(notice->signo, notice->value);
-    else if (notice->kind == SIGEV_THREAD && notice->function)
-        while (aiofs_notify_thread(notice->function, notice->value, notice->attributes) < 0)
-            nanosleep(&moment, NULL); /* no memory for it: it must come all the same */
+    else if (thread)
+        aiofs_notification_send(thread);
     else if (notice->bell)
         ring_if_open(notice->bell);
     notice_drop(notice);

@@ -39,16 +39,15 @@ struct notice {
     int kind; /* SIGEV_* */
     int signo;
     union sigval value;
-    void (*function)(union sigval);
-    void *attributes;
+    aiofs_notification *thread; /* NULL: no function to call */
     aiofs_bell *bell; /* of a completion descriptor; a reference */
 };
 
 /* False: it names a signal that does not exist. */
 bool notice_is_possible(const struct sigevent *event);
-/* The sigevent as it stands now; NULL: nobody is told. */
-void notice_set(struct notice *notice, const struct sigevent *event);
-/* Once; it is empty then. */
+/* The sigevent as it stands now; NULL: nobody is told. 0, or -EAGAIN: it could never be told (it is empty then). */
+int notice_set(struct notice *notice, const struct sigevent *event);
+/* Once; never in vain. It is empty then. */
 void notice_give(struct notice *notice);
 /* Instead: nobody is told. */
 void notice_drop(struct notice *notice);

@@ -78,18 +78,16 @@ static int64_t move_inline(const struct aiocb *cb, int op, struct allowance *all
 }
 
 /* The whole life of a request that the engine never sees. */
-static void end_here(struct aiocb *cb, int64_t result, struct posix_list *list)
+static void end_here(struct aiocb *cb, int64_t result, struct notice *notice, struct posix_list *list)
 {
-    struct notice notice;
-    notice_set(&notice, &cb->aio_sigevent);
     control_begin(cb, NULL);
-    end(cb, result, &notice, list);
+    end(cb, result, notice, list);
 }
 
 /* ---- submission --------------------------------------------------------------------------------------------- */
 
-/* What the engine needs for it; the aiocb is in flight from here on. NULL: no memory. */
-static struct posix_request *draw_up(struct aiocb *cb, int op, struct posix_list *list)
+/* What the engine needs for it, with the notice; the aiocb is in flight from here on. NULL: no memory. */
+static struct posix_request *draw_up(struct aiocb *cb, int op, const struct notice *notice, struct posix_list *list)
 {
     struct posix_request *own = malloc(sizeof *own);
     if (!own)
@@ -108,7 +106,7 @@ static struct posix_request *draw_up(struct aiocb *cb, int op, struct posix_list
     }
     own->cb = cb;
     own->list = list;
-    notice_set(&own->notice, &cb->aio_sigevent);
+    own->notice = *notice;
     control_begin(cb, own);
     return own;
 }
@@ -137,13 +135,18 @@ static int start(struct aiocb *cb, int op)
         control_begin(cb, NULL);
         return refuse(cb, -EINVAL);
     }
-    int64_t moved = move_inline(cb, op, NULL);
-    if (moved >= 0) {
-        end_here(cb, moved, NULL);
-        return 0;
+    struct notice notice;
+    struct posix_request *own = NULL;
+    if (notice_set(&notice, &cb->aio_sigevent) == 0) {
+        int64_t moved = move_inline(cb, op, NULL);
+        if (moved >= 0) {
+            end_here(cb, moved, &notice, NULL);
+            return 0;
+        }
+        own = draw_up(cb, op, &notice, NULL);
     }
-    struct posix_request *own = draw_up(cb, op, NULL);
     if (!own) {
+        notice_drop(&notice);
         control_begin(cb, NULL);
         return refuse(cb, -EAGAIN);
     }
@@ -186,20 +189,22 @@ POSIX_FACE(int, aio_fsync, (int op, struct aiocb *cb))
 void posix_begin(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance, struct posix_batch *batch)
 {
     struct posix_request *own;
+    struct notice notice;
     if (control_state(cb) == AIOFS_SUBMITTED) {
         list_ended(list, -EINVAL);
         return;
     }
+    int error = notice_set(&notice, &cb->aio_sigevent);
     bool overtakes = op == AIOFS_WRITE && batch->count > 0; /* appends keep their order */
-    int64_t moved = !is_sound(cb, op) ? -EINVAL : overtakes ? AIOFS_NOT_INLINE : move_inline(cb, op, allowance);
+    int64_t moved = !is_sound(cb, op) ? -EINVAL : error < 0 ? error : overtakes ? AIOFS_NOT_INLINE : move_inline(cb, op, allowance);
     if (moved != AIOFS_NOT_INLINE) {
-        end_here(cb, moved, list);
-    } else if ((own = draw_up(cb, op, list))) {
+        end_here(cb, moved, &notice, list);
+    } else if ((own = draw_up(cb, op, &notice, list))) {
         batch->list[batch->count++] = (struct aiofs_submission){&own->request, NULL, 0};
         if (batch->count == POSIX_BATCH)
             posix_submit(batch);
     } else {
-        end_here(cb, -EAGAIN, list);
+        end_here(cb, -EAGAIN, &notice, list);
     }
 }
 

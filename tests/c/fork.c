@@ -198,6 +198,34 @@ static void owned_files(void)
     fault_clear();
 }
 
+/* ---- a request between its file and its end ---------------------------------------------------------------------- */
+
+static struct op *ending;
+
+static void meet_ending(void)
+{
+    aiofs_request *const list[] = {&ending->request};
+    const struct timespec patience = {.tv_sec = 20};
+    CHECK(aiofs_request_state(&ending->request) == AIOFS_CANCELED && ending->request.result == -ECANCELED,
+          "child: a request of the parent's that was about to end is terminal");
+    CHECK(aiofs_wait(list, 1, &patience) == 0, "child: and is not waited for");
+    CHECK(aiofs_cancel(&ending->request) == AIOFS_CANCEL_ALLDONE, "child: nor cancelled");
+}
+
+static void ending_requests(void)
+{
+    int fd = scratch(O_RDWR);
+    long before = fault_calls("close");
+    fault_inject("close", 1, FAULT_DELAY, 300000); /* of the engine's descriptor: the request has left its file */
+    ending = op_new(AIOFS_WRITE, fd, "x", 1, 0);
+    aiofs_submit(&ending->request, NULL);
+    CHECK(EVENTUALLY(5, fault_calls("close") > before), "a write is about to end");
+    CHECK(in_child(meet_ending) == 0, "and the process forks");
+    CHECK(op_finish(ending) == 1, "in the parent it ends");
+    fault_clear();
+    close(fd);
+}
+
 int main(void)
 {
     check_begin(50);
@@ -212,6 +240,7 @@ int main(void)
     if (!SANITIZED) /* AddressSanitizer does not keep its allocator whole while other threads fork */
         while_submitting();
     refused_signals();
+    ending_requests();
     owned_files();
     CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     return check_end();

@@ -113,14 +113,17 @@ static void in_thread(union sigval value)
 
 static void tell_by_thread(struct op *op)
 {
-    aiofs_notify_thread(in_thread, (union sigval){.sival_int = 11}, op->note);
+    aiofs_notification_send(op->note);
 }
 
 static void in_a_thread(const char *when, pthread_attr_t *attributes, int kind, int fd)
 {
     struct op *op = op_new(kind, fd, "data", 4, 0);
     op->at_end = tell_by_thread;
-    op->note = attributes;
+    aiofs_notification *notification = NULL;
+    CHECK(aiofs_notification_prepare(in_thread, (union sigval){.sival_int = 11}, attributes, &notification) == 0,
+          "a notification, %s", when);
+    op->note = notification;
     thread_seen.count = 0;
     aiofs_submit(&op->request, NULL);
     op_finish(op);

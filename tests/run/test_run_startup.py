@@ -11,14 +11,12 @@ from running import (
     compile_c,
     locked,
     needed,
-    only_once,
     run,
     run_in,
     tree,
     unsanitized,
 )
 
-pytestmark = only_once
 SOURCES = ROOT / "tests" / "run"
 
 

@@ -1,0 +1,214 @@
+/*
+ * scarce_threads.c - SIGEV_THREAD where RLIMIT_NPROC leaves the program few threads: what was accepted is notified,
+ * once, when there is a thread to be had.
+ *
+ * The limit does not bind root, and counts all processes of a user: each part runs in a child, as a user of its own.
+ */
+#include "program.h"
+
+#include <dirent.h>
+#include <sys/resource.h>
+
+enum { ENGINE = 3, MANY = 60, SOME = 10, SIZE = 512, STACK = 1024 * 1024 };
+
+static char bytes[SIZE];
+static struct aiocb blocks[MANY];
+static _Atomic int told[MANY], all_told, small_stacks;
+
+static void tell(union sigval value)
+{
+    pthread_attr_t attributes;
+    size_t size = 0;
+    pthread_getattr_np(pthread_self(), &attributes);
+    pthread_attr_getstacksize(&attributes, &size);
+    pthread_attr_destroy(&attributes);
+    small_stacks += size <= STACK;
+    pause_ms(2);
+    told[value.sival_int]++;
+    all_told++;
+}
+
+static int append(int fd, int i, pthread_attr_t *attributes)
+{
+    blocks[i] = request(fd, bytes, SIZE, 0);
+    tell_by_thread(&blocks[i].aio_sigevent, tell, NULL);
+    blocks[i].aio_sigevent.sigev_notify_attributes = attributes;
+    blocks[i].aio_sigevent.sigev_value.sival_int = i;
+    return aio_write(&blocks[i]);
+}
+
+static bool each_is_told_once(int count)
+{
+    bool once = EVENTUALLY(PATIENCE, all_told >= count);
+    pause_ms(20);
+    for (int i = 0; i < count; i++)
+        once = once && told[i] == 1;
+    return once;
+}
+
+static int open_for_appending(void)
+{
+    int fd = scratch(O_RDWR);
+    MUST(fcntl(fd, F_SETFL, O_APPEND));
+    return fd;
+}
+
+static int callers(void)
+{
+    char path[300], name[32] = "";
+    int count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    for (struct dirent *task; (task = readdir(tasks));) {
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
+        int fd = open(path, O_RDONLY);
+        if (fd >= 0 && read(fd, name, sizeof name - 1) > 0)
+            count += strncmp(name, "aiofs-caller", 12) == 0;
+        if (fd >= 0)
+            close(fd);
+    }
+    closedir(tasks);
+    return count;
+}
+
+/* ---- the parts ------------------------------------------------------------------------------------------- */
+
+static int many_at_once(void *argument)
+{
+    int fd = *(int *)argument, before = check_failures, accepted = 0;
+    for (int i = 0; i < MANY; i++)
+        accepted += append(fd, i, NULL) == 0;
+    CHECK(accepted == MANY, "as many requests as there are, whatever threads there are");
+    CHECK(each_is_told_once(accepted), "each is notified once");
+    return check_failures - before;
+}
+
+static int one_slot_and_no_engine(void *argument)
+{
+    int fd = *(int *)argument, before = check_failures;
+    for (int i = 0; i < SOME; i++) {
+        blocks[i] = request(fd, bytes, SIZE, 0);
+        tell_by_thread(&blocks[i].aio_sigevent, tell, NULL);
+        blocks[i].aio_sigevent.sigev_value.sival_int = i;
+        double end = now() + PATIENCE;
+        while (aio_read(&blocks[i]) == -1 && errno == EAGAIN && now() < end)
+            pause_ms(1);
+    }
+    CHECK(each_is_told_once(SOME), "one thread, and no engine: what is accepted is notified");
+    return check_failures - before;
+}
+
+static int no_slot(void *argument)
+{
+    int fd = *(int *)argument, before = check_failures;
+    blocks[0] = request(fd, bytes, SIZE, 0);
+    tell_by_thread(&blocks[0].aio_sigevent, tell, NULL);
+    CHECK(REFUSED(aio_read(&blocks[0]), EAGAIN) && aio_error(&blocks[0]) == EAGAIN, "no thread at all: refused");
+    struct aiocb *list[] = {&blocks[0]};
+    struct sigevent event;
+    blocks[0].aio_sigevent.sigev_notify = SIGEV_NONE;
+    blocks[0].aio_lio_opcode = LIO_READ;
+    tell_by_thread(&event, tell, NULL);
+    CHECK(REFUSED(lio_listio(LIO_NOWAIT, list, 1, &event), EAGAIN), "and so is a list");
+    CHECK(all_told == 0, "and not notified");
+    return check_failures - before;
+}
+
+static _Atomic bool leave;
+
+static void *take_slot(void *argument)
+{
+    while (!leave)
+        pause_ms(1);
+    return argument;
+}
+
+static int taken_and_given_back(void *argument)
+{
+    int fd = *(int *)argument, before = check_failures, accepted = 0;
+    pthread_attr_t attributes;
+    pthread_t threads[3];
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK);
+    CHECK(append(fd, 0, &attributes) == 0 && EVENTUALLY(PATIENCE, all_told == 1), "one is notified");
+    int taken = 0;
+    EVENTUALLY(PATIENCE, (taken += pthread_create(&threads[taken], NULL, take_slot, NULL) == 0) == 2);
+    for (int i = 1; i < SOME; i++)
+        accepted += append(fd, i, &attributes) == 0;
+    CHECK(accepted == SOME - 1, "the program has taken all threads: requests are accepted");
+    for (int i = 1; i < SOME; i++)
+        CHECK(succeeds(&blocks[i], SIZE), "carried out");
+    CHECK(EVENTUALLY(PATIENCE, callers() == 1), "nothing of ours but one thread waits for more");
+    leave = true;
+    for (int i = 0; i < taken; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(each_is_told_once(SOME), "they are notified when it has given them back");
+    CHECK(small_stacks == SOME, "with their attributes");
+    pthread_attr_destroy(&attributes);
+    return check_failures - before;
+}
+
+/* ---- a user of its own ----------------------------------------------------------------------------------- */
+
+struct part {
+    int (*body)(void *);
+    int fd;
+    unsigned user, threads; /* beside the main one */
+};
+
+static int as_another(void *argument)
+{
+    struct part *part = argument;
+    const struct rlimit few = {part->threads + 1, part->threads + 1};
+    if (setrlimit(RLIMIT_NPROC, &few) < 0 || setresgid(part->user, part->user, part->user) < 0 ||
+        setresuid(part->user, part->user, part->user) < 0)
+        return 77;
+    return part->body(&part->fd);
+}
+
+static bool has_engine(void *argument)
+{
+    struct part *part = argument;
+    struct aiocb cb = request(part->fd, bytes, SIZE, 0);
+    return aio_write(&cb) == 0 && result_of(&cb) == SIZE;
+}
+
+static int can_start(void *argument)
+{
+    return has_engine(argument) ? 0 : 77;
+}
+
+static int as_another_can_start(void *argument)
+{
+    struct part part = *(struct part *)argument;
+    if (setresgid(part.user, part.user, part.user) < 0 || setresuid(part.user, part.user, part.user) < 0)
+        return 77;
+    return can_start(&part);
+}
+
+static void in_scarcity(int (*body)(void *), int fd, unsigned threads)
+{
+    static unsigned user = 0;
+    user = user ? user + 1 : 1000000 + (unsigned)getpid() % 100000 * 10;
+    struct part part = {body, fd, user, threads};
+    CHECK(in_child(as_another, &part) == 0, "%u threads", threads);
+}
+
+int main(void)
+{
+    check_begin(120);
+    int appends = open_for_appending(), cached = scratch(O_RDWR);
+    MUST(pwrite(cached, bytes, SIZE, 0));
+    struct part any = {NULL, appends, 999999, 0};
+    if (geteuid() != 0 || in_child(as_another_can_start, &any) == 77) {
+        printf("skip  the limit binds only others than root, who cannot be had, or have no engine\n");
+        return 77;
+    }
+    in_scarcity(many_at_once, appends, 31);
+    in_scarcity(many_at_once, appends, ENGINE + 2);
+    in_scarcity(many_at_once, appends, ENGINE + 1);
+    in_scarcity(taken_and_given_back, appends, ENGINE + 2);
+    in_scarcity(one_slot_and_no_engine, cached, 1);
+    in_scarcity(one_slot_and_no_engine, cached, 2);
+    in_scarcity(no_slot, cached, 0);
+    return check_end();
+}
