@@ -67,8 +67,10 @@ bool aiofs_linger(int fd, int other)
     if (!file)
         return false;
     bool started = start(file, other);
-    if (!started)
+    if (!started) { /* no thread is to be had: this one waits */
+        aiofs_file_drain(file);
         aiofs_file_release(file);
+    }
     return started;
 }
 
