@@ -22,6 +22,9 @@ TREE ?=
 ONLY ?=
 SECONDS ?= 300
 
+# numpy is loaded by a plugin of pytest before any code of ours: its threads would take signals of the tests.
+export OPENBLAS_NUM_THREADS = 1
+
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST := $(PY) -m pytest
@@ -85,7 +88,7 @@ fio-all: $(VENV)/.with-test build ## run fio in every combination of its setting
 lint: $(VENV)/.with-dev ## check style, types and the compilers' warnings
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy aiofs
+	@$(VENV)/bin/mypy aiofs tests/typing
 	@mkdir -p build/lint
 	@for source in $(ENGINE_C) $(PRELOAD_C) $(C_TESTS) $(POSIX_TESTS) $(C_PROGRAMS); do \
 	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \

@@ -24,6 +24,7 @@ import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
+from platform import libc_ver
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -32,9 +33,10 @@ from setuptools.modified import newer_group
 LIBRARY = "aiofs/libaiofs.so"
 RUN_LIBRARY = "aiofs/libaiofs-run.so"
 FLOORS = ["sys", "entries", "engine", "posix"]  # of libaiofs.so, each knows only those before it
+CORE_SOURCES = glob("aiofs/preload/run_session.c")  # what only the command `aiofs run` needs
 SOURCES = {
     LIBRARY: sorted(source for folder in FLOORS for source in glob(f"aiofs/{folder}/*.c")),
-    RUN_LIBRARY: sorted(glob("aiofs/preload/*.c")),
+    RUN_LIBRARY: sorted({*glob("aiofs/preload/*.c")} - {*CORE_SOURCES}),
 }
 HEADERS = sorted(
     header for folder in [*FLOORS, "preload", "include"] for header in glob(f"aiofs/{folder}/*.h")
@@ -42,10 +44,17 @@ HEADERS = sorted(
 INCLUDE_DIRS = ["aiofs", *(f"aiofs/{folder}" for folder in FLOORS)]
 
 C_FLAGS = ["-std=gnu11", "-O2", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra"]
+if libc_ver()[0] == "glibc":
+    # Thread-local variables are reached without a call that may allocate. Other C libraries do not
+    # load such a library after the program has started, as Python does.
+    C_FLAGS.append("-ftls-model=initial-exec")
 # Their threads run their code: they stay, whoever lets go of them.
 LINK_FLAGS = {
     LIBRARY: ["-ldl", "-pthread", "-Wl,-z,nodelete"],
-    RUN_LIBRARY: ["-laiofs", "-ldl", "-pthread", "-Wl,-z,nodelete", "-Wl,-rpath,$ORIGIN"],
+    RUN_LIBRARY: [
+        *("-laiofs", "-ldl", "-pthread", "-Wl,-z,nodelete", "-Wl,-rpath,$ORIGIN"),
+        "-Wl,-z,now",  # an allocator may be the caller: nothing is left to be found during a call
+    ],
 }
 
 
@@ -143,7 +152,7 @@ class BuildExt(build_ext):
 
 core = Extension(
     "aiofs._core",
-    ["aiofs/_core.pyx"],
+    ["aiofs/_core.pyx", *CORE_SOURCES],
     depends=[*sorted(glob("aiofs/*.px[id]") + glob("aiofs/*.h")), *HEADERS, "setup.py"],
     include_dirs=INCLUDE_DIRS,
     libraries=["aiofs"],

@@ -43,6 +43,7 @@ from contextvars import copy_context
 from weakref import ref as weakref
 
 from aiofs.c_engine cimport *
+from aiofs.c_volume cimport *
 
 cdef extern from "<errno.h>" nogil:
     int ECANCELED, EDEADLK
@@ -55,13 +56,65 @@ cdef class AccessHandle
 cdef object errors = None  # aiofs.errors, imported when first needed
 
 
-cdef object make_error(long error, object target, str doing):
-    """The exception for a (positive) errno: `doing` what, to which path or descriptor."""
+cdef object make_error(long error, object target, str doing, str reason=None):
+    """The exception for a (positive) errno: `doing` what, to which path or descriptor, and the reason
+    where more is known than the errno says."""
     global errors
     if errors is None:
         from aiofs import errors as module
         errors = module
-    return errors.from_errno(error, target, doing)
+    return errors.from_errno(error, target, doing, reason)
+
+
+cdef extern from "Python.h":
+    int get_buffer "PyObject_GetBuffer" (object exporter, Py_buffer *view, int flags) noexcept
+    void PyErr_Clear()
+    enum: PyBUF_FULL_RO
+
+
+cdef inline int take_buffer(object exporter, Py_buffer *view, int flags) except -1:
+    """PyObject_GetBuffer, but for memory that holds objects; and a refusal is a TypeError or a BufferError."""
+    if get_buffer(exporter, view, flags) < 0:
+        PyErr_Clear()
+        retry_buffer(exporter, view, flags)
+    if view.itemsize >= <Py_ssize_t>sizeof(void *):  # wide enough for a pointer
+        check_items(exporter, view)
+    return 0
+
+
+cdef int retry_buffer(object exporter, Py_buffer *view, int flags) except -1:
+    """Once more, for the exception. numpy's is a ValueError."""
+    try:
+        return PyObject_GetBuffer(exporter, view, flags)
+    except (TypeError, BufferError, MemoryError):
+        raise
+    except Exception as error:
+        raise BufferError(f"the buffer of {type(exporter).__name__} cannot be used: {error}") from error
+
+
+cdef int check_items(object exporter, Py_buffer *view) except -1:
+    """Bytes that are read over references to objects would crash the interpreter later."""
+    cdef Py_buffer described
+    cdef bint objects = False
+    try:
+        PyObject_GetBuffer(exporter, &described, PyBUF_FULL_RO)
+        try:
+            # The names of a structure's fields stand between colons.
+            objects = described.format != NULL and b"O" in b"".join((<bytes>described.format).split(b":")[::2])
+        finally:
+            PyBuffer_Release(&described)
+    except (TypeError, ValueError, BufferError):
+        return 0  # it does not say what it holds
+    if objects:
+        PyBuffer_Release(view)
+        raise TypeError(f"a buffer of bytes is needed; this {type(exporter).__name__} holds Python objects")
+    return 0
+
+
+cdef object no_loop_error(str doing):
+    """For what is awaited, or wants its notice, where no loop of asyncio's kind runs: also under trio."""
+    return RuntimeError(f"{doing} needs a running asyncio or uvloop event loop, and none runs in this thread "
+                        "(trio's loop is another kind)")
 
 
 include "flight.pxi"

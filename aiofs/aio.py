@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 from collections.abc import Iterable
 
 from aiofs._core import (
@@ -25,6 +24,7 @@ from aiofs._core import (
     SIGEV_NONE,
     SIGEV_SIGNAL,
     SIGEV_THREAD,
+    _turn_is_spent,
     _unwatch,
     _watch,
     aio_cancel,
@@ -59,19 +59,37 @@ async def suspend(list: Iterable[aiocb | None], timeout: float | None = None) ->
 
     Source: POSIX.1-2017, aio_suspend.
     """
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
     list = (*list,)
+    ended = _future()
     if _watch(list, ended):
+        await _let_a_spent_turn_end()
         return 0
     try:
+        if ended.done():
+            await _let_a_spent_turn_end()
         await asyncio.wait_for(ended, None if timeout is None else max(timeout, 0))
     except asyncio.TimeoutError:
         if not ended.done() or ended.cancelled():
-            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN) + ": suspend") from None
+            reason = "suspend: the time is up, and no request of the list has ended"
+            raise OSError(errno.EAGAIN, reason) from None
     finally:
         _unwatch(list, ended)
     return 0
+
+
+async def _let_a_spent_turn_end() -> None:
+    if _turn_is_spent():
+        await asyncio.sleep(0)
+
+
+def _future() -> asyncio.Future[None]:
+    try:
+        return asyncio.get_running_loop().create_future()
+    except RuntimeError:
+        raise RuntimeError(
+            "aio.suspend needs a running asyncio or uvloop event loop, and none runs in this "
+            "thread (trio's loop is another kind)"
+        ) from None
 
 
 __all__ = [

@@ -3,8 +3,12 @@
 # A control block is NEVER submitted, FLYING (its flight is with the engine, or has ended and nobody
 # has looked yet), or ENDED (`outcome` is the result; the flight is gone). A request that ends inside the
 # call goes from NEVER or ENDED to ENDED and makes no flight at all.
+#
+# The first line of a class's docstring, where "--" follows, is its signature: inspect.signature reads it,
+# and __doc__ leaves it out.
 
 from errno import errorcode as _errorcode
+from fcntl import F_GETFL, fcntl
 
 cdef enum:
     NEVER, FLYING, ENDED
@@ -37,7 +41,10 @@ AIO_ALLDONE = AIOFS_CANCEL_ALLDONE
 
 
 cdef class sigevent:
-    """How a request's end is told: struct sigevent of <signal.h>. Every field can be set.
+    """sigevent(sigev_notify=SIGEV_NONE, sigev_signo=0, sigev_value=None, sigev_notify_function=None)
+--
+
+    How a request's end is told: struct sigevent of <signal.h>. Every field can be set.
 
     sigev_notify            SIGEV_NONE (the default): not at all.
                             SIGEV_SIGNAL: a signal is queued to the process.
@@ -73,7 +80,10 @@ cdef class sigevent:
 
 @cython.final
 cdef class aiocb:
-    """An asynchronous I/O control block: struct aiocb of <aio.h>. Every field can be set.
+    """aiocb(aio_fildes=-1, aio_buf=None, aio_nbytes=None, aio_offset=0, aio_reqprio=0, aio_sigevent=None, aio_lio_opcode=LIO_NOP)
+--
+
+    An asynchronous I/O control block: struct aiocb of <aio.h>. Every field can be set.
 
     aio_fildes      an int, or an object with fileno(): an access handle, a file
     aio_buf         any C-contiguous object with the buffer protocol, writable for a read; pinned until
@@ -90,7 +100,8 @@ cdef class aiocb:
     again as soon as the request is terminal, before that it is EINVAL.
 
     `await cb` gives what aio_return would, without using it up, and raises what it would raise; a
-    finished request does not suspend. Cancelling the await cancels the request, as aio_cancel does, but
+    finished request does not suspend, unless this turn of the loop has spent its time: then the loop
+    turns once. Cancelling the await cancels the request, as aio_cancel does, but
     does not wait for it to end. OSError EINVAL for one that was never submitted; RuntimeError for one in
     flight where no event loop runs.
 
@@ -103,7 +114,6 @@ cdef class aiocb:
     cdef int state, operation
     cdef int64_t in_list       # the number of the last list that it stood in
     cdef bint returned
-    cdef bint late             # its await lets the loop turn, see delivery.pxi
     cdef object __weakref__
 
     def __init__(self, aio_fildes=-1, aio_buf=None, aio_nbytes=None, aio_offset=0, aio_reqprio=0,
@@ -144,7 +154,6 @@ cdef class aiocb:
     cdef inline int settle(self) noexcept:
         """The state now: a flight that has ended is let go, and its buffers with it."""
         cdef aiofs_flight *flight = self.flight
-        self.late = False
         if self.state == FLYING and aiofs_request_terminal(&flight.request):
             aiofs_request_retain(&flight.request)
             self.end(flight.request.result)
@@ -162,13 +171,15 @@ cdef class aiocb:
 
     cdef object error(self):
         """The exception of a failed request."""
-        return make_error(-self.outcome, self.aio_fildes, operation_name(self.operation))
+        return request_error(self, self.outcome)
+
+    def __reduce__(self):
+        raise TypeError("an aiocb cannot be copied or pickled: a request has one; make another with aiocb(...)")
 
     def __await__(self):
         cdef Awaiting awaiting = Awaiting.__new__(Awaiting)
-        awaiting.late = self.late
         if self.settle() == NEVER:
-            raise make_error(EINVAL, self.aio_fildes, "awaiting an aiocb that was never submitted")
+            raise make_error(EINVAL, self.aio_fildes, "await", "this aiocb was never submitted")
         awaiting.cb = self
         if self.state == FLYING:
             aiofs_request_retain(&self.flight.request)
@@ -181,6 +192,101 @@ cdef str operation_name(int operation):
             else "aio_fsync" if operation else "lio_listio")
 
 
+cdef object request_error(aiocb cb, int64_t outcome):
+    """The exception of a failed request (a negated errno), with its reason as far as the fields tell it."""
+    cdef str doing = operation_name(cb.operation)
+    cdef str reason = None
+    if outcome == -EBADF:
+        if cb.operation == AIOFS_WRITE and is_read_only(cb.aio_fildes):
+            return read_only_error(cb.aio_fildes, doing)
+        reason = why_bad_descriptor(cb.aio_fildes, cb.operation)
+    elif outcome == -EINVAL:
+        reason = why_invalid(cb)
+    elif outcome == -ECANCELED:
+        reason = "cancelled"
+    return make_error(-outcome, cb.aio_fildes, doing, reason)
+
+
+cdef object read_only_error(object fildes, str doing):
+    from aiofs.errors import NoModificationAllowedError
+    return NoModificationAllowedError(EBADF, f"{doing}: {descriptor_word(fildes)} is open read-only", fildes)
+
+
+cdef str descriptor_word(object fildes):
+    return f"descriptor {fildes}" if isinstance(fildes, int) else f"the {type(fildes).__name__}"
+
+
+cdef object flags_of(object fildes):
+    """The flags of an open descriptor; None if it is closed."""
+    try:
+        number = fildes if isinstance(fildes, int) else fildes.fileno()
+        return fcntl(number, F_GETFL)
+    except Exception:
+        return None
+
+
+cdef bint is_read_only(object fildes):
+    if type(fildes) is AccessHandle and not (<AccessHandle>fildes).closed:
+        return not (<AccessHandle>fildes).writable
+    if type(fildes) is SyncAccessHandle and (<SyncAccessHandle>fildes).file != NULL:
+        return not (<SyncAccessHandle>fildes).writable
+    flags = flags_of(fildes)
+    return flags is not None and not flags & os.O_PATH and flags & os.O_ACCMODE == os.O_RDONLY
+
+
+cdef str why_bad_descriptor(object fildes, int operation):
+    """Of EBADF, as the descriptor is now."""
+    cdef str word = descriptor_word(fildes)
+    flags = flags_of(fildes)
+    if flags is None:
+        return f"{word} is not open"
+    if flags & os.O_PATH:
+        return f"{word} stands for a path only (O_PATH)"
+    if operation == AIOFS_READ and flags & os.O_ACCMODE == os.O_WRONLY:
+        return f"{word} is open write-only"
+    return f"{word} was closed, or open another way, when the request came"
+
+
+cdef str why_invalid(aiocb cb):
+    """Of EINVAL, as the fields are now."""
+    cdef str reason
+    if cb.operation == 0:
+        return f"aio_lio_opcode {cb.aio_lio_opcode!r} is none of LIO_READ, LIO_WRITE and LIO_NOP"
+    if cb.operation == AIOFS_FSYNC or cb.operation == AIOFS_FDATASYNC:
+        return f"{descriptor_word(cb.aio_fildes)} cannot be synced"
+    reason = why_not_accepted(cb, -EINVAL)
+    if reason is not None:
+        return reason
+    if not isinstance(cb.aio_offset, int):
+        return None
+    if cb.aio_offset < 0:
+        return f"aio_offset {cb.aio_offset} is negative"
+    try:
+        size = memoryview(cb.aio_buf).nbytes if cb.aio_nbytes is None else int(cb.aio_nbytes)
+    except Exception:
+        size = 0
+    if cb.aio_offset + size > INT64_MAX:
+        return f"aio_offset {cb.aio_offset} and {size} bytes reach beyond 2**63 - 1"
+    if (flags_of(cb.aio_fildes) or 0) & os.O_DIRECT:
+        return (f"O_DIRECT wants offset, size and address in multiples of the device's block: "
+                f"aio_offset {cb.aio_offset}, {size} bytes (see aligned_buffer)")
+    return None
+
+
+cdef str why_not_accepted(aiocb cb, int64_t error):
+    """Of EINVAL and EAGAIN (negated), for what the engine did not take."""
+    cdef int started
+    cdef bint has_reqprio = cb.operation == AIOFS_READ or cb.operation == AIOFS_WRITE
+    if (error == -EINVAL and has_reqprio and isinstance(cb.aio_reqprio, int)
+            and not 0 <= cb.aio_reqprio <= AIOFS_PRIO_DELTA_MAX):
+        return f"aio_reqprio {cb.aio_reqprio} is not from 0 to {AIOFS_PRIO_DELTA_MAX} (AIO_PRIO_DELTA_MAX)"
+    if error == -EINVAL or error == -EAGAIN:
+        started = aiofs_engine_start()
+        if started < 0:
+            return engine_reason(started)
+    return None
+
+
 @cython.final
 @cython.no_gc
 @cython.freelist(64)
@@ -188,27 +294,28 @@ cdef class Awaiting:
     """One `await` of an aiocb."""
     cdef aiocb cb
     cdef aiofs_flight *flight  # of a request in flight; a reference
-    cdef bint late
+    cdef bint waited  # it has let the loop turn
 
     def __dealloc__(self):
         if self.flight != NULL:
             aiofs_request_release(&self.flight.request)
 
-    cdef inline bint may_return(self) noexcept:
+    cdef inline bint may_return(self) except -1:
         """The request is terminal, and the loop need not turn first."""
-        if self.late:
-            self.late = False
-            return False
+        return self.has_ended() and (self.waited or not turn_is_spent())
+
+    cdef inline bint has_ended(self) noexcept:
         return self.flight == NULL or aiofs_request_terminal(&self.flight.request)
 
     cdef object wait(self):
         """What to yield: the future to wait for, or None to let the loop turn."""
         cdef Delivery delivery
-        if self.flight == NULL:
+        self.waited = True
+        if self.has_ended():
             return None
         delivery = current_delivery()
         if delivery is None:
-            raise RuntimeError("an aiocb can be awaited only while an event loop runs")
+            raise no_loop_error("awaiting an aiocb")
         future = delivery.loop.create_future()
         delivery.await_on(self.flight, future)
         future._asyncio_future_blocking = True
@@ -222,7 +329,7 @@ cdef class Awaiting:
             unpin(self.flight)
             outcome = self.flight.request.result
         if outcome < 0:
-            raise make_error(-outcome, self.cb.aio_fildes, operation_name(self.cb.operation))
+            raise request_error(self.cb, outcome)
         return outcome
 
     def __iter__(self):

@@ -47,7 +47,6 @@ cdef extern from "entries/volume.h" nogil:
     int aiofs_volume_virtual(aiofs_volume **volume)
     void aiofs_volume_retain(aiofs_volume *volume)
     void aiofs_volume_release(aiofs_volume *volume)
-    int aiofs_volume_lease(const char *directory, int number)
     int aiofs_volume_in_use(const char *directory)
     bint aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
     int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
@@ -70,8 +69,20 @@ cdef extern from "entries/volume.h" nogil:
                         aiofs_hold **hold)
     void aiofs_hold_release(aiofs_hold *hold)
     void aiofs_hold_changed(aiofs_hold *hold)
+    void aiofs_hold_releasing(aiofs_hold *hold)
+
+    struct aiofs_acquisition:
+        pass
+
+    void aiofs_acquisition_begin(aiofs_acquisition *acquisition)
+    void aiofs_acquisition_abandon(aiofs_acquisition *acquisition)
+    void aiofs_acquisition_end(aiofs_acquisition *acquisition)
 
 
 cdef extern from "engine/engine.h" nogil:
     int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                aiofs_lock lock, const void *owner, aiofs_file **file)
+
+
+cdef extern from "preload/run_session.h" nogil:
+    int run_session_begin(const char *directory, int number)

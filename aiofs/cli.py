@@ -38,14 +38,31 @@ def _run(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> int:
     from aiofs import linking
 
+    if options.check is not None:
+        if options.wanted:
+            options.misuse("--check stands alone")
+        return _check(options.check)
     if not options.wanted:
-        options.misuse("which of --cflags, --libs and --preload?")
+        options.misuse("which of --cflags, --libs, --preload and --check?")
     try:
         print("\n".join(getattr(linking, wanted)() for wanted in options.wanted))
     except ValueError as error:
         print(f"aiofs config: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _check(program: str) -> int:
+    from aiofs import linking
+    from aiofs.programs import Refused
+
+    try:
+        is_ours, said = linking.check(program)
+    except Refused as refused:
+        print(f"aiofs config: {refused}", file=sys.stderr)
+        return 2
+    print(said)
+    return 0 if is_ours else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,6 +133,8 @@ def _add_config(commands: _Commands) -> None:
         help="print what compiles and links a C program with aiofs",
         description="Prints a line for each option, in their order, as the shell wants it: "
         "cc prog.c $(aiofs config --cflags --libs)",
+        epilog="Exit status: 0; of --check 1 if the program does not get aiofs's <aio.h>, and 2 if "
+        "that cannot be told.",
         allow_abbrev=False,
     )
     for name, meaning in (
@@ -126,6 +145,9 @@ def _add_config(commands: _Commands) -> None:
         config.add_argument(
             f"--{name}", dest="wanted", action="append_const", const=name, help=meaning
         )
+    config.add_argument(
+        "--check", metavar="PROGRAM", help="say which <aio.h> a program gets: it is not run"
+    )
     config.set_defaults(run=_config, misuse=config.error)
 
 

@@ -6,11 +6,13 @@
 # a slice the loop turns before the next, so that ten thousand ends at once do not hold it up.
 #
 # The budget. Work inside the call (a cached read that an await never waits for) lets no loop turn. So
-# each turn has a budget of bytes and time for it. Beyond, requests go to the engine, but for small ones:
-# to submit those would hold the loop's thread longer than to copy them, so they are still done inside the
-# call, and their await lets the loop turn once (they are `late`). Only a list has no such await: what is
-# left of it goes to the engine. A turn is noticed by a callback that is scheduled when its first inline
-# work is done.
+# each turn has a budget of bytes and time for it; the time of the program itself counts. Beyond, requests
+# go to the engine, but for small ones: to submit those would hold the loop's thread longer than to copy
+# them, so they are still done inside the call. Only a list has no await of its own: what is left of it
+# goes to the engine. And every await of such a turn lets the loop turn once, whether its request has ended
+# or not. A turn is noticed by a callback that is scheduled at its first inline work, or at its first await
+# that did not have to wait. The clock is read when enough bytes have been copied, or when the coarse clock,
+# which costs a quarter of it, has moved on.
 #
 # When a loop closes, it drops our callback and with it the Delivery: the mailbox is sealed, and requests
 # that somebody awaited there are cancelled.
@@ -20,7 +22,7 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef extern from "<time.h>" nogil:
     int clock_gettime(int clock, timespec *out)
-    int CLOCK_MONOTONIC
+    int CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE
 
 cdef enum:
     TURN_BYTES = 4 * 1024 * 1024
@@ -33,6 +35,13 @@ cdef enum:
 cdef int64_t now_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef inline int64_t tick_ns() noexcept nogil:
+    """The same clock as of the kernel's last tick."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
     return now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
@@ -51,11 +60,12 @@ cdef class Delivery:
     cdef dict awaited          # addresses of flights that somebody on this loop awaits
     cdef aiofs_mailbox *box
     cdef bint scheduled        # a call of deliver() is on its way
-    cdef bint counting         # a turn with inline work is on
+    cdef bint counting         # a turn that has a budget is on
     cdef size_t spent          # bytes copied inline in this turn
     cdef size_t clocked        # bytes at the last look at the clock
     cdef bint late             # the budget of this turn is spent
     cdef int64_t turn_began
+    cdef int64_t tick          # of the coarse clock, at the last look
     cdef object is_running     # of the loop
     cdef unsigned long thread  # where it was last seen running
     cdef object __weakref__
@@ -69,7 +79,7 @@ cdef class Delivery:
         self.box = mailbox_new(self.eventfd, &error)
         if self.box == NULL:
             os.close(self.eventfd)
-            raise make_error(-error, None, "starting the engine")
+            raise engine_error(error)
         loop.add_reader(self.eventfd, self.rung)
         loop.add_reader(orphans_eventfd_made(), self.orphans_rung)
 
@@ -188,16 +198,31 @@ cdef class Delivery:
     cdef inline int affords(self, size_t size) except -1:
         """May so many bytes be copied inside the call in this turn? 2: yes, but the await shall yield."""
         if not self.counting:
-            self.loop.call_soon(self.turned)
-            self.counting = True
-            self.late = False
-            self.spent = self.clocked = size
-            self.turn_began = now_ns()
+            self.begin_turn(size)
             return 1
         self.spent += size
         if self.late or self.spent - self.clocked >= CLOCK_BYTES:
             return self.look_at_clock(size)
         return 1
+
+    cdef int begin_turn(self, size_t size) except -1:
+        self.loop.call_soon(self.turned)
+        self.counting = True
+        self.late = False
+        self.spent = self.clocked = size
+        self.turn_began = now_ns()
+        self.tick = tick_ns()
+        return 0
+
+    cdef inline bint is_spent(self) noexcept:
+        """Shall every await of this turn let the loop turn?"""
+        cdef int64_t tick
+        if not self.late:
+            tick = tick_ns()
+            if tick != self.tick:
+                self.tick = tick
+                self.late = now_ns() - self.turn_began > TURN_NS
+        return self.late
 
     cdef int look_at_clock(self, size_t size) noexcept:
         self.clocked = self.spent
@@ -217,7 +242,7 @@ cdef object orphans_eventfd_made():
         error = orphans_bell_open(fd)
         if error < 0:
             os.close(fd)
-            raise make_error(-error, None, "starting the engine")
+            raise engine_error(error)
         orphans_eventfd = fd
     return orphans_eventfd
 
@@ -274,6 +299,27 @@ cdef inline Delivery current_delivery():
         if delivery.thread == PyThread_get_thread_ident() and delivery.is_running():
             return delivery
     return look_for_delivery()
+
+
+cdef inline bint turn_is_spent() except -1:
+    """Shall an await that need not wait let the loop turn all the same?"""
+    cdef Delivery delivery
+    if last_delivery != NULL and (<Delivery>last_delivery).thread == PyThread_get_thread_ident():
+        delivery = <Delivery>last_delivery
+    else:
+        delivery = look_for_delivery()
+    if delivery is None:
+        return False
+    if delivery.counting:
+        return delivery.is_spent() and delivery.is_running()
+    if delivery.is_running():
+        delivery.begin_turn(0)
+    return False
+
+
+def _turn_is_spent():
+    """For aio.suspend."""
+    return turn_is_spent()
 
 
 cdef Delivery look_for_delivery():

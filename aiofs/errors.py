@@ -8,6 +8,7 @@ PermissionError, InterruptedError, or plain OSError.
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 from typing import Any, ClassVar
 
@@ -100,8 +101,13 @@ class _Exists(_Both, InvalidModificationError, FileExistsError):
 for _class in (_IsADirectory, _NotADirectory, _Exists):
     _class.__name__ = _class.__qualname__ = _class.__mro__[2].__name__
     _class.__module__ = "aiofs"
+_fields = ("errno", "strerror", "filename", "winerror", "filename2")
+_signature = inspect.Signature(
+    [inspect.Parameter(field, inspect.Parameter.POSITIONAL_ONLY, default=None) for field in _fields]
+)
 for _name in __all__[:-1]:
     globals()[_name].__module__ = "aiofs"
+    globals()[_name].__signature__ = _signature
 
 
 _CLASSES: dict[int, type[OSError]] = {
@@ -132,6 +138,9 @@ _MESSAGES: dict[int | tuple[int, str | None], str] = {
     errno.EROFS: "the volume is read-only",
     errno.ESTALE: "it changed after get_file",
     errno.EXDEV: "that leads out of its volume",
+    (errno.EBADF, "use a closed volume"): "the volume is closed",
+    (errno.EBADF, "use a request that has ended"): "its memory is the request's no longer",
+    (errno.EBADF, "complete a request twice"): "it has ended already",
     (errno.EXDEV, "rename across mounts"): "source and target are in different mounts",
     (errno.EBUSY, "open volume"): "it lies inside or around another volume that is open",
     (errno.EACCES, "open memory volume"): "it should be a directory that only this user can enter",
@@ -142,12 +151,18 @@ def _remake(number: int, message: str, subject: str | int | None) -> OSError:
     return _CLASSES[number](number, message, subject)
 
 
-def from_errno(number: int, subject: str | int | None = None, doing: str | None = None) -> OSError:
+def from_errno(
+    number: int,
+    subject: str | int | None = None,
+    doing: str | None = None,
+    reason: str | None = None,
+) -> OSError:
     """The exception for an errno.
 
     subject: the path or descriptor that it is about. doing: what was tried, in a word or two.
+    reason: why it failed, where the caller knows more than the errno says.
     """
-    text = _MESSAGES.get((number, doing)) or _MESSAGES.get(number) or os.strerror(number)
+    text = reason or _MESSAGES.get((number, doing)) or _MESSAGES.get(number) or os.strerror(number)
     if doing:
         text = f"{doing}: {text}"
     found = _CLASSES.get(number, OSError)

@@ -6,16 +6,19 @@ import errno
 import itertools
 import os
 import stat
+import sys
 import threading
+import warnings
 from asyncio import _get_running_loop as _running_loop
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from weakref import WeakSet
 
 from aiofs import _core, errors
 from aiofs._core import AccessHandle, SyncAccessHandle
-from aiofs.handles import DirectoryHandle, Opening
+from aiofs.handles import DirectoryHandle, Opening, missing
+from aiofs.volumes.tree import Mode
 from aiofs.volumes.volume import Volume, entry_stat
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ class FileSystem:
 
     def __init__(self) -> None:
         self._owner = next(_owners)
+        self._process = os.getpid()
         self._mounts: dict[str, _Mount] = {}
         self._files: dict[int, OpenFile] = {}
         self._handles: WeakSet[AccessHandle | SyncAccessHandle] = WeakSet()
@@ -87,26 +91,35 @@ class FileSystem:
             raise TypeError(f"a volume or a DirectoryHandle is wanted, not {type(source).__name__}")
         shown = os.fspath(path)
         if not stat.S_ISDIR(mount.tree.stat(mount.base).st_mode):
-            raise errors.from_errno(errno.ENOTDIR, mount.base, "mount")
+            raise errors.from_errno(errno.ENOTDIR, mount.tree.show(mount.base), "mount")
         with self._lock:
-            taken = mount.at in self._mounts if mount.at == "" else self._exists(shown)
-            if taken:
-                raise errors.from_errno(errno.EEXIST, shown, "mount")
+            if mount.at in self._mounts:
+                reason = "a volume is mounted there already"
+                raise errors.from_errno(errno.EEXIST, shown, "mount", reason)
+            if mount.at and self._exists(shown):
+                reason = "there is an entry of that name already"
+                raise errors.from_errno(errno.EEXIST, shown, "mount", reason)
             self._mounts[mount.at] = mount
 
     def unmount(self, path: Path) -> None:
         """Takes a mount away; the volume stays open.
 
         Raises EBUSY while descriptors or handles of this process are open in it, or another mount
-        lies below; EINVAL if nothing is mounted at the path. umount(2).
+        lies below; EINVAL if nothing is mounted at the path, `NotFoundError` if nothing is there.
+        umount(2).
         """
         at, shown = _canonical(path), os.fspath(path)
         with self._lock:
             mount = self._mounts.get(at)
             if mount is None:
-                raise errors.from_errno(errno.EINVAL, shown, "unmount")
-            if (at and self._mounts_below(at)) or mount.tree.holds(mount.base):
-                raise errors.from_errno(errno.EBUSY, shown, "unmount")
+                number = errno.EINVAL if self._exists(shown) else errno.ENOENT
+                reason = "nothing is mounted there" if number == errno.EINVAL else None
+                raise errors.from_errno(number, shown, "unmount", reason)
+            below = self._mounts_below(at) if at else []
+            held = 0 if below else mount.tree.holds(mount.base)
+            if below or held:
+                reason = f"{_listed(below)} is mounted below it" if below else f"{held} open in it"
+                raise errors.from_errno(errno.EBUSY, shown, "unmount", reason)
             del self._mounts[at]
 
     # ---- descriptors
@@ -120,6 +133,7 @@ class FileSystem:
         descriptor with `close`, not with `os.close`. A descriptor of a volume that is not a
         directory is a placeholder: only aiofs's own calls work on it.
         """
+        _check_flags(flags)
         place = self._find(path, "open")
         if flags & os.O_CREAT and _ends_in_slash(path):
             raise errors.from_errno(errno.EISDIR, place.shown, "open")
@@ -142,7 +156,10 @@ class FileSystem:
         with self._lock:
             opened = self._files.pop(fd, None)
         if opened is None:
-            raise errors.from_errno(errno.EBADF, fd, "close")
+            if not isinstance(fd, int):
+                raise TypeError(f"a descriptor is an int, not {type(fd).__name__}")
+            reason = f"descriptor {fd} is not of this FileSystem, or closed already"
+            raise errors.from_errno(errno.EBADF, fd, "close", reason)
         opened.close()
 
     # ---- the tree
@@ -239,7 +256,7 @@ class FileSystem:
         return DirectoryHandle._of(mount.volume, place.path)
 
     def create_access_handle(
-        self, path: Path, *, mode: str | None = None, create: bool = False
+        self, path: Path, *, mode: Mode | None = None, create: bool = False
     ) -> Opening[AccessHandle]:
         """Opens and locks a file: an `AccessHandle`, by `await` or by `async with`.
 
@@ -249,22 +266,42 @@ class FileSystem:
         mount, place, checked = self._for_handle(path, mode)
 
         def open_it() -> AccessHandle:
-            handle = mount.tree.access_handle(place.path, checked, bool(create), place.shown)
+            with missing(mount.tree, place.path, create):
+                handle = mount.tree.access_handle(place.path, checked, bool(create), place.shown)
             self._remember(handle)
             return handle
 
-        return Opening(_core.offload(open_it))
+        return Opening(open_it)
 
     def create_sync_access_handle(
-        self, path: Path, *, mode: str | None = None, create: bool = False
+        self, path: Path, *, mode: Mode | None = None, create: bool = False
     ) -> SyncAccessHandle:
         """The same, at once: a `SyncAccessHandle`, whose methods block."""
         mount, place, checked = self._for_handle(path, mode)
-        handle = mount.tree.sync_access_handle(place.path, checked, bool(create), place.shown)
+        with missing(mount.tree, place.path, create):
+            handle = mount.tree.sync_access_handle(place.path, checked, bool(create), place.shown)
         self._remember(handle)
         return handle
 
     # ---- the end
+
+    def __repr__(self) -> str:
+        mounts = [f"{at or '/'!r}: {mount.volume!r}" for at, mount in self._mounts.items()]
+        return f"<FileSystem of {{{', '.join(mounts)}}}, descriptors {sorted(self._files)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a FileSystem cannot be copied or pickled: its descriptors and locks are this process's"
+        )
+
+    def __del__(self) -> None:
+        # After a fork the child's copy is the parent's business.
+        if not getattr(self, "_files", None) or self._process != os.getpid():
+            return
+        files, self._files = self._files, {}  # a warning that is kept keeps no lock
+        if not sys.is_finalizing():
+            message = f"unclosed FileSystem with open descriptors {sorted(files)}"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
     def __enter__(self) -> Self:
         return self
@@ -362,8 +399,12 @@ class FileSystem:
     def _changeable(self, path: Path, doing: str) -> _Place:
         """A place that is no mount point, and leads to none."""
         place = self._find(path, doing)
-        if self._leads_to_mount(place):
-            raise errors.from_errno(errno.EBUSY, place.shown, doing)
+        if place.namespace in self._mounts:
+            raise errors.from_errno(errno.EBUSY, place.shown, doing, "it is a mount point")
+        below = self._mounts_below(place.namespace)
+        if below:
+            reason = f"{_listed(below)} is mounted below it"
+            raise errors.from_errno(errno.EBUSY, place.shown, doing, reason)
         return place
 
     def _leads_to_mount(self, place: _Place) -> bool:
@@ -384,11 +425,31 @@ class FileSystem:
             return False
         return True
 
-    def _for_handle(self, path: Path, mode: str | None) -> tuple[_Mount, _Place, str]:
+    def _for_handle(self, path: Path, mode: Mode | None) -> tuple[_Mount, _Place, str]:
         place = self._find(path, "create access handle")
         mount = self._mount_of(place, "create access handle", directory=errno.EISDIR)
         name, _, _ = _core.mode_of_handle(mount.volume.default_mode if mode is None else mode)
         return mount, place, name
+
+
+_FLAGS = {
+    "r": "os.O_RDONLY",
+    "r+": "os.O_RDWR",
+    "w": "os.O_WRONLY | os.O_CREAT | os.O_TRUNC",
+    "x": "os.O_WRONLY | os.O_CREAT | os.O_EXCL",
+    "a": "os.O_WRONLY | os.O_CREAT | os.O_APPEND",
+}
+
+
+def _check_flags(flags: object) -> None:
+    if not isinstance(flags, int):
+        like = _FLAGS.get(flags.rstrip("bt")) if isinstance(flags, str) else None
+        advice = f": {like} for {flags!r}" if like else ""
+        raise TypeError(f"flags must be an int, as of os.open, not {flags!r}{advice}")
+
+
+def _listed(paths: list[str]) -> str:
+    return ", ".join(map(repr, paths))
 
 
 def _ends_in_slash(path: Path) -> bool:
@@ -401,7 +462,7 @@ def _canonical(path: Path) -> str:
     if not isinstance(text, str):
         raise TypeError(f"a path must be a str, not {type(text).__name__}")
     if "\0" in text:
-        raise ValueError("a path has no NUL character in it")
+        raise ValueError(f"a path has no NUL character in it: {text!r}")
     components: list[str] = []
     for component in text.split("/"):
         if component == "..":

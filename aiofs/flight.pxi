@@ -90,7 +90,7 @@ cdef int pin_all(aiofs_flight *flight, object buffers, bint writable) except -1:
     if flight.views == NULL or flight.vector == NULL:
         raise MemoryError
     for i in range(count):
-        PyObject_GetBuffer(items[i], &flight.views[i], PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        take_buffer(items[i], &flight.views[i], PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
         flight.pinned = <int>i + 1
         flight.vector[i].iov_base = flight.views[i].buf
         flight.vector[i].iov_len = <size_t>flight.views[i].len

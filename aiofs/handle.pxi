@@ -59,7 +59,10 @@ cdef void drop_file_elsewhere(aiofs_file *file) noexcept nogil:
 
 @cython.final
 cdef class AccessHandle:
-    """An open file with a lock on its entry, read and written in place, without blocking the loop.
+    """AccessHandle()
+--
+
+    An open file with a lock on its entry, read and written in place, without blocking the loop.
 
     Opened by FileHandle.create_access_handle or FileSystem.create_access_handle. Its methods start their
     operation at the call and return it (an Operation); `await` waits for the result. Operations take
@@ -104,6 +107,8 @@ cdef class AccessHandle:
         self.closed = True
         if file != NULL:
             with nogil:
+                if not aiofs_file_busy(file):  # then the lock goes soon
+                    aiofs_hold_releasing(aiofs_file_hold(file))
                 if self.made == generation and not aiofs_python_ends and aiofs_file_blocks(file):
                     drop_file_elsewhere(file)
                 else:
@@ -111,6 +116,10 @@ cdef class AccessHandle:
 
     def __repr__(self):
         return f"<AccessHandle {self.path!r} {'closed' if self.closed or self.file == NULL else self.mode}>"
+
+    def __reduce__(self):
+        raise TypeError("an AccessHandle cannot be copied or pickled: its lock is this process's; "
+                        "pickle the FileHandle, and open it there")
 
     def __aenter__(self):
         cdef Operation operation = self.prepare(GET_SIZE, GIVES_OBJECT, "entering", current_delivery())
@@ -198,7 +207,7 @@ cdef class AccessHandle:
         """An operation that is pending, or has failed because the handle does not allow it."""
         cdef Operation operation = pending_operation(kind, gives)
         if delivery is None:
-            raise RuntimeError("an AccessHandle needs a running event loop")
+            raise no_loop_error("an AccessHandle")
         operation.loop = delivery.loop
         if self.file == NULL or self.closed or self.made != generation:
             operation.fail(closed_error(self.path, doing, self.made))
@@ -213,7 +222,7 @@ cdef class AccessHandle:
         cdef Operation operation
         cdef Py_buffer view
         cdef bint pinned = False
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE if kind == AIOFS_READ else PyBUF_SIMPLE)
+        take_buffer(buffer, &view, PyBUF_WRITABLE if kind == AIOFS_READ else PyBUF_SIMPLE)
         try:
             operation = self.prepare(kind, GIVES_COUNT, "write" if kind == AIOFS_WRITE else "read", delivery)
             if operation.state != PENDING:
@@ -251,7 +260,6 @@ cdef class AccessHandle:
         affords = delivery.affords(<size_t>view.len)
         if not affords:
             return AIOFS_NOT_INLINE
-        operation.late = affords == 2
         bytes.iov_base = view.buf
         bytes.iov_len = <size_t>view.len
         if operation.kind == AIOFS_READ:

@@ -13,12 +13,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 from aiofs import _core, errors
 from aiofs._core import AccessHandle, SyncAccessHandle
+from aiofs.errors import NotFoundError
+from aiofs.volumes.tree import Mode, Tree, check_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,6 +34,7 @@ __all__ = [
     "DirectoryHandle",
     "File",
     "FileHandle",
+    "Mode",
     "Opening",
     "SyncAccessHandle",
 ]
@@ -42,12 +47,22 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
     """What opens a handle: await it for the handle, or enter it with `async with`.
 
     Cancelled or dropped before the handle was given out, it leaves no lock and no descriptor: for
-    that it forgets the operation, and with it what that may have opened, at the first exception.
+    that it drops the operation, and with it what that may have opened, at the first exception.
+
+    A refusal (EBUSY) is final only after the loop has turned: until then the event loop itself may
+    keep alive what the task has just let go, in the traceback of an exception that it delivered.
     """
 
-    def __init__(self, operation: Async[T]) -> None:
-        self._operation: Async[T] | None = operation
+    _operation: _core.Operation[T] | None = None
+    _call: Callable[[], _core.Operation[T]] | None
+
+    def __init__(self, function: Callable[..., T], *arguments: Any) -> None:
+        self._call = partial(_core.offload, function, *arguments)
+        self._operation = self._call()
         self._opened: T | None = None
+
+    def __del__(self) -> None:
+        self.close()
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self  # as coroutines do, it iterates itself
@@ -60,11 +75,17 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
 
     def send(self, value: Any) -> Any:
         if self._operation is None:
-            raise RuntimeError("cannot reuse what was awaited already")
+            if self._call is None:
+                raise RuntimeError("cannot reuse what was awaited already")
+            call, self._call = self._call, None
+            self._operation = call()
         try:
             return self._operation.send(value)
-        except BaseException:  # the handle comes as a StopIteration
-            self._operation = None
+        except BaseException as error:  # the handle comes as a StopIteration
+            if getattr(error, "errno", None) == errno.EBUSY and self._call is not None:
+                self._operation = None
+                return None  # lets the loop turn
+            self.close()
             raise
 
     def throw(self, kind: Any, value: Any = None, traceback: TracebackType | None = None, /) -> Any:
@@ -75,13 +96,19 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
                 return self._operation.throw(kind)
             return self._operation.throw(kind, value, traceback)
         except BaseException:
-            self._operation = None
+            self.close()
             raise
 
     def close(self) -> None:
-        if self._operation is not None:
-            self._operation.close()
-        self._operation = None
+        operation, self._operation, self._call = self._operation, None, None
+        if operation is not None:
+            operation.drop()
+
+    def __repr__(self) -> str:
+        return f"<Opening {'awaited' if self._operation is None else repr(self._operation)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Opening cannot be copied or pickled: await it, once")
 
     async def __aenter__(self) -> T:
         opened: Any = await self
@@ -101,14 +128,23 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
         return suppressed
 
 
-def check_name(name: str) -> str:
-    """Refuses what no entry can be called: '', '.', '..', and what has '/' or NUL in it."""
-    if not isinstance(name, str):
-        raise TypeError(f"a name must be a str, not {type(name).__name__}")
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise ValueError(f"bad name: {name!r}")
-    os.fsencode(name)  # a surrogate that stands for no byte: UnicodeEncodeError, a ValueError
-    return name
+@contextmanager
+def missing(tree: Tree, path: str, create: bool) -> Iterator[None]:
+    """Says in a NotFoundError of the body what would have made the entry."""
+    try:
+        yield
+    except NotFoundError as error:
+        if not create and _is_directory(tree, path.rpartition("/")[0]):
+            error.strerror = f"{error.strerror} (create=True makes it)"
+            error.args = (error.errno, error.strerror)
+        raise
+
+
+def _is_directory(tree: Tree, path: str) -> bool:
+    try:
+        return stat.S_ISDIR(tree.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 class _Handle:
@@ -179,7 +215,7 @@ class FileHandle(_Handle):
         """
         return _core.offload(self._look)
 
-    def create_access_handle(self, *, mode: str | None = None) -> Opening[AccessHandle]:
+    def create_access_handle(self, *, mode: Mode | None = None) -> Opening[AccessHandle]:
         """Opens and locks the file: an `AccessHandle`, by `await` or by `async with`.
 
         mode: "in-place" (the same as "readwrite"), "read-only" or "readwrite-unsafe"; None is the
@@ -187,19 +223,19 @@ class FileHandle(_Handle):
         lock forbids it, `NotFoundError`, `ValueError` for an unknown mode.
         WHATWG File System: `createSyncAccessHandle`, asynchronous.
         """
-        mode = self._checked_mode(mode)
-        return Opening(_core.offload(self._volume._tree.access_handle, self._path, mode, False))
+        checked = self._checked_mode(mode)
+        return Opening(self._volume._tree.access_handle, self._path, checked, False)
 
-    def create_sync_access_handle(self, *, mode: str | None = None) -> SyncAccessHandle:
+    def create_sync_access_handle(self, *, mode: Mode | None = None) -> SyncAccessHandle:
         """The same, at once: a `SyncAccessHandle`, whose methods block."""
-        mode = self._checked_mode(mode)
-        return self._volume._tree.sync_access_handle(self._path, mode, False)
+        checked = self._checked_mode(mode)
+        return self._volume._tree.sync_access_handle(self._path, checked, False)
 
     def remove(self) -> Async[None]:
         """`await handle.remove()`: removes the file, which must be unlocked (EBUSY)."""
         return _core.offload(self._volume._tree.unlink, self._path)
 
-    def _checked_mode(self, mode: str | None) -> str:
+    def _checked_mode(self, mode: Mode | None) -> str:
         name, _, _ = _core.mode_of_handle(self._volume.default_mode if mode is None else mode)
         return name
 
@@ -207,7 +243,7 @@ class FileHandle(_Handle):
         tree = self._volume._tree
         found = tree.snapshot(self._path)
         if stat.S_ISDIR(found.st_mode):
-            raise errors.from_errno(errno.EISDIR, self._path, "get file")
+            raise errors.from_errno(errno.EISDIR, tree.show(self._path), "get file")
         return File._of(self, found, tree.generation(self._path))
 
 
@@ -290,14 +326,15 @@ class DirectoryHandle(_Handle):
     def _get_file(self, path: str, create: bool) -> FileHandle:
         tree = self._volume._tree
         try:
-            mode = tree.stat(path).st_mode
+            with missing(tree, path, create):
+                mode = tree.stat(path).st_mode
         except FileNotFoundError:
             if not create:
                 raise
             tree.open(path, os.O_RDONLY | os.O_CREAT, 0o666, _core.LOCK_NONE, 0).close()
         else:
             if stat.S_ISDIR(mode):
-                raise errors.from_errno(errno.EISDIR, path, "get file handle")
+                raise errors.from_errno(errno.EISDIR, tree.show(path), "get file handle")
         return FileHandle._of(self._volume, path)
 
     def _get_directory(self, path: str, create: bool) -> DirectoryHandle:
@@ -307,8 +344,11 @@ class DirectoryHandle(_Handle):
                 tree.mkdir(path)
             except FileExistsError:
                 pass
-        if not stat.S_ISDIR(tree.stat(path).st_mode):
-            raise errors.from_errno(errno.ENOTDIR, path, "get directory handle")
+        with missing(tree, path, create):
+            mode = tree.stat(path).st_mode
+        if not stat.S_ISDIR(mode):
+            reason = "it is a file"
+            raise errors.from_errno(errno.ENOTDIR, tree.show(path), "get directory handle", reason)
         return DirectoryHandle._of(self._volume, path)
 
     def _remove_entry(self, path: str, recursive: bool) -> None:
@@ -327,7 +367,8 @@ class DirectoryHandle(_Handle):
     def _empty_root(self, recursive: bool) -> None:
         tree = self._volume._tree
         if not recursive and tree.scan(""):
-            raise errors.from_errno(errno.ENOTEMPTY, self._path, "remove")
+            reason = "the root is not empty (recursive=True empties it)"
+            raise errors.from_errno(errno.ENOTEMPTY, tree.show(""), "remove", reason)
         tree.remove_tree("")
 
     # ---- inside
@@ -412,7 +453,7 @@ class File:
         finally:
             opened.close()
         if len(data) != self.size or not self._is_unchanged():
-            raise errors.from_errno(errno.ESTALE, path, "read")
+            raise errors.from_errno(errno.ESTALE, tree.show(path), "read")
         return data
 
     def _is_unchanged(self) -> bool:

@@ -1,8 +1,8 @@
 """Leases: the descriptors by which a tree of processes has its volumes open.
 
-What they mean is told in engine/lease.c, and where they lie among the program's descriptors in
-preload/preload.h. AIOFS_RUN in the environment says both to the program: the base, and the number
-and the directory of each lease, as in `1024:2048=/srv/media:2049=/srv/cache`.
+What they mean is told in preload/run_session.c, and where they lie among the descriptors of the
+program in preload/preload.h. AIOFS_RUN in the environment says both to the program: the base, and
+the number and the directory of each lease, as in `1024:2048=/srv/media:2049=/srv/cache`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def _lease(directory: str, number: int) -> tuple[int, bytes]:
     if ":" in os.path.realpath(directory):
         raise Refused(f"{directory}: a volume's path may have no ':' in it")
     try:
-        return _core.lease(directory, number), os.fsencode(os.path.realpath(directory))
+        descriptor = _core.begin_run_session(directory, number)
+        return descriptor, os.fsencode(os.path.realpath(directory))
     except OSError as error:
         busy = (
             ": it lies inside or around another open volume" if error.errno == errno.EBUSY else ""

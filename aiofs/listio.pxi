@@ -24,7 +24,7 @@ cdef list entries_of(object items):
     lists += 1
     for cb in found:
         if cb.in_list == lists:
-            raise make_error(EINVAL, None, "lio_listio: one aiocb twice in a list")
+            raise make_error(EINVAL, cb.aio_fildes, "lio_listio", "one aiocb stands in the list twice")
         cb.in_list = lists
     return found
 
@@ -137,12 +137,15 @@ cdef int start_entries(plan *plans, list blocks, aiofs_submission *entries, aiof
 
 cdef int check_list_call(object mode, object sig) except -1:
     if mode != _LIO_WAIT and mode != _LIO_NOWAIT:
-        raise make_error(EINVAL, None, f"lio_listio: mode {mode!r}")
+        raise make_error(EINVAL, None, "lio_listio", f"mode {mode!r} is neither LIO_WAIT nor LIO_NOWAIT")
     if sig is not None and mode == _LIO_NOWAIT:
         if not isinstance(sig, sigevent):
             raise TypeError(f"sig must be a sigevent or None, not {type(sig).__name__}")
         check_notify(<sigevent>sig, (<sigevent>sig).sigev_notify)
     return 0
+
+
+cdef object LISTED = _Zero("lio_listio returns 0 and cannot be awaited: with LIO_NOWAIT, await its aiocbs after it")
 
 
 def lio_listio(mode, list, sig=None):
@@ -151,7 +154,8 @@ def lio_listio(mode, list, sig=None):
     LIO_WAIT waits until all are terminal; OSError EIO if any failed (the others complete all the same),
     EINTR leaves them running; `sig` is ignored. LIO_NOWAIT returns when all are started; `sig`, a sigevent,
     is told once, when all are terminal, at once if there is nothing to do. Each entry's own sigevent is
-    honoured in both. None and LIO_NOP are passed over; the entries have no order.
+    honoured in both. None and LIO_NOP are passed over; the entries have no order. LIO_NOP is what an aiocb
+    has that names no aio_lio_opcode: such an entry starts nothing and is never submitted.
 
     An entry with a bad opcode or reqprio ends with EINVAL, and what else aio_read and aio_write would raise
     an OSError for is its error too (aio_error). With nothing started: OSError EINVAL for another mode, or
@@ -190,5 +194,5 @@ def lio_listio(mode, list, sig=None):
         wait_for_all(blocks)
         for cb in blocks:
             if cb.outcome < 0:
-                raise make_error(EIO, None, "lio_listio: a request of the list failed")
-    return 0
+                raise make_error(EIO, None, "lio_listio", "a request of the list failed: aio_error of each says which")
+    return LISTED

@@ -29,12 +29,16 @@ cdef class Operation:
     cdef int64_t count
     cdef int kind, state, gives
     cdef bint retrieved, dropped
-    cdef bint late               # its await lets the loop turn, see delivery.pxi
+    cdef aiofs_acquisition acquisition  # of offload: the lock that the function takes first
+    cdef bint waited             # the await that is on has let the loop turn
     cdef int64_t start           # where the cursor was
     cdef int64_t turn            # its place among those that move the cursor
     cdef Operation before        # the one in flight that had moved it last, or would
 
     def __dealloc__(self):
+        if self.kind == AIOFS_CALL:
+            with nogil:
+                aiofs_acquisition_end(&self.acquisition)
         if self.flight != NULL:
             if aiofs_request_state(&self.flight.request) == AIOFS_NEW:
                 unpin(self.flight)
@@ -67,16 +71,15 @@ cdef class Operation:
         self.function = self.arguments = None
         if self.state == PENDING:  # it was cancelled before it was called
             self.fail(asyncio.CancelledError())
-        if self.dropped:
+        if self.dropped and self.state == SUCCEEDED:
             self.forget()
         return 0
 
     cdef void forget(self) noexcept:
         """Nobody will have what it made."""
         self.retrieved = True
-        if self.state == SUCCEEDED:
-            hush(self.value)
-            self.fail(asyncio.CancelledError())
+        hush(self.value)
+        self.fail(asyncio.CancelledError())
 
     cdef void succeed(self, int64_t count) noexcept:
         self.count = count
@@ -94,21 +97,22 @@ cdef class Operation:
 
     # ---- the awaitable ----
 
-    cdef inline bint may_return(self) noexcept:
+    cdef inline bint may_return(self) except -1:
         """It has ended, and the loop need not turn first."""
-        if self.late:
-            self.late = False
+        if self.state == PENDING or not (self.waited or not turn_is_spent()):
             return False
-        return self.state != PENDING
+        self.waited = False  # another await may come
+        return True
 
     cdef object wait(self):
         """What to yield: the future to wait for, or None to let the loop turn."""
         cdef Delivery delivery
+        self.waited = True
         if self.state != PENDING:
             return None
         delivery = current_delivery()
         if delivery is None:
-            raise RuntimeError("an operation can be awaited only while its event loop runs")
+            raise no_loop_error("awaiting an operation")
         future = delivery.loop.create_future()
         if self.flight != NULL:
             delivery.await_on(self.flight, future)
@@ -118,6 +122,19 @@ cdef class Operation:
             self.futures.append(future)
         future._asyncio_future_blocking = True
         return future
+
+    def __repr__(self):
+        cdef str what = ("of " + getattr(self.function, "__name__", "a function") if self.kind == AIOFS_CALL
+                         and self.function is not None else "" if self.kind == AIOFS_CALL
+                         else operation_doing(self.kind))
+        where = "" if self.handle is None else f" of {self.handle.path!r}"
+        state = ("in progress" if self.state == PENDING else f"failed: {self.value!r}" if self.state == FAILED
+                 else f"gave {self.value if self.gives == GIVES_OBJECT else self.count!r}" if self.gives != GIVES_NONE
+                 else "done")
+        return f"<Operation {what}{where}{', ' if what else ''}{state}>"
+
+    def __reduce__(self):
+        raise TypeError("an Operation cannot be copied or pickled: await it, and take its result")
 
     def __await__(self):
         return self
@@ -148,14 +165,26 @@ cdef class Operation:
 
     cdef int cancel(self) except -1:
         """Takes it back if it has not begun; what has begun goes on."""
-        if self.kind == AIOFS_CALL and not self.retrieved:  # it ended, but the task has not yet heard of it
+        if self.kind == AIOFS_CALL and self.state == SUCCEEDED and not self.retrieved:  # it ended, but the task has not yet heard of it
             self.forget()
         if self.state != PENDING or self.kind == CLOSE:
             return 0
         self.dropped = True
+        if self.kind == AIOFS_CALL:  # it has begun, perhaps: then others wait for the lock that it took, or takes none
+            with nogil:
+                aiofs_acquisition_abandon(&self.acquisition)
         if self.flight != NULL:
             aiofs_cancel_soon(&self.flight.request)
         return 0
+
+    def drop(self):
+        """Nobody will await it: it is not carried out if it has not begun, and what it made is given up at once.
+
+        Of one that gave its result out: the result stays with those who have it, and is not kept here.
+        """
+        self.cancel()
+        if self.state == SUCCEEDED:
+            self.value = None
 
 
 cdef int operation_send(object self, object value, PyObject **out) except -1:
@@ -197,13 +226,19 @@ cdef int64_t call_function(aiofs_request *request) noexcept nogil:
     """On a caller: runs the function of an offload."""
     with gil:
         operation = <Operation>(<aiofs_flight *>request).owner
+        aiofs_acquisition_begin(&(<Operation>operation).acquisition)
         try:
             operation.value = operation.function(*operation.arguments)
             operation.state = SUCCEEDED
         except BaseException as error:
+            if operation.dropped and isinstance(error, OSError) and error.errno == ECANCELED:
+                error = asyncio.CancelledError()  # it took no lock
             operation.value = error
             operation.state = FAILED
+        aiofs_acquisition_begin(NULL)
         operation.function = operation.arguments = None
+        if operation.dropped and operation.state == SUCCEEDED:
+            operation.forget()
     return 0
 
 
@@ -217,7 +252,7 @@ def offload(function, *arguments):
     cdef aiofs_flight *flight
     cdef int error
     if delivery is None:
-        raise RuntimeError("no running event loop")
+        raise no_loop_error("aiofs")
     operation.function = function
     operation.arguments = arguments
     operation.loop = delivery.loop
@@ -231,5 +266,5 @@ def offload(function, *arguments):
     if error < 0:
         aiofs_request_release(&flight.request)
         operation.flight = NULL
-        raise make_error(-error, None, "starting a call")
+        raise make_error(-error, None, "starting a call", engine_reason(aiofs_engine_start()))
     return operation

@@ -13,7 +13,7 @@ def aio_error(aiocb cb not None):
         return 0 if cb.outcome >= 0 else -cb.outcome
     if state == FLYING:
         return EINPROGRESS
-    raise make_error(EINVAL, cb.aio_fildes, "aio_error of an aiocb that was never submitted")
+    raise make_error(EINVAL, cb.aio_fildes, "aio_error", "this aiocb was never submitted")
 
 
 def aio_return(aiocb cb not None):
@@ -26,9 +26,10 @@ def aio_return(aiocb cb not None):
     """
     cdef int state = cb.settle()
     if state == FLYING:
-        raise make_error(EINPROGRESS, cb.aio_fildes, "aio_return of a request in progress")
+        raise make_error(EINPROGRESS, cb.aio_fildes, "aio_return", "the request is in progress")
     if state == NEVER or cb.returned:
-        raise make_error(EINVAL, cb.aio_fildes, "aio_return: nothing to return")
+        raise make_error(EINVAL, cb.aio_fildes, "aio_return", "its result has been returned before"
+                         if cb.returned else "this aiocb was never submitted")
     cb.returned = True
     if cb.outcome < 0:
         raise cb.error()
@@ -61,6 +62,9 @@ cdef list control_blocks(object items, str function):
     return found
 
 
+cdef object SUSPENDED = _Zero("aio_suspend blocks the thread and returns 0: to await, take aio.suspend(list, timeout)")
+
+
 def aio_suspend(list, timeout=None):
     """Waits until one of the requests is terminal; returns 0. Blocks the thread, not the interpreter.
 
@@ -83,7 +87,7 @@ def aio_suspend(list, timeout=None):
         patience = &limit
     for cb in blocks:
         if cb.settle() == ENDED:
-            return 0
+            return SUSPENDED
     requests = <aiofs_request **>calloc(<size_t>len(blocks) + 1, sizeof(aiofs_request *))
     if requests == NULL:
         raise MemoryError
@@ -102,8 +106,9 @@ def aio_suspend(list, timeout=None):
     if error == -EINTR:
         PyErr_CheckSignals()
     if error < 0:
-        raise make_error(-error, None, "aio_suspend")
-    return 0
+        raise make_error(-error, None, "aio_suspend", "the time is up, and no request of the list has ended"
+                         if error == -EAGAIN else None)
+    return SUSPENDED
 
 
 def _watch(items, future):
@@ -151,7 +156,7 @@ def aio_cancel(fildes, aiocb cb=None):
     find_target(&what, fildes)
     rub_out(&what)
     if aiofs_descriptor(what.fd) < 0:
-        raise make_error(EBADF, fildes, "aio_cancel")
+        raise make_error(EBADF, fildes, "aio_cancel", f"{descriptor_word(fildes)} is not open")
     if cb is None:
         with nogil:
             answer = aiofs_cancel_all(what.fd)
@@ -161,7 +166,7 @@ def aio_cancel(fildes, aiocb cb=None):
     find_target(&whose, cb.aio_fildes)
     rub_out(&whose)
     if whose.fd != what.fd:
-        raise make_error(EINVAL, fildes, f"aio_cancel: the aiocb is for descriptor {whose.fd}")
+        raise make_error(EINVAL, fildes, "aio_cancel", f"the aiocb is for descriptor {whose.fd}")
     if cb.settle() != FLYING:
         return AIO_ALLDONE
     flight = cb.flight

@@ -2,6 +2,9 @@
 
 import atexit
 
+from libc.stdlib cimport getenv
+from libc.string cimport strcmp
+
 cdef enum:
     SETTLE_SECONDS = 5
 
@@ -14,8 +17,26 @@ def engine():
     """
     cdef int error = aiofs_engine_start()
     if error < 0:
-        raise make_error(-error, "AIOFS_ENGINE=" + os.environ.get("AIOFS_ENGINE", ""), "starting the engine")
+        raise engine_error(error)
     return aiofs_engine_name().decode()
+
+
+cdef object engine_error(long error):
+    """The exception for an engine that does not start (a negated errno)."""
+    return make_error(-error, None, "starting the engine", engine_reason(error))
+
+
+cdef str engine_reason(long error):
+    """Why AIOFS_ENGINE cannot be obeyed; None: that is not the reason."""
+    cdef const char *value = getenv("AIOFS_ENGINE")
+    if value == NULL or error >= 0:
+        return None
+    if error == -EINVAL:
+        return f"AIOFS_ENGINE={os.fsdecode(value)} is none of auto, io_uring and threads"
+    if strcmp(value, "io_uring") == 0 and error != -EAGAIN and error != -ENOMEM:
+        return (f"AIOFS_ENGINE=io_uring, which the kernel refuses ({os.strerror(-error)}); "
+                "auto and threads do without")
+    return None
 
 
 def counters():

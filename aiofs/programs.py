@@ -8,7 +8,10 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["NOT_EXECUTABLE", "NOT_FOUND", "REFUSED", "Refused", "check", "find"]
+__all__ = [
+    *("NOT_EXECUTABLE", "NOT_FOUND", "REFUSED", "Refused"),
+    *("check", "dynamic_linker", "find"),
+]
 
 # Exit statuses of a command that runs others, as shells and env(1) have them.
 REFUSED, NOT_EXECUTABLE, NOT_FOUND = 2, 126, 127
@@ -64,7 +67,27 @@ def check(path: str, depth: int = 0) -> None:
         raise Refused(f"{path}: the interpreter of the script is missing", NOT_FOUND) from None
 
 
+def dynamic_linker(path: str) -> str:
+    """The file that loads a program's libraries; Refused if it loads none, or not libaiofs.so."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) != b"\x7fELF":
+                raise Refused(f"{path}: is not in machine code: ask for its interpreter")
+            return os.fsdecode(_dynamic_linker(path, file))
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from None
+
+
 def _check_elf(path: str, file: BinaryIO) -> None:
+    _dynamic_linker(path, file)
+    if _gains_privileges(path):
+        raise Refused(
+            f"{path}: runs with rights of its own (set-user-ID, set-group-ID or capabilities), "
+            "and nothing is preloaded into such a program: run a copy without them"
+        )
+
+
+def _dynamic_linker(path: str, file: BinaryIO) -> bytes:
     with open(LIBRARY, "rb") as library, open("/proc/self/exe", "rb") as python:
         ours, libc = _Elf(library), _Elf(python).interpreter()
     elf = _Elf(file)
@@ -84,11 +107,7 @@ def _check_elf(path: str, file: BinaryIO) -> None:
             f"{path}: uses another C library than aiofs ({os.fsdecode(interpreter)}): "
             "use an aiofs that was built for that one"
         )
-    if _gains_privileges(path):
-        raise Refused(
-            f"{path}: runs with rights of its own (set-user-ID, set-group-ID or capabilities), "
-            "and nothing is preloaded into such a program: run a copy without them"
-        )
+    return interpreter
 
 
 class _Elf:

@@ -42,7 +42,7 @@ cdef inline int view_memory(plan *what, aiocb cb) except -1:
     """What a read or write moves: the view of its buffer, and how many bytes of that."""
     cdef Py_ssize_t size = 0
     if cb.aio_buf is not None or cb.aio_nbytes != 0:
-        PyObject_GetBuffer(cb.aio_buf, &what.view, PyBUF_WRITABLE if what.operation == AIOFS_READ else PyBUF_SIMPLE)
+        take_buffer(cb.aio_buf, &what.view, PyBUF_WRITABLE if what.operation == AIOFS_READ else PyBUF_SIMPLE)
         what.has_view = True
         size = what.view.len
     if cb.aio_nbytes is None:
@@ -59,7 +59,7 @@ cdef inline int view_memory(plan *what, aiocb cb) except -1:
 
 cdef int check_in_flight(aiocb cb, int operation) except -1:
     if cb.settle() == FLYING:
-        raise make_error(EINVAL, cb.aio_fildes, operation_name(operation) + ": this aiocb is in flight")
+        raise make_error(EINVAL, cb.aio_fildes, operation_name(operation), "this aiocb is in flight")
     return 0
 
 
@@ -125,7 +125,7 @@ cdef int check_notify(sigevent event, int notify) except -1:
             raise TypeError("sigev_notify_function must be callable for SIGEV_THREAD and SIGEV_LOOP, not "
                             f"{type(event.sigev_notify_function).__name__}")
     if notify == C_SIGEV_LOOP and _get_running_loop() is None:
-        raise RuntimeError("SIGEV_LOOP needs a running event loop")
+        raise no_loop_error("SIGEV_LOOP")
     if notify == C_SIGEV_SIGNAL:
         if not isinstance(event.sigev_signo, int):
             raise TypeError(f"sigev_signo must be an int, not {type(event.sigev_signo).__name__}")
@@ -173,7 +173,6 @@ cdef int64_t try_inline(plan *what, aiocb cb, Delivery delivery, bint listed) ex
     else:
         with nogil:
             moved = aiofs_write_inline(what.file, what.fd, &bytes, 1, what.nbytes, what.offset)
-    cb.late = affords == 2
     return moved
 
 
@@ -271,8 +270,33 @@ cdef int transfer(aiocb cb, int operation) except -1:
     finally:
         rub_out(&what)
     if error:
-        raise make_error(error, cb.aio_fildes, operation_name(operation))
+        raise call_error(cb, error)
     return 0
+
+
+cdef object call_error(aiocb cb, int error):
+    """The exception of a call that was refused."""
+    if error == EBADF:
+        return request_error(cb, -EBADF)
+    return make_error(error, cb.aio_fildes, operation_name(cb.operation), why_not_accepted(cb, -error))
+
+
+class _Zero(int):
+    """The 0 of a call that returns at once: an int that says what to await, if it is awaited itself."""
+
+    def __new__(cls, advice):
+        zero = int.__new__(cls)
+        zero.advice = advice
+        return zero
+
+    def __await__(self):
+        raise TypeError(self.advice)
+
+    def __reduce__(self):
+        return int, (0,)
+
+
+cdef object ZERO = _Zero("the call returns 0 at once, and cannot be awaited: await the aiocb after it, `await cb`")
 
 
 def aio_read(aiocb cb):
@@ -292,7 +316,7 @@ def aio_read(aiocb cb):
     Source: POSIX.1-2017, aio_read.
     """
     transfer(cb, AIOFS_READ)
-    return 0
+    return ZERO
 
 
 def aio_write(aiocb cb):
@@ -310,10 +334,10 @@ def aio_write(aiocb cb):
     Source: POSIX.1-2017, aio_write.
     """
     transfer(cb, AIOFS_WRITE)
-    return 0
+    return ZERO
 
 
-def aio_fsync(int op, aiocb cb):
+def aio_fsync(op, cb):
     """Queues a sync of cb.aio_fildes, as fsync (op os.O_SYNC) or fdatasync (os.O_DSYNC); returns 0.
 
     It begins when every request queued on the descriptor before it has ended, and ends with 0. Fields
@@ -326,7 +350,10 @@ def aio_fsync(int op, aiocb cb):
 
     Source: POSIX.1-2017, aio_fsync.
     """
+    if not isinstance(op, int) or type(cb) is not aiocb:
+        raise TypeError("aio_fsync takes (op, cb), op os.O_SYNC or os.O_DSYNC and cb an aiocb, not "
+                        f"({type(op).__name__}, {type(cb).__name__})")
     if op != O_SYNC and op != O_DSYNC:
-        raise make_error(EINVAL, None if cb is None else cb.aio_fildes, f"aio_fsync: op {op}")
+        raise make_error(EINVAL, (<aiocb>cb).aio_fildes, "aio_fsync", f"op {op} is neither os.O_SYNC nor os.O_DSYNC")
     transfer(cb, AIOFS_FSYNC if op == O_SYNC else AIOFS_FDATASYNC)
-    return 0
+    return ZERO

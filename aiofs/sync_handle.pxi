@@ -32,8 +32,8 @@ cdef int generation = 0  # of processes: moves on in the child of a fork, which 
 
 cdef object closed_error(str path, str doing, int made):
     if made != generation:
-        return make_error(EBADF, path, doing + ": the access handle is the parent process's, and so is its lock")
-    return make_error(EBADF, path, doing + ": the access handle is closed")
+        return make_error(EBADF, path, doing, "the access handle is the parent process's, and so is its lock")
+    return make_error(EBADF, path, doing, "the access handle is closed")
 
 
 cdef object refused_error(str path, str doing):
@@ -54,7 +54,10 @@ cdef int64_t end_file(aiofs_file *file, bint flush) noexcept nogil:
 
 @cython.final
 cdef class SyncAccessHandle:
-    """An open file with a lock on its entry, read and written in place by this thread.
+    """SyncAccessHandle()
+--
+
+    An open file with a lock on its entry, read and written in place by this thread.
 
     Opened by FileHandle.create_sync_access_handle or FileSystem.create_sync_access_handle. Its calls
     block, without the GIL; on an event loop use AccessHandle. A context manager: leaving it closes.
@@ -92,11 +95,17 @@ cdef class SyncAccessHandle:
         self.file = NULL
         if file != NULL:
             with nogil:
+                if not aiofs_file_busy(file):  # then the lock goes now
+                    aiofs_hold_releasing(aiofs_file_hold(file))
                 aiofs_file_close(file)
                 aiofs_file_release(file)
 
     def __repr__(self):
         return f"<SyncAccessHandle {self.path!r} {'closed' if self.file == NULL else self.mode}>"
+
+    def __reduce__(self):
+        raise TypeError("a SyncAccessHandle cannot be copied or pickled: its lock is this process's; "
+                        "pickle the FileHandle, and open it there")
 
     def __enter__(self):
         self.check("entering")
@@ -128,7 +137,7 @@ cdef class SyncAccessHandle:
         cdef iovec bytes
         cdef int64_t moved
         cdef int64_t offset = self.cursor if at is None else position(at, "at")
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+        take_buffer(buffer, &view, PyBUF_WRITABLE)
         if self.file == NULL or self.made != generation:
             PyBuffer_Release(&view)
             self.check("read")
@@ -153,7 +162,7 @@ cdef class SyncAccessHandle:
         cdef iovec bytes
         cdef int64_t moved
         cdef int64_t offset = self.cursor if at is None else position(at, "at")
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        take_buffer(data, &view, PyBUF_SIMPLE)
         if self.file == NULL or self.made != generation or not self.writable:
             PyBuffer_Release(&view)
             self.check_change("write")

@@ -11,8 +11,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from stat import S_ISDIR, S_ISREG
 
-from aiofs.c_volume cimport *
-
 _MODES = {
     "in-place": AIOFS_LOCK_EXCLUSIVE,
     "readwrite": AIOFS_LOCK_EXCLUSIVE,
@@ -54,7 +52,7 @@ def volume_in_use(directory):
     return status > 0
 
 
-def lease(directory, int number):
+def begin_run_session(directory, int number):
     """Opens a directory as a volume for a tree of processes: all that inherit the descriptor.
 
     The descriptor is `number` or the next that is free; it is inherited.
@@ -63,7 +61,7 @@ def lease(directory, int number):
     cdef const char *c_path = path
     cdef int descriptor
     with nogil:
-        descriptor = aiofs_volume_lease(c_path, number)
+        descriptor = run_session_begin(c_path, number)
     if descriptor < 0:
         raise make_error(-descriptor, directory, "open volume")
     return descriptor
@@ -72,7 +70,7 @@ def lease(directory, int number):
 cdef bytes _path_bytes(path):
     cdef bytes encoded = os.fsencode(path)
     if b"\0" in encoded:
-        raise ValueError("a path has no NUL character in it")
+        raise ValueError(f"a path has no NUL character in it: {path!r}")
     return encoded
 
 
@@ -106,6 +104,9 @@ cdef object _stat_result(const status_of_file *status):
     )
 
 
+cdef str CLOSED_BEHIND = "the descriptor was closed already, by os.close or the like"
+
+
 cdef class OpenFile:
     """A file that a volume opened: its descriptor, until `close`."""
 
@@ -117,6 +118,8 @@ cdef class OpenFile:
         self.file = NULL
         if file != NULL:
             with nogil:
+                if not aiofs_file_busy(file):  # then the lock goes now
+                    aiofs_hold_releasing(aiofs_file_hold(file))
                 aiofs_file_close(file)
                 aiofs_file_release(file)
 
@@ -124,7 +127,7 @@ cdef class OpenFile:
         """The descriptor; EBADF once it is closed, also behind aiofs's back."""
         cdef int fd = -1 if self.file == NULL else aiofs_file_fd(self.file)
         if fd < 0:
-            raise make_error(EBADF, self.path, "fileno")
+            raise make_error(EBADF, self.path, "fileno", CLOSED_BEHIND)
         return fd
 
     def close(self):
@@ -137,7 +140,7 @@ cdef class OpenFile:
                 status = aiofs_file_close(file)
                 aiofs_file_release(file)
         if status < 0:
-            raise make_error(-status, self.path, "close")
+            raise make_error(-status, self.path, "close", CLOSED_BEHIND if status == -EBADF else None)
 
     def read(self, Py_ssize_t size, long long offset):
         """Up to `size` bytes from `offset`: fewer at the end of the file only."""
@@ -210,6 +213,10 @@ cdef class Tree:
 
     cdef object failed(self, int status, path, shown, doing):
         return make_error(-status, self.shown(path, shown), doing)
+
+    def show(self, str path):
+        """The path as errors name it: where it is on disk."""
+        return self.shown(path, None)
 
     @property
     def closed(self):

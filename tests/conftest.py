@@ -36,6 +36,12 @@ TEST_SECONDS = 60
 # open would take them, and end it: so they are blocked before there is a second thread.
 FETCHED_SIGNALS = {signal.SIGRTMIN + 2, signal.SIGRTMIN + 3}
 signal.pthread_sigmask(signal.SIG_BLOCK, FETCHED_SIGNALS)
+if len(os.listdir("/proc/self/task")) > 1:
+    pytest.exit(
+        "a thread has been started before these tests, and would take their signals: "
+        "OPENBLAS_NUM_THREADS=1 keeps numpy from it, and `make test` sets it",
+        2,
+    )
 
 
 # ---- coroutines ---------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ def all_blocks(*languages):
     return [block for page in DOCS for block in blocks_of(page, *languages)]
 
 
-PYTHON_PROGRAMS = all_blocks("python")
+# The setup.py of the page on porting: tests/test_packaging.py builds by it.
+PYTHON_PROGRAMS = [block for block in all_blocks("python") if "setup(" not in block.source]
 C_PROGRAMS = [block for block in all_blocks("c") if "int main(" in block.source]
 C_SYNOPSES = [block for block in all_blocks("c") if "int main(" not in block.source]
 
@@ -77,35 +78,6 @@ def test_c_programs_do_the_same_unchanged_and_preloaded(program, tmp_path):
     library = str(PACKAGE / "libaiofs.so")
     check(program, [plain], tmp_path, LD_PRELOAD=library)
     assert run([plain], tmp_path, LD_PRELOAD=library, AIOFS_ENGINE="none").returncode != 0
-
-
-@pytest.mark.packaging
-def test_cython_module_of_the_porting_page_is_built_and_reads(tmp_path):
-    pytest.importorskip("Cython")
-    (module,) = blocks_of("docs/porting.md", "cython")
-    (setup,) = (b for b in blocks_of("docs/porting.md", "python") if "Extension(" in b.source)
-    (tmp_path / "first.pyx").write_text(module.source)
-    (tmp_path / "setup.py").write_text(
-        f"{setup.source}\n"
-        "from setuptools import setup\n"
-        "setup(name='first', ext_modules=[extension])\n"
-    )
-    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    done = run(build, tmp_path, PYTHONPATH=str(ROOT))  # Cython does not see an editable install
-    assert done.returncode == 0, done.stderr
-    (tmp_path / "file").write_bytes(b"first bytes, and others")
-    program = (
-        "import first; buffer = bytearray(11); file = open('file');"
-        "print(first.first_bytes(file.fileno(), buffer), buffer.decode())"
-    )
-    done = run([sys.executable, "-c", program], tmp_path)
-    assert done.stdout == "11 first bytes\n", done.stderr
-    program = (
-        "import first, os; buffer = bytearray(11);"
-        "print(first.first_bytes(os.open('/dev/zero', os.O_RDONLY), buffer))"
-    )
-    done = run([sys.executable, "-c", program], tmp_path, AIOFS_ENGINE="none")
-    assert done.stdout == "-1\n", done.stderr  # no such engine: so the functions were aiofs's
 
 
 # ---- synopses -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from pages import text_of
 from support import python
 
 PREAMBLE = """
@@ -114,6 +115,35 @@ for cb in requests:
     print(aio_return(cb))
 """
     assert run_program(program) == "10\n" * 5
+
+
+def test_forked_child_is_answered_as_the_page_of_aio_error_says(run_program):
+    """In C: tests/posix/fork.c."""
+    page = " ".join(text_of("docs/aio/aio_error.md").split())
+    assert "in Python they are cancelled (ECANCELED). What had ended before the fork keeps" in page
+    assert "In C they are unknown (EINVAL)" in page
+    program = """
+os.write(write_end, b"first")
+ended, waiting = reading(read_end), None
+aio_suspend([ended], 20)
+waiting = reading(read_end)
+
+def work():
+    assert (aio_error(ended), aio_return(ended)) == (0, 5)
+    assert aio_error(waiting) == errno.ECANCELED
+    try:
+        aio_return(waiting)
+    except OSError as error:
+        assert error.errno == errno.ECANCELED
+    else:
+        raise AssertionError("it has a result")
+
+child(work)
+os.write(write_end, b"other")
+aio_suspend([waiting], 20)
+print(aio_return(ended), aio_return(waiting))
+"""
+    assert run_program(program) == "5 5\n"
 
 
 def test_forked_child_notifies_nobody_of_its_parents_requests(run_program):

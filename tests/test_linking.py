@@ -13,7 +13,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from native import COMPILER, INCLUDES, call, compile_c, needs_compiler
+from native import COMPILER, INCLUDES, SANITIZE, call, compile_c, needs_compiler
+from pages import blocks_of, run
 from support import eventually, failed
 
 import aiofs
@@ -97,6 +98,80 @@ def test_private_part_of_an_aiocb_has_room_in_that_of_musl(tmp_path):
     source = tmp_path / "layout.c"
     source.write_text('#include "control.h"\n')
     call("musl-gcc", "-std=gnu11", "-fsyntax-only", *INCLUDES, source)
+
+
+# ---- which <aio.h> a program gets ----------------------------------------------------------------
+
+(HELLO,) = (b.source for b in blocks_of("docs/porting.md", "c") if "int main(" in b.source)
+
+
+@pytest.fixture
+def hello(tmp_path):
+    """hello(before, behind): the C program of docs/porting.md, by flags before and behind it."""
+
+    def built(before=(), behind=()):
+        (tmp_path / "hello.c").write_text(HELLO)
+        before = ["-pthread", *SANITIZE, *before]  # as the library that may be linked to it
+        compile_c(*before, tmp_path / "hello.c", "-o", tmp_path / "hello", *behind)
+        return tmp_path / "hello"
+
+    return built
+
+
+def uses_aiofs(program, **environment):
+    """Only aiofs refuses the requests of a program for the sake of an engine that is none."""
+    done = run([program], program.parent, **environment)
+    assert (done.returncode, done.stdout) == (0, "Hello, world!\n"), done
+    return run([program], program.parent, AIOFS_ENGINE="none", **environment).returncode != 0
+
+
+@needs_compiler
+def test_check_of_a_program_with_the_flags_behind_its_source(hello, capsys):
+    program = hello(behind=linking.libs().split())
+    library = f"{aiofs.get_library_dir()}/libaiofs.so"
+    said = f"{program}: <aio.h> is aiofs's, {library}\n"
+    assert config(capsys, "--check", str(program)) == (0, said, "")
+    assert uses_aiofs(program)
+
+
+@needs_compiler
+@pytest.mark.parametrize("before", ["", "-Wl,--as-needed -I. LIBS", "-lc LIBS"])
+def test_check_of_a_program_that_gets_libcs_says_what_to_do(hello, capsys, before):
+    flags = ["-Wl,--as-needed", *before.replace("LIBS", linking.libs()).split()]
+    program = hello(before=flags)
+    status, out, err = config(capsys, "--check", str(program))
+    assert (status, err) == (1, "")
+    assert "<aio.h> is the C library's, /" in out and "behind the source" in out
+    assert not uses_aiofs(program)
+
+
+@needs_compiler
+@pytest.mark.skipif(bool(SANITIZE), reason="a sanitized library cannot be preloaded alone")
+def test_check_knows_what_is_preloaded(hello, capsys, monkeypatch):
+    program = hello()
+    monkeypatch.setenv("LD_PRELOAD", linking.preload())
+    assert config(capsys, "--check", str(program))[0] == 0
+    assert uses_aiofs(program)
+
+
+@needs_compiler
+def test_check_of_a_program_whose_runpath_leads_nowhere(hello, capsys, tmp_path):
+    program = hello(behind=[f"-L{aiofs.get_library_dir()}", "-laiofs", "-Wl,-rpath,/nowhere"])
+    status, out, err = config(capsys, "--check", str(program))
+    assert (status, err) == (1, "")
+    assert "cannot start" in out and "libaiofs.so" in out and "RUNPATH" in out
+    assert run([program], tmp_path).returncode != 0
+
+
+def test_check_of_what_uses_no_aio_or_is_no_such_program(capsys, tmp_path):
+    status, out, err = config(capsys, "--check", "true")
+    assert (status, err) == (1, "") and "uses no function of <aio.h>" in out
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    for program in str(script), str(tmp_path / "missing"), str(tmp_path):
+        status, out, err = config(capsys, "--check", program)
+        assert (status, out) == (2, "") and program in err
+    assert config(capsys, "--check", "true", "--libs")[0] == 2
 
 
 # ---- one engine, one table of locks -------------------------------------------------------------

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from pages import blocks_of
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 
@@ -287,6 +288,53 @@ def test_example_in_cython_is_built_with_the_installed_package(build_tools, shel
     assert {"aiofs_aio_read", "aiofs_aio_suspend", "aiofs_aio_return"} <= bound(logs)
     failing = "import lines; lines.count('.')"
     assert "Is a directory" in shell(f'python -c "{failing}" || true')
+
+
+def wheel_of(name, folder):
+    """The wheel that an installed package came from, made anew: for a build without an index."""
+    there = distribution(name)
+    tag = re.search("^Tag: (.*)$", there.read_text("WHEEL"), re.MULTILINE)[1]
+    distinct = re.sub("[-_.]+", "_", there.metadata["Name"])
+    with zipfile.ZipFile(folder / f"{distinct}-{there.version}-{tag}.whl", "w") as archive:
+        for file in there.files:
+            if file.parts[0] != ".." and "__pycache__" not in file.parts:
+                archive.write(there.locate_file(file), file)
+
+
+@needs_compiler
+def test_package_of_the_porting_page_is_built_in_isolation_and_reads(wheel, tmp_path):
+    """The page's files, and its commands, in an environment that was empty."""
+    blocks = blocks_of("docs/porting.md", "python", "cython", "toml")
+    project, wheels, venv = (tmp_path / name for name in ("project", "wheels", "venv"))
+    project.mkdir()
+    wheels.mkdir()
+    for name in ("first.pyx", "setup.py", "pyproject.toml"):
+        (source,) = (b.source for b in blocks if b.source.startswith(f"# {name}\n"))
+        (project / name).write_text(source)
+    (commands,) = (b.source for b in blocks_of("docs/porting.md", "sh") if "pip wheel" in b.source)
+    shutil.copy(wheel, wheels)
+    for name in ("setuptools", "Cython", "uvloop"):
+        try:
+            wheel_of(name, wheels)
+        except PackageNotFoundError:
+            pytest.skip(f"needs {name}")
+    run(sys.executable, "-m", "venv", venv, cwd=tmp_path)
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    run("sh", "-ec", commands, cwd=project, PATH=f"{venv}/bin:{os.environ['PATH']}", **offline)
+    shutil.rmtree(project)  # neither this nor what it was built in is needed
+    python, (module,) = venv / "bin" / "python", venv.glob("lib/python3.*/site-packages/first.*.so")
+    (runpath,) = re.findall(r"RUNPATH.*\[(.*)\]", dynamic_section(module))
+    folders = runpath.split(":")  # some are this Python's own
+    assert "$ORIGIN/aiofs" in folders and not [path for path in folders if "build-env" in path]
+    (tmp_path / "file").write_bytes(b"first bytes, and others")
+    reading = (
+        "import first, os; buffer = bytearray(11); fd = os.open({!r}, os.O_RDONLY);"
+        "print(first.first_bytes(fd, buffer), buffer.decode())"
+    )
+    said = run(python, "-I", "-c", reading.format("file"), cwd=tmp_path)
+    assert said == "11 first bytes\n"
+    said = run(python, "-I", "-c", reading.format("/dev/zero"), cwd=tmp_path, AIOFS_ENGINE="none")
+    assert said.startswith("-1 ")  # no such engine: so the functions were aiofs's
 
 
 # ---- how it is built: on a project of the same shape that compiles in a second ------------------

@@ -14,6 +14,7 @@ from aiofs import AccessHandle, FileSystem, aio
 from aiofs.demo.heartbeat import Heartbeat
 from aiofs.demo.screen import Bar
 from aiofs.demo.survey import Source
+from aiofs.handles import Mode
 
 DEPTH = 32
 PIECE = 256 * 1024
@@ -41,7 +42,7 @@ class Move(NamedTuple):
 class Transfer:
     """Moves files piece by piece, a list of DEPTH at a time: what both ways have in common."""
 
-    mode: str  # of the access handles
+    mode: Mode  # of the access handles
     create = False
 
     def __init__(self, fs: FileSystem, bar: Bar) -> None:

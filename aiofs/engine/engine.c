@@ -26,12 +26,26 @@
 
 #include "internal.h"
 
-struct engine engine = {.lock = PTHREAD_MUTEX_INITIALIZER, .drained = PTHREAD_COND_INITIALIZER};
+/* Complete without our constructor: under LD_PRELOAD the constructors of other libraries run before it. */
+#define EMPTY(list) {&engine.list, &engine.list}
+struct engine engine = {
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .drained = PTHREAD_COND_INITIALIZER,
+    .files = EMPTY(files),
+    .calls = EMPTY(calls),
+    .run_queue = {EMPTY(run_queue[0]), EMPTY(run_queue[1]), EMPTY(run_queue[2])},
+    .adopted = EMPTY(adopted),
+    .cancelling = EMPTY(cancelling),
+    .releasing = EMPTY(releasing),
+    .closing = EMPTY(closing),
+};
+_Static_assert(CARRIERS == 3, "a run queue for each carrier");
 _Thread_local bool on_engine_table, on_waiter;
 
 static struct {
     pthread_mutex_t lock; /* held from the first to the last step of a start: no fork in the middle of it */
     bool own_table;       /* the engine's threads have a descriptor table of their own */
+    bool prepared;        /* what its threads share has been made: not by a constructor, which may run after this */
 } start = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct { /* what the waiter reports to the start that made it */
@@ -40,18 +54,6 @@ static struct { /* what the waiter reports to the start that made it */
     bool is_made;
     int outcome;
 } report = {.lock = PTHREAD_MUTEX_INITIALIZER, .made = PTHREAD_COND_INITIALIZER};
-
-static void lists_init(void)
-{
-    list_init(&engine.files);
-    list_init(&engine.calls);
-    for (enum carrier carrier = 0; carrier < CARRIERS; carrier++)
-        list_init(&engine.run_queue[carrier]);
-    list_init(&engine.adopted);
-    list_init(&engine.cancelling);
-    list_init(&engine.releasing);
-    list_init(&engine.closing);
-}
 
 void condition_init(pthread_cond_t *condition)
 {
@@ -264,6 +266,16 @@ static int start_waiter(const struct waiter_ops *waiter)
     return error;
 }
 
+/* Once, for a start that failed may have left threads behind; start.lock held. */
+static void prepare(void)
+{
+    if (start.prepared)
+        return;
+    pool_reset();
+    callers_reset();
+    start.prepared = true;
+}
+
 int aiofs_engine_start(void)
 {
     if (atomic_load_explicit(&engine.running, memory_order_acquire))
@@ -274,6 +286,7 @@ int aiofs_engine_start(void)
     pthread_mutex_lock(&start.lock);
     int error = 0;
     if (!atomic_load(&engine.running)) {
+        prepare();
         error = callers_start();
         if (error == 0)
             error = start_waiter(kind == AIOFS_ENGINE_THREADS ? &waiter_poll : &waiter_ring);
@@ -357,8 +370,5 @@ static void fork_child(void)
 
 __attribute__((constructor)) static void set_up(void)
 {
-    lists_init();
-    pool_reset();
-    callers_reset();
     pthread_atfork(fork_prepare, fork_parent, fork_child);
 }

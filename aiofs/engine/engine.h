@@ -90,6 +90,16 @@ enum aiofs_state {
     AIOFS_CANCELED,  /* terminal: result is -ECANCELED */
 };
 
+/* The bytes that a request touches, in a tree with those of others: see span.h. */
+struct aiofs_span {
+    struct aiofs_span *left, *right;
+    int64_t start, end;
+    int64_t reach;      /* where what it may change begins, at most `start` */
+    uint64_t number;    /* order of arrival */
+    int64_t min_start, min_reach, max_end; /* of itself and all below it; the same of `number` */
+    uint64_t first, last;
+};
+
 /* Work for a caller: a thread of the engine that shares the program's descriptors. */
 struct aiofs_job {
     struct aiofs_link link;
@@ -118,7 +128,8 @@ struct aiofs_request {
     uint64_t total;                 /* bytes asked for */
     uint64_t sequence;              /* order of submission on the file */
     int64_t reach;                  /* where what it may change begins: a write past the end fills a gap */
-    unsigned blockers;              /* earlier requests it has to wait for */
+    struct aiofs_span span;         /* of an ordered one, while it is in flight */
+    struct aiofs_link blocked;      /* later requests that wait for it, by `queued` */
     bool appends;                   /* a write, and O_APPEND was set when it came */
     uint8_t lane;
     _Atomic uint8_t phase;
@@ -256,9 +267,8 @@ AIOFS_API void aiofs_file_drain(aiofs_file *file);
  * the hold lives as long as the file. 0; -EBADF: it was closed before, or somebody else closed the number. */
 AIOFS_API int aiofs_file_close(aiofs_file *file);
 
-/* Where requests are in flight on a plain descriptor: true, and `other` is closed when all of them are terminal.
- * False: nothing was done. */
-AIOFS_API bool aiofs_linger(int fd, int other);
+/* The open file that a plain descriptor leads to, retained, if requests are in flight on it; else NULL. */
+AIOFS_API aiofs_file *aiofs_file_in_flight(int fd);
 
 AIOFS_API int aiofs_file_fd(const aiofs_file *file);
 AIOFS_API aiofs_hold *aiofs_file_hold(const aiofs_file *file);

@@ -316,6 +316,14 @@ aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_fi
     return NULL;
 }
 
+aiofs_file *aiofs_file_in_flight(int fd)
+{
+    struct file_facts facts;
+    if (!file_number_busy(fd) || file_examine(fd, &facts) < 0)
+        return NULL;
+    return file_next_in_flight(fd, &facts, NULL);
+}
+
 int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file)
 {
     int same = newest_in_flight(fd, facts, file);

@@ -104,7 +104,8 @@ struct aiofs_file {
     _Atomic unsigned barriers;   /* those that wait for all earlier ones */
     _Atomic unsigned ending;     /* requests that have left, and whose end is not yet published */
     struct lane lanes[LANES];
-    struct aiofs_link held;      /* requests blocked by earlier ones, in order */
+    struct aiofs_link held;      /* barriers that wait until they are the oldest */
+    struct aiofs_span *writes, *reads; /* trees of the ordered ones in flight; truncates are writes */
     uint64_t sequence;           /* of the last request */
     _Atomic uint64_t appending;  /* bytes of appends in flight */
     struct aiofs_link all;       /* engine.files */

@@ -10,13 +10,16 @@
  *   lane       the rest waits in a lane until the lane has room; reqprio decides among the waiting,
  *              except where writes must land in the order of the calls.
  *
- * A request that waits by the first two rules is in file->held, by the third in lane->waiting. Nothing
- * here sleeps or calls the kernel.
+ * A request that waits by the first rule is in file->held, by the third in lane->waiting. One that waits by the second
+ * is in the `blocked` list of a single earlier one, the latest of those that it has to wait for: the others have mostly
+ * ended when that ends. Only then is it looked up whether one is left. So what a request costs does not grow with the
+ * number of those in flight. Nothing here sleeps or calls the kernel.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 
 #include "internal.h"
+#include "span.h"
 
 enum { RING_COPY_MAX = 128 * 1024 }; /* longer cached reads would keep the waiter from its other work */
 
@@ -60,61 +63,87 @@ static void lane_enqueue(aiofs_request *request, struct aiofs_link *outside)
     lane_offer(lane);
 }
 
-/* Does `later` have to wait for `earlier`? Both are ordered. */
-static bool blocks(const aiofs_request *earlier, const aiofs_request *later)
+/* ---- ordered requests ------------------------------------------------------------------------------- */
+
+static bool has_span(const aiofs_request *request)
 {
-    if (earlier->op == AIOFS_TRUNCATE)
-        return true;
-    if (is_barrier(earlier) || (earlier->op == AIOFS_READ && later->op == AIOFS_READ))
-        return false;
-    bool writes = earlier->op == AIOFS_WRITE && later->op == AIOFS_WRITE;
-    int64_t first = writes ? earlier->offset : earlier->reach, second = writes ? later->offset : later->reach;
-    return first < later->offset + (int64_t)later->total && second < earlier->offset + (int64_t)earlier->total;
+    return request->ordered && (!is_barrier(request) || request->op == AIOFS_TRUNCATE);
 }
 
-static unsigned blockers_of(const aiofs_request *request)
+static struct aiofs_span **spans_of(const aiofs_request *request)
+{
+    return request->op == AIOFS_READ ? &request->file->reads : &request->file->writes;
+}
+
+/* A truncate is a write of everything. */
+static void span_enter(aiofs_request *request)
+{
+    bool all = request->op == AIOFS_TRUNCATE;
+    request->span.start = all ? 0 : request->offset;
+    request->span.reach = all ? 0 : request->reach;
+    request->span.end = all ? INT64_MAX : request->offset + (int64_t)request->total;
+    request->span.number = request->sequence;
+    request->span.left = request->span.right = NULL;
+    span_insert(spans_of(request), &request->span);
+}
+
+/* The latest of the earlier requests that an ordered one has to wait for; NULL: it may go on. */
+static aiofs_request *blocker_of(const aiofs_request *request)
 {
     const aiofs_file *file = request->file;
-    unsigned blockers = 0;
-    if (!request->ordered || (request->op == AIOFS_READ && file->changing == 0))
-        return 0;
-    for (struct aiofs_link *link = file->in_flight.next; link != &request->in_flight; link = link->next) {
-        const aiofs_request *earlier = CONTAINER(link, aiofs_request, in_flight);
-        blockers += earlier->ordered && blocks(earlier, request);
+    bool writes = request->op == AIOFS_WRITE;
+    struct span_query query = {.to = request->offset + (int64_t)request->total, .number = request->sequence};
+    struct aiofs_span *latest = NULL;
+    query.from = request->offset;
+    query.by_reach = !writes; /* a read waits for a gap to be filled, a write does not */
+    latest = span_latest(file->writes, &query, latest);
+    if (writes) {
+        query.from = request->reach;
+        latest = span_latest(file->reads, &query, latest);
     }
-    return blockers;
+    return latest ? CONTAINER(latest, aiofs_request, span) : NULL;
 }
+
+/* Lets it go on, unless an earlier one is in its way. */
+static void pass_or_wait(aiofs_request *request, struct aiofs_link *outside)
+{
+    aiofs_request *blocker = request->ordered ? blocker_of(request) : NULL;
+    if (blocker) {
+        request->lane = LANE_HELD;
+        list_append(&blocker->blocked, &request->queued);
+    } else {
+        lane_enqueue(request, outside);
+    }
+}
+
+/* ---- the way of a request --------------------------------------------------------------------------- */
 
 void lane_arrive(aiofs_request *request, struct aiofs_link *outside)
 {
     aiofs_file *file = request->file;
     request->phase = PHASE_WAITING;
     request->sequence = ++file->sequence;
+    if (list_empty(&file->in_flight))
+        file->writes = file->reads = NULL; /* a file that is new, or was the parent's of a fork */
     list_append(&file->in_flight, &request->in_flight);
     count_by(&file->outstanding, 1);
     count_by(&file->changing, changes_bytes(request));
     engine.outstanding++;
 
-    bool waits;
-    if (is_barrier(request)) {
-        atomic_fetch_add(&file->barriers, 1); /* before it looks at `ending`: see lane_ended */
-        waits = file->in_flight.next != &request->in_flight || atomic_load(&file->ending);
-    } else {
-        request->blockers = blockers_of(request);
-        waits = request->blockers > 0;
+    list_init(&request->blocked);
+    if (has_span(request))
+        span_enter(request);
+    if (!is_barrier(request)) {
+        pass_or_wait(request, outside);
+        return;
     }
-    if (waits) {
+    atomic_fetch_add(&file->barriers, 1); /* before it looks at `ending`: see lane_ended */
+    if (file->in_flight.next != &request->in_flight || atomic_load(&file->ending)) {
         request->lane = LANE_HELD;
         list_append(&file->held, &request->queued);
     } else {
         lane_enqueue(request, outside);
     }
-}
-
-static void let_go(aiofs_request *request, struct aiofs_link *outside)
-{
-    list_remove(&request->queued);
-    lane_enqueue(request, outside);
 }
 
 void lane_leave(aiofs_request *request, struct aiofs_link *outside)
@@ -135,15 +164,10 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
     list_remove(&request->queued); /* it ended by itself before the waiter was to cancel it */
     request->phase = PHASE_ENDING;
 
-    if (request->ordered) {
-        for (struct aiofs_link *link = file->held.next, *next; link != &file->held; link = next) {
-            aiofs_request *held = CONTAINER(link, aiofs_request, queued);
-            next = link->next;
-            if (held->ordered && !is_barrier(held) && held->sequence > request->sequence && blocks(request, held) &&
-                --held->blockers == 0)
-                let_go(held, outside);
-        }
-    }
+    if (has_span(request))
+        span_remove(spans_of(request), &request->span);
+    for (struct aiofs_link *link; (link = list_pop(&request->blocked));)
+        pass_or_wait(CONTAINER(link, aiofs_request, queued), outside);
     if (is_barrier(request))
         atomic_fetch_sub(&file->barriers, 1);
     atomic_fetch_add(&file->ending, 1);
@@ -163,8 +187,10 @@ void lane_pass(aiofs_file *file, struct aiofs_link *outside)
     if (list_empty(&file->in_flight) || atomic_load(&file->ending))
         return;
     aiofs_request *oldest = CONTAINER(file->in_flight.next, aiofs_request, in_flight);
-    if (is_barrier(oldest) && oldest->lane == LANE_HELD && oldest->phase == PHASE_WAITING)
-        let_go(oldest, outside);
+    if (is_barrier(oldest) && oldest->lane == LANE_HELD && oldest->phase == PHASE_WAITING) {
+        list_remove(&oldest->queued);
+        lane_enqueue(oldest, outside);
+    }
 }
 
 void lane_withdraw(aiofs_request *request)

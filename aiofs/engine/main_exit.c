@@ -6,6 +6,10 @@
  * the process, because their ends may start threads of the program's (SIGEV_THREAD); meanwhile nobody is there who
  * could take a signal, and those that are meant to end a process, and do, are let in for an instant at each look.
  *
+ * A program whose main thread never does this pays for none of it: one key with a destructor and one fork handler
+ * when the library is loaded, and at each turn of the waiter one relaxed load, which finds `left` unset. No thread is
+ * counted and no file opened before the destructor has run.
+ *
  * Threads are counted in /proc, by descriptors of the engine's table. Ours are known under the engine lock; if one
  * starts or ends during a look, the look says nothing. So a thread of the program's is never overlooked.
  */

@@ -174,7 +174,6 @@ static void reset(aiofs_request *request)
     for (int i = 0; i < request->iovcnt; i++)
         request->total += request->iov[i].iov_len;
     request->result = 0;
-    request->blockers = 0;
     request->file = NULL;
     request->phase = PHASE_ENDING; /* until it has its place, nobody can take it back */
 }

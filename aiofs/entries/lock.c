@@ -7,11 +7,11 @@
  * description per file, so the first hold of an entry takes the bytes and the last gives them back. The
  * kernel frees them when the process dies.
  *
- *     the range:  [ 0..15: one byte per kind of sharing | 16..: one per process tree of `aiofs run` ]
+ *     the range:  [ 0..15: one byte per kind of sharing | 16..: one per process tree of `aiofs run` | a mark ]
  *
- * An exclusive lock write-locks the whole range. A shared one read-locks its byte and then looks whether
- * anybody holds another byte; if two kinds try at the same moment, each may see the other and both are
- * refused, which a lock that never waits may do.
+ * The last byte is no lock but a mark: see releasing.c. An exclusive lock write-locks all before it. A shared
+ * one read-locks its byte and then looks whether anybody holds another byte; if two kinds try at the same
+ * moment, each may see the other and both are refused, which a lock that never waits may do.
  *
  * Owners: an open file owns its hold, a hold owns a share of its entry's lock and keeps its volume open.
  * All of this is guarded by the namespace lock. A child of fork starts with no locks: the descriptors of
@@ -42,6 +42,11 @@ void aiofs_namespace_unlock(void)
     pthread_mutex_unlock(&namespace_mutex);
 }
 
+int aiofs_namespace_wait(pthread_cond_t *condition, const struct timespec *until)
+{
+    return pthread_cond_timedwait(condition, &namespace_mutex, until);
+}
+
 /* ---- between processes ------------------------------------------------------------------------------ */
 
 unsigned aiofs_lock_file_of(uint64_t hash)
@@ -49,7 +54,7 @@ unsigned aiofs_lock_file_of(uint64_t hash)
     return (unsigned)(hash >> 56);
 }
 
-static int64_t range_of(uint64_t hash)
+int64_t aiofs_range_of(uint64_t hash)
 {
     return (int64_t)(hash & (((uint64_t)1 << (63 - AIOFS_RANGE_BITS)) - 1)) << AIOFS_RANGE_BITS;
 }
@@ -92,9 +97,9 @@ static int share_once(int fd, int64_t range, int64_t byte)
     if (status == 0) {
         status = look_at_bytes(fd, range, byte);
         if (status == 0)
-            status = look_at_bytes(fd, range + byte + 1, AIOFS_RANGE_SIZE - byte - 1);
+            status = look_at_bytes(fd, range + byte + 1, AIOFS_RANGE_MARK - byte - 1);
         if (status < 0)
-            aiofs_bytes_set(fd, F_UNLCK, range, AIOFS_RANGE_SIZE);
+            aiofs_bytes_set(fd, F_UNLCK, range, AIOFS_RANGE_MARK);
     }
     return status;
 }
@@ -112,7 +117,7 @@ int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte, int patience_ms)
 {
     enum { MS = 1000000 };
     const struct timespec moment = {.tv_nsec = 20000};
-    int64_t range = range_of(hash), until = 0;
+    int64_t range = aiofs_range_of(hash), until = 0;
     int status = share_once(fd, range, byte);
     while (status == -EBUSY && is_shared(fd, range + byte)) {
         int64_t now = aiofs_now();
@@ -136,7 +141,7 @@ static int bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lo
     if (fd < 0)
         return fd == -ENOENT && !tree->writable ? 0 : fd;
     if (lock == AIOFS_LOCK_EXCLUSIVE)
-        return aiofs_bytes_set(fd, F_WRLCK, range_of(hash), AIOFS_RANGE_SIZE);
+        return aiofs_bytes_set(fd, F_WRLCK, aiofs_range_of(hash), AIOFS_RANGE_MARK);
     return aiofs_bytes_share(fd, hash, lock, PATIENCE_MS);
 }
 
@@ -144,7 +149,7 @@ static void bytes_release(struct aiofs_tree *tree, uint64_t hash)
 {
     int fd = tree->lock_files[aiofs_lock_file_of(hash)];
     if (fd >= 0)
-        aiofs_bytes_set(fd, F_UNLCK, range_of(hash), AIOFS_RANGE_SIZE);
+        aiofs_bytes_set(fd, F_UNLCK, aiofs_range_of(hash), AIOFS_RANGE_MARK);
 }
 
 /* ---- entries ----------------------------------------------------------------------------------------- */
@@ -299,11 +304,17 @@ int aiofs_hold_take_locked(aiofs_volume *volume, const struct aiofs_place *place
 int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
                        aiofs_hold **hold)
 {
+    struct aiofs_patience patience = {0};
     int status = aiofs_tree_attend(volume->tree);
     if (status < 0)
         return status;
     aiofs_namespace_lock();
-    status = aiofs_hold_take_locked(volume, place, lock, owner, hold);
+    do
+        status = aiofs_acquisition_abandoned_locked() ? -ECANCELED
+                                                      : aiofs_hold_take_locked(volume, place, lock, owner, hold);
+    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, place, &patience));
+    if (status == 0)
+        aiofs_acquisition_done_locked(*hold);
     aiofs_namespace_unlock();
     return status;
 }
@@ -312,11 +323,14 @@ int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, en
 int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,
                             aiofs_hold **hold)
 {
+    struct aiofs_patience patience = {0};
     int status = aiofs_tree_attend(volume->tree);
     if (status < 0)
         return status;
     aiofs_namespace_lock();
-    status = aiofs_hold_take_locked(volume, place, AIOFS_LOCK_EXCLUSIVE, owner, hold);
+    do
+        status = aiofs_hold_take_locked(volume, place, AIOFS_LOCK_EXCLUSIVE, owner, hold);
+    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, place, &patience));
     if (status == 0)
         (*hold)->stays = true;
     aiofs_namespace_unlock();
@@ -335,6 +349,9 @@ void aiofs_hold_unlock(aiofs_hold *hold)
     aiofs_namespace_lock();
     if (!hold->lost)
         unlock_entry(hold->volume->tree, hold->entry, hold->lock);
+    if (hold->releasing)
+        aiofs_releasing_remove_locked(hold->volume->tree, hold->entry);
+    hold->releasing = false;
     hold->lock = AIOFS_LOCK_NONE;
     hold->closed = true;
     aiofs_namespace_unlock();
@@ -350,6 +367,10 @@ void aiofs_hold_release(aiofs_hold *hold)
     hold_unlink(hold);
     if (!hold->lost)
         unlock_entry(volume->tree, hold->entry, hold->lock);
+    if (hold->releasing)
+        aiofs_releasing_remove_locked(volume->tree, hold->entry);
+    if (hold->acquisition)
+        hold->acquisition->hold = NULL;
     if (hold->charge) {
         if (hold->entry->charge == hold->charge && hold->charge->refs == 1)
             hold->entry->charge = NULL;
@@ -371,6 +392,10 @@ void aiofs_hold_move_locked(aiofs_hold *hold, struct aiofs_entry *to)
     if (!hold->lost && hold->lock != AIOFS_LOCK_NONE) {
         to->locks++;
         unlock_entry(tree, from, hold->lock);
+    }
+    if (hold->releasing) {
+        aiofs_releasing_add_locked(tree, to);
+        aiofs_releasing_remove_locked(tree, from);
     }
     entry_free_unheld(tree, from);
 }
@@ -455,11 +480,12 @@ void aiofs_volume_fork_parent(void)
 static void lose(struct aiofs_entry *entry)
 {
     entry->lock = AIOFS_LOCK_NONE;
-    entry->locks = 0;
+    entry->locks = entry->releasing = 0;
     entry->owner = NULL;
     entry->charge = NULL;
     for (struct aiofs_hold *hold = entry->holds; hold; hold = hold->next) {
         hold->lost = true;
+        hold->releasing = false;
         if (hold->charge)
             hold->charge->orphan = false; /* the parent gives the bytes back */
     }
@@ -480,5 +506,6 @@ void aiofs_volume_fork_child(void)
             for (struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next)
                 lose(entry);
     }
+    aiofs_releasing_fork_child();
     aiofs_volume_fork_parent();
 }

@@ -153,12 +153,16 @@ struct grip {
     struct listed *taken;
 };
 
+static int grip_push(struct grip *grip, const char *path, size_t length, bool directory, struct aiofs_place *place)
+{
+    int status = aiofs_place_set(place, path, length);
+    return status < 0 ? status : stack_push(&grip->taken, path, length, directory);
+}
+
 static int grip_take_locked(struct grip *grip, const char *path, size_t length, bool directory, enum aiofs_lock lock)
 {
     struct aiofs_place place;
-    int status = aiofs_place_set(&place, path, length);
-    if (status == 0)
-        status = stack_push(&grip->taken, path, length, directory);
+    int status = grip_push(grip, path, length, directory, &place);
     if (status < 0)
         return status;
     status = aiofs_hold_take_locked(grip->volume, &place, lock, grip->owner, &grip->taken->hold);
@@ -171,12 +175,13 @@ static int grip_take_locked(struct grip *grip, const char *path, size_t length, 
 
 static int grip_take(struct grip *grip, const char *path, size_t length, bool directory)
 {
-    int status = aiofs_tree_attend(grip->volume->tree);
+    struct aiofs_place place;
+    int status = grip_push(grip, path, length, directory, &place);
     if (status < 0)
         return status;
-    aiofs_namespace_lock();
-    status = grip_take_locked(grip, path, length, directory, AIOFS_LOCK_EXCLUSIVE);
-    aiofs_namespace_unlock();
+    status = aiofs_hold_take_briefly(grip->volume, &place, grip->owner, &grip->taken->hold);
+    if (status < 0)
+        free(stack_pop(&grip->taken));
     return status;
 }
 

@@ -9,7 +9,8 @@
  *
  * Locking. One mutex, the namespace lock, guards volumes, entries and locks. It may be taken by a
  * thread that holds nothing else; no other lock but those of this floor is taken under it.
- * The lock never waits for another holder: a refused lock is -EBUSY at once.
+ * The lock never waits for another holder: a refused lock is -EBUSY at once. Only a lock that is releasing is waited
+ * for, some milliseconds, without the mutex.
  *
  * Return values are the kernel's: >= 0, or a negated errno.
  */
@@ -92,10 +93,24 @@ AIOFS_API int aiofs_hold_take(aiofs_volume *volume, const char *path, enum aiofs
 /* Gives up its lock; what may be asked of a hold may still be asked until aiofs_hold_release. */
 AIOFS_API void aiofs_hold_unlock(aiofs_hold *hold);
 AIOFS_API void aiofs_hold_release(aiofs_hold *hold);
+/* The hold will be released soon, by itself: threads that ask for its lock wait for that instead of being refused. */
+AIOFS_API void aiofs_hold_releasing(aiofs_hold *hold);
 AIOFS_API aiofs_volume *aiofs_hold_volume(const aiofs_hold *hold);
 AIOFS_API enum aiofs_lock aiofs_hold_lock(const aiofs_hold *hold);
 /* Whether this is the child of a fork and the hold was its parent's: there is no lock behind it. */
 AIOFS_API bool aiofs_hold_lost(const aiofs_hold *hold);
+
+/* A lock that a thread takes for somebody who may give it up meanwhile, on another thread. Zeroed to begin with; it
+ * must live until aiofs_acquisition_end. */
+struct aiofs_acquisition {
+    aiofs_hold *hold; /* what was taken; NULL: nothing yet, or it is released */
+    bool abandoned;
+};
+/* The next lock of an open file that this thread takes belongs to it; NULL: to none. */
+AIOFS_API void aiofs_acquisition_begin(struct aiofs_acquisition *acquisition);
+/* Nobody wants the lock any more: taking it fails with -ECANCELED, or the hold is marked as releasing. */
+AIOFS_API void aiofs_acquisition_abandon(struct aiofs_acquisition *acquisition);
+AIOFS_API void aiofs_acquisition_end(struct aiofs_acquisition *acquisition);
 
 /* For whatever changes a file's bytes: to be called around every change. */
 
@@ -121,18 +136,30 @@ struct aiofs_gate {
 };
 struct aiofs_gate *aiofs_hold_gate(aiofs_hold *hold);
 
-/* ---- process trees: what `aiofs run` and preload/ need --------------------------------------------- */
+/* ---- locks by descriptors: what preload/ needs ----------------------------------------------------- */
 
-/* Makes the calling process, and all that inherit the descriptor, a process tree that has the directory open as
- * a volume. The descriptor is `number` or the next that is free, stays open across exec, and its offset is the
- * tree's byte in the range of every entry: no two living trees have the same. -errno as aiofs_volume_open. */
-AIOFS_API int aiofs_volume_lease(const char *directory, int number);
+/* An entry's range of bytes in a lock file; see lock.c. */
+#define AIOFS_RANGE_BITS 20
+#define AIOFS_RANGE_SIZE ((int64_t)1 << AIOFS_RANGE_BITS)
+#define AIOFS_RANGE_MARK (AIOFS_RANGE_SIZE - 1) /* the last byte: a hold of the entry is releasing */
+#define AIOFS_FIRST_TREE 16 /* the first byte that is a process tree's */
+
+/* Sets bytes of a lock file, or of .aiofs/volume: -EBUSY if another description holds them otherwise. */
+AIOFS_API int aiofs_bytes_set(int fd, short type, int64_t start, int64_t length);
 
 /* Where the lock of a canonical path is: which of the 256 files, and by aiofs_bytes_share its byte there. */
 AIOFS_API uint64_t aiofs_path_hash(const char *path, size_t length);
 AIOFS_API unsigned aiofs_lock_file_of(uint64_t hash);
 /* Read-locks one byte of an entry's range; -EBUSY if somebody else holds another one. `fd`: the lock file. */
 AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte, int patience_ms);
+/* Whether another process has marked a lock on the entry as releasing. */
+AIOFS_API bool aiofs_bytes_releasing(int fd, uint64_t hash);
+/* After a refusal: whether to try again. Sleeps a moment if the lock is `marked`; zeroed before the first call. */
+struct aiofs_patience {
+    int64_t until; /* CLOCK_MONOTONIC, ns */
+    bool unmarked; /* the mark was missing at the last look */
+};
+AIOFS_API bool aiofs_releasing_pause(struct aiofs_patience *patience, bool marked);
 
 /* ---- fork: to be called around it, with no other lock held but the start lock -------------------------- */
 

@@ -1,5 +1,6 @@
 /*
- * volume_internal.h - what volume.c, lock.c, path.c, quota.c, dir_sync.c, entry_ops.c and recursive_ops.c share.
+ * volume_internal.h - what volume.c, lock.c, releasing.c, path.c, quota.c, dir_sync.c, entry_ops.c and recursive_ops.c
+ * share.
  *
  *   volume  one opening of a directory: its flags and its quota. Counted: by its opener and by each hold.
  *   tree    the directory itself, one per device and inode in the process: the root descriptor, the
@@ -18,6 +19,7 @@
 #define AIOFS_VOLUME_INTERNAL_H
 
 #include <limits.h>
+#include <pthread.h>
 
 #include "volume.h"
 
@@ -25,9 +27,6 @@
 #define AIOFS_LOCK_FILES 256
 #define AIOFS_NAME_BUCKETS 256
 #define AIOFS_GENERATIONS 4096
-#define AIOFS_RANGE_BITS 20 /* bytes of an entry's range in a lock file: 2^20; see lock.c */
-#define AIOFS_RANGE_SIZE ((int64_t)1 << AIOFS_RANGE_BITS)
-#define AIOFS_FIRST_TREE 16 /* the first byte that is a process tree's */
 
 struct aiofs_place {
     size_t length;
@@ -50,6 +49,7 @@ struct aiofs_entry {
     struct aiofs_charge *charge;
     enum aiofs_lock lock;
     unsigned locks; /* holds that share it */
+    unsigned releasing; /* those of them that are releasing */
     const void *owner;
     uint64_t hash;
     size_t length;
@@ -61,7 +61,9 @@ struct aiofs_hold {
     struct aiofs_entry *entry;
     struct aiofs_volume *volume;
     struct aiofs_charge *charge;
+    struct aiofs_acquisition *acquisition; /* that took it and may still give it up */
     enum aiofs_lock lock;
+    bool releasing;          /* nobody wants it any more; see releasing.c */
     bool stays;              /* for the time of one call: does not follow its file when it is renamed */
     bool closed;             /* its file is closed, its lock given up */
     bool lost;               /* it was the parent's, and this is the child of a fork */
@@ -126,6 +128,9 @@ struct aiofs_volume {
 extern struct aiofs_tree *aiofs_trees; /* all that are open */
 void aiofs_namespace_lock(void);
 void aiofs_namespace_unlock(void);
+/* Sleeps on a condition without the namespace lock, until a time of CLOCK_MONOTONIC. 0 or ETIMEDOUT. */
+int aiofs_namespace_wait(pthread_cond_t *condition, const struct timespec *until);
+int64_t aiofs_range_of(uint64_t hash); /* where an entry's range begins in its lock file */
 int aiofs_hold_take_locked(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock,
                            const void *owner, aiofs_hold **hold);
 int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
@@ -134,9 +139,16 @@ int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *plac
                             aiofs_hold **hold);
 void aiofs_hold_move_locked(aiofs_hold *hold, struct aiofs_entry *to);
 struct aiofs_entry *aiofs_entry_find_locked(const struct aiofs_tree *tree, const struct aiofs_place *place);
-/* Sets bytes of a lock file, or of .aiofs/volume: -EBUSY if another description holds them otherwise. */
-int aiofs_bytes_set(int fd, short type, int64_t start, int64_t length);
 bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length);
+
+/* releasing.c */
+void aiofs_releasing_add_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
+void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
+bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_place *place,
+                                 struct aiofs_patience *patience);
+bool aiofs_acquisition_abandoned_locked(void); /* the one of this thread, which has no lock yet */
+void aiofs_acquisition_done_locked(aiofs_hold *hold);
+void aiofs_releasing_fork_child(void);
 
 /* path.c */
 int aiofs_path_clean(const char *path, struct aiofs_place *out);

@@ -108,7 +108,11 @@ int lock_take(const struct place *place, int *next)
     int lock = move_up(*next);
     if (lock < 0)
         return lock;
-    int status = aiofs_bytes_share(lock, place->hash, place->tree, PATIENCE_MS);
+    struct aiofs_patience patience = {0};
+    int status;
+    do
+        status = aiofs_bytes_share(lock, place->hash, place->tree, PATIENCE_MS);
+    while (status == -EBUSY && aiofs_releasing_pause(&patience, aiofs_bytes_releasing(lock, place->hash)));
     if (status == 0 && aiofs_sys.lseek(lock, NAMELESS, SEEK_SET) < 0)
         status = -ENOLCK;
     if (status < 0)
@@ -167,7 +171,7 @@ int lock_copy(int from, int to)
 static bool lingers(int fd, int lock)
 {
     int saved = errno;
-    bool taken = aiofs_linger(fd, lock);
+    bool taken = deferred_close(fd, lock);
     errno = saved;
     return taken;
 }

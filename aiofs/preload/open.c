@@ -55,12 +55,13 @@ static int begin(struct opening *opening, int dirfd, const char *path, int flags
     if (found <= 0)
         return found;
     opening->flags = flags;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &opening->cancelling); /* taking it may sleep for a moment */
     int status = exclusive && opening->place.exists ? -EEXIST : take(opening);
     if (status < 0) {
+        pthread_setcancelstate(opening->cancelling, NULL);
         place_done(&opening->place);
         return status;
     }
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &opening->cancelling);
     return 1;
 }
 

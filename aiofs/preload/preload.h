@@ -7,7 +7,7 @@
  * description beside it, `base` numbers further up:
  *
  *     0                base               2 * base
- *     | the program's  | their locks      | leases (engine/lease.c), and numbers that are used for a moment
+ *     | the program's  | their locks      | leases (run_session.c), and numbers that are used for a moment
  *       1 4 7            base+4 base+7      one for each volume
  *
  * So dup copies it, close closes it, fork and exec hand it on, and a process that dies lets go of it: nothing is
@@ -21,6 +21,8 @@
  *     run.c     start-up: the environment, libc's functions      place.c   where a path leads
  *     lock.c    the descriptors of locks                         open.c    open, fopen, mkstemp, ...
  *     numbers.c which descriptors are open                       close.c   close, dup, fcntl, ...
+ *     deferred_close.c   a lock that stays while requests are in flight
+ *     run_session.c      for the command, not for the program: it begins a tree, and is part of _core
  *
  * Our own system calls go through the engine's table, so they are no cancellation points and leave errno alone.
  */
@@ -39,7 +41,7 @@
 enum { RUN_BASE_MAX = 4096, RUN_VOLUMES = 64, RUN_SPARE = 128 };
 
 struct run {
-    int base;    /* 0: there is no volume, and nothing to do */
+    _Atomic int base; /* 0: there is no volume, and nothing to do. Written last. */
     int volumes;
     struct {
         int lease;
@@ -64,7 +66,7 @@ struct libc {
     int (*dup3)(int from, int to, int flags);
     int (*fcntl)(int fd, int command, ...);
 };
-/* Ready for use, also before our constructor has run. */
+/* Ready for use, also before our constructor has run: then these are system calls. No allocation, no lock. */
 const struct libc *libc_functions(void);
 
 /* -1 and errno. */
@@ -112,6 +114,14 @@ struct numbers {
 void numbers_open(struct numbers *set);
 /* The next in a set from `from` on, at most `last`; -1: none. */
 int numbers_next(const struct numbers *set, unsigned from, unsigned last);
+
+/* ---- deferred_close.c ---------------------------------------------------------------------------------------- */
+
+/* True: requests are in flight on what `fd` is open on, and `lock` is closed when all of them have ended. False:
+ * nothing was done. */
+bool deferred_close(int fd, int lock);
+/* At the start, and in the child of a fork. */
+void deferred_close_set_up(void);
 
 /* ---- lock.c -------------------------------------------------------------------------------------------------- */
 

@@ -5,22 +5,31 @@
  *
  *     AIOFS_RUN=1024:2048=/srv/media:2049=/srv/cache
  *
- * All of this is written once, by whichever call comes first, before there are threads: a library's constructor
- * that opens a file may run before ours.
+ * The caller of an intercepted function may be an allocator that holds its own lock, or code that runs before our
+ * constructor. So an intercepted function never allocates, never calls the dynamic linker (dlsym allocates and
+ * locks), and relies on no constructor:
+ *
+ *   the environment    is read by the first call, into static memory. The first call comes before there are threads.
+ *   libc's functions   are found by the constructor, which no lock of an allocator's surrounds. Until then system
+ *                      calls take their place (`plain`), also for what dlsym itself calls. Only streams have none;
+ *                      their functions allocate in any case, so there dlsym adds no new need.
+ *   fork handlers      are registered by the constructor too.
+ *
+ * One path allocates: a close while requests of <aio.h> are in flight on the file (deferred_close.c).
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "preload.h"
 
 struct run run;
-static struct libc libc;
-static _Atomic bool started;
 
 int refuse(int error)
 {
@@ -28,14 +37,28 @@ int refuse(int error)
     return -1;
 }
 
-static void read_environment(void)
+/* ---- the environment ----------------------------------------------------------------------------------------- */
+
+/* getenv may be the program's own. */
+static const char *variable(const char *name)
 {
-    const char *given = getenv("AIOFS_RUN");
+    size_t length = strlen(name);
+    for (char **each = environ; *each; each++)
+        if (strncmp(*each, name, length) == 0 && (*each)[length] == '=')
+            return *each + length + 1;
+    return NULL;
+}
+
+/* The environment's memory is the program's to change. False: there is none yet, libc itself is about to start. */
+static bool read_environment(void)
+{
+    static char copy[RUN_VOLUMES * (PATH_MAX + sizeof ":2147483647=")];
+    const char *given = environ ? variable("AIOFS_RUN") : NULL;
     if (!given)
-        return;
-    char *end = strdup(given); /* the environment's memory is the program's to change */
-    if (!end)
+        return environ;
+    if (strlen(given) >= sizeof copy)
         abort();
+    char *end = strcpy(copy, given);
     int base = (int)strtol(end, &end, 10);
     while (*end == ':' && run.volumes < RUN_VOLUMES) {
         int lease = (int)strtol(end + 1, &end, 10);
@@ -47,12 +70,121 @@ static void read_environment(void)
         end += 1 + run.volume[run.volumes++].length;
     }
     if (run.volumes > 0 && base > 0 && base <= RUN_BASE_MAX)
-        run.base = base;
+        atomic_store_explicit(&run.base, base, memory_order_release);
+    return true;
 }
+
+/* Takes no lock: a signal handler that comes in between finds no volume yet, and goes on. */
+static void know_run(void)
+{
+    static _Atomic bool known;
+    if (atomic_load_explicit(&known, memory_order_relaxed) || atomic_exchange(&known, true))
+        return;
+    if (!read_environment()) {
+        atomic_store(&known, false);
+    } else if (run.base) {
+        deferred_close_set_up();
+        lock_settle();
+    }
+}
+
+/* ---- libc's functions ---------------------------------------------------------------------------------------- */
+
+#define NEXT(name, symbol) ((__typeof__(((struct libc *)NULL)->name))dlsym(RTLD_NEXT, symbol))
+
+static int answer(int64_t status)
+{
+    return status < 0 ? refuse((int)-status) : (int)status;
+}
+
+static int plain_openat(int dirfd, const char *path, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = va_arg(arguments, mode_t);
+    va_end(arguments);
+    return answer(aiofs_sys.openat(dirfd, path, flags, mode));
+}
+
+/* These are called only where the mode is missing: libc's end the program too. */
+static int plain_open_2(const char *path, int flags)
+{
+    (void)path, (void)flags;
+    abort();
+}
+
+static int plain_openat_2(int dirfd, const char *path, int flags)
+{
+    (void)dirfd;
+    return plain_open_2(path, flags);
+}
+
+static FILE *plain_fopen(const char *path, const char *mode)
+{
+    return NEXT(fopen, "fopen")(path, mode);
+}
+
+static FILE *plain_freopen(const char *path, const char *mode, FILE *stream)
+{
+    return NEXT(freopen, "freopen")(path, mode, stream);
+}
+
+static int plain_fclose(FILE *stream)
+{
+    return NEXT(fclose, "fclose")(stream);
+}
+
+static int plain_close(int fd)
+{
+    return answer(aiofs_sys.close(fd));
+}
+
+static int plain_dup(int fd)
+{
+    return answer(aiofs_sys.fcntl(fd, F_DUPFD, 0));
+}
+
+static int plain_dup3(int from, int to, int flags)
+{
+    return answer(aiofs_sys.dup3(from, to, flags));
+}
+
+static int plain_dup2(int from, int to)
+{
+    if (from == to) /* dup3 refuses this */
+        return aiofs_sys.fcntl(from, F_GETFD, 0) < 0 ? refuse(EBADF) : to;
+    return plain_dup3(from, to, 0);
+}
+
+static int plain_fcntl(int fd, int command, ...)
+{
+    va_list arguments;
+    va_start(arguments, command);
+    long argument = va_arg(arguments, long);
+    va_end(arguments);
+    return answer(aiofs_sys.fcntl(fd, command, argument));
+}
+
+static const struct libc plain = {
+    .openat = plain_openat,
+    .open_2 = plain_open_2,
+    .openat_2 = plain_openat_2,
+    .fopen = plain_fopen,
+    .freopen = plain_freopen,
+    .fclose = plain_fclose,
+    .close = plain_close,
+    .dup = plain_dup,
+    .dup2 = plain_dup2,
+    .dup3 = plain_dup3,
+    .fcntl = plain_fcntl,
+};
+
+static struct libc libc; /* written by the constructor, before `functions` leads to it */
+static _Atomic(const struct libc *) functions = &plain;
 
 static void find_functions(void)
 {
-#define FIND(name, symbol) libc.name = (__typeof__(libc.name))dlsym(RTLD_NEXT, symbol)
+#define FIND(name, symbol) libc.name = NEXT(name, symbol)
     FIND(openat, "openat");
     FIND(open_2, "__open_2");
     FIND(openat_2, "__openat_2");
@@ -66,7 +198,16 @@ static void find_functions(void)
     FIND(dup3, "dup3");
     FIND(fcntl, "fcntl");
 #undef FIND
+    atomic_store_explicit(&functions, &libc, memory_order_release);
 }
+
+const struct libc *libc_functions(void)
+{
+    know_run();
+    return atomic_load_explicit(&functions, memory_order_acquire);
+}
+
+/* ---- start and fork ------------------------------------------------------------------------------------------ */
 
 /* Another thread may be between the steps of a call when this one forks, and its lock on its way. */
 extern char __libc_single_threaded __attribute__((weak));
@@ -79,28 +220,17 @@ static void fork_prepare(void)
 
 static void fork_child(void)
 {
+    deferred_close_set_up();
     if (!forks_alone)
         lock_settle();
 }
 
 __attribute__((constructor)) static void start(void)
 {
-    if (atomic_load_explicit(&started, memory_order_acquire))
-        return;
+    know_run();
     find_functions();
-    read_environment();
-    atomic_store_explicit(&started, true, memory_order_release);
-    if (run.base) {
-        lock_settle();
+    if (run.base)
         pthread_atfork(fork_prepare, NULL, fork_child);
-    }
-}
-
-const struct libc *libc_functions(void)
-{
-    if (!atomic_load_explicit(&started, memory_order_acquire))
-        start();
-    return &libc;
 }
 
 /* ---- /proc --------------------------------------------------------------------------------------------------- */

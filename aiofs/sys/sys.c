@@ -151,6 +151,11 @@ static int sys_unshare(int flags)
     return (int)KERNEL(SYS_unshare, flags);
 }
 
+static int sys_dup3(int from, int to, int flags)
+{
+    return (int)KERNEL(SYS_dup3, from, to, flags);
+}
+
 static int sys_fcntl(int fd, int command, long argument)
 {
     return (int)KERNEL(SYS_fcntl, fd, command, argument);
@@ -330,6 +335,7 @@ struct aiofs_sys aiofs_sys = {
     .close = sys_close,
     .close_range = sys_close_range,
     .unshare = sys_unshare,
+    .dup3 = sys_dup3,
     .fcntl = sys_fcntl,
     .ioctl = sys_ioctl,
     .fstat = sys_fstat,

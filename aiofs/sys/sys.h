@@ -47,6 +47,7 @@ struct aiofs_sys {
     int (*close)(int fd);
     int (*close_range)(unsigned first, unsigned last, unsigned flags);
     int (*unshare)(int flags);
+    int (*dup3)(int from, int to, int flags);
     int (*fcntl)(int fd, int command, long argument);
     int (*ioctl)(int fd, unsigned long request, void *argument);
     int (*fstat)(int fd, struct stat *out);

@@ -17,6 +17,8 @@ class DirectoryVolume(Volume):
                 raise TypeError(f"quota must be an int, not {type(quota).__name__}")
             if not 0 <= quota < 2**63:
                 raise ValueError(f"quota must be from 0 to 2**63 - 1, not {quota}")
+        if not os.fspath(directory):
+            raise ValueError("the directory is '': name it ('.' for the current one)")
         self._directory = os.path.abspath(os.fspath(directory))
         self._quota = quota
         self._own_tree = _core.Tree(self._directory, flags=flags, quota=quota)

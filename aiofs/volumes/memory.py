@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from aiofs import _core, errors
 from aiofs.volumes.directory import DirectoryVolume
+from aiofs.volumes.tree import check_name
 
 _SHARED_MEMORY = "/dev/shm"
 
@@ -35,7 +36,7 @@ class MemoryVolume(DirectoryVolume):
         if name is None:
             directory = _anonymous_directory()
         else:
-            directory = os.path.join(_own_directory("named"), _checked(name))
+            directory = os.path.join(_own_directory("named"), check_name(name, "volume name"))
         # Before the volume is opened, so that nothing is left behind if that fails.
         self._remove = weakref.finalize(self, _remove_directory, directory, os.getpid())
         if name is not None:
@@ -62,14 +63,6 @@ class MemoryVolume(DirectoryVolume):
 
 def _reopen(name: str, quota: int | None) -> MemoryVolume:
     return MemoryVolume(name, quota=quota)
-
-
-def _checked(name: str) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"name must be a str, not {type(name).__name__}")
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise ValueError(f"bad name of a memory volume: {name!r}")
-    return name
 
 
 def _own_directory(kind: str) -> str:

@@ -14,6 +14,19 @@ from typing import Literal, Protocol
 from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle
 
 Kind = Literal["file", "directory"]
+Mode = Literal["in-place", "readwrite", "read-only", "readwrite-unsafe"]
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """Refuses what no entry can be called: '', '.', '..', and what has '/' or NUL in it."""
+    if not isinstance(name, str):
+        raise TypeError(f"a {what} must be a str, not {type(name).__name__}")
+    if name in ("", ".", ".."):
+        raise ValueError(f"bad {what} {name!r}: no entry can be called that")
+    if "/" in name or "\0" in name:
+        raise ValueError(f"bad {what} {name!r}: it is one component of a path, without '/' and NUL")
+    os.fsencode(name)  # a surrogate that stands for no byte: UnicodeEncodeError, a ValueError
+    return name
 
 
 class Tree(Protocol):
@@ -33,6 +46,7 @@ class Tree(Protocol):
     def generation(self, path: str) -> int: ...
     def scan(self, path: str, shown: str | None = None) -> list[tuple[str, Kind | None]]: ...
     def holds(self, path: str) -> int: ...
+    def show(self, path: str) -> str: ...  # as errors name it, where no `shown` is given
     def estimate(self) -> tuple[int, int | None]: ...
     def mkdir(self, path: str, mode: int = 0o777, shown: str | None = None) -> None: ...
     def rmdir(self, path: str, shown: str | None = None) -> None: ...

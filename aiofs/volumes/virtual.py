@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiofs import _core, errors
 from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle, volume_call
-from aiofs.handles import check_name
-from aiofs.volumes.tree import Kind
+from aiofs.volumes.tree import Kind, check_name
 
 if TYPE_CHECKING:
     from aiofs.volumes.volume import Volume
@@ -101,6 +100,9 @@ class VolumeTree:
         shown = path if shown is None else shown
         with _translated(shown, "list"):
             return [_entry(*pair) for pair in self._use(shown).entries(path)]
+
+    def show(self, path: str) -> str:
+        return path or "/"
 
     def holds(self, path: str) -> int:
         return self._names.holds(path)
@@ -236,7 +238,7 @@ def _translated(shown: str, doing: str, shown_target: str | None = None) -> Iter
     except OSError as error:
         if error.errno and (error.filename or "") in (shown, shown_target):
             raise
-        translated = errors.from_errno(_errno_of(error), shown, doing)
+        translated = errors.from_errno(_errno_of(error), shown or "/", doing)
         if shown_target is not None:
             translated.filename2 = shown_target
         raise translated from error

@@ -3,6 +3,8 @@
  */
 #include "check.h"
 
+#include "sys.h"
+
 #include <malloc.h>
 
 static void mixed_round(int count)
@@ -124,12 +126,31 @@ static void threads_end(void)
     close(fd);
 }
 
+/* ---- /proc: only where the main thread has left, which it has not here ---- */
+
+static _Atomic int looks_at_threads;
+static int (*real_openat)(int dirfd, const char *path, int flags, mode_t mode);
+
+static int watched_openat(int dirfd, const char *path, int flags, mode_t mode)
+{
+    looks_at_threads += strstr(path, "/task") != NULL;
+    return real_openat(dirfd, path, flags, mode);
+}
+
+static void watch_looks(void)
+{
+    real_openat = aiofs_sys.openat;
+    aiofs_sys.openat = watched_openat;
+}
+
 int main(void)
 {
     check_begin(60);
+    watch_looks();
     check_engine();
     files_come_and_go();
     flat();
     threads_end();
+    CHECK(looks_at_threads == 0, "the main thread is here, so nobody counts threads in /proc");
     return check_end();
 }

@@ -10,7 +10,7 @@ static unsigned char sent[LARGE], got[LARGE];
 struct shared { /* what both have opened before the fork */
     struct conduit pipe, signal;
     int file;
-    struct aiocb read, write;
+    struct aiocb ended, read, write;
 };
 
 /* In a child, each check says so by its line; the exit status counts for the parent. */
@@ -22,6 +22,7 @@ static int child_has_none(void *argument)
     CHECK(REFUSED(aio_error(&shared->read), EINVAL), "child: its parent's request was never submitted here");
     CHECK(REFUSED(aio_return(&shared->read), EINVAL), "child: it has no result");
     CHECK(aio_suspend(list, 1, NULL) == 0, "child: and is not waited for");
+    CHECK(aio_error(&shared->ended) == 0 && aio_return(&shared->ended) == 100, "child: what had ended keeps its answer");
     CHECK(aio_cancel(shared->pipe.out, &shared->read) == AIO_ALLDONE, "child: nor cancelled");
     CHECK(aio_cancel(shared->pipe.out, NULL) == AIO_ALLDONE, "child: nor by its descriptor");
     return check_failures - before;
@@ -76,6 +77,9 @@ static int grandchild(void *argument)
 static void with_requests_in_flight(int (*body)(void *), const char *what)
 {
     struct shared shared = {.pipe = conduit(), .file = scratch(O_RDWR)};
+    shared.ended = request(shared.file, sent, 100, 0);
+    MUST(aio_write(&shared.ended));
+    MUST(end_of(&shared.ended));
     shared.read = request(shared.pipe.out, got, 1, 0);
     tell_by_thread(&shared.read.aio_sigevent, tell, NULL);
     told = 0;
@@ -90,6 +94,7 @@ static void with_requests_in_flight(int (*body)(void *), const char *what)
     }
     CHECK(succeeds(&shared.read, 1) && EVENTUALLY(PATIENCE, told == 1), "which ends, and is told, in the parent alone");
     CHECK(write_now(shared.file, sent, 100, 100000) == 100, "the parent goes on with the file that both use");
+    CHECK(aio_return(&shared.ended) == 100, "whose answers are the parent's to have once more");
     conduit_close(shared.pipe);
     close(shared.file);
 }

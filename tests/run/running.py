@@ -84,13 +84,12 @@ class Tree:
 
 @contextmanager
 def tree(folder, *program, **options):
-    options = {"cwd": folder, **options}
+    options = {"cwd": folder, "env": ENVIRONMENT, **options}
     command = [*COMMAND, "--volume", str(folder), *map(str, program)]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=ENVIRONMENT,
         text=True,
         **options,
     ) as process:

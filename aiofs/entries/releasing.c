@@ -1,0 +1,196 @@
+/*
+ * releasing.c - locks that nobody wants any more, and that are not free yet.
+ *
+ * An opening that is cancelled or dropped while it runs, and an access handle that is dropped, keep their lock for some
+ * milliseconds. Such a hold is marked as releasing. A thread that is refused because of it waits until the mark goes,
+ * at most PATIENCE_NS, and tries again: to the program the lock was free at once.
+ *
+ * The mark has two halves, as the lock has. Inside the process an entry counts its holds that are releasing; the
+ * waiting threads sleep on `released`, which lets the namespace lock go. Between processes the mark is a read lock on
+ * the last byte of the entry's range, in the same lock file, which no lock ever takes: so the kernel removes the mark
+ * of a process that dies. The lock is given back before the mark is. Hence a refusal is final only if the mark was
+ * missing before the attempt and after it.
+ *
+ * An acquisition ties the thread that takes a lock to the one that may give it up meanwhile. It is abandoned before it
+ * has its lock: the lock is never taken. Later: the hold is marked.
+ *
+ * The namespace lock guards all of this.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "sys.h"
+#include "volume_internal.h"
+
+enum { MOMENT_NS = 50000, PATIENCE_NS = 2000000000 };
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_cond_t released;
+static _Thread_local struct aiofs_acquisition *acquiring;
+
+static void make_condition(void)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&released, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static void wake_all(void)
+{
+    pthread_once(&once, make_condition);
+    pthread_cond_broadcast(&released);
+}
+
+/* ---- between processes ------------------------------------------------------------------------------ */
+
+static int64_t mark_of(uint64_t hash)
+{
+    return aiofs_range_of(hash) + AIOFS_RANGE_MARK;
+}
+
+bool aiofs_bytes_releasing(int fd, uint64_t hash)
+{
+    struct flock byte = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = mark_of(hash), .l_len = 1};
+    return aiofs_sys.fcntl(fd, F_OFD_GETLK, (long)&byte) == 0 && byte.l_type != F_UNLCK;
+}
+
+static void set_mark(const struct aiofs_tree *tree, uint64_t hash, short type)
+{
+    int fd = tree->lock_files[aiofs_lock_file_of(hash)]; /* open: the entry is locked, or was a moment ago */
+    if (fd >= 0)
+        aiofs_bytes_set(fd, type, mark_of(hash), 1);
+}
+
+/* ---- the mark of a hold ------------------------------------------------------------------------------ */
+
+void aiofs_releasing_add_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry)
+{
+    if (entry->releasing++ == 0)
+        set_mark(tree, entry->hash, F_RDLCK);
+}
+
+void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry)
+{
+    if (--entry->releasing == 0)
+        set_mark(tree, entry->hash, F_UNLCK);
+    wake_all();
+}
+
+static void mark_locked(aiofs_hold *hold)
+{
+    if (hold->releasing || hold->lost || hold->lock == AIOFS_LOCK_NONE)
+        return;
+    hold->releasing = true;
+    aiofs_releasing_add_locked(hold->volume->tree, hold->entry);
+}
+
+void aiofs_hold_releasing(aiofs_hold *hold)
+{
+    if (!hold || hold->lock == AIOFS_LOCK_NONE)
+        return;
+    aiofs_namespace_lock();
+    mark_locked(hold);
+    aiofs_namespace_unlock();
+}
+
+/* ---- waiting for it ---------------------------------------------------------------------------------- */
+
+static bool wait_inside(int64_t until)
+{
+    struct timespec deadline = {until / 1000000000, until % 1000000000};
+    pthread_once(&once, make_condition);
+    return aiofs_namespace_wait(&released, &deadline) == 0 || aiofs_now() < until;
+}
+
+bool aiofs_releasing_pause(struct aiofs_patience *patience, bool marked)
+{
+    const struct timespec moment = {.tv_nsec = MOMENT_NS};
+    int64_t now = aiofs_now();
+    patience->until = patience->until ? patience->until : now + PATIENCE_NS;
+    if (!marked) {
+        bool first = !patience->unmarked;
+        patience->unmarked = true;
+        return first;
+    }
+    patience->unmarked = false;
+    if (now >= patience->until)
+        return false;
+    nanosleep(&moment, NULL);
+    return true;
+}
+
+static bool wait_for_others(int fd, uint64_t hash, struct aiofs_patience *patience)
+{
+    aiofs_namespace_unlock();
+    bool again = aiofs_releasing_pause(patience, aiofs_bytes_releasing(fd, hash));
+    aiofs_namespace_lock();
+    return again;
+}
+
+/* The entry was refused: true after a wait, when there is reason to try again. */
+bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_place *place,
+                                 struct aiofs_patience *patience)
+{
+    const struct aiofs_entry *entry = aiofs_entry_find_locked(tree, place);
+    if (entry && entry->lock != AIOFS_LOCK_NONE) {
+        if (entry->releasing < entry->locks)
+            return false;
+        patience->until = patience->until ? patience->until : aiofs_now() + PATIENCE_NS;
+        return wait_inside(patience->until);
+    }
+    int fd = tree->lock_files[aiofs_lock_file_of(place->hash)];
+    return fd >= 0 && wait_for_others(fd, place->hash, patience);
+}
+
+/* ---- acquisitions ------------------------------------------------------------------------------------ */
+
+void aiofs_acquisition_begin(struct aiofs_acquisition *acquisition)
+{
+    acquiring = acquisition;
+}
+
+bool aiofs_acquisition_abandoned_locked(void)
+{
+    return acquiring && acquiring->abandoned && !acquiring->hold;
+}
+
+void aiofs_acquisition_done_locked(aiofs_hold *hold)
+{
+    if (!acquiring || acquiring->hold)
+        return;
+    acquiring->hold = hold;
+    hold->acquisition = acquiring;
+}
+
+void aiofs_acquisition_abandon(struct aiofs_acquisition *acquisition)
+{
+    aiofs_namespace_lock();
+    acquisition->abandoned = true;
+    if (acquisition->hold)
+        mark_locked(acquisition->hold);
+    wake_all(); /* its own thread may wait for another lock that is releasing */
+    aiofs_namespace_unlock();
+}
+
+void aiofs_acquisition_end(struct aiofs_acquisition *acquisition)
+{
+    aiofs_namespace_lock();
+    if (acquisition->hold)
+        acquisition->hold->acquisition = NULL;
+    acquisition->hold = NULL;
+    aiofs_namespace_unlock();
+}
+
+/* ---- fork ---------------------------------------------------------------------------------------------- */
+
+/* The threads that slept on it are the parent's. */
+void aiofs_releasing_fork_child(void)
+{
+    acquiring = NULL;
+    make_condition();
+}

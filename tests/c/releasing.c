@@ -1,0 +1,177 @@
+/*
+ * releasing.c - locks that are marked as releasing: who asks for one waits for it, in this process and in another, and
+ * no longer than the marking process lives.
+ */
+#include "check.h"
+
+#include "volume.h"
+
+static aiofs_volume *volume;
+static char directory[] = "/tmp/aiofs-releasing-XXXXXX";
+
+static int ask(const char *path, aiofs_hold **hold)
+{
+    return aiofs_hold_take(volume, path, AIOFS_LOCK_EXCLUSIVE, NULL, hold);
+}
+
+static void *release_later(void *hold)
+{
+    pause_ms(20);
+    aiofs_hold_release(hold);
+    return NULL;
+}
+
+static void in_one_process(void)
+{
+    aiofs_hold *first, *second;
+    pthread_t thread;
+    CHECK(ask("inside", &first) == 0 && ask("inside", &second) == -EBUSY, "a lock that is held is refused");
+    aiofs_hold_releasing(first);
+    MUST(-pthread_create(&thread, NULL, release_later, first));
+    CHECK(ask("inside", &second) == 0, "who asks for one that is releasing waits, and has it");
+    pthread_join(thread, NULL);
+    CHECK(ask("inside", &first) == -EBUSY, "the mark has gone with its lock");
+    aiofs_hold_release(second);
+
+    CHECK(aiofs_hold_take(volume, "inside", AIOFS_LOCK_SHARED, NULL, &first) == 0 &&
+              aiofs_hold_take(volume, "inside", AIOFS_LOCK_SHARED, NULL, &second) == 0,
+          "two share a lock");
+    aiofs_hold_releasing(first);
+    aiofs_hold *third;
+    CHECK(ask("inside", &third) == -EBUSY, "one that is releasing does not make anybody wait for the other");
+    aiofs_hold_release(first);
+    aiofs_hold_release(second);
+}
+
+static void calls_of_the_tree(void)
+{
+    aiofs_hold *hold;
+    pthread_t thread;
+    MUST(aiofs_volume_mkdir(volume, "tree", 0700));
+    MUST(aiofs_volume_mkdir(volume, "tree/leaf", 0700));
+    MUST(ask("tree/leaf", &hold));
+    CHECK(aiofs_volume_remove_tree(volume, "tree") == -EBUSY, "what is locked is not removed");
+    aiofs_hold_releasing(hold);
+    MUST(-pthread_create(&thread, NULL, release_later, hold));
+    CHECK(aiofs_volume_remove_tree(volume, "tree") == 0, "a lock that is releasing is waited for");
+    pthread_join(thread, NULL);
+}
+
+static void acquisitions(void)
+{
+    struct aiofs_acquisition early = {0}, late = {0};
+    aiofs_hold *hold, *other;
+    aiofs_acquisition_abandon(&early);
+    aiofs_acquisition_begin(&early);
+    CHECK(ask("given up", &hold) == -ECANCELED, "a lock that is given up before is not taken");
+    aiofs_acquisition_begin(NULL);
+    aiofs_acquisition_end(&early);
+
+    pthread_t thread;
+    aiofs_acquisition_begin(&late);
+    CHECK(ask("given up", &hold) == 0, "a lock");
+    aiofs_acquisition_begin(NULL);
+    CHECK(ask("given up", &other) == -EBUSY, "is refused to others");
+    aiofs_acquisition_abandon(&late);
+    MUST(-pthread_create(&thread, NULL, release_later, hold));
+    CHECK(ask("given up", &other) == 0, "until it is given up: then they wait for it");
+    pthread_join(thread, NULL);
+    aiofs_acquisition_end(&late);
+    aiofs_hold_release(other);
+}
+
+/* Another process, which has the lock of `path`, and has marked it or not. */
+static pid_t holder(const char *path, bool marks, void (*then)(aiofs_hold *))
+{
+    int ready[2];
+    char byte;
+    MUST(pipe2(ready, O_CLOEXEC));
+    pid_t child = (pid_t)MUST(fork());
+    if (child == 0) {
+        aiofs_hold *hold;
+        if (ask(path, &hold) != 0)
+            _exit(1);
+        if (marks)
+            aiofs_hold_releasing(hold);
+        if (write(ready[1], "", 1) != 1)
+            _exit(1);
+        then(hold);
+        pause();
+    }
+    close(ready[1]);
+    CHECK(read(ready[0], &byte, 1) == 1, "another process has the lock of %s", path);
+    close(ready[0]);
+    return child;
+}
+
+static void keep(aiofs_hold *hold)
+{
+    (void)hold;
+}
+
+static void let_go(aiofs_hold *hold)
+{
+    release_later(hold);
+}
+
+static void *kill_later(void *child)
+{
+    pause_ms(20);
+    kill(*(pid_t *)child, SIGKILL);
+    return NULL;
+}
+
+static void end(pid_t child)
+{
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+}
+
+static void between_processes(void)
+{
+    aiofs_hold *hold;
+    pthread_t thread;
+    pid_t child = holder("plain", false, keep);
+    CHECK(ask("plain", &hold) == -EBUSY, "what another process holds is refused");
+    end(child);
+
+    child = holder("marked", true, let_go);
+    CHECK(ask("marked", &hold) == 0, "what another process is releasing is waited for");
+    aiofs_hold_release(hold);
+    end(child);
+
+    child = holder("killed", true, keep);
+    MUST(-pthread_create(&thread, NULL, kill_later, &child));
+    CHECK(ask("killed", &hold) == 0, "the mark of a process that dies goes with it");
+    pthread_join(thread, NULL);
+    waitpid(child, NULL, 0);
+    aiofs_hold_release(hold);
+
+    child = holder("stuck", true, keep);
+    CHECK(ask("stuck", &hold) == -EBUSY, "nobody waits for ever");
+    end(child);
+    CHECK(ask("stuck", &hold) == 0, "and then it is free");
+    aiofs_hold_releasing(hold);
+    child = holder("other", true, keep); /* its fork saw our mark */
+    end(child);
+    aiofs_hold_release(hold);
+    CHECK(ask("stuck", &hold) == 0, "a child that ended has not taken our mark along");
+    aiofs_hold_release(hold);
+}
+
+int main(void)
+{
+    char command[64];
+    check_begin(60);
+    MUST(mkdtemp(directory) ? 0 : -1);
+    if (aiofs_volume_open(directory, 0, -1, &volume) != 0)
+        exit(1);
+    in_one_process();
+    calls_of_the_tree();
+    acquisitions();
+    if (CAN_FORK_WITH_THREADS)
+        between_processes();
+    aiofs_volume_release(volume);
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    return system(command) != 0 || check_end();
+}

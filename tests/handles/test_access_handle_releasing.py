@@ -1,0 +1,129 @@
+"""AccessHandle: who asks for a lock that nobody wants any more gets it, though it is held yet."""
+
+import asyncio
+import warnings
+from contextlib import suppress
+
+import pytest
+from asking import asking
+from coroutines import turns, wait
+
+ROUNDS = 150
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """Handles are dropped here without being closed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+
+
+async def drop_an_opening(file, turn):
+    opening = file.create_access_handle()
+    await turns(turn % 3)
+    del opening
+
+
+async def cancel_an_opening(file, turn):
+    """A task that never began keeps its opening until the loop turns: in a traceback."""
+    task = asyncio.create_task(wait(file.create_access_handle()))
+    await turns(turn % 6)
+    task.cancel()
+    await end_of(task)
+
+
+async def time_an_opening_out(file, turn):
+    task = asyncio.create_task(wait_for(file.create_access_handle(), 0.00005 * (turn % 8)))
+    await end_of(task)
+
+
+async def close_an_opening(file, turn):
+    opening = file.create_access_handle()
+    with suppress(StopIteration):
+        opening.send(None)
+        await turns(turn % 2)
+    opening.close()
+
+
+async def drop_a_handle(file, turn):
+    handle = await file.create_access_handle()
+    if turn % 2:
+        await handle.write(b"x" * 10_000, at=0)
+    del handle
+
+
+async def wait_for(awaitable, seconds):
+    return await asyncio.wait_for(awaitable, seconds)
+
+
+async def end_of(task):
+    try:
+        handle = await task
+    except (asyncio.CancelledError, asyncio.TimeoutError):
+        pass
+    else:
+        await handle.close()
+
+
+WAYS = [
+    drop_an_opening,
+    cancel_an_opening,
+    time_an_opening_out,
+    close_an_opening,
+    drop_a_handle,
+]
+
+
+@pytest.mark.parametrize("give_up", WAYS)
+async def test_next_opening_of_the_task_gets_the_lock(file, give_up):
+    for turn in range(ROUNDS):
+        await give_up(file, turn)
+        handle = await file.create_access_handle()
+        await handle.close()
+
+
+@pytest.mark.parametrize("give_up", WAYS)
+async def test_synchronous_opening_on_the_loop_gets_the_lock(file, give_up):
+    for turn in range(ROUNDS):
+        await give_up(file, turn)
+        await turns(1)
+        file.create_sync_access_handle().close()
+
+
+@pytest.mark.parametrize("give_up", WAYS)
+async def test_file_can_be_removed(volume, give_up):
+    for turn in range(ROUNDS // 3):
+        file = await volume.root.get_file_handle("file", create=True)
+        await give_up(file, turn)
+        await turns(1)
+        await file.remove()
+
+
+@pytest.mark.parametrize("give_up", WAYS)
+async def test_another_process_gets_the_lock(on_disk, give_up):
+    with asking(on_disk) as ask:
+        for turn in range(ROUNDS):
+            await give_up(on_disk, turn)
+            await turns(1)
+            assert ask() == "opened"
+
+
+async def test_lock_that_somebody_keeps_is_refused_as_ever(file):
+    handle = await file.create_access_handle()
+    for turn in range(20):
+        task = asyncio.create_task(wait(file.create_access_handle()))
+        await turns(turn % 6)
+        task.cancel()
+        with pytest.raises((asyncio.CancelledError, OSError)):
+            await task
+        with pytest.raises(OSError, match="in use"):
+            await file.create_access_handle()
+    await handle.close()
+
+
+async def test_many_dropped_openings_leave_the_lock(file):
+    openings = [file.create_access_handle() for _ in range(500)]
+    del openings
+    handle = await file.create_access_handle()
+    await handle.close()
