@@ -28,6 +28,14 @@ cdef void free_request(aiofs_request *request) noexcept nogil:
     free(request)
 
 
+cdef int64_t end_file_here(aiofs_file *file, bint flush) noexcept nogil:
+    """Ends the use of a file where no caller is to be had; waits for no request, which may wait for this thread."""
+    if not aiofs_file_busy(file):
+        return end_file(file, flush)
+    drop_file(file)
+    return -EAGAIN if flush else 0
+
+
 cdef void drop_file(aiofs_file *file) noexcept nogil:
     aiofs_file_close(file)
     aiofs_file_release(file)
@@ -172,7 +180,8 @@ cdef class AccessHandle:
     def close(self):
         """Waits for all earlier operations, flushes, releases the lock. A second call waits for the first.
 
-        The lock is released even when it raises: the OSError of the flush.
+        The lock is released even when it raises: the OSError of the flush. With no thread to be had, it is closed
+        by this one, which waits for the disk.
         """
         return self.finish(True)
 
@@ -283,7 +292,13 @@ cdef class AccessHandle:
             operation.flight.request.offset = flush
             self.closed = True
             self.closing = operation
-            self.start(operation)
+            try:
+                self.start(operation)
+            except MemoryError:
+                if operation.handle is not None and aiofs_request_state(&operation.flight.request) == AIOFS_NEW:
+                    self.closed = False  # nothing has begun: it can be closed again
+                    self.closing = None
+                raise
         return self.closing
 
     cdef void give_up(self) noexcept:
@@ -351,6 +366,9 @@ cdef class AccessHandle:
         aiofs_request_release(request)
         if error < 0:
             unpin(operation.flight)
+            if operation.kind == CLOSE:
+                with nogil:
+                    error = <int>end_file_here(self.file, request.offset != 0)
             operation.ended(error)
         return 0
 
@@ -428,7 +446,12 @@ cdef str operation_doing(int kind):
 
 cdef AccessHandle access_handle_of(aiofs_file *file, str mode, str path):
     """A handle that takes over a reference to an open file, and its use."""
-    cdef AccessHandle handle = AccessHandle.__new__(AccessHandle)
+    cdef AccessHandle handle
+    try:
+        handle = AccessHandle.__new__(AccessHandle)
+    except MemoryError:
+        drop_file(file)
+        raise
     handle.mode = MODE_IN_PLACE if mode == "readwrite" else mode
     handle.writable = mode != MODE_READ_ONLY
     handle.path = path

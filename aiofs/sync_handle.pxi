@@ -322,7 +322,12 @@ cdef int warn_unclosed(object handle, str path) except -1:
 
 cdef SyncAccessHandle sync_access_handle_of(aiofs_file *file, str mode, str path):
     """A handle that takes over a reference to an open file, and its use."""
-    cdef SyncAccessHandle handle = SyncAccessHandle.__new__(SyncAccessHandle)
+    cdef SyncAccessHandle handle
+    try:
+        handle = SyncAccessHandle.__new__(SyncAccessHandle)
+    except MemoryError:
+        drop_file(file)
+        raise
     handle.mode = MODE_IN_PLACE if mode == "readwrite" else mode
     handle.writable = mode != MODE_READ_ONLY
     handle.path = path

@@ -261,19 +261,21 @@ cdef class Tree:
 
     def sync_access_handle(self, str path, mode, bint create, shown=None):
         name, lock, flags = mode_of_handle(mode)
+        told = self.shown(path, shown)
         if create:
             flags |= os.O_CREAT
         cdef aiofs_file *file = self.open_file(path, flags, 0o666, lock, NULL, shown,
                                                "create access handle")
-        return sync_access_handle_of(file, name, self.shown(path, shown))
+        return sync_access_handle_of(file, name, told)
 
     def access_handle(self, str path, mode, bint create, shown=None):
         name, lock, flags = mode_of_handle(mode)
+        told = self.shown(path, shown)
         if create:
             flags |= os.O_CREAT
         cdef aiofs_file *file = self.open_file(path, flags, 0o666, lock, NULL, shown,
                                                "create access handle")
-        return access_handle_of(file, name, self.shown(path, shown))
+        return access_handle_of(file, name, told)
 
     # ---- looking
 
