@@ -4,7 +4,7 @@
 
 The room, part by part (each is a file):
 
-    flight.pxi      one submission: what it pins while the engine has it, and how it comes home
+    submission.pxi      one submission: what it pins while the engine has it, and how it comes home
     delivery.pxi    the only part that knows a loop: one eventfd per loop, one wake-up for all that
                     is ready, callbacks in the order of the ends, a budget for work inside the call
     operation.pxi   what a method of an asynchronous handle returns: started, awaitable
@@ -14,12 +14,12 @@ The room, part by part (each is a file):
     volume.pxi      the tree of a volume; bridge.pxi: volumes written in Python
     buffer.pxi      memory for O_DIRECT;   process.pxi: the engine of this process, and its end
 
-Ownership. An aiocb or an Operation (the owner) has a flight while the engine has its request; the
-flight pins the buffers and holds the owner, until it is opened by a thread with the GIL. A flight that
+Ownership. An aiocb or an Operation (the owner) has a submission while the engine has its request; the
+flight pins the buffers and holds the owner, until it is opened by a thread with the GIL. A submission that
 has ended may be unpinned at once by whoever learns of the end (aio_error, aio_return, aio_suspend).
 
 Locking. Python state is guarded by the GIL alone. The engine's threads never take it: they push into a
-mailbox and ring (flight.h). The GIL is released around everything that may block: submissions, waits,
+completion queue and ring (submission.h). The GIL is released around everything that may block: submissions, waits,
 cancellations, and blocking reads and writes; it is kept around a cached read of a few pages, which
 cannot. No lock of the engine is ever held while the GIL is waited for.
 """
@@ -48,7 +48,7 @@ from aiofs.c_volume cimport *
 cdef extern from "<errno.h>" nogil:
     int ECANCELED, EDEADLK
 
-cdef class Delivery
+cdef class LoopNotifier
 cdef class Operation
 cdef class SyncAccessHandle
 cdef class AccessHandle
@@ -117,7 +117,7 @@ cdef object no_loop_error(str doing):
                         "(trio's loop is another kind)")
 
 
-include "flight.pxi"
+include "submission.pxi"
 include "delivery.pxi"
 include "operation.pxi"
 include "aiocb.pxi"

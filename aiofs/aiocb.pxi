@@ -1,8 +1,8 @@
 # The control block of <aio.h>, its sigevent, and the await of one.
 #
-# A control block is NEVER submitted, FLYING (its flight is with the engine, or has ended and nobody
-# has looked yet), or ENDED (`outcome` is the result; the flight is gone). A request that ends inside the
-# call goes from NEVER or ENDED to ENDED and makes no flight at all.
+# A control block is NEVER submitted, SUBMITTED (its submission is with the engine, or has ended and nobody
+# has looked yet), or ENDED (`outcome` is the result; the submission is gone). A request that ends inside the
+# call goes from NEVER or ENDED to ENDED and makes no submission at all.
 #
 # The first line of a class's docstring, where "--" follows, is its signature: inspect.signature reads it,
 # and __doc__ leaves it out.
@@ -11,7 +11,7 @@ from errno import errorcode as _errorcode
 import fcntl as _fcntl
 
 cdef enum:
-    NEVER, FLYING, ENDED
+    NEVER, SUBMITTED, ENDED
 
 cdef enum:
     _LIO_READ = 0, _LIO_WRITE = 1, _LIO_NOP = 2
@@ -44,7 +44,7 @@ cdef class sigevent:
     """sigevent(sigev_notify=SIGEV_NONE, sigev_signo=0, sigev_value=None, sigev_notify_function=None)
 --
 
-    How a request's end is told: struct sigevent of <signal.h>. Every field can be set.
+    How a request's end is notified: struct sigevent of <signal.h>. Every field can be set.
 
     sigev_notify            SIGEV_NONE (the default): not at all.
                             SIGEV_SIGNAL: a signal is queued to the process.
@@ -58,8 +58,8 @@ cdef class sigevent:
     sigev_value             handed to the function; for SIGEV_SIGNAL an int, None is 0
     sigev_notify_function   function(sigev_value), for SIGEV_THREAD and SIGEV_LOOP
 
-    Each accepted request is told once, also one that failed or was cancelled, and after its status is
-    final; nothing is told of a call that raised. The fields are looked at by the submission, which
+    Each accepted request is notified once, also one that failed or was cancelled, and after its status is
+    final; nothing is notified of a call that raised. The fields are looked at by the submission, which
     raises TypeError, ValueError or OverflowError for one that cannot be right, OSError EINVAL for a
     sigev_signo that is no signal, and RuntimeError for SIGEV_LOOP with no running loop.
 
@@ -103,13 +103,13 @@ cdef class aiocb:
     finished request does not suspend, unless this turn of the loop has spent its time: then the loop
     turns once. Cancelling the await cancels the request, as aio_cancel does, but
     does not wait for it to end. OSError EINVAL for one that was never submitted; RuntimeError for one in
-    flight where no event loop runs.
+    submission where no event loop runs.
 
     Source: POSIX.1-2017, Base Definitions, <aio.h>.
     """
     cdef public object aio_fildes, aio_buf, aio_nbytes, aio_offset, aio_reqprio, aio_lio_opcode
     cdef object event          # aio_sigevent; None: nobody has looked at it yet
-    cdef aiofs_flight *flight  # FLYING: a reference
+    cdef aiofs_submission *submission  # SUBMITTED: a reference
     cdef int64_t outcome       # ENDED: the count, or a negated errno
     cdef int state, operation
     cdef int64_t in_list       # the number of the last list that it stood in
@@ -127,8 +127,8 @@ cdef class aiocb:
         self.aio_lio_opcode = aio_lio_opcode
 
     def __dealloc__(self):
-        if self.flight != NULL:
-            aiofs_request_release(&self.flight.request)
+        if self.submission != NULL:
+            aiofs_request_release(&self.submission.request)
 
     @property
     def aio_sigevent(self):
@@ -145,26 +145,26 @@ cdef class aiocb:
                 f"aio_offset={self.aio_offset!r}, {self.describe()})")
 
     cdef str describe(self):
-        if self.settle() == FLYING:
+        if self.settle() == SUBMITTED:
             return "in progress"
         if self.state == NEVER:
             return "not submitted"
         return f"result {self.outcome}" if self.outcome >= 0 else _errorcode.get(-self.outcome, str(-self.outcome))
 
     cdef inline int settle(self) noexcept:
-        """The state now: a flight that has ended is let go, and its buffers with it."""
-        cdef aiofs_flight *flight = self.flight
-        if self.state == FLYING and aiofs_request_terminal(&flight.request):
-            aiofs_request_retain(&flight.request)
-            self.end(flight.request.result)
-            unpin(flight)  # which may run anything, this again, too
-            aiofs_request_release(&flight.request)
+        """The state now: a submission that has ended is let go, and its buffers with it."""
+        cdef aiofs_submission *submission = self.submission
+        if self.state == SUBMITTED and aiofs_request_terminal(&submission.request):
+            aiofs_request_retain(&submission.request)
+            self.end(submission.request.result)
+            unpin(submission)  # which may run anything, this again, too
+            aiofs_request_release(&submission.request)
         return self.state
 
     cdef inline void end(self, int64_t outcome) noexcept:
-        if self.flight != NULL:
-            aiofs_request_release(&self.flight.request)
-            self.flight = NULL
+        if self.submission != NULL:
+            aiofs_request_release(&self.submission.request)
+            self.submission = NULL
         self.outcome = outcome
         self.returned = False
         self.state = ENDED
@@ -181,9 +181,9 @@ cdef class aiocb:
         if self.settle() == NEVER:
             raise make_error(EINVAL, self.aio_fildes, "await", "this aiocb was never submitted")
         awaiting.cb = self
-        if self.state == FLYING:
-            aiofs_request_retain(&self.flight.request)
-            awaiting.flight = self.flight
+        if self.state == SUBMITTED:
+            aiofs_request_retain(&self.submission.request)
+            awaiting.submission = self.submission
         return awaiting
 
 
@@ -293,41 +293,41 @@ cdef str why_not_accepted(aiocb cb, int64_t error):
 cdef class Awaiting:
     """One `await` of an aiocb."""
     cdef aiocb cb
-    cdef aiofs_flight *flight  # of a request in flight; a reference
+    cdef aiofs_submission *submission  # of a request in submission; a reference
     cdef bint waited  # it has let the loop turn
 
     def __dealloc__(self):
-        if self.flight != NULL:
-            aiofs_request_release(&self.flight.request)
+        if self.submission != NULL:
+            aiofs_request_release(&self.submission.request)
 
     cdef inline bint may_return(self) except -1:
         """The request is terminal, and the loop need not turn first."""
         return self.has_ended() and (self.waited or not turn_is_spent())
 
     cdef inline bint has_ended(self) noexcept:
-        return self.flight == NULL or aiofs_request_terminal(&self.flight.request)
+        return self.submission == NULL or aiofs_request_terminal(&self.submission.request)
 
     cdef object wait(self):
         """What to yield: the future to wait for, or None to let the loop turn."""
-        cdef Delivery delivery
+        cdef LoopNotifier notifier
         self.waited = True
         if self.has_ended():
             return None
-        delivery = current_delivery()
-        if delivery is None:
+        notifier = current_notifier()
+        if notifier is None:
             raise no_loop_error("awaiting an aiocb")
-        future = delivery.loop.create_future()
-        delivery.await_on(self.flight, future)
+        future = notifier.loop.create_future()
+        notifier.await_on(self.submission, future)
         future._asyncio_future_blocking = True
         return future
 
     cdef object result(self):
         cdef int64_t outcome
-        if self.flight == NULL:
+        if self.submission == NULL:
             outcome = self.cb.outcome
         else:
-            unpin(self.flight)
-            outcome = self.flight.request.result
+            unpin(self.submission)
+            outcome = self.submission.request.result
         if outcome < 0:
             raise request_error(self.cb, outcome)
         return outcome
@@ -345,8 +345,8 @@ cdef class Awaiting:
         return next_by_send(self)
 
     def throw(self, kind, value=None, traceback=None):
-        if self.flight != NULL:
-            aiofs_cancel_soon(&self.flight.request)
+        if self.submission != NULL:
+            aiofs_cancel_soon(&self.submission.request)
         if value is None:
             value = kind() if isinstance(kind, type) else kind
         if traceback is not None:

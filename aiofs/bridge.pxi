@@ -11,7 +11,7 @@
 # ends as a success. The functions that the engine calls return what `_negated_errno` says, and nothing
 # after it may raise.
 #
-# The locks of such a volume are in this process only: Names owns its aiofs_volume, a Hold one lock until
+# The locks of such a volume are in this process only: Names owns its aiofs_volume, a LockRef one lock until
 # an open file takes it over.
 
 from operator import index
@@ -62,7 +62,7 @@ cdef extern from *:
 cdef class Bridge:
     cdef object volume
     cdef object file
-    cdef aiofs_hold *hold  # the open file's: there as long as the engine calls
+    cdef aiofs_lock_ref *lock_ref  # the open file's: there as long as the engine calls
     cdef aiofs_file *opened
 
     cdef int64_t move(self, const iovec *iov, int iovcnt, int64_t offset, bint writes) noexcept:
@@ -89,7 +89,7 @@ cdef class Bridge:
             moved = moved if moved else failure
         inside_leave(&here)
         if writes:
-            aiofs_hold_changed(self.hold)
+            aiofs_lock_ref_changed(self.lock_ref)
         return moved
 
 
@@ -140,7 +140,7 @@ cdef void _report(error, volume) noexcept:
 
 
 cdef int64_t _negated_errno(error, volume) noexcept:
-    """What the engine is told; an exception with no errno is reported, and becomes EIO."""
+    """What the engine is notified; an exception with no errno is reported, and becomes EIO."""
     cdef int64_t number = _errno_of(error)
     if number == 0:
         _report(error, volume)
@@ -179,7 +179,7 @@ cdef int64_t _bridge_truncate(void *self, int64_t size) noexcept with gil:
     except BaseException as error:
         outcome = _negated_errno(error, bridge.volume)
     inside_leave(&here)
-    aiofs_hold_changed(bridge.hold)
+    aiofs_lock_ref_changed(bridge.lock_ref)
     return outcome
 
 
@@ -304,7 +304,7 @@ cdef class VolumeRequest:
 
     cdef void publish(self, aiofs_request *request, int64_t result) noexcept:
         if request.op == AIOFS_WRITE or request.op == AIOFS_TRUNCATE:
-            aiofs_hold_changed(self.bridge.hold)
+            aiofs_lock_ref_changed(self.bridge.lock_ref)
         with nogil:
             aiofs_complete(request, result)
             aiofs_request_release(request)
@@ -324,7 +324,7 @@ cdef class VolumeRequest:
     def complete(self, result):
         """Ends the request with the count of bytes moved (of a truncate or flush: 0), or with an exception.
 
-        The count is at most what `buffers` hold. With anything else the request ends with EIO, and this
+        The count is at most what `buffers` lock_ref. With anything else the request ends with EIO, and this
         raises TypeError or ValueError. OSError EBADF when the request has ended before.
         """
         cdef aiofs_request *request = self.request
@@ -342,20 +342,20 @@ cdef class VolumeRequest:
             self.publish(request, outcome)
 
 
-cdef class Hold:
+cdef class LockRef:
     """A lock on an entry of a volume that is a Python object; released at `release`, or when dropped."""
 
-    cdef aiofs_hold *hold
+    cdef aiofs_lock_ref *lock_ref
 
     def __dealloc__(self):
         self.release()
 
     cpdef release(self):
-        cdef aiofs_hold *hold = self.hold
-        self.hold = NULL
-        if hold != NULL:
+        cdef aiofs_lock_ref *lock_ref = self.lock_ref
+        self.lock_ref = NULL
+        if lock_ref != NULL:
             with nogil:
-                aiofs_hold_release(hold)
+                aiofs_lock_ref_release(lock_ref)
 
     def __enter__(self):
         return self
@@ -380,61 +380,61 @@ cdef class Names:
         with nogil:
             aiofs_volume_release(volume)
 
-    def hold(self, str path, int lock, unsigned long long owner, shown):
-        """The lock on an entry, which is EBUSY if another owner has it: a Hold."""
+    def lock(self, str path, int lock, unsigned long long owner, shown):
+        """The lock on an entry, which is EBUSY if another owner has it: a LockRef."""
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
         cdef const void *who = _owner(owner)
-        cdef Hold taken = Hold.__new__(Hold)
+        cdef LockRef taken = LockRef.__new__(LockRef)
         cdef int status
         with nogil:
-            status = aiofs_hold_take(self.volume, c_path, <aiofs_lock>lock, who, &taken.hold)
+            status = aiofs_lock_ref_take(self.volume, c_path, <aiofs_lock>lock, who, &taken.lock_ref)
         if status < 0:
             raise make_error(-status, shown, "lock")
         return taken
 
-    def holds(self, str path):
+    def lock_count(self, str path):
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
         cdef long count
         with nogil:
-            count = aiofs_volume_holds(self.volume, c_path)
+            count = aiofs_volume_lock_count(self.volume, c_path)
         return count
 
     def generation(self, str path):
         cdef bytes encoded = _path_bytes(path)
         return aiofs_volume_generation(self.volume, encoded)
 
-    def open(self, Hold hold, volume, file, int flags, shown):
+    def open(self, LockRef lock_ref, volume, file, int flags, shown):
         """An open file of the volume, with a placeholder for a descriptor; it takes the lock over."""
-        return _open_file(_adopt(hold, volume, file, flags, shown), shown)
+        return _open_file(_adopt(lock_ref, volume, file, flags, shown), shown)
 
-    def sync_access_handle(self, Hold hold, volume, file, int flags, str mode, str shown):
-        return sync_access_handle_of(_adopt(hold, volume, file, flags, shown), mode, shown)
+    def sync_access_handle(self, LockRef lock_ref, volume, file, int flags, str mode, str shown):
+        return sync_access_handle_of(_adopt(lock_ref, volume, file, flags, shown), mode, shown)
 
-    def access_handle(self, Hold hold, volume, file, int flags, str mode, str shown):
-        return access_handle_of(_adopt(hold, volume, file, flags, shown), mode, shown)
+    def access_handle(self, LockRef lock_ref, volume, file, int flags, str mode, str shown):
+        return access_handle_of(_adopt(lock_ref, volume, file, flags, shown), mode, shown)
 
 
-cdef aiofs_file *_adopt(Hold hold, volume, file, int flags, shown) except NULL:
+cdef aiofs_file *_adopt(LockRef lock_ref, volume, file, int flags, shown) except NULL:
     """Reading the placeholder, /dev/null opened as a path only, fails with EBADF: it does not lie."""
     cdef Bridge bridge = Bridge.__new__(Bridge)
     cdef const aiofs_ops *ops = _ops_of(volume)
     cdef aiofs_file *opened = NULL
     cdef int fd, status
-    if hold is None or hold.hold == NULL:
+    if lock_ref is None or lock_ref.lock_ref == NULL:
         raise make_error(EBADF, shown, "open with a lock that was released")
     bridge.volume = volume
     bridge.file = file
-    bridge.hold = hold.hold
+    bridge.lock_ref = lock_ref.lock_ref
     fd = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
     Py_INCREF(bridge)
     with nogil:
-        status = aiofs_file_adopt(fd, flags, hold.hold, ops, <void *>bridge, &opened)
+        status = aiofs_file_adopt(fd, flags, lock_ref.lock_ref, ops, <void *>bridge, &opened)
     if status < 0:
         Py_DECREF(bridge)
         os.close(fd)
         raise make_error(-status, shown, "open")
     bridge.opened = opened
-    hold.hold = NULL
+    lock_ref.lock_ref = NULL
     return opened

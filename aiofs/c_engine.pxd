@@ -19,8 +19,8 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef extern from "engine/engine.h" nogil:
     ctypedef struct aiofs_file
-    ctypedef aiofs_file aiofs_bell
-    ctypedef struct aiofs_hold
+    ctypedef aiofs_file aiofs_wakeup
+    ctypedef struct aiofs_lock_ref
 
     ctypedef struct aiofs_request:
         int op
@@ -70,11 +70,11 @@ cdef extern from "engine/engine.h" nogil:
     void aiofs_request_retain(aiofs_request *request)
     void aiofs_request_release(aiofs_request *request)
     int aiofs_submit(aiofs_request *request, aiofs_file *file)
-    struct aiofs_submission:
+    struct aiofs_batch_entry:
         aiofs_request *request
         aiofs_file *file
         int error
-    void aiofs_submit_many(aiofs_submission *list, size_t count)
+    void aiofs_submit_many(aiofs_batch_entry *list, size_t count)
     void aiofs_complete(aiofs_request *request, int64_t result)
     int aiofs_request_state(const aiofs_request *request)
     bint aiofs_request_terminal(const aiofs_request *request)
@@ -90,7 +90,7 @@ cdef extern from "engine/engine.h" nogil:
                                int64_t offset)
     bint aiofs_sigxfsz_ignored
 
-    int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const aiofs_ops *ops, void *self,
+    int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const aiofs_ops *ops, void *self,
                          aiofs_file **file)
     aiofs_file *aiofs_file_find(int fd)
     void aiofs_file_retain(aiofs_file *file)
@@ -98,7 +98,7 @@ cdef extern from "engine/engine.h" nogil:
     int aiofs_file_close(aiofs_file *file)
     void aiofs_file_drain(aiofs_file *file)
     int aiofs_file_fd(const aiofs_file *file)
-    aiofs_hold *aiofs_file_hold(const aiofs_file *file)
+    aiofs_lock_ref *aiofs_file_lock_ref(const aiofs_file *file)
     bint aiofs_file_blocks(const aiofs_file *file)
     bint aiofs_file_busy(const aiofs_file *file)
     int64_t aiofs_file_read(aiofs_file *file, const iovec *iov, int iovcnt, int64_t offset)

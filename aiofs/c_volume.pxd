@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t
 from posix.types cimport mode_t
 
-from aiofs.c_engine cimport aiofs_file, aiofs_hold
+from aiofs.c_engine cimport aiofs_file, aiofs_lock_ref
 
 
 cdef extern from "<sys/stat.h>" nogil:
@@ -50,7 +50,7 @@ cdef extern from "entries/volume.h" nogil:
     int aiofs_volume_in_use(const char *directory)
     bint aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
     int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
-    long aiofs_volume_holds(aiofs_volume *volume, const char *path)
+    long aiofs_volume_lock_count(aiofs_volume *volume, const char *path)
 
     int aiofs_volume_stat(aiofs_volume *volume, const char *path, status_of_file *out)
     int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, status_of_file *out)
@@ -65,11 +65,11 @@ cdef extern from "entries/volume.h" nogil:
     int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
     int aiofs_volume_open_directory(aiofs_volume *volume, const char *path)
 
-    int aiofs_hold_take(aiofs_volume *volume, const char *path, aiofs_lock lock, const void *owner,
-                        aiofs_hold **hold)
-    void aiofs_hold_release(aiofs_hold *hold)
-    void aiofs_hold_changed(aiofs_hold *hold)
-    void aiofs_hold_releasing(aiofs_hold *hold)
+    int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, aiofs_lock lock, const void *owner,
+                            aiofs_lock_ref **lock_ref)
+    void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
+    void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref)
+    void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref)
 
     struct aiofs_acquisition:
         pass

@@ -1,7 +1,7 @@
 # Delivery on an event loop: the only part of the core that knows one.
 #
-# A Delivery belongs to one loop and lives as long as the loop watches its eventfd. Flights submitted
-# while that loop runs come home to its mailbox; the first one into an empty mailbox rings the eventfd,
+# A LoopNotifier belongs to one loop and lives as long as the loop watches its eventfd. Submissions submitted
+# while that loop runs come home to its queue; the first one into an empty completion queue rings the eventfd,
 # so one wake-up brings all that is ready. They are opened in the order of their ends, in slices: after
 # a slice the loop turns before the next, so that ten thousand ends at once do not hold it up.
 #
@@ -14,7 +14,7 @@
 # that did not have to wait. The clock is read when enough bytes have been copied, or when the coarse clock,
 # which costs a quarter of it, has moved on.
 #
-# When a loop closes, it drops our callback and with it the Delivery: the mailbox is sealed, and requests
+# When a loop closes, it drops our callback and with it the LoopNotifier: the completion queue is sealed, and requests
 # that somebody awaited there are cancelled.
 
 cdef extern from "<unistd.h>" nogil:
@@ -27,7 +27,7 @@ cdef extern from "<time.h>" nogil:
 cdef enum:
     TURN_BYTES = 4 * 1024 * 1024
     TURN_NS = 500_000
-    LATE_BYTES = 16 * 1024
+    YIELD_BYTES = 16 * 1024
     CLOCK_BYTES = 64 * 1024
     SLICE_NS = 500_000
     SLICE = 256
@@ -45,25 +45,25 @@ cdef inline int64_t tick_ns() noexcept nogil:
     return now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
-cdef dict deliveries = {}  # id of a loop: weak reference to its Delivery
-cdef object orphans_eventfd = None  # which every loop watches; made for the first
-cdef PyObject *last_delivery = NULL  # the one used last; borrowed, cleared when it goes
+cdef dict notifiers = {}  # id of a loop: weak reference to its LoopNotifier
+cdef object unclaimed_eventfd = None  # which every loop watches; made for the first
+cdef PyObject *last_notifier = NULL  # the one used last; borrowed, cleared when it goes
 
 
 @cython.final
 @cython.no_gc_clear
-cdef class Delivery:
+cdef class LoopNotifier:
     cdef object loop
     cdef object eventfd
-    cdef aiofs_flight *first   # what is to be opened, oldest first, by `next`; NULL: nothing
-    cdef aiofs_flight *last
-    cdef dict awaited          # addresses of flights that somebody on this loop awaits
-    cdef aiofs_mailbox *box
+    cdef aiofs_submission *first   # what is to be opened, oldest first, by `next`; NULL: nothing
+    cdef aiofs_submission *last
+    cdef dict awaited          # addresses of submissions that somebody on this loop awaits
+    cdef aiofs_completion_queue *queue
     cdef bint scheduled        # a call of deliver() is on its way
     cdef bint counting         # a turn that has a budget is on
     cdef size_t spent          # bytes copied inline in this turn
     cdef size_t clocked        # bytes at the last look at the clock
-    cdef bint late             # the budget of this turn is spent
+    cdef bint must_yield             # the budget of this turn is spent
     cdef int64_t turn_began
     cdef int64_t tick          # of the coarse clock, at the last look
     cdef object is_running     # of the loop
@@ -76,81 +76,81 @@ cdef class Delivery:
         self.is_running = loop.is_running
         self.awaited = {}
         self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.box = mailbox_new(self.eventfd, &error)
-        if self.box == NULL:
+        self.queue = queue_new(self.eventfd, &error)
+        if self.queue == NULL:
             os.close(self.eventfd)
             raise engine_error(error)
-        loop.add_reader(self.eventfd, self.rung)
-        loop.add_reader(orphans_eventfd_made(), self.orphans_rung)
+        loop.add_reader(self.eventfd, self.completions_ready)
+        loop.add_reader(unclaimed_eventfd_made(), self.unclaimed_ready)
 
     def __dealloc__(self):
         self.end()
 
     cdef void end(self) noexcept:
         """The loop is closed: nothing is delivered there any more."""
-        global last_delivery
-        cdef aiofs_flight *flight
-        if last_delivery == <PyObject *>self:
-            last_delivery = NULL
-        if self.box == NULL:
+        global last_notifier
+        cdef aiofs_submission *submission
+        if last_notifier == <PyObject *>self:
+            last_notifier = NULL
+        if self.queue == NULL:
             return
-        flight = mailbox_open(self.box, True)
+        submission = queue_drain(self.queue, True)
         for address in self.awaited:
-            aiofs_cancel_soon(&(<aiofs_flight *><uintptr_t>address).request)
-        self.collect(flight)
+            aiofs_cancel_soon(&(<aiofs_submission *><uintptr_t>address).request)
+        self.collect(submission)
         while self.first != NULL:
-            open_flight(self.next_ready(), None)
-        mailbox_release(self.box)
-        self.box = NULL
+            deliver_completion(self.next_ready(), None)
+        queue_release(self.queue)
+        self.queue = NULL
         os.close(self.eventfd)
 
-    cdef void collect(self, aiofs_flight *flights) noexcept:
+    cdef void collect(self, aiofs_submission *submissions) noexcept:
         """Puts them behind what is ready already."""
-        if flights == NULL:
+        if submissions == NULL:
             return
         if self.first == NULL:
-            self.first = flights
+            self.first = submissions
         else:
-            self.last.next = flights
-        while flights.next != NULL:
-            flights = flights.next
-        self.last = flights
+            self.last.next = submissions
+        while submissions.next != NULL:
+            submissions = submissions.next
+        self.last = submissions
 
-    cdef aiofs_flight *next_ready(self) noexcept:
+    cdef aiofs_submission *next_ready(self) noexcept:
         """Takes the oldest."""
-        cdef aiofs_flight *flight = self.first
-        self.first = flight.next
-        return flight
+        cdef aiofs_submission *submission = self.first
+        self.first = submission.next
+        return submission
 
-    def rung(self):
+    def completions_ready(self):
         """The eventfd is readable: there are ends."""
         cdef uint64_t count = 0
         c_read(self.eventfd, &count, sizeof(count))
         self.deliver()
 
-    def orphans_rung(self):
+    def unclaimed_ready(self):
         """Something ended that was submitted on a loop which is closed by now."""
         cdef uint64_t count = 0
-        c_read(orphans_eventfd, &count, sizeof(count))
-        open_orphans()
+        c_read(unclaimed_eventfd, &count, sizeof(count))
+        drain_unclaimed()
 
     def deliver(self):
         """Opens what is ready, a slice of it at a time."""
-        cdef aiofs_flight *flight
+        cdef aiofs_submission *submission
         cdef int64_t began = now_ns()
         cdef int opened = 0
         self.scheduled = False
         self.counting = False
-        self.collect(mailbox_open(self.box, False))
+        self.collect(queue_drain(self.queue, False))
         try:
             while self.first != NULL:
                 if opened >= SLICE or now_ns() - began > SLICE_NS:
                     break
-                flight = self.next_ready()
-                if flight.futures != NULL:
-                    self.awaited.pop(<uintptr_t>flight, None)
+                submission = self.next_ready()
+                if submission.futures != NULL:
+                    self.awaited.pop(<uintptr_t>submission, None)
                 opened += 1
-                open_flight(flight, self)
+                deliver_completion(submission, self)
         finally:
             if self.first != NULL:
                 self.schedule()
@@ -161,22 +161,22 @@ cdef class Delivery:
             self.scheduled = True
         return 0
 
-    cdef int soon(self, aiofs_flight *flight) except -1:
-        """Delivers a flight that ended inside the call, after all that ended before it."""
-        self.collect(mailbox_open(self.box, False))
-        flight.next = NULL
-        self.collect(flight)
+    cdef int soon(self, aiofs_submission *submission) except -1:
+        """Delivers a submission that ended inside the call, after all that ended before it."""
+        self.collect(queue_drain(self.queue, False))
+        submission.next = NULL
+        self.collect(submission)
         return self.schedule()
 
-    cdef int await_on(self, aiofs_flight *flight, object future) except -1:
-        """`future` ends with the flight; if this loop closes before, the request is cancelled."""
-        flight.quiet = False  # before its address is looked at: see flight_post
-        if flight_address(flight, self.box):
-            self.awaited[<uintptr_t>flight] = None
-        elif aiofs_request_terminal(&flight.request):
+    cdef int await_on(self, aiofs_submission *submission, object future) except -1:
+        """`future` ends with the submission; if this loop closes before, the request is cancelled."""
+        submission.no_wakeup = False  # before its address is looked at: see post_completion
+        if submission_address(submission, self.queue):
+            self.awaited[<uintptr_t>submission] = None
+        elif aiofs_request_terminal(&submission.request):
             end_future(future)
             return 0
-        return add_future(flight, future)
+        return add_future(submission, future)
 
     cdef int call(self, aiofs_notice *notice) except -1:
         """Runs a SIGEV_LOOP function in the context of its submission. What it raises is the loop's."""
@@ -201,14 +201,14 @@ cdef class Delivery:
             self.begin_turn(size)
             return 1
         self.spent += size
-        if self.late or self.spent - self.clocked >= CLOCK_BYTES:
+        if self.must_yield or self.spent - self.clocked >= CLOCK_BYTES:
             return self.look_at_clock(size)
         return 1
 
     cdef int begin_turn(self, size_t size) except -1:
         self.loop.call_soon(self.turned)
         self.counting = True
-        self.late = False
+        self.must_yield = False
         self.spent = self.clocked = size
         self.turn_began = now_ns()
         self.tick = tick_ns()
@@ -217,65 +217,65 @@ cdef class Delivery:
     cdef inline bint is_spent(self) noexcept:
         """Shall every await of this turn let the loop turn?"""
         cdef int64_t tick
-        if not self.late:
+        if not self.must_yield:
             tick = tick_ns()
             if tick != self.tick:
                 self.tick = tick
-                self.late = now_ns() - self.turn_began > TURN_NS
-        return self.late
+                self.must_yield = now_ns() - self.turn_began > TURN_NS
+        return self.must_yield
 
     cdef int look_at_clock(self, size_t size) noexcept:
         self.clocked = self.spent
-        if not self.late:
-            self.late = self.spent > TURN_BYTES or now_ns() - self.turn_began > TURN_NS
-        return 1 if not self.late else 2 if size <= LATE_BYTES else 0
+        if not self.must_yield:
+            self.must_yield = self.spent > TURN_BYTES or now_ns() - self.turn_began > TURN_NS
+        return 1 if not self.must_yield else 2 if size <= YIELD_BYTES else 0
 
     def turned(self):
         """The loop came round."""
         self.counting = False
 
 
-cdef object orphans_eventfd_made():
-    global orphans_eventfd
-    if orphans_eventfd is None:
+cdef object unclaimed_eventfd_made():
+    global unclaimed_eventfd
+    if unclaimed_eventfd is None:
         fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        error = orphans_bell_open(fd)
+        error = unclaimed_wakeup_open(fd)
         if error < 0:
             os.close(fd)
             raise engine_error(error)
-        orphans_eventfd = fd
-    return orphans_eventfd
+        unclaimed_eventfd = fd
+    return unclaimed_eventfd
 
 
 def _forget_loops():
     """In the child of a fork: a loop that ran in its parent does not run here, whatever it says itself."""
-    global last_delivery, orphans_eventfd
-    last_delivery = NULL
-    deliveries.clear()
-    orphans_eventfd = None
-    orphans_bell_forget()
+    global last_notifier, unclaimed_eventfd
+    last_notifier = NULL
+    notifiers.clear()
+    unclaimed_eventfd = None
+    unclaimed_wakeup_forget()
 
 
 os.register_at_fork(after_in_child=_forget_loops)
 
 
-cdef Delivery delivery_of(object loop):
-    """The Delivery of a running loop, made when it is first needed."""
-    cdef Delivery delivery
-    open_orphans()
-    for key, reference in list(deliveries.items()):
-        delivery = reference()
-        if delivery is None:
-            deliveries.pop(key, None)  # another thread may have been faster
-        elif delivery.loop.is_closed():
-            deliveries.pop(key, None)
-            delivery.end()
-        elif delivery.loop is loop:
+cdef LoopNotifier notifier_of(object loop):
+    """The LoopNotifier of a running loop, made when it is first needed."""
+    cdef LoopNotifier notifier
+    drain_unclaimed()
+    for key, reference in list(notifiers.items()):
+        notifier = reference()
+        if notifier is None:
+            notifiers.pop(key, None)  # another thread may have been faster
+        elif notifier.loop.is_closed():
+            notifiers.pop(key, None)
+            notifier.end()
+        elif notifier.loop is loop:
             break
     else:
-        delivery = Delivery(loop)
-        deliveries[id(loop)] = weakref(delivery)
-    return delivery
+        notifier = LoopNotifier(loop)
+        notifiers[id(loop)] = weakref(notifier)
+    return notifier
 
 
 cdef extern from "pythread.h":
@@ -291,29 +291,29 @@ cdef extern from "Python.h":
 cdef bint loops_leave_a_trace = PY_VERSION_HEX < 0x030D0000 and type(_get_running_loop) is type(len)
 
 
-cdef inline Delivery current_delivery():
+cdef inline LoopNotifier current_notifier():
     """Of the loop that runs in this thread, or None. (To ask asyncio costs a getpid.)"""
-    cdef Delivery delivery
-    if last_delivery != NULL:
-        delivery = <Delivery>last_delivery
-        if delivery.thread == PyThread_get_thread_ident() and delivery.is_running():
-            return delivery
-    return look_for_delivery()
+    cdef LoopNotifier notifier
+    if last_notifier != NULL:
+        notifier = <LoopNotifier>last_notifier
+        if notifier.thread == PyThread_get_thread_ident() and notifier.is_running():
+            return notifier
+    return look_for_notifier()
 
 
 cdef inline bint turn_is_spent() except -1:
     """Shall an await that need not wait let the loop turn all the same?"""
-    cdef Delivery delivery
-    if last_delivery != NULL and (<Delivery>last_delivery).thread == PyThread_get_thread_ident():
-        delivery = <Delivery>last_delivery
+    cdef LoopNotifier notifier
+    if last_notifier != NULL and (<LoopNotifier>last_notifier).thread == PyThread_get_thread_ident():
+        notifier = <LoopNotifier>last_notifier
     else:
-        delivery = look_for_delivery()
-    if delivery is None:
+        notifier = look_for_notifier()
+    if notifier is None:
         return False
-    if delivery.counting:
-        return delivery.is_spent() and delivery.is_running()
-    if delivery.is_running():
-        delivery.begin_turn(0)
+    if notifier.counting:
+        return notifier.is_spent() and notifier.is_running()
+    if notifier.is_running():
+        notifier.begin_turn(0)
     return False
 
 
@@ -322,10 +322,10 @@ def _turn_is_spent():
     return turn_is_spent()
 
 
-cdef Delivery look_for_delivery():
-    global last_delivery
+cdef LoopNotifier look_for_notifier():
+    global last_notifier
     cdef PyObject *thread
-    cdef Delivery delivery
+    cdef LoopNotifier notifier
     if loops_leave_a_trace:
         thread = PyThreadState_GetDict()
         if thread != NULL and PyDict_GetItemWithError(thread, "__asyncio_running_event_loop__") == NULL:
@@ -333,7 +333,7 @@ cdef Delivery look_for_delivery():
     loop = _get_running_loop()
     if loop is None:
         return None
-    delivery = delivery_of(loop)
-    delivery.thread = PyThread_get_thread_ident()
-    last_delivery = <PyObject *>delivery
-    return delivery
+    notifier = notifier_of(loop)
+    notifier.thread = PyThread_get_thread_ident()
+    last_notifier = <PyObject *>notifier
+    return notifier

@@ -47,7 +47,7 @@ class Finding(NamedTuple):
     subject: str  # what is asked about: "io_uring", a limit, a directory
     name: str
     good: bool | None  # None: it is only told, not judged
-    told: str
+    detail: str
     cost: str = ""  # of its lack
 
 
@@ -65,7 +65,7 @@ def main(directories: Sequence[str], as_json: bool) -> int:
             subject = finding.subject
             print(subject)
         mark = {True: "yes", False: "NO", None: "   "}[finding.good]
-        print(f"  {finding.name:<22}{mark:<4} {finding.told}".rstrip())
+        print(f"  {finding.name:<22}{mark:<4} {finding.detail}".rstrip())
         if finding.cost:
             print(f"  {'':<22}     {finding.cost}")
     return 0
@@ -239,8 +239,8 @@ def of_limits() -> Iterator[Finding]:
     ):
         soft, hard = resource.getrlimit(getattr(resource, name))
         good = soft == resource.RLIM_INFINITY or soft >= enough
-        told = f"{in_words(soft)} (at most {in_words(hard)})"
-        yield Finding("limits", name, good, told, "" if good else cost)
+        detail = f"{in_words(soft)} (at most {in_words(hard)})"
+        yield Finding("limits", name, good, detail, "" if good else cost)
     most = pids_max()
     if most:
         yield Finding("limits", "pids.max", int(most) >= 256, f"{most}, of the control group")

@@ -18,14 +18,14 @@ from weakref import WeakSet
 from aiofs import _core, errors
 from aiofs._core import AccessHandle, SyncAccessHandle
 from aiofs.handles import DirectoryHandle, Opening, missing
-from aiofs.volumes.tree import Mode
+from aiofs.volumes.ops import Mode
 from aiofs.volumes.volume import Volume, entry_stat
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from aiofs._core import OpenFile
-    from aiofs.volumes.tree import Tree
+    from aiofs.volumes.ops import VolumeOps
 
     Path = str | os.PathLike[str]
 
@@ -40,8 +40,8 @@ class _Mount(NamedTuple):
     base: str  # in the volume
 
     @property
-    def tree(self) -> Tree:
-        return self.volume._tree
+    def ops(self) -> VolumeOps:
+        return self.volume._ops
 
 
 class _Place(NamedTuple):
@@ -90,8 +90,8 @@ class FileSystem:
         else:
             raise TypeError(f"a volume or a DirectoryHandle is wanted, not {type(source).__name__}")
         shown = os.fspath(path)
-        if not stat.S_ISDIR(mount.tree.stat(mount.base).st_mode):
-            raise errors.from_errno(errno.ENOTDIR, mount.tree.show(mount.base), "mount")
+        if not stat.S_ISDIR(mount.ops.stat(mount.base).st_mode):
+            raise errors.from_errno(errno.ENOTDIR, mount.ops.show(mount.base), "mount")
         with self._lock:
             if mount.at in self._mounts:
                 reason = "a volume is mounted there already"
@@ -116,7 +116,7 @@ class FileSystem:
                 reason = "nothing is mounted there" if number == errno.EINVAL else None
                 raise errors.from_errno(number, shown, "unmount", reason)
             below = self._mounts_below(at) if at else []
-            held = 0 if below else mount.tree.holds(mount.base)
+            held = 0 if below else mount.ops.lock_count(mount.base)
             if below or held:
                 reason = f"{_listed(below)} is mounted below it" if below else f"{held} open in it"
                 raise errors.from_errno(errno.EBUSY, shown, "unmount", reason)
@@ -140,7 +140,7 @@ class FileSystem:
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         lock = _core.LOCK_EXCLUSIVE if writes else _core.LOCK_NONE
         mount = self._mount_of(place, "open", directory=errno.EISDIR)
-        opened = mount.tree.open(place.path, flags, mode, lock, self._owner, place.shown)
+        opened = mount.ops.open(place.path, flags, mode, lock, self._owner, place.shown)
         with self._lock:
             descriptor = opened.fileno()
             # One that somebody closed with os.close may stand there: dropped, it gives its lock up.
@@ -170,7 +170,7 @@ class FileSystem:
         if place.mount is None:
             return self._stat_of_lead(place)
         try:
-            return place.mount.tree.stat(place.path, place.shown)
+            return place.mount.ops.stat(place.path, place.shown)
         except FileNotFoundError:
             if self._mounts_below(place.namespace):
                 return self._stat_of_lead(place)
@@ -181,12 +181,12 @@ class FileSystem:
         place = self._find(path, "mkdir")
         if self._leads_to_mount(place):
             raise errors.from_errno(errno.EEXIST, place.shown, "mkdir")
-        self._mount_of(place, "mkdir").tree.mkdir(place.path, mode, place.shown)
+        self._mount_of(place, "mkdir").ops.mkdir(place.path, mode, place.shown)
 
     def rmdir(self, path: Path) -> None:
         """As `os.rmdir`; EBUSY for a mount point, or if something in it is locked."""
         place = self._changeable(path, "rmdir")
-        self._mount_of(place, "rmdir").tree.rmdir(place.path, place.shown)
+        self._mount_of(place, "rmdir").ops.rmdir(place.path, place.shown)
 
     def unlink(self, path: Path) -> None:
         """As `os.unlink`; EBUSY if another holder has it locked.
@@ -194,7 +194,7 @@ class FileSystem:
         What this FileSystem has open stays readable and writable, and locked, until it is closed.
         """
         place = self._changeable(path, "unlink")
-        self._mount_of(place, "unlink").tree.unlink(place.path, self._owner, place.shown)
+        self._mount_of(place, "unlink").ops.unlink(place.path, self._owner, place.shown)
 
     def rename(self, source: Path, target: Path) -> None:
         """As `os.rename`; EXDEV from one mount to another, EBUSY if another holder has one locked.
@@ -209,11 +209,11 @@ class FileSystem:
             error.filename2 = to_place.shown
             raise error
         if _ends_in_slash(source) or _ends_in_slash(target):
-            if not stat.S_ISDIR(mount.tree.stat(from_place.path, from_place.shown).st_mode):
+            if not stat.S_ISDIR(mount.ops.stat(from_place.path, from_place.shown).st_mode):
                 error = errors.from_errno(errno.ENOTDIR, from_place.shown, "rename")
                 error.filename2 = to_place.shown
                 raise error
-        mount.tree.rename(
+        mount.ops.rename(
             from_place.path, to_place.path, self._owner, from_place.shown, to_place.shown
         )
 
@@ -221,7 +221,7 @@ class FileSystem:
         """As `os.truncate`, to a length in bytes; EBUSY if another holder has it locked."""
         place = self._find(path, "truncate")
         mount = self._mount_of(place, "truncate", directory=errno.EISDIR)
-        mount.tree.truncate(place.path, length, self._owner, place.shown)
+        mount.ops.truncate(place.path, length, self._owner, place.shown)
 
     def listdir(self, path: Path = "/") -> list[str]:
         """As `os.listdir`: names in no particular order, those of mounts too."""
@@ -234,7 +234,7 @@ class FileSystem:
             self._stat_of_lead(place)
             return list(mounted)
         try:
-            found = place.mount.tree.scan(place.path, place.shown)
+            found = place.mount.ops.scan(place.path, place.shown)
         except FileNotFoundError:
             if not mounted:
                 raise
@@ -251,7 +251,7 @@ class FileSystem:
         """
         place = self._find(path, "directory")
         mount = self._mount_of(place, "directory", directory=errno.ENOENT)
-        if not stat.S_ISDIR(mount.tree.stat(place.path, place.shown).st_mode):
+        if not stat.S_ISDIR(mount.ops.stat(place.path, place.shown).st_mode):
             raise errors.from_errno(errno.ENOTDIR, place.shown, "directory")
         return DirectoryHandle._of(mount.volume, place.path)
 
@@ -266,8 +266,8 @@ class FileSystem:
         mount, place, checked = self._for_handle(path, mode)
 
         def open_it() -> AccessHandle:
-            with missing(mount.tree, place.path, create):
-                handle = mount.tree.access_handle(place.path, checked, bool(create), place.shown)
+            with missing(mount.ops, place.path, create):
+                handle = mount.ops.access_handle(place.path, checked, bool(create), place.shown)
             self._remember(handle)
             return handle
 
@@ -278,8 +278,8 @@ class FileSystem:
     ) -> SyncAccessHandle:
         """The same, at once: a `SyncAccessHandle`, whose methods block."""
         mount, place, checked = self._for_handle(path, mode)
-        with missing(mount.tree, place.path, create):
-            handle = mount.tree.sync_access_handle(place.path, checked, bool(create), place.shown)
+        with missing(mount.ops, place.path, create):
+            handle = mount.ops.sync_access_handle(place.path, checked, bool(create), place.shown)
         self._remember(handle)
         return handle
 
@@ -382,7 +382,7 @@ class FileSystem:
         """A path that ends in '/' names a directory, if anything."""
         assert place.mount is not None
         try:
-            mode = place.mount.tree.stat(place.path, place.shown).st_mode
+            mode = place.mount.ops.stat(place.path, place.shown).st_mode
         except FileNotFoundError:
             return
         if not stat.S_ISDIR(mode):

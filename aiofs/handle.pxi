@@ -1,21 +1,22 @@
 # The asynchronous access handle. See sync_handle.pxi for what a handle is.
 #
-# AccessHandle keeps the order of its calls: operations take effect as if serialised. The engine orders
-# what overlaps. What it cannot know is deferred here, in a queue that keeps the order: an operation that
-# starts at the cursor waits for the one before, which moves it; get_size and close wait for all. Where the size
-# is asked of a volume that may block, everything after it waits for the answer. The cursor is where the last one in the order left it that did not fail, whatever the order of the ends.
+# AccessHandle keeps the order of its calls: operations take effect as if serialised. The engine orders what overlaps.
+# What it cannot know is deferred here, in a queue that keeps the order: an operation that starts at the cursor waits
+# for the one before, which moves it; get_size and close wait for all. Where the size is asked of a volume that may
+# block, everything after it waits for the answer. The cursor is where the last one in the order left it that did not
+# fail, whatever the order of the ends.
 
 cdef enum:
     GET_SIZE = 100, CLOSE
 
 
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
-    """On a caller: ends the use of a file. `offset` says whether to flush."""
+    """On a host thread: ends the use of a file. `offset` says whether to flush."""
     return end_file(<aiofs_file *>request.single.iov_base, request.offset != 0)
 
 
 cdef int64_t call_file_size(aiofs_request *request) noexcept nogil:
-    """On a caller: asks a volume that may block."""
+    """On a host thread: asks a volume that may block."""
     return aiofs_file_size(<aiofs_file *>request.single.iov_base)
 
 
@@ -29,7 +30,7 @@ cdef void free_request(aiofs_request *request) noexcept nogil:
 
 
 cdef int64_t end_file_here(aiofs_file *file, bint flush) noexcept nogil:
-    """Ends the use of a file where no caller is to be had; waits for no request, which may wait for this thread."""
+    """Ends the use of a file where no host thread is to be had; waits for no request, which may wait for this thread."""
     if not aiofs_file_busy(file):
         return end_file(file, flush)
     drop_file(file)
@@ -42,7 +43,7 @@ cdef void drop_file(aiofs_file *file) noexcept nogil:
 
 
 cdef void drop_file_elsewhere(aiofs_file *file) noexcept nogil:
-    """On a caller, if there is one to be had: the volume's close_file may block."""
+    """On a host thread, if there is one to be had: the volume's close_file may block."""
     cdef aiofs_request *request = <aiofs_request *>calloc(1, sizeof(aiofs_request))
     cdef int error = -ENOMEM
     if request != NULL:
@@ -108,7 +109,7 @@ cdef class AccessHandle:
         if file != NULL:
             with nogil:
                 if not aiofs_file_busy(file):  # then the lock goes soon
-                    aiofs_hold_releasing(aiofs_file_hold(file))
+                    aiofs_lock_ref_releasing(aiofs_file_lock_ref(file))
                 if self.made == generation and not aiofs_python_ends and aiofs_file_blocks(file):
                     drop_file_elsewhere(file)
                 else:
@@ -122,7 +123,7 @@ cdef class AccessHandle:
                         "pickle the FileHandle, and open it there")
 
     def __aenter__(self):
-        cdef Operation operation = self.prepare(GET_SIZE, GIVES_OBJECT, "entering", current_delivery())
+        cdef Operation operation = self.prepare(GET_SIZE, GIVES_OBJECT, "entering", current_notifier())
         if operation.state == PENDING:
             operation.value = self
             operation.succeed(0)
@@ -155,24 +156,24 @@ cdef class AccessHandle:
     def truncate(self, size):
         """Makes the file `size` bytes long. See SyncAccessHandle.truncate."""
         cdef int64_t length = position(size, "size")
-        cdef Operation operation = self.prepare(AIOFS_TRUNCATE, GIVES_NONE, "truncate", current_delivery())
+        cdef Operation operation = self.prepare(AIOFS_TRUNCATE, GIVES_NONE, "truncate", current_notifier())
         if operation.state == PENDING:
-            operation.flight = make_flight()
-            operation.flight.request.offset = length
+            operation.submission = new_submission()
+            operation.submission.request.offset = length
             self.start(operation)
         return operation
 
     def flush(self):
         """Makes all earlier writes durable. See SyncAccessHandle.flush."""
-        cdef Operation operation = self.prepare(AIOFS_FLUSH, GIVES_NONE, "flush", current_delivery())
+        cdef Operation operation = self.prepare(AIOFS_FLUSH, GIVES_NONE, "flush", current_notifier())
         if operation.state == PENDING:
-            operation.flight = make_flight()
+            operation.submission = new_submission()
             self.start(operation)
         return operation
 
     def get_size(self):
         """Gives the size of the file in bytes, after all earlier operations."""
-        cdef Operation operation = self.prepare(GET_SIZE, GIVES_COUNT, "get_size", current_delivery())
+        cdef Operation operation = self.prepare(GET_SIZE, GIVES_COUNT, "get_size", current_notifier())
         if operation.state == PENDING:
             self.start(operation)
         return operation
@@ -203,12 +204,12 @@ cdef class AccessHandle:
 
     # ---- starting ----
 
-    cdef Operation prepare(self, int kind, int gives, str doing, Delivery delivery):
+    cdef Operation prepare(self, int kind, int gives, str doing, LoopNotifier notifier):
         """An operation that is pending, or has failed because the handle does not allow it."""
         cdef Operation operation = pending_operation(kind, gives)
-        if delivery is None:
+        if notifier is None:
             raise no_loop_error("an AccessHandle")
-        operation.loop = delivery.loop
+        operation.loop = notifier.loop
         if self.file == NULL or self.closed or self.made != generation:
             operation.fail(closed_error(self.path, doing, self.made))
         elif not self.writable and kind != AIOFS_READ and kind != GET_SIZE:
@@ -217,23 +218,23 @@ cdef class AccessHandle:
 
     cdef Operation transfer(self, int kind, object buffer, object at):
         cdef int64_t offset = -1 if at is None else position(at, "at")
-        cdef Delivery delivery = current_delivery()
+        cdef LoopNotifier notifier = current_notifier()
         cdef int64_t moved = AIOFS_NOT_INLINE
         cdef Operation operation
         cdef Py_buffer view
         cdef bint pinned = False
         take_buffer(buffer, &view, PyBUF_WRITABLE if kind == AIOFS_READ else PyBUF_SIMPLE)
         try:
-            operation = self.prepare(kind, GIVES_COUNT, "write" if kind == AIOFS_WRITE else "read", delivery)
+            operation = self.prepare(kind, GIVES_COUNT, "write" if kind == AIOFS_WRITE else "read", notifier)
             if operation.state != PENDING:
                 return operation
             if (self.in_flight == 0 or (kind == AIOFS_READ and self.changing == 0)) and not self.deferred:
                 if offset >= 0 or self.cursor_owner is None:
                     operation.start = self.cursor if offset < 0 else offset
-                    moved = self.transfer_inline(operation, &view, delivery)
+                    moved = self.transfer_inline(operation, &view, notifier)
             if moved == AIOFS_NOT_INLINE:
-                operation.flight = make_flight()
-                pin_view(operation.flight, &view)
+                operation.submission = new_submission()
+                pin_view(operation.submission, &view)
                 pinned = True
         finally:
             if not pinned:
@@ -245,11 +246,11 @@ cdef class AccessHandle:
             self.cursor_owner = None
             operation.succeed(moved)
             return operation
-        operation.flight.request.offset = offset
+        operation.submission.request.offset = offset
         self.start(operation)
         return operation
 
-    cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, Delivery delivery) except? -1:
+    cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, LoopNotifier notifier) except? -1:
         cdef iovec bytes
         cdef int64_t moved
         cdef int affords
@@ -257,7 +258,7 @@ cdef class AccessHandle:
             return 0
         if <size_t>view.len > AIOFS_INLINE_MAX:
             return AIOFS_NOT_INLINE
-        affords = delivery.affords(<size_t>view.len)
+        affords = notifier.affords(<size_t>view.len)
         if not affords:
             return AIOFS_NOT_INLINE
         bytes.iov_base = view.buf
@@ -270,32 +271,32 @@ cdef class AccessHandle:
 
     cdef Operation vectored(self, int kind, object buffers, object at):
         cdef int64_t offset = -1 if at is None else position(at, "at")
-        cdef Operation operation = self.prepare(kind, GIVES_COUNT, "writev" if kind == AIOFS_WRITE else "readv", current_delivery())
+        cdef Operation operation = self.prepare(kind, GIVES_COUNT, "writev" if kind == AIOFS_WRITE else "readv", current_notifier())
         if operation.state == PENDING:
-            operation.flight = make_flight()
-            pin_all(operation.flight, buffers, kind == AIOFS_READ)
-            operation.flight.request.offset = offset
+            operation.submission = new_submission()
+            pin_all(operation.submission, buffers, kind == AIOFS_READ)
+            operation.submission.request.offset = offset
             self.start(operation)
         return operation
 
     cdef Operation finish(self, bint flush):
         cdef Operation operation
         if self.closing is None or self.made != generation:
-            operation = self.prepare(CLOSE, GIVES_NONE, "close", current_delivery())
+            operation = self.prepare(CLOSE, GIVES_NONE, "close", current_notifier())
             operation.value = None
             if self.file == NULL or self.made != generation:
                 self.give_up()
                 operation.succeed(0)
                 return operation
             operation.state = PENDING
-            operation.flight = make_flight()
-            operation.flight.request.offset = flush
+            operation.submission = new_submission()
+            operation.submission.request.offset = flush
             self.closed = True
             self.closing = operation
             try:
                 self.start(operation)
             except MemoryError:
-                if operation.handle is not None and aiofs_request_state(&operation.flight.request) == AIOFS_NEW:
+                if operation.handle is not None and aiofs_request_state(&operation.submission.request) == AIOFS_NEW:
                     self.closed = False  # nothing has begun: it can be closed again
                     self.closing = None
                 raise
@@ -324,7 +325,7 @@ cdef class AccessHandle:
             return False
         if operation.kind == AIOFS_FLUSH:
             return True
-        return self.cursor_owner is None or (operation.kind != AIOFS_TRUNCATE and operation.flight.request.offset >= 0)
+        return self.cursor_owner is None or (operation.kind != AIOFS_TRUNCATE and operation.submission.request.offset >= 0)
 
     cdef int start(self, Operation operation) except -1:
         operation.handle = self
@@ -343,9 +344,9 @@ cdef class AccessHandle:
             if not aiofs_file_blocks(self.file):
                 self.conclude(operation, aiofs_file_size(self.file))
                 return 0
-            operation.flight = make_flight()
+            operation.submission = new_submission()
             self.sizing = True
-        request = &operation.flight.request
+        request = &operation.submission.request
         request.op = AIOFS_CALL if operation.kind == CLOSE or operation.kind == GET_SIZE else operation.kind
         request.ordered = True
         if request.op == AIOFS_CALL:
@@ -361,11 +362,11 @@ cdef class AccessHandle:
             self.cursor_owner = operation
         self.in_flight += 1
         self.changing += operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
-        aiofs_request_retain(request)  # launch may open it before it returns
-        error = launch(operation.flight, self.file, operation, current_delivery())
+        aiofs_request_retain(request)  # submit_request may open it before it returns
+        error = submit_request(operation.submission, self.file, operation, current_notifier())
         aiofs_request_release(request)
         if error < 0:
-            unpin(operation.flight)
+            unpin(operation.submission)
             if operation.kind == CLOSE:
                 with nogil:
                     error = <int>end_file_here(self.file, request.offset != 0)
@@ -431,11 +432,11 @@ cdef class AccessHandle:
 
     cdef int withdraw(self, Operation operation) except -1:
         """Ends a deferred operation that was cancelled before its turn."""
-        cdef aiofs_flight *flight = operation.flight
-        operation.flight = NULL
+        cdef aiofs_submission *submission = operation.submission
+        operation.submission = NULL
         self.conclude(operation, -ECANCELED)
-        if flight != NULL:
-            call_off(flight)
+        if submission != NULL:
+            withdraw(submission)
         return 0
 
 

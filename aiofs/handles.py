@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 from aiofs import _core, errors
 from aiofs._core import AccessHandle, SyncAccessHandle
 from aiofs.errors import NotFoundError
-from aiofs.volumes.tree import Mode, Tree, check_name
+from aiofs.volumes.ops import Mode, VolumeOps, check_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -129,20 +129,20 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
 
 
 @contextmanager
-def missing(tree: Tree, path: str, create: bool) -> Iterator[None]:
+def missing(ops: VolumeOps, path: str, create: bool) -> Iterator[None]:
     """Says in a NotFoundError of the body what would have made the entry."""
     try:
         yield
     except NotFoundError as error:
-        if not create and _is_directory(tree, path.rpartition("/")[0]):
+        if not create and _is_directory(ops, path.rpartition("/")[0]):
             error.strerror = f"{error.strerror} (create=True makes it)"
             error.args = (error.errno, error.strerror)
         raise
 
 
-def _is_directory(tree: Tree, path: str) -> bool:
+def _is_directory(ops: VolumeOps, path: str) -> bool:
     try:
-        return stat.S_ISDIR(tree.stat(path).st_mode)
+        return stat.S_ISDIR(ops.stat(path).st_mode)
     except OSError:
         return False
 
@@ -183,7 +183,7 @@ class _Handle:
 
     def _beside(self, other: _Handle) -> bool:
         """Whether both are in one volume, however often that was opened."""
-        return self._volume._tree.same(other._volume._tree)
+        return self._volume._ops.same(other._volume._ops)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Handle) or type(self) is not type(other):
@@ -224,27 +224,27 @@ class FileHandle(_Handle):
         WHATWG File System: `createSyncAccessHandle`, asynchronous.
         """
         checked = self._checked_mode(mode)
-        return Opening(self._volume._tree.access_handle, self._path, checked, False)
+        return Opening(self._volume._ops.access_handle, self._path, checked, False)
 
     def create_sync_access_handle(self, *, mode: Mode | None = None) -> SyncAccessHandle:
         """The same, at once: a `SyncAccessHandle`, whose methods block."""
         checked = self._checked_mode(mode)
-        return self._volume._tree.sync_access_handle(self._path, checked, False)
+        return self._volume._ops.sync_access_handle(self._path, checked, False)
 
     def remove(self) -> Async[None]:
         """`await handle.remove()`: removes the file, which must be unlocked (EBUSY)."""
-        return _core.offload(self._volume._tree.unlink, self._path)
+        return _core.offload(self._volume._ops.unlink, self._path)
 
     def _checked_mode(self, mode: Mode | None) -> str:
         name, _, _ = _core.mode_of_handle(self._volume.default_mode if mode is None else mode)
         return name
 
     def _look(self) -> File:
-        tree = self._volume._tree
-        found = tree.snapshot(self._path)
+        ops = self._volume._ops
+        found = ops.snapshot(self._path)
         if stat.S_ISDIR(found.st_mode):
-            raise errors.from_errno(errno.EISDIR, tree.show(self._path), "get file")
-        return File._of(self, found, tree.generation(self._path))
+            raise errors.from_errno(errno.EISDIR, ops.show(self._path), "get file")
+        return File._of(self, found, ops.generation(self._path))
 
 
 class DirectoryHandle(_Handle):
@@ -324,52 +324,52 @@ class DirectoryHandle(_Handle):
     # ---- on a worker
 
     def _get_file(self, path: str, create: bool) -> FileHandle:
-        tree = self._volume._tree
+        ops = self._volume._ops
         try:
-            with missing(tree, path, create):
-                mode = tree.stat(path).st_mode
+            with missing(ops, path, create):
+                mode = ops.stat(path).st_mode
         except FileNotFoundError:
             if not create:
                 raise
-            tree.open(path, os.O_RDONLY | os.O_CREAT, 0o666, _core.LOCK_NONE, 0).close()
+            ops.open(path, os.O_RDONLY | os.O_CREAT, 0o666, _core.LOCK_NONE, 0).close()
         else:
             if stat.S_ISDIR(mode):
-                raise errors.from_errno(errno.EISDIR, tree.show(path), "get file handle")
+                raise errors.from_errno(errno.EISDIR, ops.show(path), "get file handle")
         return FileHandle._of(self._volume, path)
 
     def _get_directory(self, path: str, create: bool) -> DirectoryHandle:
-        tree = self._volume._tree
+        ops = self._volume._ops
         if create:
             try:
-                tree.mkdir(path)
+                ops.mkdir(path)
             except FileExistsError:
                 pass
-        with missing(tree, path, create):
-            mode = tree.stat(path).st_mode
+        with missing(ops, path, create):
+            mode = ops.stat(path).st_mode
         if not stat.S_ISDIR(mode):
             reason = "it is a file"
-            raise errors.from_errno(errno.ENOTDIR, tree.show(path), "get directory handle", reason)
+            raise errors.from_errno(errno.ENOTDIR, ops.show(path), "get directory handle", reason)
         return DirectoryHandle._of(self._volume, path)
 
     def _remove_entry(self, path: str, recursive: bool) -> None:
         try:
-            self._volume._tree.unlink(path)
+            self._volume._ops.unlink(path)
         except IsADirectoryError:
             self._remove_directory(path, recursive)
 
     def _remove_directory(self, path: str, recursive: bool) -> None:
-        tree = self._volume._tree
+        ops = self._volume._ops
         if recursive:
-            tree.remove_tree(path)
+            ops.remove_tree(path)
         else:
-            tree.rmdir(path)
+            ops.rmdir(path)
 
     def _empty_root(self, recursive: bool) -> None:
-        tree = self._volume._tree
-        if not recursive and tree.scan(""):
+        ops = self._volume._ops
+        if not recursive and ops.scan(""):
             reason = "the root is not empty (recursive=True empties it)"
-            raise errors.from_errno(errno.ENOTEMPTY, tree.show(""), "remove", reason)
-        tree.remove_tree("")
+            raise errors.from_errno(errno.ENOTEMPTY, ops.show(""), "remove", reason)
+        ops.remove_tree("")
 
     # ---- inside
 
@@ -386,12 +386,12 @@ class DirectoryHandle(_Handle):
         return handle._path[len(prefix) :].split("/") if handle._path.startswith(prefix) else None
 
     async def _entries(self) -> AsyncIterator[tuple[str, FileHandle | DirectoryHandle]]:
-        tree = self._volume._tree
-        for name, kind in await _core.offload(tree.scan, self._path):
-            if isinstance(tree, _core.Tree):
-                tree.stat(self._path)  # the kernel has it in memory: it was read a moment ago
+        ops = self._volume._ops
+        for name, kind in await _core.offload(ops.scan, self._path):
+            if isinstance(ops, _core.DirectoryOps):
+                ops.stat(self._path)  # the kernel has it in memory: it was read a moment ago
             else:
-                await _core.offload(tree.stat, self._path)
+                await _core.offload(ops.stat, self._path)
             if kind is not None:
                 handle = FileHandle if kind == "file" else DirectoryHandle
                 yield name, handle._of(self._volume, self._below(name))
@@ -446,20 +446,20 @@ class File:
         return f"<File {self.name!r}, {self.size} bytes>"
 
     def _read(self) -> bytes:
-        tree, path = self._handle._volume._tree, self._handle._path
-        opened = tree.open(path, os.O_RDONLY, 0, _core.LOCK_NONE, 0)
+        ops, path = self._handle._volume._ops, self._handle._path
+        opened = ops.open(path, os.O_RDONLY, 0, _core.LOCK_NONE, 0)
         try:
             data = opened.read(self.size, 0)
         finally:
             opened.close()
         if len(data) != self.size or not self._is_unchanged():
-            raise errors.from_errno(errno.ESTALE, tree.show(path), "read")
+            raise errors.from_errno(errno.ESTALE, ops.show(path), "read")
         return data
 
     def _is_unchanged(self) -> bool:
-        tree, path = self._handle._volume._tree, self._handle._path
-        return _identity(tree.stat(path)) == _identity(self._found) and (
-            tree.generation(path) == self._generation
+        ops, path = self._handle._volume._ops, self._handle._path
+        return _identity(ops.stat(path)) == _identity(self._found) and (
+            ops.generation(path) == self._generation
         )
 
     def _text(self) -> str:

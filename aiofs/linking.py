@@ -36,14 +36,14 @@ def get_library_dir() -> str:
 
 
 def cflags() -> str:
-    """What the compiler has to be told, as the shell wants it."""
+    """What the compiler has to be output, as the shell wants it."""
     import shlex
 
     return shlex.quote(f"-I{get_include()}")
 
 
 def libs() -> str:
-    """What the linker has to be told, as the shell wants it."""
+    """What the linker has to be output, as the shell wants it."""
     import shlex
 
     directory = get_library_dir()
@@ -68,15 +68,15 @@ def check(program: str) -> tuple[bool, str]:
     """
     from aiofs.programs import Refused
 
-    told = _bindings(program)
-    if re.search(r"^\s*libaiofs\.so => not found", told, re.MULTILINE):
+    output = _bindings(program)
+    if re.search(r"^\s*libaiofs\.so => not found", output, re.MULTILINE):
         return False, (
             f"{program}: cannot start, because libaiofs.so is not where it was linked to look: "
             "link it with $(aiofs config --libs), or with a RUNPATH that exists when it runs"
         )
-    if "binding file" not in told:
+    if "binding file" not in output:
         raise Refused(f"{program}: its dynamic linker does not say what it binds")
-    bound = dict.fromkeys(match.groups() for match in _BINDING.finditer(told))
+    bound = dict.fromkeys(match.groups() for match in _BINDING.finditer(output))
     if not bound:
         return False, f"{program}: uses no function of <aio.h>"
     lines = [f"{user}: <aio.h> is {_owner(library)}" for user, library in bound]

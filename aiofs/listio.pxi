@@ -29,23 +29,23 @@ cdef list entries_of(object items):
     return found
 
 
-cdef aiofs_group *start_group(object sig, Delivery delivery) except NULL:
+cdef aiofs_group *start_group(object sig, LoopNotifier notifier) except NULL:
     """What tells the end of a whole list; counts one for its being started."""
-    cdef aiofs_flight *last_word = NULL
+    cdef aiofs_submission *last_word = NULL
     cdef aiofs_group *group
     if sig is not None and (<sigevent>sig).sigev_notify != C_SIGEV_NONE:
-        last_word = make_flight()
+        last_word = new_submission()
         try:
             write_notice(&last_word.notice, <sigevent>sig)
         except BaseException:
             discard(last_word)
             raise
-        if delivery is not None:
-            flight_address(last_word, delivery.box)
+        if notifier is not None:
+            submission_address(last_word, notifier.queue)
     group = group_new(1, last_word)
     if group == NULL:
         if last_word != NULL:
-            flight_recall(last_word)
+            submission_withdraw(last_word)
             discard(last_word)
         raise MemoryError
     return group
@@ -57,8 +57,8 @@ cdef int wait_for_all(object blocks) except -1:
     cdef aiocb cb
     cdef int error
     for cb in blocks:
-        while cb.settle() == FLYING:
-            one = &cb.flight.request
+        while cb.settle() == SUBMITTED:
+            one = &cb.submission.request
             aiofs_request_retain(one)
             with nogil:
                 error = aiofs_wait(&one, 1, NULL)
@@ -69,67 +69,67 @@ cdef int wait_for_all(object blocks) except -1:
     return 0
 
 
-cdef int begin_entry(plan *what, aiocb cb, aiofs_group *group, Delivery delivery, aiofs_submission *entry,
+cdef int begin_entry(plan *what, aiocb cb, aiofs_group *group, LoopNotifier notifier, aiofs_batch_entry *entry,
                      bint behind) except -1:
     """Ends an entry inside the call, 0; or makes it ready to be submitted with the others, 1."""
-    cdef aiofs_flight *flight
+    cdef aiofs_submission *submission
     if what.operation == 0:
         cb.operation = 0
         cb.end(-EINVAL)
         if what.notify != C_SIGEV_NONE:
-            tell_inline(cb, delivery)
+            tell_inline(cb, notifier)
         return 0
     try:
-        flight = begin(what, cb, delivery, True, behind)
+        submission = begin(what, cb, notifier, True, behind)
     except BlockingIOError:  # no thread to be had for its notification
         cb.end(-EAGAIN)
         return 0
-    if flight == NULL:
+    if submission == NULL:
         return 0
-    flight.group = group
-    flight.quiet = group.last_word != NULL and flight.notice.kind == C_SIGEV_NONE
+    submission.group = group
+    submission.no_wakeup = group.last_word != NULL and submission.notice.kind == C_SIGEV_NONE
     group_add(group)
-    before_launch(flight, cb, delivery)
-    entry.request = &flight.request
+    before_submit(submission, cb, notifier)
+    entry.request = &submission.request
     entry.file = what.file
     return 1
 
 
-cdef int end_refused(aiofs_flight *flight, int error, Delivery delivery) except -1:
-    """The engine did not take an entry: it has ended, and that is told."""
-    cdef aiocb cb = <aiocb>flight.owner
-    cdef aiofs_group *group = flight.group
-    cdef bint tells = flight.notice.kind != C_SIGEV_NONE
-    flight.group = NULL
-    aiofs_request_retain(&flight.request)
-    after_refusal(flight)
-    unpin(flight)
+cdef int end_refused(aiofs_submission *submission, int error, LoopNotifier notifier) except -1:
+    """The engine did not take an entry: it has ended, and that is notified."""
+    cdef aiocb cb = <aiocb>submission.owner
+    cdef aiofs_group *group = submission.group
+    cdef bint tells = submission.notice.kind != C_SIGEV_NONE
+    submission.group = NULL
+    aiofs_request_retain(&submission.request)
+    after_refusal(submission)
+    unpin(submission)
     cb.end(error)
     try:
-        if flight.notice.kind == C_SIGEV_THREAD:
-            notice_give(&flight.notice)
+        if submission.notice.kind == C_SIGEV_THREAD:
+            notice_give(&submission.notice)
         elif tells:
-            tell_inline(cb, delivery)
+            tell_inline(cb, notifier)
     finally:
-        discard(flight)
+        discard(submission)
         group_count_down(group)
     return 0
 
 
-cdef int start_entries(plan *plans, list blocks, aiofs_submission *entries, aiofs_group *group,
-                       Delivery delivery) except -1:
+cdef int start_entries(plan *plans, list blocks, aiofs_batch_entry *entries, aiofs_group *group,
+                       LoopNotifier notifier) except -1:
     """Begins what is drawn up, and submits together what has not ended at once."""
     cdef size_t begun = 0, i
     try:
         for i in range(<size_t>len(blocks)):
-            begun += begin_entry(&plans[i], blocks[i], group, delivery, &entries[begun], begun > 0)
+            begun += begin_entry(&plans[i], blocks[i], group, notifier, &entries[begun], begun > 0)
     finally:
         with nogil:
             aiofs_submit_many(entries, begun)
         try:
             for i in range(begun):
                 if entries[i].error < 0:
-                    end_refused(<aiofs_flight *>entries[i].request, entries[i].error, delivery)
+                    end_refused(<aiofs_submission *>entries[i].request, entries[i].error, notifier)
         finally:
             group_count_down(group)
     return 0
@@ -153,7 +153,7 @@ def lio_listio(mode, list, sig=None):
 
     LIO_WAIT waits until all are terminal; OSError EIO if any failed (the others complete all the same),
     EINTR leaves them running; `sig` is ignored. LIO_NOWAIT returns when all are started; `sig`, a sigevent,
-    is told once, when all are terminal, at once if there is nothing to do. Each entry's own sigevent is
+    is notified once, when all are terminal, at once if there is nothing to do. Each entry's own sigevent is
     honoured in both. None and LIO_NOP are passed over; the entries have no order. LIO_NOP is what an aiocb
     has that names no aio_lio_opcode: such an entry starts nothing and is never submitted.
 
@@ -165,8 +165,8 @@ def lio_listio(mode, list, sig=None):
     Source: POSIX.1-2017, lio_listio.
     """
     cdef plan *plans
-    cdef aiofs_submission *entries
-    cdef Delivery delivery = current_delivery()
+    cdef aiofs_batch_entry *entries
+    cdef LoopNotifier notifier = current_notifier()
     cdef aiofs_group *group
     cdef aiocb cb
     cdef Py_ssize_t i, drawn = 0
@@ -174,7 +174,7 @@ def lio_listio(mode, list, sig=None):
     check_list_call(mode, sig)
     blocks = entries_of(list)
     plans = <plan *>calloc(<size_t>len(blocks) + 1, sizeof(plan))
-    entries = <aiofs_submission *>calloc(<size_t>len(blocks) + 1, sizeof(aiofs_submission))
+    entries = <aiofs_batch_entry *>calloc(<size_t>len(blocks) + 1, sizeof(aiofs_batch_entry))
     try:
         if plans == NULL or entries == NULL:
             raise MemoryError
@@ -183,8 +183,8 @@ def lio_listio(mode, list, sig=None):
             draw_up(&plans[drawn], cb, operation if operation else AIOFS_FSYNC)
             plans[drawn].operation = operation
             drawn += 1
-        group = start_group(sig if mode == _LIO_NOWAIT else None, delivery)
-        start_entries(plans, blocks, entries, group, delivery)
+        group = start_group(sig if mode == _LIO_NOWAIT else None, notifier)
+        start_entries(plans, blocks, entries, group, notifier)
     finally:
         for i in range(drawn):
             rub_out(&plans[i])

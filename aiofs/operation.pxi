@@ -19,12 +19,12 @@ cdef class Operation:
     engine is done with them, whatever becomes of the await. A failure that nobody awaited goes to the
     loop's exception handler.
     """
-    cdef aiofs_flight *flight    # while pending and submitted; a reference
+    cdef aiofs_submission *submission    # while pending and submitted; a reference
     cdef AccessHandle handle     # whose operation it is, from its start to its end
     cdef object value            # the result, or the exception
     cdef object function         # of offload: what to call
     cdef object arguments
-    cdef list futures            # those who wait while there is no flight
+    cdef list futures            # those who wait while there is no submission
     cdef object loop
     cdef int64_t count
     cdef int kind, state, gives
@@ -39,10 +39,10 @@ cdef class Operation:
         if self.kind == AIOFS_CALL:
             with nogil:
                 aiofs_acquisition_end(&self.acquisition)
-        if self.flight != NULL:
-            if aiofs_request_state(&self.flight.request) == AIOFS_NEW:
-                unpin(self.flight)
-            aiofs_request_release(&self.flight.request)
+        if self.submission != NULL:
+            if aiofs_request_state(&self.submission.request) == AIOFS_NEW:
+                unpin(self.submission)
+            aiofs_request_release(&self.submission.request)
 
     # No freelist: what comes from one has been finalized once, and is not again.
     def __del__(self):
@@ -63,9 +63,9 @@ cdef class Operation:
     cdef int ended(self, int64_t result) except -1:
         """The engine is done with it."""
         cdef AccessHandle handle = self.handle
-        if self.flight != NULL:
-            aiofs_request_release(&self.flight.request)
-            self.flight = NULL
+        if self.submission != NULL:
+            aiofs_request_release(&self.submission.request)
+            self.submission = NULL
         if handle is not None:
             return handle.operation_ended(self, result)
         self.function = self.arguments = None
@@ -106,16 +106,16 @@ cdef class Operation:
 
     cdef object wait(self):
         """What to yield: the future to wait for, or None to let the loop turn."""
-        cdef Delivery delivery
+        cdef LoopNotifier notifier
         self.waited = True
         if self.state != PENDING:
             return None
-        delivery = current_delivery()
-        if delivery is None:
+        notifier = current_notifier()
+        if notifier is None:
             raise no_loop_error("awaiting an operation")
-        future = delivery.loop.create_future()
-        if self.flight != NULL:
-            delivery.await_on(self.flight, future)
+        future = notifier.loop.create_future()
+        if self.submission != NULL:
+            notifier.await_on(self.submission, future)
         else:
             if self.futures is None:
                 self.futures = []
@@ -173,8 +173,8 @@ cdef class Operation:
         if self.kind == AIOFS_CALL:  # it has begun, perhaps: then others wait for the lock that it took, or takes none
             with nogil:
                 aiofs_acquisition_abandon(&self.acquisition)
-        if self.flight != NULL:
-            aiofs_cancel_soon(&self.flight.request)
+        if self.submission != NULL:
+            aiofs_cancel_soon(&self.submission.request)
         return 0
 
     def drop(self):
@@ -220,12 +220,12 @@ cdef void hush(object made) noexcept:
         (<SyncAccessHandle>made).unwanted = True
 
 
-# ---- work for a caller thread ------------------------------------------------------------------------
+# ---- work for a host thread ------------------------------------------------------------------------
 
 cdef int64_t call_function(aiofs_request *request) noexcept nogil:
-    """On a caller: runs the function of an offload."""
+    """On a host thread: runs the function of an offload."""
     with gil:
-        operation = <Operation>(<aiofs_flight *>request).owner
+        operation = <Operation>(<aiofs_submission *>request).owner
         aiofs_acquisition_begin(&(<Operation>operation).acquisition)
         try:
             operation.value = operation.function(*operation.arguments)
@@ -248,23 +248,23 @@ def offload(function, *arguments):
     For calls that may block: the tree of a volume, opening, closing. RuntimeError with no loop running.
     """
     cdef Operation operation = pending_operation(AIOFS_CALL, GIVES_OBJECT)
-    cdef Delivery delivery = current_delivery()
-    cdef aiofs_flight *flight
+    cdef LoopNotifier notifier = current_notifier()
+    cdef aiofs_submission *submission
     cdef int error
-    if delivery is None:
+    if notifier is None:
         raise no_loop_error("aiofs")
     operation.function = function
     operation.arguments = arguments
-    operation.loop = delivery.loop
-    flight = make_flight()
-    flight.request.op = AIOFS_CALL
-    flight.request.call = call_function
-    aiofs_request_retain(&flight.request)
-    operation.flight = flight
-    error = launch(flight, NULL, operation, delivery)
-    aiofs_request_release(&flight.request)
+    operation.loop = notifier.loop
+    submission = new_submission()
+    submission.request.op = AIOFS_CALL
+    submission.request.call = call_function
+    aiofs_request_retain(&submission.request)
+    operation.submission = submission
+    error = submit_request(submission, NULL, operation, notifier)
+    aiofs_request_release(&submission.request)
     if error < 0:
-        aiofs_request_release(&flight.request)
-        operation.flight = NULL
+        aiofs_request_release(&submission.request)
+        operation.submission = NULL
         raise make_error(-error, None, "starting a call", engine_reason(aiofs_engine_start()))
     return operation

@@ -11,7 +11,7 @@ def aio_error(aiocb cb not None):
     cdef int state = cb.settle()
     if state == ENDED:
         return 0 if cb.outcome >= 0 else -cb.outcome
-    if state == FLYING:
+    if state == SUBMITTED:
         return EINPROGRESS
     raise make_error(EINVAL, cb.aio_fildes, "aio_error", "this aiocb was never submitted")
 
@@ -25,7 +25,7 @@ def aio_return(aiocb cb not None):
     Source: POSIX.1-2017, aio_return.
     """
     cdef int state = cb.settle()
-    if state == FLYING:
+    if state == SUBMITTED:
         raise make_error(EINPROGRESS, cb.aio_fildes, "aio_return", "the request is in progress")
     if state == NEVER or cb.returned:
         raise make_error(EINVAL, cb.aio_fildes, "aio_return", "its result has been returned before"
@@ -92,8 +92,8 @@ def aio_suspend(list, timeout=None):
     if requests == NULL:
         raise MemoryError
     for cb in blocks:
-        if cb.state == FLYING:
-            requests[count] = &cb.flight.request
+        if cb.state == SUBMITTED:
+            requests[count] = &cb.submission.request
             aiofs_request_retain(requests[count])
             count += 1
     with nogil:
@@ -113,29 +113,29 @@ def aio_suspend(list, timeout=None):
 
 def _watch(items, future):
     """For aio.suspend: ends `future` when a request in the list does. True: there is nothing to wait for."""
-    cdef Delivery delivery = current_delivery()
+    cdef LoopNotifier notifier = current_notifier()
     cdef aiocb cb
     cdef bint live = False
     blocks = control_blocks(items, "suspend")
     for cb in blocks:
         if cb.settle() == ENDED:
             return True
-        live = live or cb.state == FLYING
+        live = live or cb.state == SUBMITTED
     for cb in blocks:
-        if cb.state == FLYING:
-            delivery.await_on(cb.flight, future)
+        if cb.state == SUBMITTED:
+            notifier.await_on(cb.submission, future)
     return not live
 
 
 def _unwatch(items, future):
-    """Undoes _watch for requests that are still in flight: nobody awaits them any more, unless others do."""
-    cdef Delivery delivery = current_delivery()
+    """Undoes _watch for requests that are still in submission: nobody awaits them any more, unless others do."""
+    cdef LoopNotifier notifier = current_notifier()
     cdef aiocb cb
     for cb in control_blocks(items, "suspend"):
-        if cb.state == FLYING and cb.flight.futures != NULL and future in <object>cb.flight.futures:
-            (<object>cb.flight.futures).remove(future)
-            if not <object>cb.flight.futures and delivery is not None:
-                delivery.awaited.pop(<uintptr_t>cb.flight, None)
+        if cb.state == SUBMITTED and cb.submission.futures != NULL and future in <object>cb.submission.futures:
+            (<object>cb.submission.futures).remove(future)
+            if not <object>cb.submission.futures and notifier is not None:
+                notifier.awaited.pop(<uintptr_t>cb.submission, None)
 
 
 def aio_cancel(fildes, aiocb cb=None):
@@ -149,7 +149,7 @@ def aio_cancel(fildes, aiocb cb=None):
     Source: POSIX.1-2017, aio_cancel.
     """
     cdef plan what, whose
-    cdef aiofs_flight *flight
+    cdef aiofs_submission *submission
     cdef int answer
     what.file = whose.file = NULL
     what.has_view = whose.has_view = False
@@ -167,12 +167,12 @@ def aio_cancel(fildes, aiocb cb=None):
     rub_out(&whose)
     if whose.fd != what.fd:
         raise make_error(EINVAL, fildes, "aio_cancel", f"the aiocb is for descriptor {whose.fd}")
-    if cb.settle() != FLYING:
+    if cb.settle() != SUBMITTED:
         return AIO_ALLDONE
-    flight = cb.flight
-    aiofs_request_retain(&flight.request)
+    submission = cb.submission
+    aiofs_request_retain(&submission.request)
     with nogil:
-        answer = aiofs_cancel(&flight.request)
-        aiofs_request_release(&flight.request)
+        answer = aiofs_cancel(&submission.request)
+        aiofs_request_release(&submission.request)
     cb.settle()
     return answer

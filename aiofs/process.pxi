@@ -50,7 +50,7 @@ def settle(double seconds=SETTLE_SECONDS):
     """Cancels requests that wait for a peer and gives the others `seconds` to finish."""
     with nogil:
         aiofs_engine_settle(seconds)
-    open_orphans()
+    drain_unclaimed()
 
 
 cdef void look_at_signals():

@@ -1,7 +1,7 @@
 # aio_read, aio_write, aio_fsync: what a control block asks for, drawn up as a plan, and its submission.
 #
 # A plan is read from the fields first, and what Python can see is wrong raises there, with nothing done.
-# Then the bytes are moved inside the call if that cannot block, or a flight goes to the engine.
+# Then the bytes are moved inside the call if that cannot block, or a submission goes to the engine.
 
 cdef struct plan:
     int operation
@@ -58,7 +58,7 @@ cdef inline int view_memory(plan *what, aiocb cb) except -1:
 
 
 cdef int check_in_flight(aiocb cb, int operation) except -1:
-    if cb.settle() == FLYING:
+    if cb.settle() == SUBMITTED:
         raise make_error(EINVAL, cb.aio_fildes, operation_name(operation), "this aiocb is in flight")
     return 0
 
@@ -155,15 +155,15 @@ cdef int write_notice(aiofs_notice *notice, sigevent event) except -1:
 
 # ---- submitting ----------------------------------------------------------------------------------------
 
-cdef int64_t try_inline(plan *what, aiocb cb, Delivery delivery, bint listed) except? -1:
+cdef int64_t try_inline(plan *what, aiocb cb, LoopNotifier notifier, bint listed) except? -1:
     """Moves the bytes inside the call if that cannot block and the turn affords it."""
     cdef iovec bytes
     cdef int64_t moved
     cdef int affords = 1
     if what.reqprio != 0 or what.nbytes == 0 or what.nbytes > AIOFS_INLINE_MAX:
         return AIOFS_NOT_INLINE
-    if delivery is not None:
-        affords = delivery.affords(what.nbytes)
+    if notifier is not None:
+        affords = notifier.affords(what.nbytes)
         if affords == 0 or (affords == 2 and listed):
             return AIOFS_NOT_INLINE
     bytes.iov_base = what.view.buf
@@ -176,86 +176,86 @@ cdef int64_t try_inline(plan *what, aiocb cb, Delivery delivery, bint listed) ex
     return moved
 
 
-cdef int tell_inline(aiocb cb, Delivery delivery) except -1:
+cdef int tell_inline(aiocb cb, LoopNotifier notifier) except -1:
     """The notification of a request that ended inside the call."""
-    cdef aiofs_flight *flight = make_flight()
+    cdef aiofs_submission *submission = new_submission()
     try:
-        write_notice(&flight.notice, <sigevent>cb.event)
-        if flight.notice.kind == C_SIGEV_LOOP:
-            return delivery.soon(flight)
-        notice_give(&flight.notice)
+        write_notice(&submission.notice, <sigevent>cb.event)
+        if submission.notice.kind == C_SIGEV_LOOP:
+            return notifier.soon(submission)
+        notice_give(&submission.notice)
     except BlockingIOError:  # no thread to be had for one that was not accepted
         pass
     except BaseException:
-        discard(flight)
+        discard(submission)
         raise
-    discard(flight)
+    discard(submission)
     return 0
 
 
-cdef aiofs_flight *make_ready(plan *what, aiocb cb) except NULL:
-    """A flight for the engine, buffers pinned, not yet submitted."""
-    cdef aiofs_flight *flight = make_flight()
-    flight.request.op = what.operation
-    flight.request.fd = what.fd
-    flight.request.reqprio = what.reqprio
-    flight.request.offset = what.offset
+cdef aiofs_submission *make_ready(plan *what, aiocb cb) except NULL:
+    """A submission for the engine, buffers pinned, not yet submitted."""
+    cdef aiofs_submission *submission = new_submission()
+    submission.request.op = what.operation
+    submission.request.fd = what.fd
+    submission.request.reqprio = what.reqprio
+    submission.request.offset = what.offset
     try:
         if what.has_view:
-            pin_view(flight, &what.view)
+            pin_view(submission, &what.view)
             what.has_view = False
-            flight.request.single.iov_len = what.nbytes
+            submission.request.single.iov_len = what.nbytes
         if cb.event is not None:
-            write_notice(&flight.notice, <sigevent>cb.event)
+            write_notice(&submission.notice, <sigevent>cb.event)
     except BaseException:
-        discard(flight)
+        discard(submission)
         raise
-    return flight
+    return submission
 
 
-cdef aiofs_flight *begin(plan *what, aiocb cb, Delivery delivery, bint listed, bint behind) except? NULL:
-    """Carries out what was drawn up, inside the call: NULL; or makes the flight that is to be submitted.
+cdef aiofs_submission *begin(plan *what, aiocb cb, LoopNotifier notifier, bint listed, bint behind) except? NULL:
+    """Carries out what was drawn up, inside the call: NULL; or makes the submission that is to be submitted.
 
     `behind` others that are not submitted yet, no write is made: it might be an append.
     """
     cdef int64_t moved = AIOFS_NOT_INLINE
-    cdef aiofs_flight *flight
+    cdef aiofs_submission *submission
     cb.operation = what.operation
     if what.has_view and what.notify != C_SIGEV_THREAD and not (behind and what.operation == AIOFS_WRITE):
-        moved = try_inline(what, cb, delivery, listed)
+        moved = try_inline(what, cb, notifier, listed)
     if moved != AIOFS_NOT_INLINE:
         cb.end(moved)
         if what.notify != C_SIGEV_NONE:
-            tell_inline(cb, delivery)
+            tell_inline(cb, notifier)
         return NULL
-    flight = make_ready(what, cb)
-    cb.state = FLYING
+    submission = make_ready(what, cb)
+    cb.state = SUBMITTED
     cb.returned = False
-    cb.flight = flight
-    return flight
+    cb.submission = submission
+    return submission
 
 
-cdef void refused(aiofs_flight *flight, aiocb cb, int error) noexcept:
+cdef void refused(aiofs_submission *submission, aiocb cb, int error) noexcept:
     """The engine did not take it: so it has ended."""
-    unpin(flight)
-    drop_notice(&flight.notice)
+    unpin(submission)
+    drop_notice(&submission.notice)
     cb.end(error)
 
 
-cdef int submit(plan *what, aiocb cb, Delivery delivery) except -1:
+cdef int submit(plan *what, aiocb cb, LoopNotifier notifier) except -1:
     """Carries out or submits what was drawn up. 0, or a positive errno that the call has to fail with."""
-    cdef aiofs_flight *flight
+    cdef aiofs_submission *submission
     cdef int error
     try:
-        flight = begin(what, cb, delivery, False, False)
+        submission = begin(what, cb, notifier, False, False)
     except BlockingIOError:  # no thread to be had for its notification
         cb.end(-EAGAIN)
         return EAGAIN
-    if flight == NULL:
+    if submission == NULL:
         return 0
-    error = launch(flight, what.file, cb, delivery)
+    error = submit_request(submission, what.file, cb, notifier)
     if error < 0:
-        refused(flight, cb, error)
+        refused(submission, cb, error)
     return -error
 
 
@@ -266,7 +266,7 @@ cdef int transfer(aiocb cb, int operation) except -1:
         raise TypeError(f"{operation_name(operation)} takes an aiocb, not None")
     draw_up(&what, cb, operation)
     try:
-        error = submit(&what, cb, current_delivery())
+        error = submit(&what, cb, current_notifier())
     finally:
         rub_out(&what)
     if error:
@@ -309,7 +309,7 @@ def aio_read(aiocb cb):
     What is wrong with the descriptor, the offset or the memory is the request's error (aio_error), not
     the call's: EBADF closed or not open for reading, EINVAL a negative offset or an end beyond 2**63 - 1,
     EISDIR, EFAULT, EAGAIN nothing to read with O_NONBLOCK, ECANCELED, EIO. At the call: OSError EINVAL
-    for a reqprio out of range or an aiocb in flight, EAGAIN when a resource is exhausted; TypeError,
+    for a reqprio out of range or an aiocb in submission, EAGAIN when a resource is exhausted; TypeError,
     ValueError, BufferError for fields that cannot be right; RuntimeError for SIGEV_LOOP with no running
     loop. Nothing was started then.
 
@@ -344,7 +344,7 @@ def aio_fsync(op, cb):
     other than aio_fildes and aio_sigevent are ignored. The name of a new file is not made durable: flush
     of an access handle does that, or a sync of the directory.
 
-    At the call: OSError EINVAL for another op or an aiocb in flight, EBADF for a bad descriptor, EAGAIN
+    At the call: OSError EINVAL for another op or an aiocb in submission, EBADF for a bad descriptor, EAGAIN
     when a resource is exhausted. Of the request (aio_error): EINVAL for what cannot be synced, as a pipe,
     EIO, ENOSPC, EDQUOT when earlier writes do not reach the disk, ECANCELED.
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from aiofs import _core
-from aiofs.leases import VARIABLE, lease_volumes
 from aiofs.programs import NOT_EXECUTABLE, Refused, check, find
+from aiofs.run_session import VARIABLE, open_session
 
 __all__ = ["main"]
 
@@ -36,7 +36,7 @@ def main(volumes: Sequence[str], engine: str | None, command: Sequence[str]) -> 
         choose(engine)
         variables = environment([LIBRARY, RUN_LIBRARY] if volumes else [LIBRARY])
         if volumes:
-            variables[VARIABLE] = lease_volumes(volumes, variables)
+            variables[VARIABLE] = open_session(volumes, variables)
         become(program, command, variables)
     except Refused as refused:
         print(f"aiofs run: {refused}", file=sys.stderr)

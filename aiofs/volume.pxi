@@ -1,6 +1,6 @@
 # Volumes as the core shows them to Python: thin wrappers of entries/volume.h.
 #
-# A Tree owns one reference to its aiofs_volume until it is closed, and each call takes one more for as
+# A DirectoryOps owns one reference to its aiofs_volume until it is closed, and each call takes one more for as
 # long as it runs, so closing a volume in one thread takes nothing away from another. An OpenFile owns
 # the opener's reference to an open file; dropped, it closes it. Every call that can reach the disk or
 # another process's lock runs without the GIL.
@@ -119,7 +119,7 @@ cdef class OpenFile:
         if file != NULL:
             with nogil:
                 if not aiofs_file_busy(file):  # then the lock goes now
-                    aiofs_hold_releasing(aiofs_file_hold(file))
+                    aiofs_lock_ref_releasing(aiofs_file_lock_ref(file))
                 aiofs_file_close(file)
                 aiofs_file_release(file)
 
@@ -169,7 +169,7 @@ cdef OpenFile _open_file(aiofs_file *file, path):
     return opened
 
 
-cdef class Tree:
+cdef class DirectoryOps:
     """A directory opened as a volume. Paths are relative to its root, "" is the root.
 
     `shown`, last of every method's arguments, is what an error names: by default the path below the
@@ -187,7 +187,7 @@ cdef class Tree:
         cdef aiofs_volume *volume = NULL
         cdef int status
         if self.volume != NULL:
-            raise RuntimeError("a Tree is opened once")
+            raise RuntimeError("a DirectoryOps is opened once")
         with nogil:
             status = aiofs_volume_open(c_path, flags, limit, &volume)
         if status < 0:
@@ -233,9 +233,9 @@ cdef class Tree:
         """Whether both are the same directory."""
         if self is other:
             return True
-        if not isinstance(other, Tree) or self.volume == NULL or (<Tree>other).volume == NULL:
+        if not isinstance(other, DirectoryOps) or self.volume == NULL or (<DirectoryOps>other).volume == NULL:
             return False
-        return bool(aiofs_volume_same(self.volume, (<Tree>other).volume))
+        return bool(aiofs_volume_same(self.volume, (<DirectoryOps>other).volume))
 
     # ---- opening
 
@@ -261,21 +261,21 @@ cdef class Tree:
 
     def sync_access_handle(self, str path, mode, bint create, shown=None):
         name, lock, flags = mode_of_handle(mode)
-        told = self.shown(path, shown)
+        shown_path = self.shown(path, shown)
         if create:
             flags |= os.O_CREAT
         cdef aiofs_file *file = self.open_file(path, flags, 0o666, lock, NULL, shown,
                                                "create access handle")
-        return sync_access_handle_of(file, name, told)
+        return sync_access_handle_of(file, name, shown_path)
 
     def access_handle(self, str path, mode, bint create, shown=None):
         name, lock, flags = mode_of_handle(mode)
-        told = self.shown(path, shown)
+        shown_path = self.shown(path, shown)
         if create:
             flags |= os.O_CREAT
         cdef aiofs_file *file = self.open_file(path, flags, 0o666, lock, NULL, shown,
                                                "create access handle")
-        return access_handle_of(file, name, told)
+        return access_handle_of(file, name, shown_path)
 
     # ---- looking
 
@@ -342,14 +342,14 @@ cdef class Tree:
             return "directory"
         return "file" if entry.is_file(follow_symlinks=False) else None
 
-    def holds(self, str path):
+    def lock_count(self, str path):
         """How many open files this process has at `path` and below it."""
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
         cdef long count
         cdef aiofs_volume *volume = self.use()
         with nogil:
-            count = aiofs_volume_holds(volume, c_path)
+            count = aiofs_volume_lock_count(volume, c_path)
             aiofs_volume_release(volume)
         if count < 0:
             raise self.failed(<int>count, path, None, "look at")

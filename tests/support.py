@@ -88,7 +88,7 @@ def handling(number, handler):
 
 def write_file(volume, path, data, at=0):
     """Makes a file of a volume, or writes to it: how many bytes."""
-    with volume._tree.sync_access_handle(path, "in-place", True) as handle:
+    with volume._ops.sync_access_handle(path, "in-place", True) as handle:
         return handle.write(data, at=at)
 
 

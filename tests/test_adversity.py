@@ -38,7 +38,7 @@ def volume(tmp_path):
 
 @pytest.fixture
 def open_handle(volume):
-    return lambda: volume._tree.sync_access_handle("file", "in-place", False)
+    return lambda: volume._ops.sync_access_handle("file", "in-place", False)
 
 
 def every(faults, action, names, value, nth=0):

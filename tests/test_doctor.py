@@ -41,7 +41,7 @@ def named(findings, name):
 
 def test_it_tells_the_engine_that_programs_get(tmp_path):
     findings = doctor("--json", str(tmp_path))
-    assert named(findings, "what carries requests")["told"] == _core.engine()
+    assert named(findings, "what carries requests")["detail"] == _core.engine()
 
 
 def test_what_is_missing_has_a_cost_and_what_is_there_has_none(tmp_path):
@@ -55,10 +55,10 @@ def test_what_is_missing_has_a_cost_and_what_is_there_has_none(tmp_path):
 def test_forbidden_call_is_named_with_a_reason(call, error, tmp_path):
     findings = doctor("--json", str(tmp_path), sandbox=(call, error), AIOFS_ENGINE="auto")
     assert named(findings, call)["good"] is False
-    assert "seccomp" in named(findings, call)["told"]
+    assert "seccomp" in named(findings, call)["detail"]
     assert "threads" in named(findings, call)["cost"]
-    assert named(findings, "seccomp")["told"] == "a filter"
-    assert named(findings, "what carries requests")["told"] == "threads"
+    assert named(findings, "seccomp")["detail"] == "a filter"
+    assert named(findings, "what carries requests")["detail"] == "threads"
 
 
 def test_directories_are_tried_and_nothing_is_left_in_them(tmp_path):
@@ -73,7 +73,7 @@ def test_directories_are_tried_and_nothing_is_left_in_them(tmp_path):
 def test_directory_that_is_not_there_is_said(tmp_path):
     missing = str(tmp_path / "missing")
     finding = named(doctor("--json", missing), "a file in it")
-    assert finding["subject"] == missing and finding["told"] == "No such file or directory"
+    assert finding["subject"] == missing and finding["detail"] == "No such file or directory"
 
 
 def test_text_has_a_line_for_each(tmp_path):
@@ -83,4 +83,4 @@ def test_text_has_a_line_for_each(tmp_path):
 
 def test_engine_that_does_not_exist_is_told_and_not_a_failure(tmp_path):
     finding = named(doctor("--json", str(tmp_path), AIOFS_ENGINE="steam"), "what carries requests")
-    assert finding["good"] is False and "steam" in finding["told"]
+    assert finding["good"] is False and "steam" in finding["detail"]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from elsewhere import holding
+from lock_holder_process import holding
 from support import failed
 
 import aiofs
@@ -106,7 +106,7 @@ def test_leaving_closes_what_was_opened(volume):
             os.fstat(fd)
     with pytest.raises(aiofs.InvalidStateError):
         handle.get_size()
-    assert volume._tree.holds("") == 0
+    assert volume._ops.lock_count("") == 0
 
 
 @pytest.mark.parametrize(
@@ -484,7 +484,7 @@ def test_leaving_asynchronously_closes_handles_too(run, volume):
             fs.open("/other", RDWR)
         with pytest.raises(aiofs.InvalidStateError):
             await handle.get_size()
-        assert volume._tree.holds("") == 0
+        assert volume._ops.lock_count("") == 0
 
     run(body())
 
@@ -497,7 +497,7 @@ def test_handles_that_were_being_opened_are_closed_on_leaving(run, volume):
                 opening = fs.create_access_handle(f"/file{i}", create=True)
             handle = await opening
             await handle.close()
-        assert volume._tree.holds("") == 0
+        assert volume._ops.lock_count("") == 0
 
     run(body())
 

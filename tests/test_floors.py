@@ -43,7 +43,7 @@ def test_files_are_drawn_with_what_they_use():
     [
         ("entries/path.c", '#include "internal.h"', "engine/internal.h"),
         ("engine/ring.c", '#  include "posix.h"', "posix/posix.h"),
-        ("volumes/tree.py", "def late():\n    from aiofs import cli", "cli.py"),
+        ("volumes/ops.py", "def late():\n    from aiofs import cli", "cli.py"),
         ("handles.py", "import aiofs.demo.screen", "demo/screen.py"),
         ("aiocb.pxi", "from aiofs import handles", "handles.py"),
     ],

@@ -148,17 +148,17 @@ print(aio_return(ended), aio_return(waiting))
 
 def test_forked_child_notifies_nobody_of_its_parents_requests(run_program):
     program = """
-told = []
-event = sigevent(SIGEV_THREAD, 0, 1, lambda value: told.append(os.getpid()))
+notified = []
+event = sigevent(SIGEV_THREAD, 0, 1, lambda value: notified.append(os.getpid()))
 cb = reading(read_end, aio_sigevent=event)
 def work():
     time.sleep(0.05)
-    assert told == []
+    assert notified == []
 child(work)
 os.write(write_end, b"x")
-while not told:
+while not notified:
     time.sleep(0.001)
-print(told == [os.getpid()])
+print(notified == [os.getpid()])
 """
     assert run_program(program) == "True\n"
 
@@ -168,12 +168,12 @@ def test_forked_child_runs_a_loop_of_its_own(run_program, tmp_path):
 file = os.open(sys.argv[2], os.O_RDWR | os.O_CREAT)
 
 async def body(fds):
-    told = asyncio.Event()
-    function = lambda _: told.set()
+    notified = asyncio.Event()
+    function = lambda _: notified.set()
     cb = reading(fds[0], aio_sigevent=sigevent(SIGEV_LOOP, 0, None, function))
     asyncio.get_running_loop().call_later(0.01, os.write, fds[1], b"abc")
     assert await cb == 3
-    await told.wait()
+    await notified.wait()
     for size in (10, 1 << 20):
         cb = aiocb(file, bytes(size))
         aio_write(cb)
@@ -375,7 +375,7 @@ for cb in requests:
     assert (tmp_path / "file").read_bytes() == b"x" * 30_000_000
 
 
-def test_functions_are_told_during_the_end_or_not_at_all(run_program):
+def test_functions_are_notified_during_the_end_or_not_at_all(run_program):
     program = """
 event = sigevent(SIGEV_THREAD, 0, 1, lambda value: None)
 for _ in range(100):
@@ -407,7 +407,7 @@ atexit.register(last)
 
 
 def test_killed_process_leaves_nothing_locked(tmp_path):
-    from elsewhere import holding
+    from lock_holder_process import holding
 
     import aiofs
 
@@ -415,7 +415,7 @@ def test_killed_process_leaves_nothing_locked(tmp_path):
         with holding(tmp_path / "volume", "file") as process:
             assert process.answer == "held"
             with pytest.raises(aiofs.NoModificationAllowedError):
-                volume._tree.sync_access_handle("file", "in-place", False)
+                volume._ops.sync_access_handle("file", "in-place", False)
             os.kill(process.pid, 9)
             process.wait()
-            volume._tree.sync_access_handle("file", "in-place", False).close()
+            volume._ops.sync_access_handle("file", "in-place", False).close()

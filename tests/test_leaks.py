@@ -193,28 +193,28 @@ def test_failed_and_refused_requests_leave_nothing(file):
 
 def test_notified_requests_leave_nothing(file):
     def work():
-        told = threading.Semaphore(0)
-        event = sigevent(SIGEV_THREAD, 0, None, lambda _: told.release())
+        notified = threading.Semaphore(0)
+        event = sigevent(SIGEV_THREAD, 0, None, lambda _: notified.release())
         for _ in range(20):
             aio_read(aiocb(file, bytearray(100), aio_sigevent=event))
         for _ in range(20):
-            assert told.acquire(timeout=20)
+            assert notified.acquire(timeout=20)
 
     assert_flat(work, rounds=30)
 
 
 async def test_called_back_requests_and_lists_leave_nothing(file):
-    told = []
+    notified = []
 
     async def work():
-        told.clear()
-        event = sigevent(SIGEV_LOOP, 0, "value", told.append)
+        notified.clear()
+        event = sigevent(SIGEV_LOOP, 0, "value", notified.append)
         requests = [
             aiocb(file, bytearray(100), aio_sigevent=event, aio_lio_opcode=LIO_READ)
             for _ in range(20)
         ]
         lio_listio(LIO_NOWAIT, requests, event)
-        while len(told) < 21:
+        while len(notified) < 21:
             await asyncio.sleep(0)
 
     await assert_flat_on_a_loop(work, rounds=500)

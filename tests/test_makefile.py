@@ -89,7 +89,7 @@ def test_workflows_run_make_targets_and_nothing_else():
 
 
 def test_pythons_are_the_same_everywhere():
-    """In the classifiers, `make test-all`, the workflow, and what cibuildwheel is told."""
+    """In the classifiers, `make test-all`, the workflow, and what cibuildwheel is notified."""
     project, makefile = (ROOT / "pyproject.toml").read_text(), (ROOT / "Makefile").read_text()
     workflow = (ROOT / ".github" / "workflows" / "checks.yml").read_text()
     classified = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)

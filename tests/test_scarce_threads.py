@@ -26,14 +26,14 @@ os.chown(folder, user, user)
 os.setresgid(user, user, user)
 os.setresuid(user, user, user)
 
-def callers():
+def host_threads():
     names = []
     for task in os.listdir("/proc/self/task"):
         try:
             names.append(open(f"/proc/self/task/{task}/comm").read().strip())
         except OSError:
             pass
-    return names.count("aiofs-caller")
+    return names.count("aiofs-host")
 
 hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
 
@@ -46,7 +46,7 @@ async def main(close):
         handle = await file.create_access_handle()
         number = handle.fileno()
         await handle.write(b"data", at=0)
-        while callers() > 1:
+        while host_threads() > 1:
             await asyncio.sleep(0.05)
         limit_threads(1)
         await close(handle)
@@ -107,8 +107,8 @@ run(close)
 def test_notification_is_refused_and_its_buffer_free(run_program):
     """SIGEV_THREAD, before any thread of the engine's runs."""
     printed = run_program("""
-told = []
-event = aio.sigevent(aio.SIGEV_THREAD, 0, 1, told.append)
+notified = []
+event = aio.sigevent(aio.SIGEV_THREAD, 0, 1, notified.append)
 number = os.open(folder + "/file", os.O_RDWR | os.O_CREAT, 0o600)
 cb = aio.aiocb(number, bytearray(b"data"), aio_sigevent=event)
 limit_threads(1)
@@ -125,9 +125,9 @@ except OSError as error:
 limit_threads(hard)
 cb = aio.aiocb(number, b"data", aio_sigevent=event)
 aio.aio_write(cb)
-while not told:
+while not notified:
     time.sleep(0.01)
-print(told)
+print(notified)
 """)
     assert printed.splitlines() == [
         "refused Resource temporarily unavailable",

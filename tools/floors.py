@@ -26,12 +26,12 @@ FLOORS = {
     "engine": ["engine"],
     "dresses": ["posix", "preload", "include"],
     "errors": ["errors.py"],
-    "core": ["_core.pyx", "core", "*.pxi", "*.pxd", "flight.h"],
+    "core": ["_core.pyx", "core", "*.pxi", "*.pxd", "submission.h"],
     "filesystem": ["volumes", "filesystem.py", "handles.py", "files"],
     "faces": ["aio.py", "sqlite", "fsspec.py", "fuse.py", "sync"],
     "command": [
         *("__init__.py", "__main__.py", "cli.py", "demo", "doctor.py"),
-        *("leases.py", "linking.py", "programs.py", "run.py"),
+        *("run_session.py", "linking.py", "programs.py", "run.py"),
     ],
 }
 

@@ -2,8 +2,8 @@
  * cancel.c - taking requests back.
  *
  * A request that waits is taken out of its queue and ended by the caller itself. One that runs is with
- * a carrier: only a stream's read can be called back, and only the waiter can do it; it is asked
- * through engine.cancelling, where the request stands until the waiter takes it from there or it ends.
+ * a carrier: only a stream's read can be called back, and only the reactor can do it; it is asked
+ * through engine.cancelling, where the request stands until the reactor takes it from there or it ends.
  * Everything else that runs is left to finish: part of a stream's write may be gone already, a worker may
  * be in the middle of a call, and disk I/O ends by itself.
  */
@@ -17,7 +17,7 @@
 
 enum verdict { TAKEN, ASKED, REFUSED, ENDING };
 
-/* Lock held. TAKEN: the caller ends it with request_finish. ASKED: the waiter ends it. `force`: a stream's
+/* Lock held. TAKEN: the caller ends it with request_finish. ASKED: the reactor ends it. `force`: a stream's
  * write, too, whose part that is gone stays gone. */
 static enum verdict take_back(aiofs_request *request, bool force)
 {
@@ -74,7 +74,7 @@ static void await(bool (*still)(const void *), const void *what)
 
 static bool is_untold(const void *request)
 {
-    return !atomic_load_explicit(&((const aiofs_request *)request)->told, memory_order_acquire);
+    return !atomic_load_explicit(&((const aiofs_request *)request)->notified, memory_order_acquire);
 }
 
 static bool is_not_zero(const void *count)

@@ -4,8 +4,8 @@
  *   here, there   a socket pair: a message hands an open file over. Sending is done under the engine lock, so
  *                 whoever finds file->bound set knows that the message is in the socket or already received;
  *                 receiving is done under channel.lock by whichever thread of the engine first needs a number.
- *                 So a message says nothing to the waiter.
- *   wake, woken   a pipe: a byte in it makes the waiter look at its queues. It is written only to a waiter that
+ *                 So a message says nothing to the reactor.
+ *   wake, woken   a pipe: a byte in it makes the reactor look at its queues. It is written only to a reactor that
  *                 is about to sleep.
  *
  * `here` and `wake` are in the program's table, at its mercy: a program that closes every descriptor it did not
@@ -15,7 +15,7 @@
  * there (pidfd_getfd), else what needs it is refused. `regain.lock` keeps two threads from doing that at once; it
  * may be taken under the engine lock.
  *
- * A bell is the other direction: an eventfd of the program's that a thread of the engine rings.
+ * A wakeup fd is the other direction: an eventfd of the program's that a thread of the engine rings.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -46,10 +46,10 @@ static struct {
     pthread_mutex_t lock; /* the engine_fd of every file */
     struct end here, wake;
     int there, woken;
-    _Atomic pid_t keeper;  /* the waiter's thread id: its table has all four; 0: no table of its own */
-    _Atomic bool asleep;   /* the waiter waits: somebody has to wake it */
-    _Atomic bool crowded;  /* the waiter shall empty the socket: it was full, or somebody waits for what is in it */
-    bool rung;             /* the waiter's: the pipe has to be read */
+    _Atomic pid_t keeper;  /* the reactor's thread id: its table has all four; 0: no table of its own */
+    _Atomic bool asleep;   /* the reactor waits: somebody has to wake it */
+    _Atomic bool crowded;  /* the reactor shall empty the socket: it was full, or somebody waits for what is in it */
+    bool notified;             /* the reactor's: the pipe has to be read */
 } channel = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct {
@@ -91,7 +91,7 @@ int channel_open(void)
     }
     channel.there = sockets[1];
     channel.woken = pipe[0];
-    channel.rung = false;
+    channel.notified = false;
     atomic_store(&channel.keeper, 0);
     atomic_store(&channel.asleep, false);
     return 0;
@@ -308,13 +308,13 @@ void engine_fd_close(aiofs_file *file)
     if (fd < 0)
         return;
     if (file->watched)
-        engine.waiter->release(file);
+        engine.reactor->release(file);
     aiofs_sys.close(fd);
 }
 
-void engine_rung(void)
+void engine_notified(void)
 {
-    channel.rung = true;
+    channel.notified = true;
 }
 
 int engine_wake_fd(void)
@@ -331,9 +331,9 @@ void channel_awake(void)
 {
     char bytes[16];
     atomic_store_explicit(&channel.asleep, false, memory_order_seq_cst);
-    if (channel.rung)
+    if (channel.notified)
         aiofs_sys.read(channel.woken, bytes, sizeof bytes);
-    channel.rung = false;
+    channel.notified = false;
 }
 
 void channel_drain(void)
@@ -346,9 +346,9 @@ void channel_drain(void)
     pthread_mutex_unlock(&channel.lock);
 }
 
-/* ---- bells --------------------------------------------------------------------------------------------------- */
+/* ---- wakeup fds --------------------------------------------------------------------------------------------------- */
 
-int aiofs_bell_open(int eventfd, aiofs_bell **bell)
+int aiofs_wakeup_open(int eventfd, aiofs_wakeup **wakeup)
 {
     struct file_facts facts;
     int error = aiofs_engine_start();
@@ -370,44 +370,44 @@ int aiofs_bell_open(int eventfd, aiofs_bell **bell)
     if (error < 0 && file)
         aiofs_file_release(file);
     else
-        *bell = file;
+        *wakeup = file;
     return error;
 }
 
 /* An eventfd takes it. In the program's table its number may have come to lead to something else. */
-void aiofs_bell_ring(aiofs_bell *bell)
+void aiofs_wakeup_notify(aiofs_wakeup *wakeup)
 {
     enum { TRIES = 3 };
     static const uint64_t one = 1;
-    const struct end end = {.dev = bell->dev, .ino = bell->ino};
-    int fd = on_engine_table ? engine_fd_of(bell) : atomic_load(&bell->fd);
+    const struct end end = {.dev = wakeup->dev, .ino = wakeup->ino};
+    int fd = on_engine_table ? engine_fd_of(wakeup) : atomic_load(&wakeup->fd);
     if (fd < 0 || (!on_engine_table && leads_elsewhere(fd, &end) > 0))
         return;
     for (int tries = 0; tries < TRIES && aiofs_sys.write(fd, &one, sizeof one) == -EINTR; tries++)
         ;
 }
 
-void aiofs_bell_retain(aiofs_bell *bell)
+void aiofs_wakeup_retain(aiofs_wakeup *wakeup)
 {
-    aiofs_file_retain(bell);
+    aiofs_file_retain(wakeup);
 }
 
-/* The last reference goes to the waiter, which closes what the engine's table has of it. */
-void aiofs_bell_release(aiofs_bell *bell)
+/* The last reference goes to the reactor, which closes what the engine's table has of it. */
+void aiofs_wakeup_release(aiofs_wakeup *wakeup)
 {
-    int32_t refs = atomic_load(&bell->refs);
+    int32_t refs = atomic_load(&wakeup->refs);
     while (refs > 1)
-        if (atomic_compare_exchange_weak(&bell->refs, &refs, refs - 1))
+        if (atomic_compare_exchange_weak(&wakeup->refs, &refs, refs - 1))
             return;
     pthread_mutex_lock(&engine.lock);
-    bool leaves = bell->bound;
+    bool leaves = wakeup->bound;
     if (leaves)
-        list_append(&engine.releasing, &bell->leaving);
+        list_append(&engine.releasing, &wakeup->leaving);
     pthread_mutex_unlock(&engine.lock);
     if (leaves)
         engine_wake();
     else
-        aiofs_file_release(bell);
+        aiofs_file_release(wakeup);
 }
 
 /* ---- fork ------------------------------------------------------------------------------------------------------ */

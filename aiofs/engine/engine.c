@@ -1,14 +1,14 @@
 /*
- * engine.c - the engine's start, its waiter thread, and what fork does to it all.
+ * engine.c - the engine's start, its reactor thread, and what fork does to it all.
  *
  * One engine a process, started by the first call that needs it. Its threads:
  *
- *   the waiter    runs io_uring or epoll (waiter_ops). Started here; it leaves the program's
+ *   the reactor    runs io_uring or epoll (reactor_ops). Started here; it leaves the program's
  *                 descriptor table for one of its own, which the workers it starts share. It never
- *                 blocks but in waiter_ops.turn.
- *   workers       pool.c, on the engine's table.   callers   host_threads.c, on the program's table.
+ *                 blocks but in reactor_ops.turn.
+ *   workers       pool.c, on the engine's table.   host threads   host_threads.c, on the program's table.
  *
- * Open files, and what wakes the waiter, go through channel.c.
+ * Open files, and what wakes the reactor, go through channel.c.
  *
  * Locks, in the order in which fork takes them: start lock, engine lock, the channel's. In the child
  * there is no engine: its conditions are made anew, the parent's requests are ended as cancelled, and the
@@ -40,7 +40,7 @@ struct engine engine = {
     .closing = EMPTY(closing),
 };
 _Static_assert(CARRIERS == 3, "a run queue for each carrier");
-_Thread_local bool on_engine_table, on_waiter;
+_Thread_local bool on_engine_table, on_reactor;
 
 static struct {
     pthread_mutex_t lock; /* held from the first to the last step of a start: no fork in the middle of it */
@@ -48,7 +48,7 @@ static struct {
     bool is_prepared;
 } start = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static struct { /* what the waiter reports to the start that made it */
+static struct { /* what the reactor reports to the start that made it */
     pthread_mutex_t lock;
     pthread_cond_t made;
     bool is_made;
@@ -120,7 +120,7 @@ void engine_nap(void)
     nanosleep(&moment, NULL);
 }
 
-/* ---- the waiter ------------------------------------------------------------------------------------------ */
+/* ---- the reactor ------------------------------------------------------------------------------------------ */
 
 bool engine_has_work(void)
 {
@@ -137,7 +137,7 @@ static void cancel_asked(void)
         pthread_mutex_unlock(&engine.lock);
         if (!link)
             return;
-        engine.waiter->cancel(CONTAINER(link, aiofs_request, queued));
+        engine.reactor->cancel(CONTAINER(link, aiofs_request, queued));
     }
 }
 
@@ -150,7 +150,7 @@ static void let_go_of(aiofs_file *file)
         return;
     }
     if (file->watched)
-        engine.waiter->release(file);
+        engine.reactor->release(file);
     pthread_mutex_lock(&engine.lock);
     list_append(&engine.closing, &file->leaving);
     pool_signal();
@@ -162,7 +162,7 @@ static bool serve(void)
 {
     enum { BATCH = 64 };
     aiofs_request *begun[BATCH];
-    unsigned count = 0, room = engine.waiter->room();
+    unsigned count = 0, room = engine.reactor->room();
     struct aiofs_link releasing, *link;
     list_init(&releasing);
 
@@ -179,7 +179,7 @@ static bool serve(void)
     pthread_mutex_unlock(&engine.lock);
 
     for (unsigned i = 0; i < count; i++)
-        engine.waiter->begin(begun[i]);
+        engine.reactor->begin(begun[i]);
     if (asked)
         cancel_asked();
     while ((link = list_pop(&releasing)))
@@ -196,13 +196,13 @@ static void make_report(int outcome)
     pthread_mutex_unlock(&report.lock);
 }
 
-static void *waiter_main(void *argument)
+static void *reactor_main(void *argument)
 {
     enum { RETRY_MS = 1 };
     (void)argument;
-    on_engine_table = on_waiter = true;
+    on_engine_table = on_reactor = true;
     start.own_table = channel_leave_table();
-    int outcome = engine.waiter->open();
+    int outcome = engine.reactor->open();
     if (outcome == 0 && !pool_start())
         outcome = -EAGAIN;
     make_report(outcome);
@@ -214,18 +214,18 @@ static void *waiter_main(void *argument)
         bool poor = !pool_spawn();
         bool unsent = notify_retry();
         if (more) {
-            engine.waiter->turn(0);
+            engine.reactor->turn(0);
             channel_awake();
             continue;
         }
-        channel_sleep(); /* whoever has something for the waiter from here on wakes it */
-        int look_ms = headless_watch();
+        channel_sleep(); /* whoever has something for the reactor from here on wakes it */
+        int look_ms = main_exit_watch();
         pthread_mutex_lock(&engine.lock);
         bool work = !list_empty(&engine.run_queue[CARRIER_STREAMS]) || !list_empty(&engine.cancelling) ||
                     !list_empty(&engine.releasing) || (!poor && pool_wants_worker()) ||
-                    (!list_empty(&engine.run_queue[CARRIER_RING]) && engine.waiter->room());
+                    (!list_empty(&engine.run_queue[CARRIER_RING]) && engine.reactor->room());
         pthread_mutex_unlock(&engine.lock);
-        engine.waiter->turn(work ? 0 : poor || unsent ? RETRY_MS : look_ms);
+        engine.reactor->turn(work ? 0 : poor || unsent ? RETRY_MS : look_ms);
         channel_awake();
     }
 }
@@ -244,16 +244,16 @@ static int wanted_kind(void)
     return -EINVAL;
 }
 
-/* Starts the waiter with one way of waiting; start.lock held. */
-static int start_waiter(const struct waiter_ops *waiter)
+/* Starts the reactor with one way of waiting; start.lock held. */
+static int start_reactor(const struct reactor_ops *reactor)
 {
     int error = channel_open();
     if (error < 0)
         return error;
-    engine.waiter = waiter;
+    engine.reactor = reactor;
     pthread_mutex_lock(&report.lock);
     report.is_made = false;
-    error = engine_thread("aiofs", waiter_main, SMALL_STACK);
+    error = engine_thread("aiofs", reactor_main, SMALL_STACK);
     while (error == 0 && !report.is_made)
         pthread_cond_wait(&report.made, &report.lock);
     if (error == 0)
@@ -275,19 +275,19 @@ int aiofs_engine_start(void)
     if (!start.is_prepared) { /* not by the constructor: others may run before it, and come here */
         start.is_prepared = true;
         pool_reset();
-        callers_reset();
+        host_threads_reset();
     }
     if (error == 0 && !atomic_load(&engine.running)) {
-        error = callers_start();
+        error = host_threads_start();
         if (error == 0)
-            error = start_waiter(kind == AIOFS_ENGINE_THREADS ? &waiter_poll : &waiter_ring);
+            error = start_reactor(kind == AIOFS_ENGINE_THREADS ? &reactor_poll : &reactor_ring);
         if (error < 0 && kind == AIOFS_ENGINE_AUTO)
-            error = start_waiter(&waiter_poll);
+            error = start_reactor(&reactor_poll);
         if (error < 0)
-            callers_stop();
+            host_threads_stop();
         if (error == 0) {
             pthread_mutex_lock(&engine.lock);
-            files_meet_waiter();
+            files_meet_reactor();
             pthread_mutex_unlock(&engine.lock);
             atomic_store_explicit(&engine.running, true, memory_order_release);
         }
@@ -298,7 +298,7 @@ int aiofs_engine_start(void)
 
 const char *aiofs_engine_name(void)
 {
-    return aiofs_engine_start() < 0 ? NULL : engine.waiter->name;
+    return aiofs_engine_start() < 0 ? NULL : engine.reactor->name;
 }
 
 void aiofs_engine_counters(struct aiofs_counters *out)
@@ -350,9 +350,9 @@ static void fork_child(void)
     engine.outstanding = 0;
     atomic_store(&engine.alive, 0);
     pool_reset();
-    callers_reset();
+    host_threads_reset();
     outside_after_fork();
-    on_engine_table = on_waiter = false;
+    on_engine_table = on_reactor = false;
     atomic_store(&engine.running, false);
     pthread_mutex_unlock(&engine.lock);
     aiofs_volume_fork_child();

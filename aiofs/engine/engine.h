@@ -5,7 +5,7 @@
  *
  *   file      an open file: a descriptor of the program, and for entries of a volume the lock that
  *             stays held until the descriptor is closed and the last request on it is terminal.
- *   request   one operation in flight. The face allocates it, fills the first part and submits it;
+ *   request   one operation in submission. The face allocates it, fills the first part and submits it;
  *             from then until the state is terminal it and the memory it points at belong to the
  *             engine. Each accepted request ends exactly once, and `done` is called exactly once,
  *             after the state is final, with no engine lock held, on any thread. That thread may have
@@ -100,7 +100,7 @@ struct aiofs_span {
     uint64_t first, last;
 };
 
-/* Work for a caller: a thread of the engine that shares the program's descriptors. */
+/* Work for a host thread: a thread of the engine that shares the program's descriptors. */
 struct aiofs_job {
     struct aiofs_link link;
     void (*run)(struct aiofs_job *);
@@ -133,12 +133,12 @@ struct aiofs_request {
     bool appends;                   /* a write, and O_APPEND was set when it came */
     uint8_t lane;
     _Atomic uint8_t phase;
-    _Atomic bool told;              /* it is terminal, and `done` has returned */
+    _Atomic bool notified;              /* it is terminal, and `done` has returned */
     uint32_t generation;            /* of processes: which one submitted it */
     aiofs_file *file;
     struct aiofs_link in_flight;    /* the file's requests in order of submission */
     struct aiofs_link queued;       /* the lane's waiting requests, or a carrier's list */
-    struct aiofs_job job;           /* what is left for a caller to do */
+    struct aiofs_job job;           /* what is left for a host thread to do */
 };
 
 AIOFS_API void aiofs_request_init(aiofs_request *request);
@@ -153,12 +153,12 @@ AIOFS_API int aiofs_submit(aiofs_request *request, aiofs_file *file);
 
 /* The same for each of a list, with less work for each: a descriptor is looked at once, and the engine woken once
  * for many. `error` is what aiofs_submit would have returned. */
-struct aiofs_submission {
+struct aiofs_batch_entry {
     aiofs_request *request;
     aiofs_file *file;
     int error;
 };
-AIOFS_API void aiofs_submit_many(struct aiofs_submission *list, size_t count);
+AIOFS_API void aiofs_submit_many(struct aiofs_batch_entry *list, size_t count);
 
 /* For those who carry a request out from outside (aiofs_ops.submit): ends it with `result`. Called by `submit`
  * itself, it leaves the end to be published when `submit` has returned. */
@@ -172,7 +172,7 @@ static inline enum aiofs_state aiofs_word_state(const _Atomic uint32_t *word)
 {
     return (enum aiofs_state)(atomic_load_explicit(word, memory_order_acquire) & AIOFS_STATE);
 }
-/* Makes it terminal, as `result` says. True: somebody sleeps on it, and is to be woken when the others are told. */
+/* Makes it terminal, as `result` says. True: somebody sleeps on it, and is to be woken when the others are notified. */
 AIOFS_API bool aiofs_word_end(_Atomic uint32_t *word, int64_t result);
 AIOFS_API void aiofs_wake_sleepers(void);
 
@@ -248,9 +248,9 @@ struct aiofs_ops {
 };
 
 /* Takes over `fd`, which was opened with `flags`, as an open file of aiofs: registered under its number,
- * closed by aiofs. `hold` may be NULL (no entry); it is released when the file is closed and its last
+ * closed by aiofs. `lock_ref` may be NULL (no entry); it is released when the file is closed and its last
  * request terminal. `ops` NULL: a kernel file. On an error (-ENOMEM, -EBADF) nothing was taken. */
-AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops *ops, void *self,
+AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self,
                                aiofs_file **file);
 /* Opens a file of a volume as aiofs_entry_open does, and gives the open file, which holds the lock. */
 AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
@@ -262,16 +262,16 @@ AIOFS_API void aiofs_file_release(aiofs_file *file);
 
 /* Refuses requests from now on (-EBADF), and waits until those in flight are terminal. */
 AIOFS_API void aiofs_file_drain(aiofs_file *file);
-/* Ends the opener's use (not its reference). The number is free when this returns; the lock of the hold is
+/* Ends the opener's use (not its reference). The number is free when this returns; the lock of the lock reference is
  * given up then too, or when the last request in flight is terminal: after aiofs_file_drain it is free. The memory of
- * the hold lives as long as the file. 0; -EBADF: it was closed before, or somebody else closed the number. */
+ * the lock reference lives as long as the file. 0; -EBADF: it was closed before, or somebody else closed the number. */
 AIOFS_API int aiofs_file_close(aiofs_file *file);
 
 /* The open file that a plain descriptor leads to, retained, if requests are in flight on it; else NULL. */
 AIOFS_API aiofs_file *aiofs_file_in_flight(int fd);
 
 AIOFS_API int aiofs_file_fd(const aiofs_file *file);
-AIOFS_API aiofs_hold *aiofs_file_hold(const aiofs_file *file);
+AIOFS_API aiofs_lock_ref *aiofs_file_lock_ref(const aiofs_file *file);
 AIOFS_API bool aiofs_file_blocks(const aiofs_file *file); /* its operations, which are not the kernel's, may block */
 AIOFS_API bool aiofs_file_busy(const aiofs_file *file); /* requests in flight */
 
@@ -283,16 +283,16 @@ AIOFS_API int64_t aiofs_file_size(aiofs_file *file);
 AIOFS_API int64_t aiofs_file_truncate(aiofs_file *file, int64_t size);
 AIOFS_API int64_t aiofs_file_flush(aiofs_file *file); /* syncs what changed since the last one, if anything */
 
-/* ---- bells: how `done` reaches a thread that waits in poll or epoll ------------------------------- */
+/* ---- wakeup fds: how `done` reaches a thread that waits in poll or epoll ------------------------------- */
 
 /* `done` may run on a thread with another descriptor table, where the number of an eventfd means nothing.
- * A bell is an eventfd known to both. The number stays its owner's to poll, read and close. */
-typedef struct aiofs_file aiofs_bell;
-AIOFS_API int aiofs_bell_open(int eventfd, aiofs_bell **bell);
-AIOFS_API void aiofs_bell_ring(aiofs_bell *bell);
-/* Bells are counted, by their opener first. */
-AIOFS_API void aiofs_bell_retain(aiofs_bell *bell);
-AIOFS_API void aiofs_bell_release(aiofs_bell *bell);
+ * A wakeup fd is an eventfd known to both. The number stays its owner's to poll, read and close. */
+typedef struct aiofs_file aiofs_wakeup;
+AIOFS_API int aiofs_wakeup_open(int eventfd, aiofs_wakeup **wakeup);
+AIOFS_API void aiofs_wakeup_notify(aiofs_wakeup *wakeup);
+/* Wakeup fds are counted, by their opener first. */
+AIOFS_API void aiofs_wakeup_retain(aiofs_wakeup *wakeup);
+AIOFS_API void aiofs_wakeup_release(aiofs_wakeup *wakeup);
 
 /* ---- notification ------------------------------------------------------------------------------ */
 

@@ -8,15 +8,15 @@
  * and retains it only if its count is not zero and the number still leads to it.
  *
  * A plain file is the same open file as before if device, inode and flags are those of the requests already in
- * flight. Where that is not enough (the program may have changed the flags; all eventfds have one inode) the kernel
+ * submission. Where that is not enough (the program may have changed the flags; all eventfds have one inode) the kernel
  * is asked, who has both descriptors. Else the number has been reused, and the older file lives on without a number
  * until its requests are done.
  *
- * The end of a file. When its opener has closed it and its last request leaves, its use ends: the lock of its hold is
- * given up, by a thread on the program's table. Its descriptor in the engine's table is closed by a thread on that
- * table: the waiter where that cannot block, else a worker. The hold and what the file's operations own live as long
- * as the file: a submission that found the file before it was closed still has a reference and may look at them. The
- * last reference frees them (destroy). See request.c.
+ * The end of a file. When its opener has closed it and its last request leaves, its use ends: the lock of its lock
+ * reference is given up, by a thread on the program's table. Its descriptor in the engine's table is closed by a
+ * thread on that table: the reactor where that cannot block, else a worker. The lock reference and what the file's
+ * operations own live as long as the file: a submission that found the file before it was closed still has a
+ * reference and may look at them. The last reference frees them (destroy). See request.c.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -133,7 +133,7 @@ static bool is_cloned(const struct stat *stat)
     return (stat->st_mode & S_IFMT) == 0 || (S_ISCHR(stat->st_mode) && stat->st_rdev == makedev(5, 2));
 }
 
-/* Is a plain file, with requests in flight, the open file that its number leads to now? 1, 0, -EAGAIN as
+/* Is a plain file, with requests in submission, the open file that its number leads to now? 1, 0, -EAGAIN as
  * channel_compare, or -ENOSYS: it may be. Lock held. */
 static int compare(aiofs_file *file, const struct file_facts *facts)
 {
@@ -194,7 +194,7 @@ static bool refuses_nowait(int fd, const struct file_facts *facts)
 static void set_write_lane(aiofs_file *file)
 {
     struct lane *lane = &file->lanes[LANE_WRITE];
-    bool ring = engine.waiter == &waiter_ring && !file->refuses;
+    bool ring = engine.reactor == &reactor_ring && !file->refuses;
     bool stream = file->kind == KIND_STREAM;
     bool direct = file->flags & O_DIRECT;
     bool appends = file->flags & O_APPEND;
@@ -206,7 +206,7 @@ static void set_write_lane(aiofs_file *file)
 /* Which carrier has which lane, and how many of its requests at once. */
 static void lanes_init(aiofs_file *file)
 {
-    bool ring = engine.waiter == &waiter_ring && !file->refuses;
+    bool ring = engine.reactor == &reactor_ring && !file->refuses;
     bool stream = file->kind == KIND_STREAM;
     lane_init(file, LANE_READ, stream ? 1 : ring ? MANY_ON_RING : MANY_WORKERS,
               stream ? CARRIER_STREAMS : ring ? CARRIER_RING : CARRIER_WORKERS);
@@ -248,7 +248,7 @@ aiofs_file *file_new(int fd, const struct file_facts *facts)
     file->sequence = 0;
     atomic_store(&file->appending, 0);
     list_init(&file->leaving);
-    file->hold = NULL;
+    file->lock_ref = NULL;
     file->ops = NULL;
     file->self = NULL;
     file->outstanding = file->changing = 0;
@@ -371,7 +371,7 @@ int file_classify(int fd)
     return (int)hint_of(fd, &facts) | (facts.flags & O_DSYNC ? HINT_SYNC : 0);
 }
 
-int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops *ops, void *self, aiofs_file **out)
+int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self, aiofs_file **out)
 {
     struct file_facts facts = {.flags = flags, .kind = KIND_REGULAR, .seekable = true};
     int error = aiofs_engine_start();
@@ -390,7 +390,7 @@ int aiofs_file_adopt(int fd, int flags, aiofs_hold *hold, const struct aiofs_ops
         if (stale)
             atomic_store(&stale->fd, -1);
         file->owned = true;
-        file->hold = hold;
+        file->lock_ref = lock_ref;
         file->ops = ops;
         file->self = self;
         if (hint == HINT_MEMORY) { /* tmpfs refuses RWF_NOWAIT because it never waits */
@@ -465,8 +465,8 @@ void file_end_use(aiofs_file *file)
     MUST_NOT_BLOCK_REACTOR(true);
     if (file->ops && file->ops->close)
         file->ops->close(file->self);
-    if (file->hold)
-        aiofs_hold_unlock(file->hold);
+    if (file->lock_ref)
+        aiofs_lock_ref_unlock(file->lock_ref);
 }
 
 bool file_close_can_block(const aiofs_file *file)
@@ -478,7 +478,7 @@ void aiofs_file_drain(aiofs_file *file)
 {
     pthread_mutex_lock(&engine.lock);
     file->closing = file->owned;
-    atomic_fetch_add(&file->barriers, 1); /* the last end, when it is published, is told: see lane_ended */
+    atomic_fetch_add(&file->barriers, 1); /* the last end, when it is published, is notified: see lane_ended */
     while (file->outstanding || atomic_load(&file->ending))
         pthread_cond_wait(&engine.drained, &engine.lock);
     atomic_fetch_sub(&file->barriers, 1);
@@ -490,8 +490,8 @@ static void destroy(aiofs_file *file)
 {
     if (file->ops && file->ops->release)
         file->ops->release(file->self);
-    aiofs_hold_release(file->hold);
-    file->hold = NULL;
+    aiofs_lock_ref_release(file->lock_ref);
+    file->lock_ref = NULL;
     file->ops = NULL;
     pthread_mutex_lock(&engine.lock);
     list_remove(&file->all);
@@ -514,10 +514,10 @@ void aiofs_file_release(aiofs_file *file)
 {
     if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
         return;
-    if (on_engine_table && (file->hold || file->ops)) {
+    if (on_engine_table && (file->lock_ref || file->ops)) {
         file->job.run = run_destroy;
         pthread_mutex_lock(&engine.lock);
-        callers_add(&file->job);
+        host_threads_add(&file->job);
         pthread_mutex_unlock(&engine.lock);
     } else {
         destroy(file);
@@ -529,9 +529,9 @@ int aiofs_file_fd(const aiofs_file *file)
     return atomic_load_explicit(&file->fd, memory_order_relaxed);
 }
 
-aiofs_hold *aiofs_file_hold(const aiofs_file *file)
+aiofs_lock_ref *aiofs_file_lock_ref(const aiofs_file *file)
 {
-    return file->hold;
+    return file->lock_ref;
 }
 
 bool aiofs_file_busy(const aiofs_file *file)
@@ -539,15 +539,16 @@ bool aiofs_file_busy(const aiofs_file *file)
     return atomic_load_explicit(&file->outstanding, memory_order_relaxed) != 0;
 }
 
-/* A forked child may get another waiter than its parent had. Lock held, nothing in flight. */
-void files_meet_waiter(void)
+/* A forked child may get another reactor than its parent had. Lock held, nothing in submission. */
+void files_meet_reactor(void)
 {
     for (struct aiofs_link *link = engine.files.next; link != &engine.files; link = link->next)
         lanes_init(CONTAINER(link, aiofs_file, all));
 }
 
 /* In a forked child no request of the parent exists; those that had left their file, and had not ended, are in no
- * list, and end as soon as somebody looks at them (aiofs_generation). Owned files stay open, with no hold: the lock is
+ * list, and end as soon as somebody looks at them (aiofs_generation). Owned files stay open, with no lock reference:
+ * the lock is
  * the parent's. */
 static int32_t forsake(struct aiofs_link *in_flight)
 {

@@ -4,11 +4,11 @@
  *
  * Calls (AIOFS_CALL) may take as long as they like, and wait for other requests. Jobs are short, and others
  * wait for them: the second half of a flush, which makes the entry's name durable; the second half of a
- * file's end, which releases its hold before the end of its last request is seen; starting a thread of the
- * program's. So one caller takes no calls: it is there from the engine's start and never ends.
+ * file's end, which releases its lock reference before the end of its last request is seen; starting a thread of the
+ * program's. So one host thread takes no calls: it is there from the engine's start and never ends.
  *
  * Such a thread can only be started by one on the same table, and jobs come from threads that are not; so
- * callers start callers: whoever takes something and leaves nobody idle starts a spare. The engine lock
+ * host threads start host threads: whoever takes something and leaves nobody idle starts a spare. The engine lock
  * guards everything here.
  */
 #define _GNU_SOURCE
@@ -16,7 +16,7 @@
 
 #include "internal.h"
 
-enum { CALLERS_MAX = 64, MS = 1000000, IDLE_MS = 5000 };
+enum { HOST_THREADS_MAX = 64, MS = 1000000, IDLE_MS = 5000 };
 
 static struct {
     unsigned threads, idle, starting, calling;
@@ -25,66 +25,66 @@ static struct {
     bool starve;       /* there was none to be had */
     pthread_cond_t work;
     struct aiofs_link jobs, calls; /* calls: requests, by `queued`: AIOFS_CALL, and those of outside.c */
-} callers = {.notify_at = AIOFS_NEVER, .jobs = {&callers.jobs, &callers.jobs}, .calls = {&callers.calls, &callers.calls}};
+} host_threads = {.notify_at = AIOFS_NEVER, .jobs = {&host_threads.jobs, &host_threads.jobs}, .calls = {&host_threads.calls, &host_threads.calls}};
 
 static bool must_notify(void)
 {
-    return callers.notify_at != AIOFS_NEVER && aiofs_now() >= callers.notify_at;
+    return host_threads.notify_at != AIOFS_NEVER && aiofs_now() >= host_threads.notify_at;
 }
 
-/* What a caller may do now: a job, or a call if another caller is left for the jobs. Lock held. */
+/* What a host thread may do now: a job, or a call if another host thread is left for the jobs. Lock held. */
 static bool has_work(void)
 {
-    return must_notify() || !list_empty(&callers.jobs) || (!list_empty(&callers.calls) && callers.calling + 1 < callers.threads);
+    return must_notify() || !list_empty(&host_threads.jobs) || (!list_empty(&host_threads.calls) && host_threads.calling + 1 < host_threads.threads);
 }
 
 static int spare(void);
-static void *caller_main(void *argument);
+static void *host_thread_main(void *argument);
 
 /* One that has no work, since `until` has passed or not. */
 static bool may_end(int64_t until)
 {
-    if (callers.idle == 1)
-        return !callers.needed;
-    return callers.starve || aiofs_now() >= until;
+    if (host_threads.idle == 1)
+        return !host_threads.needed;
+    return host_threads.starve || aiofs_now() >= until;
 }
 
 /* Waits for work; false: none came, and there are others to wait for the next. Lock held. */
 static bool wait_for_work(void)
 {
     int64_t until = aiofs_now() + IDLE_MS * (int64_t)MS;
-    callers.idle++;
+    host_threads.idle++;
     while (!has_work() && !may_end(until)) {
-        bool poor = !list_empty(&callers.calls) && spare() < 0; /* from a thread that could not start one */
+        bool poor = !list_empty(&host_threads.calls) && spare() < 0; /* from a thread that could not start one */
         if (has_work())
             break;
-        int64_t wake = poor ? aiofs_now() + 10 * MS : callers.idle > 1 ? until : AIOFS_NEVER;
-        if (callers.notify_at < wake)
-            wake = callers.notify_at;
+        int64_t wake = poor ? aiofs_now() + 10 * MS : host_threads.idle > 1 ? until : AIOFS_NEVER;
+        if (host_threads.notify_at < wake)
+            wake = host_threads.notify_at;
         if (wake == AIOFS_NEVER)
-            pthread_cond_wait(&callers.work, &engine.lock);
+            pthread_cond_wait(&host_threads.work, &engine.lock);
         else
-            condition_wait_until(&callers.work, &engine.lock, wake);
+            condition_wait_until(&host_threads.work, &engine.lock, wake);
     }
-    callers.idle--;
+    host_threads.idle--;
     return has_work();
 }
 
 /* Lock held; starts one more if nobody is free. 0, or why it could not. */
 static int spare(void)
 {
-    unsigned needed = list_empty(&callers.calls) ? 1 : 2; /* one for the jobs, one for the calls */
-    if (on_engine_table || callers.idle + callers.starting >= needed || callers.threads >= CALLERS_MAX)
+    unsigned needed = list_empty(&host_threads.calls) ? 1 : 2; /* one for the jobs, one for the calls */
+    if (on_engine_table || host_threads.idle + host_threads.starting >= needed || host_threads.threads >= HOST_THREADS_MAX)
         return 0;
-    callers.starting++;
-    callers.threads++;
+    host_threads.starting++;
+    host_threads.threads++;
     count_threads_by(1);
     pthread_mutex_unlock(&engine.lock);
-    int error = engine_thread("aiofs-caller", caller_main, DEEP_STACK);
+    int error = engine_thread("aiofs-host", host_thread_main, DEEP_STACK);
     pthread_mutex_lock(&engine.lock);
     if (error < 0) {
-        callers.starting--;
-        callers.threads--;
+        host_threads.starting--;
+        host_threads.threads--;
         count_threads_by(-1);
     }
     return error;
@@ -102,15 +102,15 @@ static void run_job(struct aiofs_link *link)
 /* No spare is started for it: it would take the thread that a notification waits for. */
 static void run_notifications(void)
 {
-    callers.notify_at = AIOFS_NEVER;
+    host_threads.notify_at = AIOFS_NEVER;
     pthread_mutex_unlock(&engine.lock);
     int64_t again = notify_start_threads();
     pthread_mutex_lock(&engine.lock);
-    callers.starve = again != AIOFS_NEVER;
-    if (again < callers.notify_at)
-        callers.notify_at = again;
-    if (callers.starve) {
-        pthread_cond_broadcast(&callers.work);
+    host_threads.starve = again != AIOFS_NEVER;
+    if (again < host_threads.notify_at)
+        host_threads.notify_at = again;
+    if (host_threads.starve) {
+        pthread_cond_broadcast(&host_threads.work);
         pool_shrink();
     }
 }
@@ -121,7 +121,7 @@ static void run_call(struct aiofs_link *link)
     request->phase = PHASE_RUNNING;
     if (request->file && !outside_begin(request))
         return;
-    callers.calling++;
+    host_threads.calling++;
     spare();
     pthread_mutex_unlock(&engine.lock);
     if (request->file)
@@ -129,111 +129,111 @@ static void run_call(struct aiofs_link *link)
     else
         request_finish(request, request->call(request));
     pthread_mutex_lock(&engine.lock);
-    callers.calling--;
+    host_threads.calling--;
 }
 
-static void *caller_main(void *argument)
+static void *host_thread_main(void *argument)
 {
     (void)argument;
     pthread_mutex_lock(&engine.lock);
-    callers.starting--;
+    host_threads.starting--;
     while (has_work() || wait_for_work()) {
         if (must_notify())
             run_notifications();
-        else if (!list_empty(&callers.jobs))
-            run_job(list_pop(&callers.jobs));
+        else if (!list_empty(&host_threads.jobs))
+            run_job(list_pop(&host_threads.jobs));
         else
-            run_call(list_pop(&callers.calls));
+            run_call(list_pop(&host_threads.calls));
     }
-    callers.threads--;
+    host_threads.threads--;
     count_threads_by(-1);
     pthread_mutex_unlock(&engine.lock);
     return NULL;
 }
 
-int callers_start(void)
+int host_threads_start(void)
 {
     pthread_mutex_lock(&engine.lock);
-    callers.needed = true;
+    host_threads.needed = true;
     int error = spare();
     pthread_mutex_unlock(&engine.lock);
     return error;
 }
 
-void callers_stop(void)
+void host_threads_stop(void)
 {
     pthread_mutex_lock(&engine.lock);
-    callers.needed = false;
-    pthread_cond_broadcast(&callers.work);
+    host_threads.needed = false;
+    pthread_cond_broadcast(&host_threads.work);
     pthread_mutex_unlock(&engine.lock);
 }
 
-bool callers_starve(void)
+bool host_threads_starve(void)
 {
-    return callers.starve;
+    return host_threads.starve;
 }
 
 /* Somebody who waits for a later attempt need not hear of it. */
-void callers_notify(void)
+void host_threads_notify(void)
 {
     pthread_mutex_lock(&engine.lock);
-    if (callers.notify_at == AIOFS_NEVER) {
-        callers.notify_at = aiofs_now();
-        pthread_cond_signal(&callers.work);
+    if (host_threads.notify_at == AIOFS_NEVER) {
+        host_threads.notify_at = aiofs_now();
+        pthread_cond_signal(&host_threads.work);
     }
     pthread_mutex_unlock(&engine.lock);
 }
 
-int callers_call(aiofs_request *request)
+int host_threads_call(aiofs_request *request)
 {
     pthread_mutex_lock(&engine.lock);
-    list_append(&callers.calls, &request->queued);
+    list_append(&host_threads.calls, &request->queued);
     list_append(&engine.calls, &request->in_flight);
     engine.outstanding++;
     request->phase = PHASE_WAITING;
     int error = spare();
-    bool refused = error < 0 && callers.threads < 2 && request->phase == PHASE_WAITING; /* nobody will take it */
+    bool refused = error < 0 && host_threads.threads < 2 && request->phase == PHASE_WAITING; /* nobody will take it */
     if (refused) {
         list_remove(&request->queued);
         list_remove(&request->in_flight);
         engine.outstanding--;
         request->phase = PHASE_ENDING;
     } else {
-        pthread_cond_signal(&callers.work);
+        pthread_cond_signal(&host_threads.work);
     }
     pthread_mutex_unlock(&engine.lock);
     return refused ? error : 0;
 }
 
 /* If no thread can be had, the one that waits for jobs tries again until there is one. */
-void callers_carry(aiofs_request *request)
+void host_threads_carry(aiofs_request *request)
 {
-    list_append(&callers.calls, &request->queued);
+    list_append(&host_threads.calls, &request->queued);
     spare();
-    pthread_cond_signal(&callers.work);
+    pthread_cond_signal(&host_threads.work);
 }
 
-bool callers_are_idle(void)
+bool host_threads_are_idle(void)
 {
-    bool work = callers.notify_at != AIOFS_NEVER || !list_empty(&callers.jobs) || !list_empty(&callers.calls);
-    return !work && callers.idle == callers.threads && callers.starting == 0;
+    bool work = host_threads.notify_at != AIOFS_NEVER || !list_empty(&host_threads.jobs) || !list_empty(&host_threads.calls);
+    return !work && host_threads.idle == host_threads.threads && host_threads.starting == 0;
 }
 
-void callers_add(struct aiofs_job *job)
+void host_threads_add(struct aiofs_job *job)
 {
-    list_append(&callers.jobs, &job->link);
-    if (callers.idle)
-        pthread_cond_signal(&callers.work);
+    list_append(&host_threads.jobs, &job->link);
+    if (host_threads.idle)
+        pthread_cond_signal(&host_threads.work);
 }
 
-void callers_reset(void)
+void host_threads_reset(void)
 {
-    callers.threads = callers.idle = callers.starting = callers.calling = 0;
-    callers.needed = callers.starve = false;
-    callers.notify_at = AIOFS_NEVER;
-    list_init(&callers.jobs);
-    list_init(&callers.calls);
-    condition_init(&callers.work);
+    host_threads.threads = host_threads.idle = host_threads.starting = host_threads.calling = 0;
+    host_threads.needed = host_threads.starve = false;
+    host_threads.notify_at = AIOFS_NEVER;
+    list_init(&host_threads.jobs);
+    list_init(&host_threads.calls);
+    condition_init(&host_threads.work);
 }
 
 /* ---- the jobs of requests ------------------------------------------------------------------------------- */
@@ -247,20 +247,20 @@ static void hand_over(aiofs_request *request, void (*run)(struct aiofs_job *))
 {
     request->job.run = run;
     pthread_mutex_lock(&engine.lock);
-    callers_add(&request->job);
+    host_threads_add(&request->job);
     pthread_mutex_unlock(&engine.lock);
 }
 
 static void run_sync_name(struct aiofs_job *job)
 {
     aiofs_request *request = request_of(job);
-    int error = aiofs_hold_sync_name(request->file->hold);
+    int error = aiofs_lock_ref_sync_dir(request->file->lock_ref);
     if (error < 0)
         atomic_store(&request->file->dirty, true);
     request_finish(request, error);
 }
 
-void callers_sync_name(aiofs_request *request)
+void host_threads_sync_dir(aiofs_request *request)
 {
     hand_over(request, run_sync_name);
 }
@@ -272,7 +272,7 @@ static void run_retire(struct aiofs_job *job)
     request_end(request, request->result);
 }
 
-void callers_retire(aiofs_request *request, int64_t result)
+void host_threads_retire(aiofs_request *request, int64_t result)
 {
     request->result = result;
     hand_over(request, run_retire);

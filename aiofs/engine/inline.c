@@ -166,11 +166,11 @@ static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int 
 {
     if (total > AIOFS_INLINE_MAX || total == 0 || offset < 0 || offset > INT64_MAX - (int64_t)total)
         return AIOFS_NOT_INLINE;
-    aiofs_hold *hold = file ? file->hold : NULL;
+    aiofs_lock_ref *lock_ref = file ? file->lock_ref : NULL;
     if (file) {
         fd = atomic_load_explicit(&file->fd, memory_order_relaxed);
         bool others = atomic_load_explicit(&file->changing, memory_order_relaxed) != 0;
-        if (file->flags & (O_APPEND | O_DSYNC) || others || (hold && aiofs_hold_has_quota(hold)))
+        if (file->flags & (O_APPEND | O_DSYNC) || others || (lock_ref && aiofs_lock_ref_has_quota(lock_ref)))
             return AIOFS_NOT_INLINE;
     } else if (file_number_busy(fd)) { /* an append would overtake those in flight */
         return AIOFS_NOT_INLINE;
@@ -178,7 +178,7 @@ static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int 
     int hint = file ? atomic_load_explicit(&file->hint, memory_order_relaxed) : hint_of_number(fd);
     if (hint == HINT_ENGINE || hint == HINT_UNKNOWN || hint & HINT_SYNC || is_limited())
         return AIOFS_NOT_INLINE;
-    _Atomic int64_t *brake = hold ? aiofs_hold_write_brake(hold) : &plain_brake;
+    _Atomic int64_t *brake = lock_ref ? aiofs_lock_ref_write_brake(lock_ref) : &plain_brake;
     int64_t before = aiofs_now();
     if (before < atomic_load_explicit(brake, memory_order_relaxed))
         return AIOFS_NOT_INLINE;
@@ -194,8 +194,8 @@ static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int 
     COUNT(inline_writes);
     if (file) {
         atomic_store_explicit(&file->dirty, true, memory_order_relaxed);
-        if (hold)
-            aiofs_hold_changed(hold);
+        if (lock_ref)
+            aiofs_lock_ref_changed(lock_ref);
     }
     return put;
 }
@@ -263,27 +263,27 @@ int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, i
 static void changed(aiofs_file *file)
 {
     atomic_store_explicit(&file->dirty, true, memory_order_relaxed);
-    if (file->hold)
-        aiofs_hold_changed(file->hold);
+    if (file->lock_ref)
+        aiofs_lock_ref_changed(file->lock_ref);
 }
 
 /* Charges the entry for a change of its size to `end`, before it is made. */
 static int charge(aiofs_file *file, int64_t end, bool may_shrink)
 {
-    if (!file->hold || !aiofs_hold_has_quota(file->hold))
+    if (!file->lock_ref || !aiofs_lock_ref_has_quota(file->lock_ref))
         return 0;
     int64_t size = aiofs_file_size(file);
     if (size < 0)
         return (int)size;
-    return aiofs_hold_charge(file->hold, size, may_shrink || end > size ? end : size);
+    return aiofs_lock_ref_charge(file->lock_ref, size, may_shrink || end > size ? end : size);
 }
 
 static void settle(aiofs_file *file)
 {
-    if (file->hold && aiofs_hold_has_quota(file->hold)) {
+    if (file->lock_ref && aiofs_lock_ref_has_quota(file->lock_ref)) {
         int64_t size = aiofs_file_size(file);
         if (size >= 0)
-            aiofs_hold_settle(file->hold, size);
+            aiofs_lock_ref_settle(file->lock_ref, size);
     }
 }
 
@@ -344,8 +344,8 @@ int64_t aiofs_file_flush(aiofs_file *file)
             error = aiofs_sys.fdatasync(atomic_load(&file->fd));
         while (error == -EINTR);
     }
-    if (error == 0 && file->hold)
-        error = aiofs_hold_sync_name(file->hold);
+    if (error == 0 && file->lock_ref)
+        error = aiofs_lock_ref_sync_dir(file->lock_ref);
     if (error < 0)
         atomic_store(&file->dirty, true);
     return error;

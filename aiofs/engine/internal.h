@@ -9,11 +9,11 @@
  *
  *     submit -> [held back: barrier, overlap] -> lane.waiting -> carrier -> finish -> done
  *
- * Two descriptor tables. The engine's threads (the waiter and the workers) have a table of their own:
+ * Two descriptor tables. The engine's threads (the reactor and the workers) have a table of their own:
  * the open file of a request is handed over to it at the call (SCM_RIGHTS over the channel), so a number
- * that the program closes and reuses means nothing to a request in flight, and closing our copy does
+ * that the program closes and reuses means nothing to a request in submission, and closing our copy does
  * not drop the program's fcntl locks. What needs the program's own numbers (AIOFS_CALL, releasing a
- * hold, syncing a name) runs on the callers, the second kind of worker. Whatever is called `engine_fd`
+ * lock reference, syncing a name) runs on the host threads, the second kind of worker. Whatever is called `engine_fd`
  * is a number of the engine's table; everything else is the program's.
  *
  * Everything below is guarded by engine.lock unless it says otherwise.
@@ -40,7 +40,7 @@ enum file_kind {
 };
 
 enum lane_name {
-    LANE_READ,  /* reads that the waiter can have in flight, or any read with the threads engine */
+    LANE_READ,  /* reads that the reactor can have in submission, or any read with the threads engine */
     LANE_COPY,  /* long buffered reads: mostly memory copies, for workers */
     LANE_WRITE,
     LANE_SYNC,  /* fsync, flush, truncate: one at a time, after everything before them */
@@ -50,8 +50,8 @@ enum lane_name {
 };
 
 enum carrier {
-    CARRIER_STREAMS, /* the waiter, as many as there are */
-    CARRIER_RING,    /* the waiter, as many as it has room for */
+    CARRIER_STREAMS, /* the reactor, as many as there are */
+    CARRIER_RING,    /* the reactor, as many as it has room for */
     CARRIER_WORKERS,
     CARRIERS,
 };
@@ -87,16 +87,16 @@ struct aiofs_file {
     _Atomic unsigned inside; /* calls that use the program's number now; aiofs_file_close waits for them */
     bool bound;              /* its descriptor has been sent to the engine's table */
     bool seekable;
-    bool watched;            /* known to epoll; the waiter's */
+    bool watched;            /* known to epoll; the reactor's */
     bool refuses;            /* the kernel refuses RWF_NOWAIT on it, and a call may block at any length; constant for
-                                regular files, a stream's is the waiter's */
+                                regular files, a stream's is the reactor's */
     mode_t type;             /* S_IFMT of its mode */
     bool nameless;           /* unlinked: its last close may have much to free */
     _Atomic uint8_t hint;    /* enum inline_hint */
     _Atomic bool dirty;      /* changed since the last flush */
     dev_t dev;
     ino_t ino;
-    aiofs_hold *hold;
+    aiofs_lock_ref *lock_ref;
     const struct aiofs_ops *ops;
     void *self;
     struct aiofs_link in_flight; /* requests in order of submission */
@@ -105,7 +105,7 @@ struct aiofs_file {
     _Atomic unsigned ending;     /* requests that have left, and whose end is not yet published */
     struct lane lanes[LANES];
     struct aiofs_link held;      /* barriers that wait until they are the oldest */
-    struct aiofs_span *writes, *reads; /* trees of the ordered ones in flight; truncates are writes */
+    struct aiofs_span *writes, *reads; /* trees of the ordered ones in submission; truncates are writes */
     uint64_t sequence;           /* of the last request */
     _Atomic uint64_t appending;  /* bytes of appends in flight */
     struct aiofs_link all;       /* engine.files */
@@ -123,20 +123,20 @@ struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
 int file_examine(int fd, struct file_facts *facts);
 aiofs_file *file_new(int fd, const struct file_facts *facts);
 /* The file that requests on a plain descriptor share, retained; found among those with requests in
- * flight, or new. 0; -ENOMEM; -EAGAIN: it cannot be told yet, try again without the lock. Lock held. */
+ * submission, or new. 0; -ENOMEM; -EAGAIN: it cannot be told yet, try again without the lock. Lock held. */
 int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file);
 /* Those with requests in flight on a plain descriptor, one after the other, retained; NULL: no more. There
  * are several only where open files cannot be told apart. No lock. */
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
 void file_forget(aiofs_file *file);  /* no longer findable by its number */
 bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else closed it. No lock. */
-/* The opener has closed it and nothing is in flight: gives up its lock. On the program's table, no lock held. */
+/* The opener has closed it and nothing is in submission: gives up its lock. On the program's table, no lock held. */
 void file_end_use(aiofs_file *file);
 /* Can closing its descriptor wait: for a peer, a server, a device, or the freeing of many blocks? */
 bool file_close_can_block(const aiofs_file *file);
 int file_classify(int fd);           /* the hint for a plain descriptor */
 bool file_number_busy(int fd);       /* requests are in flight on a plain descriptor. No lock. */
-/* How many requests on a plain number have left their file, and are not yet told. NULL: none ever. No lock. */
+/* How many requests on a plain number have left their file, and are not yet notified. NULL: none ever. No lock. */
 _Atomic unsigned *file_number_ending(int fd);
 struct file_hint {                    /* of a plain descriptor */
     _Atomic uint8_t known;            /* enum inline_hint */
@@ -144,14 +144,14 @@ struct file_hint {                    /* of a plain descriptor */
 };
 struct file_hint *file_hint(int fd); /* NULL: number out of range. No lock. */
 void files_after_fork(void);
-void files_meet_waiter(void);
+void files_meet_reactor(void);
 
 /* ---- requests ------------------------------------------------------------------------------------ */
 
 enum request_phase {
     PHASE_WAITING,    /* in a lane, held back, or a call not yet begun: cancelling it is taking it out */
-    PHASE_RUNNING,    /* with a carrier; a stream's: with the waiter */
-    PHASE_CANCELLING, /* with the waiter, which has been asked to cancel it: in engine.cancelling */
+    PHASE_RUNNING,    /* with a carrier; a stream's: with the reactor */
+    PHASE_CANCELLING, /* with the reactor, which has been asked to cancel it: in engine.cancelling */
     PHASE_ADOPTED,    /* a stream's, in engine.adopted: waits for a worker */
     PHASE_BLOCKING,   /* a stream's, with a worker */
     PHASE_ENDING,     /* detached; its state is about to be terminal */
@@ -227,8 +227,8 @@ static inline int64_t request_outcome(const aiofs_request *request, int64_t erro
 
 /* ---- carriers ------------------------------------------------------------------------------------ */
 
-/* What the waiter thread runs: io_uring (ring.c) or epoll (poll.c). Only that thread calls these. */
-struct waiter_ops {
+/* What the reactor thread runs: io_uring (ring.c) or epoll (poll.c). Only that thread calls these. */
+struct reactor_ops {
     const char *name;
     int (*open)(void);                   /* 0, or why it cannot be had */
     unsigned (*room)(void);              /* requests on seekable files it takes now; streams always */
@@ -237,9 +237,9 @@ struct waiter_ops {
     void (*release)(aiofs_file *file);   /* before the engine_fd of a watched file is closed */
     void (*turn)(int timeout_ms);        /* submit, wait, finish what is complete; -1 waits */
 };
-extern const struct waiter_ops waiter_ring, waiter_poll;
+extern const struct reactor_ops reactor_ring, reactor_poll;
 
-/* One attempt at a stream that does not block, on the waiter: what was moved, -EAGAIN, another error, or
+/* One attempt at a stream that does not block, on the reactor: what was moved, -EAGAIN, another error, or
  * -EOPNOTSUPP: only a call that may block can do it. poll.c */
 ssize_t stream_attempt(aiofs_request *request, int fd);
 /* Readiness says nothing of a read: a terminal set to VMIN 0 gives what there is, or nothing. */
@@ -249,29 +249,29 @@ bool stream_times_out(const aiofs_request *request, int fd);
 bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it */
 bool pool_is_starting(void);     /* lock held: some worker is not running yet */
 void pool_signal(void);          /* lock held: there is work */
-void pool_shrink(void);          /* lock held: those that are idle end, if callers_starve */
-bool pool_spawn(void);           /* on the waiter: starts what is wanted; false: it could not */
-bool pool_start(void);           /* on the waiter, once: the first worker, which stays; false: it could not */
-bool pool_adopt(aiofs_request *request); /* by the waiter: a stream's request that needs a worker; false: it
+void pool_shrink(void);          /* lock held: those that are idle end, if host_threads_starve */
+bool pool_spawn(void);           /* on the reactor: starts what is wanted; false: it could not */
+bool pool_start(void);           /* on the reactor, once: the first worker, which stays; false: it could not */
+bool pool_adopt(aiofs_request *request); /* by the reactor: a stream's request that needs a worker; false: it
                                             has been asked to cancel it */
 void pool_reset(void);           /* no worker is there: at the start, and in the child of a fork */
 
 /* Callers: threads on the program's table that may block; host_threads.c. */
-int callers_start(void);               /* the first one; on a thread of the program's */
-void callers_stop(void);               /* there is no engine, after all */
-void callers_notify(void);             /* no lock: there are notifications whose thread is to be started */
-bool callers_starve(void);             /* lock held: some wait for a thread that is not to be had: idle ones end */
-bool callers_are_idle(void);           /* lock held: all of them, and all that were started */
-void callers_add(struct aiofs_job *job); /* lock held */
-void callers_reset(void);              /* no caller is there: at the start, and in the child of a fork */
-int callers_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
-void callers_carry(aiofs_request *request);                   /* one for outside_carry; lock held, let go meanwhile */
-void callers_sync_name(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
-void callers_retire(aiofs_request *request, int64_t result);  /* ends the use of its file, then the request */
+int host_threads_start(void);               /* the first one; on a thread of the program's */
+void host_threads_stop(void);               /* there is no engine, after all */
+void host_threads_notify(void);             /* no lock: there are notifications whose thread is to be started */
+bool host_threads_starve(void);             /* lock held: some wait for a thread that is not to be had: idle ones end */
+bool host_threads_are_idle(void);           /* lock held: all of them, and all that were started */
+void host_threads_add(struct aiofs_job *job); /* lock held */
+void host_threads_reset(void);              /* no host thread is there: at the start, and in the child of a fork */
+int host_threads_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
+void host_threads_carry(aiofs_request *request);                   /* one for outside_carry; lock held, let go meanwhile */
+void host_threads_sync_dir(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
+void host_threads_retire(aiofs_request *request, int64_t result);  /* ends the use of its file, then the request */
 
-/* The end of a program whose main thread has left; main_exit.c. On the waiter, no lock: has the process ended if no
+/* The end of a program whose main thread has left; main_exit.c. On the reactor, no lock: has the process ended if no
  * thread but ours is left; the ms after which it wants to look again, -1: never. */
-int headless_watch(void);
+int main_exit_watch(void);
 
 /* ---- the engine ---------------------------------------------------------------------------------- */
 
@@ -279,13 +279,13 @@ struct engine {
     pthread_mutex_t lock;
     pthread_cond_t drained;           /* some file has nothing in flight any more */
     _Atomic bool running;
-    const struct waiter_ops *waiter;
+    const struct reactor_ops *reactor;
     struct aiofs_link files;          /* every aiofs_file */
     struct aiofs_link calls;          /* AIOFS_CALL requests, waiting and running, by `in_flight` */
     struct aiofs_link run_queue[CARRIERS]; /* lanes */
     struct aiofs_link adopted;        /* stream requests that only a worker can carry out */
-    struct aiofs_link cancelling;     /* requests the waiter shall cancel */
-    struct aiofs_link releasing;      /* files whose engine_fd the waiter shall close, or hand on to be closed */
+    struct aiofs_link cancelling;     /* requests the reactor shall cancel */
+    struct aiofs_link releasing;      /* files whose engine_fd the reactor shall close, or hand on to be closed */
     struct aiofs_link closing;        /* files whose engine_fd a worker shall close */
     unsigned long outstanding;
     _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
@@ -295,16 +295,16 @@ struct engine {
 extern struct engine engine;
 
 extern _Thread_local bool on_engine_table; /* this thread has the engine's descriptor table */
-extern _Thread_local bool on_waiter;       /* this is the waiter */
+extern _Thread_local bool on_reactor;       /* this is the reactor */
 
-/* Nothing that can block runs on the waiter. */
+/* Nothing that can block runs on the reactor. */
 #ifdef AIOFS_DEBUG
-#define MUST_NOT_BLOCK_REACTOR(can_block) assert(!(on_waiter && (can_block)))
+#define MUST_NOT_BLOCK_REACTOR(can_block) assert(!(on_reactor && (can_block)))
 #else
 #define MUST_NOT_BLOCK_REACTOR(can_block) ((void)0)
 #endif
 
-/* For every thread of ours but the waiter, as it starts and as it ends; lock held. */
+/* For every thread of ours but the reactor, as it starts and as it ends; lock held. */
 static inline void count_threads_by(int by)
 {
     engine.counters.workers += (uint64_t)by;
@@ -319,19 +319,19 @@ static inline void count_threads_by(int by)
 int channel_open(void); /* 0 or -EAGAIN */
 void channel_close(void); /* the program's ends of it */
 void channel_close_inside(void); /* what of the engine's ends is in this thread's table */
-bool channel_leave_table(void); /* the waiter's first act; false: the program's table is shared */
+bool channel_leave_table(void); /* the reactor's first act; false: the program's table is shared */
 bool channel_owns(int fd); /* in the program's table it is an end of the channel: the program has not opened it */
-bool channel_reaches(void); /* the waiter is awake, or can be woken; lock held */
-void channel_sleep(void); /* the waiter's: from now on it has to be woken */
+bool channel_reaches(void); /* the reactor is awake, or can be woken; lock held */
+void channel_sleep(void); /* the reactor's: from now on it has to be woken */
 void channel_awake(void);
 void channel_drain(void);
 void channel_fork_prepare(void);
 void channel_fork_parent(void);
 void channel_fork_child(bool running, bool own_table);
 
-/* Makes the waiter look at its queues; needs no lock, cheap if it is awake. */
+/* Makes the reactor look at its queues; needs no lock, cheap if it is awake. */
 void engine_wake(void);
-/* The waiter's: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
+/* The reactor's: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
 void engine_nap(void);
 /* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is
  * full, try again without the lock. */
@@ -343,9 +343,9 @@ int channel_compare(aiofs_file *file, int fd);
 int engine_fd_of(aiofs_file *file);
 /* Closes it, for good; on that table only, no lock. */
 void engine_fd_close(aiofs_file *file);
-int engine_wake_fd(void); /* readable when the waiter shall look at its queues */
-void engine_rung(void);   /* the carrier tells that it is */
-bool engine_has_work(void); /* lock held: for the waiter */
+int engine_wake_fd(void); /* readable when the reactor shall look at its queues */
+void engine_notified(void);   /* the carrier tells that it is */
+bool engine_has_work(void); /* lock held: for the reactor */
 /* Conditions whose timed waits go by CLOCK_MONOTONIC, which nobody sets. `until` is a time of aiofs_now(). */
 void condition_init(pthread_cond_t *condition);
 int condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t until); /* 0 or ETIMEDOUT */
@@ -356,7 +356,7 @@ enum { SMALL_STACK = 256 * 1024, DEEP_STACK = 8 * 1024 * 1024 }; /* bytes; deep:
 /* Sends again the signals that the kernel refused; true: some are left. */
 bool notify_retry(void);
 #define AIOFS_NEVER INT64_MAX
-/* On a caller: starts the threads of the notifications that wait for one. AIOFS_NEVER, or when to try again. */
+/* On a host thread: starts the threads of the notifications that wait for one. AIOFS_NEVER, or when to try again. */
 int64_t notify_start_threads(void);
 void notify_fork_prepare(void);
 void notify_fork_parent(void);

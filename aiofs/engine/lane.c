@@ -13,7 +13,7 @@
  * A request that waits by the first rule is in file->held, by the third in lane->waiting. One that waits by the second
  * is in the `blocked` list of a single earlier one, the latest of those that it has to wait for: the others have mostly
  * ended when that ends. Only then is it looked up whether one is left. So what a request costs does not grow with the
- * number of those in flight. Nothing here sleeps or calls the kernel.
+ * number of those in submission. Nothing here sleeps or calls the kernel.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 #include "internal.h"
 #include "span.h"
 
-enum { RING_COPY_MAX = 128 * 1024 }; /* longer cached reads would keep the waiter from its other work */
+enum { RING_COPY_MAX = 128 * 1024 }; /* longer cached reads would keep the reactor from its other work */
 
 static enum lane_name lane_for(const aiofs_request *request)
 {
@@ -161,7 +161,7 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
             lane->current = NULL;
         lane_offer(lane);
     }
-    list_remove(&request->queued); /* it ended by itself before the waiter was to cancel it */
+    list_remove(&request->queued); /* it ended by itself before the reactor was to cancel it */
     request->phase = PHASE_ENDING;
 
     if (has_span(request))

@@ -2,12 +2,12 @@
  * main_exit.c - a program whose main thread has left by pthread_exit.
  *
  * A process ends, as if by exit(0), when its last thread does: ours would never let it come to that. So where the
- * main thread has left, the waiter looks now and then whether any thread but ours is there. Requests in flight keep
+ * main thread has left, the reactor looks now and then whether any thread but ours is there. Requests in flight keep
  * the process, because their ends may start threads of the program's (SIGEV_THREAD); meanwhile nobody is there who
  * could take a signal, and those that are meant to end a process, and do, are let in for an instant at each look.
  *
  * A program whose main thread never does this pays for none of it: one key with a destructor and one fork handler
- * when the library is loaded, and at each turn of the waiter one relaxed load, which finds `left` unset. No thread is
+ * when the library is loaded, and at each turn of the reactor one relaxed load, which finds `left` unset. No thread is
  * counted and no file opened before the destructor has run.
  *
  * Threads are counted in /proc, by descriptors of the engine's table. Ours are known under the engine lock; if one
@@ -28,11 +28,11 @@ enum { SOON_MS = 10, ALONE_MS = 50, SELDOM_MS = 1000 };
 static struct {
     pthread_key_t key; /* its destructor runs when the main thread leaves, not when the process ends */
     _Atomic bool left;
-    /* The waiter's. */
+    /* The reactor's. */
     int64_t next; /* when to look */
     int pause_ms;
     unsigned matches; /* looks in a row that found no thread but ours, and nothing to do */
-} headless;
+} main_exit;
 
 /* ---- threads --------------------------------------------------------------------------------------------- */
 
@@ -100,13 +100,13 @@ static bool is_alone(void)
 {
     pthread_mutex_lock(&engine.lock);
     unsigned long changes = engine.thread_changes;
-    unsigned ours = (unsigned)engine.counters.workers + 1; /* the waiter, this one */
-    bool settled = callers_are_idle() && !pool_is_starting();
+    unsigned ours = (unsigned)engine.counters.workers + 1; /* the reactor, this one */
+    bool settled = host_threads_are_idle() && !pool_is_starting();
     pthread_mutex_unlock(&engine.lock);
     if (!settled || are_more_than(ours))
         return false;
     pthread_mutex_lock(&engine.lock);
-    settled = callers_are_idle() && changes == engine.thread_changes;
+    settled = host_threads_are_idle() && changes == engine.thread_changes;
     pthread_mutex_unlock(&engine.lock);
     return settled;
 }
@@ -114,31 +114,31 @@ static bool is_alone(void)
 static void look(void)
 {
     enum { LOOKS = 2 };
-    static struct aiofs_job end = {.run = end_program}; /* a caller's: on the program's table, and not the waiter */
+    static struct aiofs_job end = {.run = end_program}; /* a host thread's: on the program's table, and not the reactor */
     bool alone = is_alone();
     if (alone)
         let_enders_in();
-    headless.matches = alone && atomic_load(&engine.alive) == 0 ? headless.matches + 1 : 0;
-    headless.pause_ms = alone ? ALONE_MS : headless.pause_ms < SELDOM_MS / 2 ? headless.pause_ms * 2 : SELDOM_MS;
-    if (headless.matches != LOOKS)
+    main_exit.matches = alone && atomic_load(&engine.alive) == 0 ? main_exit.matches + 1 : 0;
+    main_exit.pause_ms = alone ? ALONE_MS : main_exit.pause_ms < SELDOM_MS / 2 ? main_exit.pause_ms * 2 : SELDOM_MS;
+    if (main_exit.matches != LOOKS)
         return;
     pthread_mutex_lock(&engine.lock);
-    callers_add(&end);
+    host_threads_add(&end);
     pthread_mutex_unlock(&engine.lock);
 }
 
-int headless_watch(void)
+int main_exit_watch(void)
 {
     enum { MS = 1000000 };
-    if (!atomic_load_explicit(&headless.left, memory_order_relaxed))
+    if (!atomic_load_explicit(&main_exit.left, memory_order_relaxed))
         return -1;
     int64_t now = aiofs_now();
-    if (now >= headless.next) {
+    if (now >= main_exit.next) {
         look();
         now = aiofs_now();
-        headless.next = now + headless.pause_ms * (int64_t)MS;
+        main_exit.next = now + main_exit.pause_ms * (int64_t)MS;
     }
-    return (int)((headless.next - now) / MS) + 1;
+    return (int)((main_exit.next - now) / MS) + 1;
 }
 
 /* ---- the main thread -------------------------------------------------------------------------------------- */
@@ -146,23 +146,23 @@ int headless_watch(void)
 static void main_leaves(void *value)
 {
     (void)value;
-    atomic_store(&headless.left, true);
+    atomic_store(&main_exit.left, true);
     engine_wake();
 }
 
 static void know_main(void)
 {
-    atomic_store(&headless.left, false);
-    headless.next = 0;
-    headless.matches = 0;
-    headless.pause_ms = SOON_MS;
+    atomic_store(&main_exit.left, false);
+    main_exit.next = 0;
+    main_exit.matches = 0;
+    main_exit.pause_ms = SOON_MS;
     if (getpid() == gettid())
-        pthread_setspecific(headless.key, &headless);
+        pthread_setspecific(main_exit.key, &main_exit);
 }
 
 __attribute__((constructor)) static void set_up(void)
 {
-    if (pthread_key_create(&headless.key, main_leaves) != 0)
+    if (pthread_key_create(&main_exit.key, main_leaves) != 0)
         return;
     know_main();
     pthread_atfork(NULL, NULL, know_main);

@@ -1,14 +1,14 @@
 /*
  * notify.c - telling the program: a queued signal, or a function in a fresh thread.
  *
- * A signal that the kernel refuses because too many are queued is kept, and the waiter sends it again
+ * A signal that the kernel refuses because too many are queued is kept, and the reactor sends it again
  * until it is accepted.
  *
  * A notification by a thread is prepared before its request is accepted: what has been accepted will be notified.
  * Such a thread must have the program's descriptor table, so the engine's threads cannot start it. The first
- * caller (host_threads.c) starts what they have, and what found no thread to be had; it tries again, ever more
+ * host thread (host_threads.c) starts what they have, and what found no thread to be had; it tries again, ever more
  * seldom, and in the meantime the engine's threads that are idle end, for they may have what it waits for. So a
- * notification may wait only where that caller runs, and where a thread could be had beside it. Elsewhere, and
+ * notification may wait only where that host thread runs, and where a thread could be had beside it. Elsewhere, and
  * for the first notifications of a program, the thread is started beforehand, and waits for its request to end.
  *
  * notify.lock guards the refused signals and the pending notifications; nothing else is taken under it.
@@ -225,7 +225,7 @@ static void put_off(aiofs_notification *notice)
     list_append(&threads.pending, &notice->link);
     atomic_store(&threads.any, true);
     pthread_mutex_unlock(&notify.lock);
-    callers_notify();
+    host_threads_notify();
 }
 
 void aiofs_notification_send(aiofs_notification *notice)
@@ -292,7 +292,7 @@ void notify_fork_parent(void)
     pthread_mutex_unlock(&notify.lock);
 }
 
-/* What is still to be told is the parent's. */
+/* What is still to be notified is the parent's. */
 void notify_fork_child(void)
 {
     struct aiofs_link *link;

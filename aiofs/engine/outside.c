@@ -88,7 +88,7 @@ void aiofs_complete(aiofs_request *request, int64_t result)
 /* NULL: a file with no entry, and so no limit. Lock held. */
 static struct aiofs_gate *gate_of(const aiofs_file *file)
 {
-    struct aiofs_gate *gate = file->hold ? aiofs_hold_gate(file->hold) : NULL;
+    struct aiofs_gate *gate = file->lock_ref ? aiofs_lock_ref_gate(file->lock_ref) : NULL;
     if (gate && (!gate->waiting.next || gate->epoch != epoch)) {
         gate->threads = 0;
         gate->epoch = epoch;
@@ -131,9 +131,9 @@ static aiofs_request *next_at(struct aiofs_gate *gate)
 
 void outside_carry(aiofs_request *request)
 {
-    aiofs_hold *hold = request->file->hold;
-    aiofs_volume *volume = hold ? aiofs_hold_volume(hold) : NULL;
-    struct aiofs_gate *gate = hold ? aiofs_hold_gate(hold) : NULL;
+    aiofs_lock_ref *lock_ref = request->file->lock_ref;
+    aiofs_volume *volume = lock_ref ? aiofs_lock_ref_volume(lock_ref) : NULL;
+    struct aiofs_gate *gate = lock_ref ? aiofs_lock_ref_gate(lock_ref) : NULL;
     int64_t result;
     if (volume)
         aiofs_volume_retain(volume); /* the gate's; the file may go with the request */
@@ -148,7 +148,7 @@ static void hand_to_host(aiofs_request *request)
 {
     pthread_mutex_lock(&engine.lock);
     request->phase = PHASE_WAITING;
-    callers_carry(request);
+    host_threads_carry(request);
     pthread_mutex_unlock(&engine.lock);
 }
 

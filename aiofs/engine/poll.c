@@ -1,13 +1,13 @@
 /*
- * poll.c - the waiter where there is no io_uring: epoll for streams, and nothing else.
+ * poll.c - the reactor where there is no io_uring: epoll for streams, and nothing else.
  *
  * A stream's request is tried at once; if it would block, the file is watched, one-shot, for what its
  * running requests need, at most one a direction. Where the kernel has no way to try without blocking
  * (terminals), a worker carries it out once the file is ready; where it has no way to watch (some devices), or
  * readiness says nothing, at once.
  *
- * Everything here belongs to the waiter thread. lane->current of a stream's lanes is set under the engine
- * lock when the waiter takes the request and cleared when it detaches it, by this thread, so it may be
+ * Everything here belongs to the reactor thread. lane->current of a stream's lanes is set under the engine
+ * lock when the reactor takes the request and cleared when it detaches it, by this thread, so it may be
  * read here without the lock.
  */
 #define _GNU_SOURCE
@@ -184,7 +184,7 @@ static void poll_turn(int timeout_ms)
     for (int i = 0; i < count; i++) {
         aiofs_file *file = events[i].data.ptr;
         if (!file) {
-            engine_rung();
+            engine_notified();
             continue;
         }
         if (!file->watched) /* released meanwhile */
@@ -201,7 +201,7 @@ static void poll_turn(int timeout_ms)
     }
 }
 
-const struct waiter_ops waiter_poll = {
+const struct reactor_ops reactor_poll = {
     .name = "threads",
     .open = poll_open,
     .room = poll_room,

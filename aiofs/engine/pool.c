@@ -2,10 +2,10 @@
  * pool.c - workers: threads that may block in the kernel, for buffered writes, long reads and syncs, and
  * for all of a seekable file's requests where there is no io_uring.
  *
- * They have the engine's descriptor table, so only its waiter can start them; anybody else asks for one
- * by waking it. The first worker is there from the engine's start and never ends, so that work is always done. The
- * pool grows while there is work and no worker is idle, up to a limit, and a worker that finds nothing to do for a
- * while ends. Workers also close descriptors whose close may block. The engine lock guards everything here but the gate.
+ * They have the engine's descriptor table, so only its reactor can start them; anybody else asks for one by waking
+ * it. The first worker is there from the engine's start and never ends, so that work is always done. The pool grows
+ * while there is work and no worker is idle, up to a limit, and a worker that finds nothing to do for a while ends.
+ * Workers also close descriptors whose close may block. The engine lock guards everything here but the gate.
  *
  * The gate. Copying from the page cache is the processor's work: as many workers at once as there are
  * processors, and the program's event loop waits for its turn. So at most one less copies at a time,
@@ -220,7 +220,7 @@ static bool wait_for_work(void)
     int64_t until = aiofs_now() + IDLE_NS;
     int error = 0;
     pool.idle++;
-    while (!has_work() && ((error != ETIMEDOUT && !callers_starve()) || pool.threads == 1))
+    while (!has_work() && ((error != ETIMEDOUT && !host_threads_starve()) || pool.threads == 1))
         error = pool.threads == 1 ? pthread_cond_wait(&pool.work, &engine.lock)
                                   : condition_wait_until(&pool.work, &engine.lock, until);
     pool.idle--;
@@ -231,8 +231,8 @@ static void carry_out(aiofs_request *request)
 {
     int64_t result = perform(request);
     COUNT(pooled);
-    if (request->op == AIOFS_FLUSH && result == 0 && request->file->hold)
-        callers_sync_name(request);
+    if (request->op == AIOFS_FLUSH && result == 0 && request->file->lock_ref)
+        host_threads_sync_dir(request);
     else
         request_finish(request, result);
 }

@@ -4,10 +4,10 @@
  *   request_accept   it is submitted, and will end (submit.c).
  *   request_finish   the thread that carried it out detaches it under the lock. If it was the last on a file
  *                    that has no opener, two things come before the end is published: the descriptor in the
- *                    engine's table is closed, if this thread may do that, and the lock of the hold is given up.
+ *                    engine's table is closed, if this thread may do that, and the lock of the lock reference is given up.
  *                    So a program that sees the end of the last write finds the lock free and the pipe closed.
  *   request_end      stores the result, makes the state terminal with one atomic exchange, calls `done`, wakes
- *                    those who sleep on it: so who has slept finds that everybody else has been told.
+ *                    those who sleep on it: so who has slept finds that everybody else has been notified.
  *
  * Sleeping: one futex word for the process counts the ends that somebody waited for. A waiter marks
  * the word of each state it waits for (AIOFS_WAITED) and sleeps on the futex; the exchange that makes a word
@@ -90,7 +90,7 @@ void request_accept(aiofs_request *request)
 {
     aiofs_request_retain(request);
     atomic_fetch_add_explicit(&engine.alive, 1, memory_order_relaxed);
-    atomic_store_explicit(&request->told, false, memory_order_relaxed);
+    atomic_store_explicit(&request->notified, false, memory_order_relaxed);
     request->generation = aiofs_generation;
     atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_relaxed);
 }
@@ -109,7 +109,7 @@ void aiofs_request_forsake(const aiofs_request *request)
 {
     aiofs_request *own = (aiofs_request *)(uintptr_t)request;
     own->result = -ECANCELED;
-    atomic_store(&own->told, true);
+    atomic_store(&own->notified, true);
     atomic_store(&own->state, AIOFS_CANCELED);
 }
 
@@ -117,11 +117,11 @@ void aiofs_request_forsake(const aiofs_request *request)
 void request_settle(const aiofs_request *request, aiofs_file *file)
 {
     struct stat stat;
-    if (!changes_bytes(request) || !file->hold || file->ops || !aiofs_hold_has_quota(file->hold))
+    if (!changes_bytes(request) || !file->lock_ref || file->ops || !aiofs_lock_ref_has_quota(file->lock_ref))
         return;
     int fd = on_engine_table ? engine_fd_of(file) : atomic_load(&file->fd);
     if (fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0)
-        aiofs_hold_settle(file->hold, stat.st_size);
+        aiofs_lock_ref_settle(file->lock_ref, stat.st_size);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------ */
@@ -134,8 +134,8 @@ static void account(aiofs_request *request, int64_t result)
         return;
     if (result > 0 || (result == 0 && request->op == AIOFS_TRUNCATE)) {
         atomic_store_explicit(&file->dirty, true, memory_order_relaxed);
-        if (file->hold)
-            aiofs_hold_changed(file->hold);
+        if (file->lock_ref)
+            aiofs_lock_ref_changed(file->lock_ref);
     }
     if (result < 0 || (uint64_t)result < request->total || request->op == AIOFS_TRUNCATE)
         request_settle(request, file);
@@ -170,7 +170,7 @@ void request_finish(aiofs_request *request, int64_t result)
     else if (file->outstanding == 0 && atomic_load(&file->engine_fd) < -1)
         file->bound = false; /* its descriptor found no room in the engine's table: try again with the next request */
     bool close_here = last && file->bound && on_engine_table &&
-                      (on_waiter ? !file_close_can_block(file) : !file->watched);
+                      (on_reactor ? !file_close_can_block(file) : !file->watched);
     if (last && file->bound && !close_here) {
         aiofs_file_retain(file);
         list_append(&engine.releasing, &file->leaving);
@@ -183,9 +183,9 @@ void request_finish(aiofs_request *request, int64_t result)
     if (wake)
         engine_wake();
     request_start_outside(&outside);
-    if (last && (file->hold || file->ops)) {
+    if (last && (file->lock_ref || file->ops)) {
         if (on_engine_table) {
-            callers_retire(request, result);
+            host_threads_retire(request, result);
             return;
         }
         file_end_use(file);
@@ -216,7 +216,7 @@ void request_end(aiofs_request *request, int64_t result)
         request->done(request);
     if (awaited)
         aiofs_wake_sleepers();
-    atomic_store_explicit(&request->told, true, memory_order_release);
+    atomic_store_explicit(&request->notified, true, memory_order_release);
     if (file) {
         if (!file->owned)
             atomic_fetch_sub(file_number_ending(request->fd), 1);

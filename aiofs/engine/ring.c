@@ -1,7 +1,7 @@
 /*
- * ring.c - the waiter with io_uring, by the kernel's own interface.
+ * ring.c - the reactor with io_uring, by the kernel's own interface.
  *
- * Only the waiter enters the ring, so it may be had with SINGLE_ISSUER and DEFER_TASKRUN where the kernel
+ * Only the reactor enters the ring, so it may be had with SINGLE_ISSUER and DEFER_TASKRUN where the kernel
  * knows them: completions are processed in this thread, when it waits for them, and nowhere else. The ring
  * lives in the engine's descriptor table.
  *
@@ -200,7 +200,7 @@ static void finish(aiofs_request *request, int64_t result)
     request_finish(request, result);
 }
 
-/* Before another is added to a batch: the device shall not idle until all of it is made up, nor be told of each one
+/* Before another is added to a batch: the device shall not idle until all of it is made up, nor be notified of each one
  * by itself. So what waits here goes once it is as much as the device has to do. */
 static void submit_early(void)
 {
@@ -361,7 +361,7 @@ static void complete(uint64_t data, int result)
         break;
     case TAG_WAKE:
         ring.watching = false;
-        engine_rung();
+        engine_notified();
         break;
     default: /* the answer to a cancellation: the request itself tells */
         break;
@@ -405,7 +405,7 @@ static void ring_release(aiofs_file *file)
     (void)file; /* the ring knows descriptors only while a request is in the kernel */
 }
 
-const struct waiter_ops waiter_ring = {
+const struct reactor_ops reactor_ring = {
     .name = "io_uring",
     .open = ring_open,
     .room = ring_room,

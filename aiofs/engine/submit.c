@@ -8,7 +8,7 @@
  *   settle    tells the caller.
  *
  * A few requests go through these steps together, so that a list looks at each descriptor once, takes the lock for
- * sixteen at a time, and wakes the waiter once. All of it is on the caller's stack, which may be small.
+ * sixteen at a time, and wakes the reactor once. All of it is on the caller's stack, which may be small.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -49,7 +49,7 @@ static void facts_of(const aiofs_file *file, struct file_facts *facts)
  * only here the descriptor is certain to be the program's. */
 static int charge(const aiofs_request *request, const aiofs_file *file)
 {
-    if (!changes_bytes(request) || !file->hold || !aiofs_hold_has_quota(file->hold))
+    if (!changes_bytes(request) || !file->lock_ref || !aiofs_lock_ref_has_quota(file->lock_ref))
         return 0;
     int64_t size = aiofs_file_size((aiofs_file *)file);
     if (size < 0)
@@ -57,7 +57,7 @@ static int charge(const aiofs_request *request, const aiofs_file *file)
     int64_t end = request->op == AIOFS_TRUNCATE ? request->offset
                   : request->appends            ? size + (int64_t)(file->appending + request->total)
                                                 : request->offset + (int64_t)request->total;
-    return aiofs_hold_charge(file->hold, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
+    return aiofs_lock_ref_charge(file->lock_ref, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
 }
 
 /* An ordered write past the end also fills the gap before it. */
@@ -242,15 +242,15 @@ static int submit_call(aiofs_request *request)
 {
     request->lane = LANE_CALL;
     request_accept(request);
-    return callers_call(request) < 0 ? request_reject(request) : 0;
+    return host_threads_call(request) < 0 ? request_reject(request) : 0;
 }
 
-static void submit_some(struct aiofs_submission *list, size_t count)
+static void submit_some(struct aiofs_batch_entry *list, size_t count)
 {
     struct arrival arrivals[AT_ONCE];
     struct look looks[AT_ONCE], *look = NULL;
     size_t arrived = 0, entered = 0;
-    struct aiofs_submission *origins[AT_ONCE];
+    struct aiofs_batch_entry *origins[AT_ONCE];
     for (size_t i = 0; i < count; i++) {
         aiofs_request *request = list[i].request;
         struct arrival *arrival = &arrivals[arrived];
@@ -281,7 +281,7 @@ static void submit_some(struct aiofs_submission *list, size_t count)
         origins[i]->error = settle_arrival(&arrivals[i]);
 }
 
-void aiofs_submit_many(struct aiofs_submission *list, size_t count)
+void aiofs_submit_many(struct aiofs_batch_entry *list, size_t count)
 {
     int error = aiofs_engine_start();
     for (size_t i = 0; error < 0 && i < count; i++)
@@ -292,7 +292,7 @@ void aiofs_submit_many(struct aiofs_submission *list, size_t count)
 
 int aiofs_submit(aiofs_request *request, aiofs_file *file)
 {
-    struct aiofs_submission one = {request, file, 0};
+    struct aiofs_batch_entry one = {request, file, 0};
     aiofs_submit_many(&one, 1);
     return one.error;
 }

@@ -3,7 +3,7 @@
  *
  * A file that was synced can still be lost with its name: the directory has to be synced too, and so has
  * the directory that this one was made in. Every name that aiofs makes gets a number, and its directory
- * remembers the first and the last number that may not be on disk. A hold knows the last number there was
+ * remembers the first and the last number that may not be on disk. A lock reference knows the last number there was
  * when it was taken; its first flush syncs the directories above it that remember one up to there. So each
  * directory is synced once for all the names made in it, and a flush where nothing was made costs nothing.
  *
@@ -69,7 +69,7 @@ uint64_t aiofs_name_made(struct aiofs_tree *tree, const struct aiofs_place *plac
 }
 
 /* The last number, if any name of the tree may not be durable; else 0. */
-uint64_t aiofs_names_outstanding_locked(const struct aiofs_tree *tree)
+uint64_t aiofs_dir_sync_outstanding_locked(const struct aiofs_tree *tree)
 {
     return tree->name_count ? tree->name_number : 0;
 }
@@ -101,16 +101,16 @@ static int sync_directory(struct aiofs_tree *tree, const char *path, size_t leng
     return 0;
 }
 
-int aiofs_hold_sync_name(aiofs_hold *hold)
+int aiofs_lock_ref_sync_dir(aiofs_lock_ref *lock_ref)
 {
     struct aiofs_place place;
-    struct aiofs_tree *tree = hold->volume->tree;
-    uint64_t number = atomic_load(&hold->unsynced);
+    struct aiofs_tree *tree = lock_ref->volume->tree;
+    uint64_t number = atomic_load(&lock_ref->unsynced);
     int status = 0;
     if (number == 0)
         return 0;
     aiofs_namespace_lock();
-    aiofs_place_set(&place, hold->entry->path, hold->entry->length);
+    aiofs_place_set(&place, lock_ref->entry->path, lock_ref->entry->length);
     aiofs_namespace_unlock();
     while (place.length > 0 && status == 0) {
         place.length = directory_length(place.path, place.length);
@@ -118,12 +118,12 @@ int aiofs_hold_sync_name(aiofs_hold *hold)
         status = sync_directory(tree, place.path, place.length, number);
     }
     if (status == 0)
-        atomic_compare_exchange_strong(&hold->unsynced, &number, 0);
+        atomic_compare_exchange_strong(&lock_ref->unsynced, &number, 0);
     return status;
 }
 
 /* The directory `from` is now `to`: so is what was remembered for it and for those below. */
-void aiofs_names_move_locked(struct aiofs_tree *tree, const struct aiofs_place *from, const struct aiofs_place *to)
+void aiofs_dir_sync_move_locked(struct aiofs_tree *tree, const struct aiofs_place *from, const struct aiofs_place *to)
 {
     struct aiofs_unsynced *moved = NULL, *next;
     char path[PATH_MAX];
@@ -153,7 +153,7 @@ void aiofs_names_move_locked(struct aiofs_tree *tree, const struct aiofs_place *
 }
 
 /* Nothing is left to sync in a directory that was removed. */
-void aiofs_names_removed_locked(struct aiofs_tree *tree, const struct aiofs_place *place)
+void aiofs_dir_sync_removed_locked(struct aiofs_tree *tree, const struct aiofs_place *place)
 {
     struct aiofs_unsynced **link = find_locked(tree, place->path, place->length);
     if (*link)
@@ -161,7 +161,7 @@ void aiofs_names_removed_locked(struct aiofs_tree *tree, const struct aiofs_plac
 }
 
 /* At the end of the tree. */
-void aiofs_names_forget(struct aiofs_tree *tree)
+void aiofs_dir_sync_forget(struct aiofs_tree *tree)
 {
     for (size_t i = 0; i < AIOFS_NAME_BUCKETS; i++)
         while (tree->names[i])

@@ -5,7 +5,7 @@
  * somebody else holds, and an open file is the one that its lock is for. Opening a file that exists costs
  * five system calls: lock, open, fstat, and at the end close, unlock.
  *
- * Everything here belongs to the call: descriptors, and the holds that last only for it. The hold of an
+ * Everything here belongs to the call: descriptors, and the lock references that last only for it. The hold of an
  * opened file goes over to the open file.
  */
 #define _GNU_SOURCE
@@ -31,7 +31,7 @@ struct opening {
     struct aiofs_place place;
     int flags;
     mode_t mode;
-    aiofs_hold *hold;
+    aiofs_lock_ref *lock_ref;
     bool made;
 };
 
@@ -97,7 +97,7 @@ static int cut(struct opening *opening, int fd, int64_t before)
     }
     if (status >= 0 && aiofs_quota_counted(tree)) {
         aiofs_namespace_lock();
-        aiofs_quota_cut_locked(tree, opening->hold->entry, before);
+        aiofs_quota_cut_locked(tree, opening->lock_ref->entry, before);
         aiofs_namespace_unlock();
     }
     return status < 0 ? status : 0;
@@ -122,7 +122,7 @@ static int open_entry(struct opening *opening)
         return status;
     }
     if (opening->made)
-        opening->hold->unsynced = aiofs_name_made(opening->volume->tree, &opening->place);
+        opening->lock_ref->unsynced = aiofs_name_made(opening->volume->tree, &opening->place);
     return fd;
 }
 
@@ -136,10 +136,10 @@ static int busy_or_taken(const struct opening *opening)
 }
 
 int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
-                     const void *owner, aiofs_hold **hold)
+                     const void *owner, aiofs_lock_ref **lock_ref)
 {
     struct opening opening = {.volume = volume, .flags = flags, .mode = mode};
-    aiofs_hold *guard = NULL; /* of a read-only open that cuts the file: it has the lock only meanwhile */
+    aiofs_lock_ref *guard = NULL; /* of a read-only open that cuts the file: it has the lock only meanwhile */
     bool follow = !(flags & O_NOFOLLOW || (flags & O_CREAT && flags & O_EXCL));
 
     int status = check_opening(volume, flags, lock);
@@ -150,19 +150,19 @@ int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t m
     if (opening.place.length == 0)
         return -EISDIR;
     if (lock == AIOFS_LOCK_NONE && flags & O_TRUNC)
-        status = aiofs_hold_take_briefly(volume, &opening.place, owner, &guard);
+        status = aiofs_lock_ref_take_briefly(volume, &opening.place, owner, &guard);
     if (status == 0)
-        status = aiofs_hold_take_at(volume, &opening.place, lock, owner, &opening.hold);
+        status = aiofs_lock_ref_take_at(volume, &opening.place, lock, owner, &opening.lock_ref);
     if (status == 0) {
         status = open_entry(&opening);
         if (status < 0)
-            aiofs_hold_release(opening.hold);
+            aiofs_lock_ref_release(opening.lock_ref);
         else
-            *hold = opening.hold;
+            *lock_ref = opening.lock_ref;
     } else if (status == -EBUSY) {
         status = busy_or_taken(&opening);
     }
-    aiofs_hold_release(guard);
+    aiofs_lock_ref_release(guard);
     return status;
 }
 
@@ -240,7 +240,7 @@ int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode)
 
 /* Takes the entry's lock for the time of a call that removes it, and finds its directory. */
 static int begin_removal(aiofs_volume *volume, const char *path, const void *owner, struct aiofs_place *place,
-                         aiofs_hold **hold, struct aiofs_parent *parent)
+                         aiofs_lock_ref **lock_ref, struct aiofs_parent *parent)
 {
     int status = aiofs_may_change(volume);
     if (status == 0)
@@ -248,12 +248,12 @@ static int begin_removal(aiofs_volume *volume, const char *path, const void *own
     if (status == 0 && place->length == 0)
         status = -EBUSY;
     if (status == 0)
-        status = aiofs_hold_take_briefly(volume, place, owner, hold);
+        status = aiofs_lock_ref_take_briefly(volume, place, owner, lock_ref);
     if (status < 0)
         return status;
     status = aiofs_parent_open(volume->tree, place, parent);
     if (status < 0)
-        aiofs_hold_release(*hold);
+        aiofs_lock_ref_release(*lock_ref);
     return status;
 }
 
@@ -261,20 +261,20 @@ int aiofs_volume_rmdir(aiofs_volume *volume, const char *path)
 {
     struct aiofs_place place;
     struct aiofs_parent parent;
-    aiofs_hold *hold;
-    int status = begin_removal(volume, path, NULL, &place, &hold, &parent);
+    aiofs_lock_ref *lock_ref;
+    int status = begin_removal(volume, path, NULL, &place, &lock_ref, &parent);
     if (status < 0)
         return status;
     status = aiofs_sys.unlinkat(parent.fd, parent.name, AT_REMOVEDIR);
     aiofs_parent_close(&parent);
     if (status == 0) {
         aiofs_namespace_lock();
-        aiofs_names_removed_locked(volume->tree, &place);
+        aiofs_dir_sync_removed_locked(volume->tree, &place);
         aiofs_namespace_unlock();
     } else if (status == -ENOTEMPTY || status == -EEXIST) {
         status = aiofs_subtree_locked(volume, &place) ? -EBUSY : -ENOTEMPTY;
     }
-    aiofs_hold_release(hold);
+    aiofs_lock_ref_release(lock_ref);
     return status;
 }
 
@@ -283,9 +283,9 @@ int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owne
     struct aiofs_place place;
     struct aiofs_parent parent;
     struct stat found = {0};
-    aiofs_hold *hold;
+    aiofs_lock_ref *lock_ref;
     struct aiofs_tree *tree = volume->tree;
-    int status = begin_removal(volume, path, owner, &place, &hold, &parent);
+    int status = begin_removal(volume, path, owner, &place, &lock_ref, &parent);
     if (status < 0)
         return status;
     bool counted = aiofs_quota_counted(tree);
@@ -298,26 +298,26 @@ int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owne
     aiofs_parent_close(&parent);
     if (status == 0 && counted && S_ISREG(found.st_mode)) {
         aiofs_namespace_lock();
-        aiofs_quota_unnamed_locked(tree, hold->entry, found.st_size);
+        aiofs_quota_unnamed_locked(tree, lock_ref->entry, found.st_size);
         aiofs_namespace_unlock();
     }
-    aiofs_hold_release(hold);
+    aiofs_lock_ref_release(lock_ref);
     return status;
 }
 
 /* Under the entry's lock: the size it has and the size it gets are charged as for an open file. */
-static int truncate_open(aiofs_hold *hold, int fd, int64_t size)
+static int truncate_open(aiofs_lock_ref *lock_ref, int fd, int64_t size)
 {
     struct stat found;
     int status = aiofs_sys.fstat(fd, &found);
     if (status == 0)
         status = check_kind(&found);
     if (status == 0)
-        status = aiofs_hold_charge(hold, found.st_size, size > found.st_size ? size : found.st_size);
+        status = aiofs_lock_ref_charge(lock_ref, found.st_size, size > found.st_size ? size : found.st_size);
     if (status == 0) {
         status = aiofs_sys.ftruncate(fd, size);
-        aiofs_hold_settle(hold, status == 0 ? size : found.st_size);
-        aiofs_hold_changed(hold);
+        aiofs_lock_ref_settle(lock_ref, status == 0 ? size : found.st_size);
+        aiofs_lock_ref_changed(lock_ref);
     }
     return status;
 }
@@ -325,22 +325,22 @@ static int truncate_open(aiofs_hold *hold, int fd, int64_t size)
 int aiofs_volume_truncate(aiofs_volume *volume, const char *path, int64_t size, const void *owner)
 {
     struct aiofs_place place;
-    aiofs_hold *hold;
+    aiofs_lock_ref *lock_ref;
     int status = size < 0 ? -EINVAL : aiofs_may_change(volume);
     if (status == 0)
         status = aiofs_locate(volume, path, true, &place);
     if (status == 0 && place.length == 0)
         status = -EISDIR;
     if (status == 0)
-        status = aiofs_hold_take_briefly(volume, &place, owner, &hold);
+        status = aiofs_lock_ref_take_briefly(volume, &place, owner, &lock_ref);
     if (status < 0)
         return status;
     int fd = aiofs_open_beneath(volume->tree, place.path, O_WRONLY | (place.slash ? O_DIRECTORY : 0), 0);
     status = fd;
     if (fd >= 0) {
-        status = truncate_open(hold, fd, size);
+        status = truncate_open(lock_ref, fd, size);
         aiofs_sys.close(fd);
     }
-    aiofs_hold_release(hold);
+    aiofs_lock_ref_release(lock_ref);
     return status;
 }

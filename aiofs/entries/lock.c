@@ -1,10 +1,10 @@
 /*
  * lock.c - entries and the locks on them.
  *
- * A lock has two halves. Inside the process it is a line in the entry: the mode, how many holds share it,
+ * A lock has two halves. Inside the process it is a line in the entry: the mode, how many lock references share it,
  * and whose it is. Between processes it is an open-file-description lock on the entry's range of bytes in
  * one of 256 files under .aiofs/locks, all found by hashing the entry's path; this process has one
- * description per file, so the first hold of an entry takes the bytes and the last gives them back. The
+ * description per file, so the first lock reference of an entry takes the bytes and the last gives them back. The
  * kernel frees them when the process dies.
  *
  *     the range:  [ 0..15: one byte per kind of sharing | 16..: one per process tree of `aiofs run` | a mark ]
@@ -13,10 +13,10 @@
  * one read-locks its byte and then looks whether anybody holds another byte; if two kinds try at the same
  * moment, each may see the other and both are refused, which a lock that never waits may do.
  *
- * Owners: an open file owns its hold, a hold owns a share of its entry's lock and keeps its volume open.
- * All of this is guarded by the namespace lock. A child of fork starts with no locks: the descriptors of
- * the lock files are closed there, so that the parent's locks die with the parent, and every hold it
- * inherited is marked lost, so that releasing it touches nothing.
+ * Owners: an open file owns its lock reference, a lock reference owns a share of its entry's lock and keeps its
+ * volume open. All of this is guarded by the namespace lock. A child of fork starts with no locks: the descriptors of
+ * the lock files are closed there, so that the parent's locks die with the parent, and every hold it inherited is
+ * marked lost, so that releasing it touches nothing.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -210,7 +210,7 @@ static struct aiofs_entry *entry_make(struct aiofs_tree *tree, const struct aiof
 
 static void entry_free_unheld(struct aiofs_tree *tree, struct aiofs_entry *entry)
 {
-    if (entry->holds)
+    if (entry->lock_refs)
         return;
     struct aiofs_entry **link = bucket_of(tree, entry->hash);
     while (*link != entry)
@@ -257,52 +257,52 @@ static void unlock_entry(struct aiofs_tree *tree, struct aiofs_entry *entry, enu
     bytes_release(tree, entry->hash);
 }
 
-/* ---- holds ------------------------------------------------------------------------------------------- */
+/* ---- lock references ------------------------------------------------------------------------------------------- */
 
-static void hold_link(struct aiofs_entry *entry, struct aiofs_hold *hold)
+static void lock_ref_link(struct aiofs_entry *entry, struct aiofs_lock_ref *lock_ref)
 {
-    hold->entry = entry;
-    hold->prev = NULL;
-    hold->next = entry->holds;
-    if (entry->holds)
-        entry->holds->prev = hold;
-    entry->holds = hold;
+    lock_ref->entry = entry;
+    lock_ref->prev = NULL;
+    lock_ref->next = entry->lock_refs;
+    if (entry->lock_refs)
+        entry->lock_refs->prev = lock_ref;
+    entry->lock_refs = lock_ref;
 }
 
-static void hold_unlink(struct aiofs_hold *hold)
+static void lock_ref_unlink(struct aiofs_lock_ref *lock_ref)
 {
-    if (hold->prev)
-        hold->prev->next = hold->next;
+    if (lock_ref->prev)
+        lock_ref->prev->next = lock_ref->next;
     else
-        hold->entry->holds = hold->next;
-    if (hold->next)
-        hold->next->prev = hold->prev;
+        lock_ref->entry->lock_refs = lock_ref->next;
+    if (lock_ref->next)
+        lock_ref->next->prev = lock_ref->prev;
 }
 
-int aiofs_hold_take_locked(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock,
-                           const void *owner, aiofs_hold **out)
+int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock,
+                               const void *owner, aiofs_lock_ref **out)
 {
     struct aiofs_tree *tree = volume->tree;
-    struct aiofs_hold *hold = calloc(1, sizeof *hold);
-    struct aiofs_entry *entry = hold ? entry_make(tree, place) : NULL;
+    struct aiofs_lock_ref *lock_ref = calloc(1, sizeof *lock_ref);
+    struct aiofs_entry *entry = lock_ref ? entry_make(tree, place) : NULL;
     int status = entry ? lock_entry(tree, entry, lock, owner) : -ENOMEM;
     if (status < 0) {
         if (entry)
             entry_free_unheld(tree, entry);
-        free(hold);
+        free(lock_ref);
         return status;
     }
     aiofs_volume_retain(volume);
-    hold->volume = volume;
-    hold->lock = lock;
-    hold->unsynced = aiofs_names_outstanding_locked(tree);
-    hold_link(entry, hold);
-    *out = hold;
+    lock_ref->volume = volume;
+    lock_ref->lock = lock;
+    lock_ref->unsynced = aiofs_dir_sync_outstanding_locked(tree);
+    lock_ref_link(entry, lock_ref);
+    *out = lock_ref;
     return 0;
 }
 
-int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
-                       aiofs_hold **hold)
+int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
+                           aiofs_lock_ref **lock_ref)
 {
     struct aiofs_patience patience = {0};
     int status = aiofs_tree_attend(volume->tree);
@@ -311,17 +311,17 @@ int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, en
     aiofs_namespace_lock();
     do
         status = aiofs_acquisition_abandoned_locked() ? -ECANCELED
-                                                      : aiofs_hold_take_locked(volume, place, lock, owner, hold);
+                                                      : aiofs_lock_ref_take_locked(volume, place, lock, owner, lock_ref);
     while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, place, &patience));
     if (status == 0)
-        aiofs_acquisition_done_locked(*hold);
+        aiofs_acquisition_done_locked(*lock_ref);
     aiofs_namespace_unlock();
     return status;
 }
 
 /* An exclusive lock for the time of one call. */
-int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,
-                            aiofs_hold **hold)
+int aiofs_lock_ref_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,
+                                aiofs_lock_ref **lock_ref)
 {
     struct aiofs_patience patience = {0};
     int status = aiofs_tree_attend(volume->tree);
@@ -329,100 +329,100 @@ int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *plac
         return status;
     aiofs_namespace_lock();
     do
-        status = aiofs_hold_take_locked(volume, place, AIOFS_LOCK_EXCLUSIVE, owner, hold);
+        status = aiofs_lock_ref_take_locked(volume, place, AIOFS_LOCK_EXCLUSIVE, owner, lock_ref);
     while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, place, &patience));
     if (status == 0)
-        (*hold)->stays = true;
+        (*lock_ref)->stays = true;
     aiofs_namespace_unlock();
     return status;
 }
 
-int aiofs_hold_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner, aiofs_hold **hold)
+int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner, aiofs_lock_ref **lock_ref)
 {
     struct aiofs_place place;
     int status = aiofs_locate(volume, path, true, &place);
-    return status < 0 ? status : aiofs_hold_take_at(volume, &place, lock, owner, hold);
+    return status < 0 ? status : aiofs_lock_ref_take_at(volume, &place, lock, owner, lock_ref);
 }
 
-void aiofs_hold_unlock(aiofs_hold *hold)
+void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref)
 {
     aiofs_namespace_lock();
-    if (!hold->lost)
-        unlock_entry(hold->volume->tree, hold->entry, hold->lock);
-    if (hold->releasing)
-        aiofs_releasing_remove_locked(hold->volume->tree, hold->entry);
-    hold->releasing = false;
-    hold->lock = AIOFS_LOCK_NONE;
-    hold->closed = true;
+    if (!lock_ref->lost)
+        unlock_entry(lock_ref->volume->tree, lock_ref->entry, lock_ref->lock);
+    if (lock_ref->releasing)
+        aiofs_releasing_remove_locked(lock_ref->volume->tree, lock_ref->entry);
+    lock_ref->releasing = false;
+    lock_ref->lock = AIOFS_LOCK_NONE;
+    lock_ref->closed = true;
     aiofs_namespace_unlock();
 }
 
-void aiofs_hold_release(aiofs_hold *hold)
+void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
 {
     aiofs_volume *volume;
-    if (!hold)
+    if (!lock_ref)
         return;
     aiofs_namespace_lock();
-    volume = hold->volume;
-    hold_unlink(hold);
-    if (!hold->lost)
-        unlock_entry(volume->tree, hold->entry, hold->lock);
-    if (hold->releasing)
-        aiofs_releasing_remove_locked(volume->tree, hold->entry);
-    if (hold->acquisition)
-        hold->acquisition->hold = NULL;
-    if (hold->charge) {
-        if (hold->entry->charge == hold->charge && hold->charge->refs == 1)
-            hold->entry->charge = NULL;
-        aiofs_charge_release_locked(volume->tree, hold->charge);
+    volume = lock_ref->volume;
+    lock_ref_unlink(lock_ref);
+    if (!lock_ref->lost)
+        unlock_entry(volume->tree, lock_ref->entry, lock_ref->lock);
+    if (lock_ref->releasing)
+        aiofs_releasing_remove_locked(volume->tree, lock_ref->entry);
+    if (lock_ref->acquisition)
+        lock_ref->acquisition->lock_ref = NULL;
+    if (lock_ref->charge) {
+        if (lock_ref->entry->charge == lock_ref->charge && lock_ref->charge->refs == 1)
+            lock_ref->entry->charge = NULL;
+        aiofs_charge_release_locked(volume->tree, lock_ref->charge);
     }
-    entry_free_unheld(volume->tree, hold->entry);
+    entry_free_unheld(volume->tree, lock_ref->entry);
     aiofs_namespace_unlock();
-    free(hold);
+    free(lock_ref);
     aiofs_volume_release(volume);
 }
 
-/* Gives a hold another entry: its file was renamed. The new entry's lock must be one it can share. */
-void aiofs_hold_move_locked(aiofs_hold *hold, struct aiofs_entry *to)
+/* Gives a lock reference another entry: its file was renamed. The new entry's lock must be one it can share. */
+void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to)
 {
-    struct aiofs_tree *tree = hold->volume->tree;
-    struct aiofs_entry *from = hold->entry;
-    hold_unlink(hold);
-    hold_link(to, hold);
-    if (!hold->lost && hold->lock != AIOFS_LOCK_NONE) {
+    struct aiofs_tree *tree = lock_ref->volume->tree;
+    struct aiofs_entry *from = lock_ref->entry;
+    lock_ref_unlink(lock_ref);
+    lock_ref_link(to, lock_ref);
+    if (!lock_ref->lost && lock_ref->lock != AIOFS_LOCK_NONE) {
         to->locks++;
-        unlock_entry(tree, from, hold->lock);
+        unlock_entry(tree, from, lock_ref->lock);
     }
-    if (hold->releasing) {
+    if (lock_ref->releasing) {
         aiofs_releasing_add_locked(tree, to);
         aiofs_releasing_remove_locked(tree, from);
     }
     entry_free_unheld(tree, from);
 }
 
-aiofs_volume *aiofs_hold_volume(const aiofs_hold *hold)
+aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref)
 {
-    return hold->volume;
+    return lock_ref->volume;
 }
 
-enum aiofs_lock aiofs_hold_lock(const aiofs_hold *hold)
+enum aiofs_lock aiofs_lock_ref_lock(const aiofs_lock_ref *lock_ref)
 {
-    return hold->lock;
+    return lock_ref->lock;
 }
 
-bool aiofs_hold_lost(const aiofs_hold *hold)
+bool aiofs_lock_ref_lost(const aiofs_lock_ref *lock_ref)
 {
-    return hold->lost;
+    return lock_ref->lost;
 }
 
-_Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold)
+_Atomic int64_t *aiofs_lock_ref_write_brake(aiofs_lock_ref *lock_ref)
 {
-    return &hold->volume->tree->write_brake;
+    return &lock_ref->volume->tree->write_brake;
 }
 
-struct aiofs_gate *aiofs_hold_gate(aiofs_hold *hold)
+struct aiofs_gate *aiofs_lock_ref_gate(aiofs_lock_ref *lock_ref)
 {
-    return &hold->volume->gate;
+    return &lock_ref->volume->gate;
 }
 
 /* ---- what is held ------------------------------------------------------------------------------------- */
@@ -438,12 +438,12 @@ bool aiofs_path_below(const char *path, size_t length, const char *top, size_t t
 static long holds_of(const struct aiofs_entry *entry)
 {
     long count = 0;
-    for (const struct aiofs_hold *hold = entry->holds; hold; hold = hold->next)
-        count += !hold->lost && !hold->closed;
+    for (const struct aiofs_lock_ref *lock_ref = entry->lock_refs; lock_ref; lock_ref = lock_ref->next)
+        count += !lock_ref->lost && !lock_ref->closed;
     return count;
 }
 
-long aiofs_volume_holds(aiofs_volume *volume, const char *path)
+long aiofs_volume_lock_count(aiofs_volume *volume, const char *path)
 {
     struct aiofs_place top;
     struct aiofs_tree *tree = volume->tree;
@@ -483,11 +483,11 @@ static void lose(struct aiofs_entry *entry)
     entry->locks = entry->releasing = 0;
     entry->owner = NULL;
     entry->charge = NULL;
-    for (struct aiofs_hold *hold = entry->holds; hold; hold = hold->next) {
-        hold->lost = true;
-        hold->releasing = false;
-        if (hold->charge)
-            hold->charge->orphan = false; /* the parent gives the bytes back */
+    for (struct aiofs_lock_ref *lock_ref = entry->lock_refs; lock_ref; lock_ref = lock_ref->next) {
+        lock_ref->lost = true;
+        lock_ref->releasing = false;
+        if (lock_ref->charge)
+            lock_ref->charge->orphan = false; /* the parent gives the bytes back */
     }
 }
 

@@ -8,8 +8,8 @@
  * by a process that has the volume to itself.
  *
  * A charge says how much of a file's size is in the tally, so that requests in flight together pay for the
- * same bytes once. The holds of one file share it; a file that loses its name while it is open keeps its
- * bytes charged until its last hold goes. Charges are guarded by the namespace lock; the tally is atomic,
+ * same bytes once. The lock references of one file share it; a file that loses its name while it is open keeps its
+ * bytes charged until its last lock reference goes. Charges are guarded by the namespace lock; the tally is atomic,
  * as other processes change it too.
  */
 #define _GNU_SOURCE
@@ -100,11 +100,11 @@ static struct aiofs_charge *charge_of(struct aiofs_entry *entry)
     return entry->charge;
 }
 
-static bool attach_charge(struct aiofs_hold *hold)
+static bool attach_charge(struct aiofs_lock_ref *lock_ref)
 {
-    if (!hold->charge && (hold->charge = charge_of(hold->entry)))
-        hold->charge->refs++;
-    return hold->charge != NULL;
+    if (!lock_ref->charge && (lock_ref->charge = charge_of(lock_ref->entry)))
+        lock_ref->charge->refs++;
+    return lock_ref->charge != NULL;
 }
 
 void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *charge)
@@ -118,54 +118,54 @@ void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *c
 
 /* Brings a charge up to what the file is now. Only under an exclusive lock is what it grew by meanwhile
  * known to be uncounted: elsewhere another process may have charged it. */
-static void catch_up(struct aiofs_hold *hold, int64_t current)
+static void catch_up(struct aiofs_lock_ref *lock_ref, int64_t current)
 {
-    struct aiofs_charge *charge = hold->charge;
-    if (charge->size >= 0 && current > charge->size && hold->lock == AIOFS_LOCK_EXCLUSIVE)
-        reserve(hold->volume->tree, current - charge->size, -1);
+    struct aiofs_charge *charge = lock_ref->charge;
+    if (charge->size >= 0 && current > charge->size && lock_ref->lock == AIOFS_LOCK_EXCLUSIVE)
+        reserve(lock_ref->volume->tree, current - charge->size, -1);
     if (current > charge->size)
         charge->size = current;
 }
 
-static int charge_locked(struct aiofs_hold *hold, int64_t current, int64_t size)
+static int charge_locked(struct aiofs_lock_ref *lock_ref, int64_t current, int64_t size)
 {
-    if (!attach_charge(hold))
+    if (!attach_charge(lock_ref))
         return -ENOMEM;
-    catch_up(hold, current);
-    if (size <= hold->charge->size)
+    catch_up(lock_ref, current);
+    if (size <= lock_ref->charge->size)
         return 0;
-    int status = reserve(hold->volume->tree, size - hold->charge->size, hold->volume->quota);
+    int status = reserve(lock_ref->volume->tree, size - lock_ref->charge->size, lock_ref->volume->quota);
     if (status == 0)
-        hold->charge->size = size;
+        lock_ref->charge->size = size;
     return status;
 }
 
-bool aiofs_hold_has_quota(const aiofs_hold *hold)
+bool aiofs_lock_ref_has_quota(const aiofs_lock_ref *lock_ref)
 {
-    return aiofs_quota_counted(hold->volume->tree);
+    return aiofs_quota_counted(lock_ref->volume->tree);
 }
 
-int aiofs_hold_charge(aiofs_hold *hold, int64_t current, int64_t size)
+int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t size)
 {
-    if (!aiofs_hold_has_quota(hold))
+    if (!aiofs_lock_ref_has_quota(lock_ref))
         return 0;
-    int status = counted_once(hold->volume->tree);
+    int status = counted_once(lock_ref->volume->tree);
     if (status < 0)
         return status;
     aiofs_namespace_lock();
-    status = charge_locked(hold, current, size);
+    status = charge_locked(lock_ref, current, size);
     aiofs_namespace_unlock();
     return status;
 }
 
-void aiofs_hold_settle(aiofs_hold *hold, int64_t size)
+void aiofs_lock_ref_settle(aiofs_lock_ref *lock_ref, int64_t size)
 {
-    if (!aiofs_hold_has_quota(hold))
+    if (!aiofs_lock_ref_has_quota(lock_ref))
         return;
     aiofs_namespace_lock();
-    if (hold->charge && hold->charge->size > size) {
-        give_back(hold->volume->tree, hold->charge->size - size);
-        hold->charge->size = size;
+    if (lock_ref->charge && lock_ref->charge->size > size) {
+        give_back(lock_ref->volume->tree, lock_ref->charge->size - size);
+        lock_ref->charge->size = size;
     }
     aiofs_namespace_unlock();
 }
@@ -182,15 +182,15 @@ void aiofs_quota_cut_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, 
     give_back(tree, before);
 }
 
-/* A file of `size` bytes lost its name: its bytes are given back with the last hold, or at once if there is
+/* A file of `size` bytes lost its name: its bytes are given back with the last lock reference, or at once if there is
  * none. `entry` may be NULL. */
 void aiofs_quota_unnamed_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t size)
 {
     bool open = false;
-    for (struct aiofs_hold *hold = entry ? entry->holds : NULL; hold; hold = hold->next) {
-        bool older = hold->charge && hold->charge != entry->charge; /* of a file that had the name before */
-        if (hold->lock != AIOFS_LOCK_NONE && !hold->stays && !hold->lost && !older)
-            open |= attach_charge(hold);
+    for (struct aiofs_lock_ref *lock_ref = entry ? entry->lock_refs : NULL; lock_ref; lock_ref = lock_ref->next) {
+        bool older = lock_ref->charge && lock_ref->charge != entry->charge; /* of a file that had the name before */
+        if (lock_ref->lock != AIOFS_LOCK_NONE && !lock_ref->stays && !lock_ref->lost && !older)
+            open |= attach_charge(lock_ref);
     }
     if (!open) {
         give_back(tree, size);

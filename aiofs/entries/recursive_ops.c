@@ -7,7 +7,7 @@
  * meet its own. A file that another process makes below while the call runs is met by `rmdir` (ENOTEMPTY)
  * or moves along with its directory.
  *
- * A rename takes along the holds of the files that the same owner has open: they get the entry of the new
+ * A rename takes along the lock references of the files that the same owner has open: they get the entry of the new
  * path, whose lock was taken beforehand, and give up the old one.
  *
  * A walk keeps the paths of the directories still to visit and one open directory, so depth costs memory
@@ -28,7 +28,7 @@
 
 struct listed {
     struct listed *next;
-    aiofs_hold *hold; /* a grip's */
+    aiofs_lock_ref *lock_ref; /* a lock set's */
     bool is_directory;
     size_t length;
     char path[];
@@ -147,83 +147,83 @@ int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit
 /* ---- the locks of a call ----------------------------------------------------------------------------------- */
 
 /* Locks taken for the time of a call, and the list of what they are on, last one first. */
-struct grip {
+struct lock_set {
     aiofs_volume *volume;
     const void *owner;
     struct listed *taken;
 };
 
-static int grip_push(struct grip *grip, const char *path, size_t length, bool directory, struct aiofs_place *place)
+static int lock_set_push(struct lock_set *set, const char *path, size_t length, bool directory, struct aiofs_place *place)
 {
     int status = aiofs_place_set(place, path, length);
-    return status < 0 ? status : stack_push(&grip->taken, path, length, directory);
+    return status < 0 ? status : stack_push(&set->taken, path, length, directory);
 }
 
-static int grip_take_locked(struct grip *grip, const char *path, size_t length, bool directory, enum aiofs_lock lock)
+static int lock_set_take_locked(struct lock_set *set, const char *path, size_t length, bool directory, enum aiofs_lock lock)
 {
     struct aiofs_place place;
-    int status = grip_push(grip, path, length, directory, &place);
+    int status = lock_set_push(set, path, length, directory, &place);
     if (status < 0)
         return status;
-    status = aiofs_hold_take_locked(grip->volume, &place, lock, grip->owner, &grip->taken->hold);
+    status = aiofs_lock_ref_take_locked(set->volume, &place, lock, set->owner, &set->taken->lock_ref);
     if (status == 0)
-        grip->taken->hold->stays = true;
+        set->taken->lock_ref->stays = true;
     else
-        free(stack_pop(&grip->taken));
+        free(stack_pop(&set->taken));
     return status;
 }
 
-static int grip_take(struct grip *grip, const char *path, size_t length, bool directory)
+static int lock_set_take(struct lock_set *set, const char *path, size_t length, bool directory)
 {
     struct aiofs_place place;
-    int status = grip_push(grip, path, length, directory, &place);
+    int status = lock_set_push(set, path, length, directory, &place);
     if (status < 0)
         return status;
-    status = aiofs_hold_take_briefly(grip->volume, &place, grip->owner, &grip->taken->hold);
+    status = aiofs_lock_ref_take_briefly(set->volume, &place, set->owner, &set->taken->lock_ref);
     if (status < 0)
-        free(stack_pop(&grip->taken));
+        free(stack_pop(&set->taken));
     return status;
 }
 
-static void grip_release(struct grip *grip)
+static void lock_set_release(struct lock_set *set)
 {
     struct listed *listed;
-    while ((listed = stack_pop(&grip->taken))) {
-        aiofs_hold_release(listed->hold);
+    while ((listed = stack_pop(&set->taken))) {
+        aiofs_lock_ref_release(listed->lock_ref);
         free(listed);
     }
 }
 
-static int grip_found(const struct aiofs_found *found, void *context)
+static int lock_set_found(const struct aiofs_found *found, void *context)
 {
-    return grip_take(context, found->path, found->length, found->is_directory);
+    return lock_set_take(context, found->path, found->length, found->is_directory);
 }
 
-/* The entries below a directory that somebody but calls like this one has a hold of. */
+/* The entries below a directory that somebody but calls like this one has a lock reference of. */
 static int list_held_locked(const struct aiofs_tree *tree, const struct aiofs_place *top, struct listed **list)
 {
     int status = 0;
     for (size_t i = 0; i < tree->bucket_count; i++) {
         for (const struct aiofs_entry *entry = tree->buckets[i]; entry && status == 0; entry = entry->next) {
-            const struct aiofs_hold *hold = entry->holds;
-            while (hold && hold->stays)
-                hold = hold->next;
-            if (hold && aiofs_path_below(entry->path, entry->length, top->path, top->length))
+            const struct aiofs_lock_ref *lock_ref = entry->lock_refs;
+            while (lock_ref && lock_ref->stays)
+                lock_ref = lock_ref->next;
+            if (lock_ref && aiofs_path_below(entry->path, entry->length, top->path, top->length))
                 status = stack_push(list, entry->path, entry->length, false);
         }
     }
     return status;
 }
 
-/* -EBUSY if a lock below is not the grip's owner's, also one of a file that has no name any more. */
-static int refuse_other_locks(const struct grip *grip, const struct aiofs_place *top)
+/* -EBUSY if a lock below is not the lock set's owner's, also one of a file that has no name any more. */
+static int refuse_other_locks(const struct lock_set *set, const struct aiofs_place *top)
 {
-    const struct aiofs_tree *tree = grip->volume->tree;
+    const struct aiofs_tree *tree = set->volume->tree;
     int status = 0;
     aiofs_namespace_lock();
     for (size_t i = 0; i < tree->bucket_count; i++)
         for (const struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next)
-            if (entry->lock != AIOFS_LOCK_NONE && entry->owner != grip->owner &&
+            if (entry->lock != AIOFS_LOCK_NONE && entry->owner != set->owner &&
                 aiofs_path_below(entry->path, entry->length, top->path, top->length))
                 status = -EBUSY;
     aiofs_namespace_unlock();
@@ -231,17 +231,17 @@ static int refuse_other_locks(const struct grip *grip, const struct aiofs_place 
 }
 
 /* Locks everything below a directory. */
-static int grip_below(struct grip *grip, const struct aiofs_place *top)
+static int lock_set_below(struct lock_set *set, const struct aiofs_place *top)
 {
-    int status = aiofs_tree_walk(grip->volume->tree, top->path, grip_found, grip);
-    return status < 0 ? status : refuse_other_locks(grip, top);
+    int status = aiofs_tree_walk(set->volume->tree, top->path, lock_set_found, set);
+    return status < 0 ? status : refuse_other_locks(set, top);
 }
 
 bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_place *top)
 {
-    struct grip grip = {.volume = volume, .owner = &grip};
-    int status = grip_below(&grip, top);
-    grip_release(&grip);
+    struct lock_set set = {.volume = volume, .owner = &set};
+    int status = lock_set_below(&set, top);
+    lock_set_release(&set);
     return status == -EBUSY;
 }
 
@@ -263,8 +263,8 @@ static int remove_one(struct aiofs_tree *tree, const struct listed *listed)
     if (status == 0) {
         aiofs_namespace_lock();
         if (S_ISREG(found.st_mode))
-            aiofs_quota_unnamed_locked(tree, listed->hold->entry, found.st_size);
-        aiofs_names_removed_locked(tree, &place);
+            aiofs_quota_unnamed_locked(tree, listed->lock_ref->entry, found.st_size);
+        aiofs_dir_sync_removed_locked(tree, &place);
         aiofs_namespace_unlock();
     }
     return status == -ENOENT ? 0 : status;
@@ -274,7 +274,7 @@ int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
 {
     struct aiofs_place place;
     struct stat found;
-    struct grip grip = {.volume = volume, .owner = &grip};
+    struct lock_set set = {.volume = volume, .owner = &set};
     int status = aiofs_may_change(volume);
     if (status == 0)
         status = aiofs_locate(volume, path, false, &place);
@@ -283,20 +283,20 @@ int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
     if (status == 0 && !S_ISDIR(found.st_mode))
         status = -ENOTDIR;
     if (status == 0 && place.length > 0)
-        status = grip_take(&grip, place.path, place.length, true);
+        status = lock_set_take(&set, place.path, place.length, true);
     if (status == 0)
-        status = grip_below(&grip, &place);
+        status = lock_set_below(&set, &place);
     /* Last found first: what is in a directory before the directory. */
-    for (struct listed *listed = grip.taken; listed && status == 0; listed = listed->next)
+    for (struct listed *listed = set.taken; listed && status == 0; listed = listed->next)
         status = remove_one(volume->tree, listed);
-    grip_release(&grip);
+    lock_set_release(&set);
     return status;
 }
 
 /* ---- rename --------------------------------------------------------------------------------------------------- */
 
 struct renaming {
-    struct grip grip;
+    struct lock_set set;
     struct aiofs_place from, to;
     struct stat source, target; /* target.st_mode 0: there is none */
     bool directory;
@@ -318,7 +318,7 @@ static int target_of(const struct renaming *renaming, const char *path, size_t l
 static int refuse_below(const struct renaming *renaming)
 {
     struct aiofs_parent parent;
-    int status = aiofs_parent_open(renaming->grip.volume->tree, &renaming->to, &parent);
+    int status = aiofs_parent_open(renaming->set.volume->tree, &renaming->to, &parent);
     if (status < 0)
         return status;
     aiofs_parent_close(&parent);
@@ -327,7 +327,7 @@ static int refuse_below(const struct renaming *renaming)
 
 static int look(struct renaming *renaming)
 {
-    const struct aiofs_tree *tree = renaming->grip.volume->tree;
+    const struct aiofs_tree *tree = renaming->set.volume->tree;
     int status = aiofs_place_stat(tree, &renaming->from, &renaming->source);
     if (status < 0)
         return status;
@@ -344,39 +344,39 @@ static int look(struct renaming *renaming)
 }
 
 /* The entries that open files of the owner will have: made, and locked where the file has a lock. */
-static int grip_targets(struct renaming *renaming)
+static int lock_set_targets(struct renaming *renaming)
 {
     struct aiofs_place place;
     struct listed *held = NULL;
     int status;
     aiofs_namespace_lock();
-    status = list_held_locked(renaming->grip.volume->tree, &renaming->from, &held);
+    status = list_held_locked(renaming->set.volume->tree, &renaming->from, &held);
     for (const struct listed *listed = held; listed && status == 0; listed = listed->next) {
         status = target_of(renaming, listed->path, listed->length, &place);
         if (status == 0)
-            status = grip_take_locked(&renaming->grip, place.path, place.length, false, AIOFS_LOCK_EXCLUSIVE);
+            status = lock_set_take_locked(&renaming->set, place.path, place.length, false, AIOFS_LOCK_EXCLUSIVE);
     }
     aiofs_namespace_unlock();
     stack_free(held);
     return status;
 }
 
-static int grip_all(struct renaming *renaming)
+static int lock_set_all(struct renaming *renaming)
 {
-    struct grip *grip = &renaming->grip;
-    int status = grip_take(grip, renaming->from.path, renaming->from.length, renaming->directory);
+    struct lock_set *set = &renaming->set;
+    int status = lock_set_take(set, renaming->from.path, renaming->from.length, renaming->directory);
     if (status == 0)
-        status = grip_take(grip, renaming->to.path, renaming->to.length, renaming->directory);
+        status = lock_set_take(set, renaming->to.path, renaming->to.length, renaming->directory);
     if (status == 0 && renaming->directory)
-        status = grip_below(grip, &renaming->from);
+        status = lock_set_below(set, &renaming->from);
     if (status == 0 && renaming->directory)
-        status = grip_targets(renaming);
+        status = lock_set_targets(renaming);
     return status;
 }
 
 static int rename_names(const struct renaming *renaming)
 {
-    const struct aiofs_tree *tree = renaming->grip.volume->tree;
+    const struct aiofs_tree *tree = renaming->set.volume->tree;
     struct aiofs_parent from, to;
     int status = aiofs_parent_open(tree, &renaming->from, &from);
     if (status < 0)
@@ -390,11 +390,11 @@ static int rename_names(const struct renaming *renaming)
     return status;
 }
 
-/* The holds on one entry follow their file; the call's own stay and go with it. */
-static void move_holds_locked(const struct renaming *renaming, const struct aiofs_place *from, uint64_t number)
+/* The lock references on one entry follow their file; the call's own stay and go with it. */
+static void move_lock_refs_locked(const struct renaming *renaming, const struct aiofs_place *from, uint64_t number)
 {
     struct aiofs_place place;
-    struct aiofs_tree *tree = renaming->grip.volume->tree;
+    struct aiofs_tree *tree = renaming->set.volume->tree;
     struct aiofs_entry *source = aiofs_entry_find_locked(tree, from), *target = NULL;
     if (source && target_of(renaming, from->path, from->length, &place) == 0)
         target = aiofs_entry_find_locked(tree, &place);
@@ -402,18 +402,18 @@ static void move_holds_locked(const struct renaming *renaming, const struct aiof
         return;
     target->charge = source->charge;
     source->charge = NULL;
-    for (struct aiofs_hold *hold = source->holds, *next; hold; hold = next) {
-        next = hold->next;
-        if (hold->stays)
+    for (struct aiofs_lock_ref *lock_ref = source->lock_refs, *next; lock_ref; lock_ref = next) {
+        next = lock_ref->next;
+        if (lock_ref->stays)
             continue;
-        hold->unsynced = number;
-        aiofs_hold_move_locked(hold, target);
+        lock_ref->unsynced = number;
+        aiofs_lock_ref_move_locked(lock_ref, target);
     }
 }
 
 static void follow(struct renaming *renaming)
 {
-    struct aiofs_tree *tree = renaming->grip.volume->tree;
+    struct aiofs_tree *tree = renaming->set.volume->tree;
     struct aiofs_place place;
     struct listed *held = NULL;
     uint64_t number = aiofs_name_made(tree, &renaming->to);
@@ -421,22 +421,22 @@ static void follow(struct renaming *renaming)
     aiofs_namespace_lock();
     if (S_ISREG(renaming->target.st_mode) && aiofs_quota_counted(tree))
         aiofs_quota_unnamed_locked(tree, aiofs_entry_find_locked(tree, &renaming->to), renaming->target.st_size);
-    move_holds_locked(renaming, &renaming->from, number);
+    move_lock_refs_locked(renaming, &renaming->from, number);
     if (renaming->directory) {
-        aiofs_names_move_locked(tree, &renaming->from, &renaming->to);
+        aiofs_dir_sync_move_locked(tree, &renaming->from, &renaming->to);
         list_held_locked(tree, &renaming->from, &held);
     }
     for (const struct listed *listed = held; listed; listed = listed->next)
         if (aiofs_place_set(&place, listed->path, listed->length) == 0)
-            move_holds_locked(renaming, &place, number);
+            move_lock_refs_locked(renaming, &place, number);
     aiofs_namespace_unlock();
     stack_free(held);
 }
 
 int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, const void *owner)
 {
-    struct renaming renaming = {.grip = {.volume = volume}};
-    renaming.grip.owner = owner ? owner : &renaming;
+    struct renaming renaming = {.set = {.volume = volume}};
+    renaming.set.owner = owner ? owner : &renaming;
     int status = aiofs_may_change(volume);
     if (status == 0)
         status = aiofs_locate(volume, from, false, &renaming.from);
@@ -448,11 +448,11 @@ int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, 
         status = look(&renaming);
     if (status < 0 || strcmp(renaming.from.path, renaming.to.path) == 0)
         return status;
-    status = grip_all(&renaming);
+    status = lock_set_all(&renaming);
     if (status == 0)
         status = rename_names(&renaming);
     if (status == 0)
         follow(&renaming);
-    grip_release(&renaming.grip);
+    lock_set_release(&renaming.set);
     return status;
 }

@@ -1,18 +1,18 @@
 /*
  * releasing.c - locks that nobody wants any more, and that are not free yet.
  *
- * An opening that is cancelled or dropped while it runs, and an access handle that is dropped, keep their lock for some
- * milliseconds. Such a hold is marked as releasing. A thread that is refused because of it waits until the mark goes,
- * at most PATIENCE_NS, and tries again: to the program the lock was free at once.
+ * An opening that is cancelled or dropped while it runs, and an access handle that is dropped, keep their lock for
+ * some milliseconds. Such a lock reference is marked as releasing. A thread that is refused because of it waits until
+ * the mark goes, at most PATIENCE_NS, and tries again: to the program the lock was free at once.
  *
- * The mark has two halves, as the lock has. Inside the process an entry counts its holds that are releasing; the
- * waiting threads sleep on `released`, which lets the namespace lock go. Between processes the mark is a read lock on
- * the last byte of the entry's range, in the same lock file, which no lock ever takes: so the kernel removes the mark
- * of a process that dies. The lock is given back before the mark is. Hence a refusal is final only if the mark was
- * missing before the attempt and after it.
+ * The mark has two halves, as the lock has. Inside the process an entry counts its lock references that are
+ * releasing; the waiting threads sleep on `released`, which lets the namespace lock go. Between processes the mark is
+ * a read lock on the last byte of the entry's range, in the same lock file, which no lock ever takes: so the kernel
+ * removes the mark of a process that dies. The lock is given back before the mark is. Hence a refusal is final only
+ * if the mark was missing before the attempt and after it.
  *
  * An acquisition ties the thread that takes a lock to the one that may give it up meanwhile. It is abandoned before it
- * has its lock: the lock is never taken. Later: the hold is marked.
+ * has its lock: the lock is never taken. Later: the lock reference is marked.
  *
  * The namespace lock guards all of this.
  */
@@ -66,7 +66,7 @@ static void set_mark(const struct aiofs_tree *tree, uint64_t hash, short type)
         aiofs_bytes_set(fd, type, mark_of(hash), 1);
 }
 
-/* ---- the mark of a hold ------------------------------------------------------------------------------ */
+/* ---- the mark of a lock reference ------------------------------------------------------------------------------ */
 
 void aiofs_releasing_add_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry)
 {
@@ -81,20 +81,20 @@ void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_e
     wake_all();
 }
 
-static void mark_locked(aiofs_hold *hold)
+static void mark_locked(aiofs_lock_ref *lock_ref)
 {
-    if (hold->releasing || hold->lost || hold->lock == AIOFS_LOCK_NONE)
+    if (lock_ref->releasing || lock_ref->lost || lock_ref->lock == AIOFS_LOCK_NONE)
         return;
-    hold->releasing = true;
-    aiofs_releasing_add_locked(hold->volume->tree, hold->entry);
+    lock_ref->releasing = true;
+    aiofs_releasing_add_locked(lock_ref->volume->tree, lock_ref->entry);
 }
 
-void aiofs_hold_releasing(aiofs_hold *hold)
+void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref)
 {
-    if (!hold || hold->lock == AIOFS_LOCK_NONE)
+    if (!lock_ref || lock_ref->lock == AIOFS_LOCK_NONE)
         return;
     aiofs_namespace_lock();
-    mark_locked(hold);
+    mark_locked(lock_ref);
     aiofs_namespace_unlock();
 }
 
@@ -156,23 +156,23 @@ void aiofs_acquisition_begin(struct aiofs_acquisition *acquisition)
 
 bool aiofs_acquisition_abandoned_locked(void)
 {
-    return acquiring && acquiring->abandoned && !acquiring->hold;
+    return acquiring && acquiring->abandoned && !acquiring->lock_ref;
 }
 
-void aiofs_acquisition_done_locked(aiofs_hold *hold)
+void aiofs_acquisition_done_locked(aiofs_lock_ref *lock_ref)
 {
-    if (!acquiring || acquiring->hold)
+    if (!acquiring || acquiring->lock_ref)
         return;
-    acquiring->hold = hold;
-    hold->acquisition = acquiring;
+    acquiring->lock_ref = lock_ref;
+    lock_ref->acquisition = acquiring;
 }
 
 void aiofs_acquisition_abandon(struct aiofs_acquisition *acquisition)
 {
     aiofs_namespace_lock();
     acquisition->abandoned = true;
-    if (acquisition->hold)
-        mark_locked(acquisition->hold);
+    if (acquisition->lock_ref)
+        mark_locked(acquisition->lock_ref);
     wake_all(); /* its own thread may wait for another lock that is releasing */
     aiofs_namespace_unlock();
 }
@@ -180,9 +180,9 @@ void aiofs_acquisition_abandon(struct aiofs_acquisition *acquisition)
 void aiofs_acquisition_end(struct aiofs_acquisition *acquisition)
 {
     aiofs_namespace_lock();
-    if (acquisition->hold)
-        acquisition->hold->acquisition = NULL;
-    acquisition->hold = NULL;
+    if (acquisition->lock_ref)
+        acquisition->lock_ref->acquisition = NULL;
+    acquisition->lock_ref = NULL;
     aiofs_namespace_unlock();
 }
 

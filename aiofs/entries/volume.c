@@ -272,7 +272,7 @@ static void tree_free(struct aiofs_tree *tree)
     close_if_open(tree->root);
     if (tree->tally)
         munmap(tree->tally, TALLY_SIZE);
-    aiofs_names_forget(tree);
+    aiofs_dir_sync_forget(tree);
     free(tree->generations);
     free(tree->buckets);
     free(tree->above);
@@ -433,11 +433,11 @@ bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
     return a->tree == b->tree;
 }
 
-void aiofs_hold_changed(aiofs_hold *hold)
+void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref)
 {
-    struct aiofs_tree *tree = hold->volume->tree;
+    struct aiofs_tree *tree = lock_ref->volume->tree;
     if (tree->generations)
-        atomic_fetch_add(&tree->generations[hold->entry->hash % AIOFS_GENERATIONS], 1);
+        atomic_fetch_add(&tree->generations[lock_ref->entry->hash % AIOFS_GENERATIONS], 1);
 }
 
 uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path)

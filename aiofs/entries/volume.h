@@ -1,11 +1,10 @@
 /*
  * volume.h - volumes, their entries, and the locks on them.
  *
- * A volume is a directory, known by device and inode: opened twice in one process it is one object,
- * and two processes meet in the lock files under its `.aiofs`. (A volume with no directory, `ops`, has
- * its lock table in this process only.) An entry is a path in it, relative, canonical, with no symbolic
- * link in it; the entry object lives while a hold or a lock needs it. A hold is what an open file has of
- * an entry: a share of its lock.
+ * A volume is a directory, known by device and inode: opened twice in one process it is one object, and two processes
+ * meet in the lock files under its `.aiofs`. (A volume with no directory, `ops`, has its lock table in this process
+ * only.) An entry is a path in it, relative, canonical, with no symbolic link in it; the entry object lives while a
+ * lock reference or a lock needs it. A lock reference is what an open file has of an entry: a share of its lock.
  *
  * Locking. One mutex, the namespace lock, guards volumes, entries and locks. It may be taken by a
  * thread that holds nothing else; no other lock but those of this floor is taken under it.
@@ -26,7 +25,7 @@
 #include "list.h"
 
 typedef struct aiofs_volume aiofs_volume;
-typedef struct aiofs_hold aiofs_hold;
+typedef struct aiofs_lock_ref aiofs_lock_ref;
 
 enum aiofs_lock {
     AIOFS_LOCK_NONE,             /* a read-only open, get_file: sees live bytes */
@@ -56,7 +55,7 @@ AIOFS_API int aiofs_volume_in_use(const char *directory);
 AIOFS_API bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b);
 AIOFS_API int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota);
 /* Holds (open files and locks) that this process has in the volume, below `path` ("" is the root). */
-AIOFS_API long aiofs_volume_holds(aiofs_volume *volume, const char *path);
+AIOFS_API long aiofs_volume_lock_count(aiofs_volume *volume, const char *path);
 
 /* ---- the tree ------------------------------------------------------------------------------------ */
 
@@ -65,11 +64,11 @@ AIOFS_API long aiofs_volume_holds(aiofs_volume *volume, const char *path);
  * `owner` names who asks (a FileSystem): an entry locked by another owner is -EBUSY, by the same is not. */
 
 /* Opens a file as open(2) does with `flags` and `mode`, takes `lock` before it truncates or creates
- * anything, and gives the hold, which has the lock: the descriptor, or a negated errno. With owner not
+ * anything, and gives the lock reference, which has the lock: the descriptor, or a negated errno. With owner not
  * NULL, an EXCLUSIVE lock is
  * shared by all holds of that owner. -EISDIR for a directory. O_CLOEXEC is always added. */
 int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
-                     const void *owner, aiofs_hold **hold);
+                     const void *owner, aiofs_lock_ref **lock_ref);
 AIOFS_API int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out);
 /* The same for a File: waits, at most a clock tick, until any later change must give the entry other times. */
 AIOFS_API int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *out);
@@ -85,30 +84,30 @@ AIOFS_API int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path);
 /* A descriptor of the directory, O_RDONLY, for getdents; the caller closes it. */
 AIOFS_API int aiofs_volume_open_directory(aiofs_volume *volume, const char *path);
 
-/* ---- holds: what an open file has of its entry ---------------------------------------------------- */
+/* ---- lock references: what an open file has of its entry ---------------------------------------------------- */
 
 /* Takes a lock on the entry at `path` with no file: for virtual volumes and for moves. */
-AIOFS_API int aiofs_hold_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
-                              aiofs_hold **hold);
-/* Gives up its lock; what may be asked of a hold may still be asked until aiofs_hold_release. */
-AIOFS_API void aiofs_hold_unlock(aiofs_hold *hold);
-AIOFS_API void aiofs_hold_release(aiofs_hold *hold);
-/* The hold will be released soon, by itself: threads that ask for its lock wait for that instead of being refused. */
-AIOFS_API void aiofs_hold_releasing(aiofs_hold *hold);
-AIOFS_API aiofs_volume *aiofs_hold_volume(const aiofs_hold *hold);
-AIOFS_API enum aiofs_lock aiofs_hold_lock(const aiofs_hold *hold);
-/* Whether this is the child of a fork and the hold was its parent's: there is no lock behind it. */
-AIOFS_API bool aiofs_hold_lost(const aiofs_hold *hold);
+AIOFS_API int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
+                                  aiofs_lock_ref **lock_ref);
+/* Gives up its lock; what may be asked of a lock reference may still be asked until aiofs_lock_ref_release. */
+AIOFS_API void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref);
+AIOFS_API void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref);
+/* The lock reference will be released soon, by itself: threads that ask for its lock wait for that instead of being refused. */
+AIOFS_API void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref);
+AIOFS_API aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref);
+AIOFS_API enum aiofs_lock aiofs_lock_ref_lock(const aiofs_lock_ref *lock_ref);
+/* Whether this is the child of a fork and the lock reference was its parent's: there is no lock behind it. */
+AIOFS_API bool aiofs_lock_ref_lost(const aiofs_lock_ref *lock_ref);
 
 /* A lock that a thread takes for somebody who may give it up meanwhile, on another thread. Zeroed to begin with; it
  * must live until aiofs_acquisition_end. */
 struct aiofs_acquisition {
-    aiofs_hold *hold; /* what was taken; NULL: nothing yet, or it is released */
+    aiofs_lock_ref *lock_ref; /* what was taken; NULL: nothing yet, or it is released */
     bool abandoned;
 };
 /* The next lock of an open file that this thread takes belongs to it; NULL: to none. */
 AIOFS_API void aiofs_acquisition_begin(struct aiofs_acquisition *acquisition);
-/* Nobody wants the lock any more: taking it fails with -ECANCELED, or the hold is marked as releasing. */
+/* Nobody wants the lock any more: taking it fails with -ECANCELED, or the lock reference is marked as releasing. */
 AIOFS_API void aiofs_acquisition_abandon(struct aiofs_acquisition *acquisition);
 AIOFS_API void aiofs_acquisition_end(struct aiofs_acquisition *acquisition);
 
@@ -116,17 +115,17 @@ AIOFS_API void aiofs_acquisition_end(struct aiofs_acquisition *acquisition);
 
 /* Before a write or truncate that makes the file `size` bytes long: -EDQUOT if the quota forbids it. The
  * growth is charged; `current` is the file's size now. Returns at once where there is no quota. */
-int aiofs_hold_charge(aiofs_hold *hold, int64_t current, int64_t size);
+int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t size);
 /* The file is `size` bytes long after all (a failed or short write, a truncate): what was charged beyond
  * that is given back. */
-void aiofs_hold_settle(aiofs_hold *hold, int64_t size);
-bool aiofs_hold_has_quota(const aiofs_hold *hold);
+void aiofs_lock_ref_settle(aiofs_lock_ref *lock_ref, int64_t size);
+bool aiofs_lock_ref_has_quota(const aiofs_lock_ref *lock_ref);
 /* After the bytes changed: the entry's generation moves on (a File taken earlier is stale). */
-AIOFS_API void aiofs_hold_changed(aiofs_hold *hold);
+AIOFS_API void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref);
 /* Makes the entry's name durable: fsync of its directory, once per entry that aiofs made. */
-int aiofs_hold_sync_name(aiofs_hold *hold);
-/* Until when (CLOCK_MONOTONIC, ns) writes inside the call are turned off for the hold's volume. */
-_Atomic int64_t *aiofs_hold_write_brake(aiofs_hold *hold);
+int aiofs_lock_ref_sync_dir(aiofs_lock_ref *lock_ref);
+/* Until when (CLOCK_MONOTONIC, ns) writes inside the call are turned off for the lock reference's volume. */
+_Atomic int64_t *aiofs_lock_ref_write_brake(aiofs_lock_ref *lock_ref);
 
 /* How many threads of the engine are in a volume that is no directory, and the requests that wait to get one. The
  * engine's, under its lock; zeroed memory is a gate that nobody passed. */
@@ -134,14 +133,14 @@ struct aiofs_gate {
     unsigned threads, epoch;
     struct aiofs_link waiting;
 };
-struct aiofs_gate *aiofs_hold_gate(aiofs_hold *hold);
+struct aiofs_gate *aiofs_lock_ref_gate(aiofs_lock_ref *lock_ref);
 
 /* ---- locks by descriptors: what preload/ needs ----------------------------------------------------- */
 
 /* An entry's range of bytes in a lock file; see lock.c. */
 #define AIOFS_RANGE_BITS 20
 #define AIOFS_RANGE_SIZE ((int64_t)1 << AIOFS_RANGE_BITS)
-#define AIOFS_RANGE_MARK (AIOFS_RANGE_SIZE - 1) /* the last byte: a hold of the entry is releasing */
+#define AIOFS_RANGE_MARK (AIOFS_RANGE_SIZE - 1) /* the last byte: a lock reference of the entry is releasing */
 #define AIOFS_FIRST_TREE 16 /* the first byte that is a process tree's */
 
 /* Sets bytes of a lock file, or of .aiofs/volume: -EBUSY if another description holds them otherwise. */

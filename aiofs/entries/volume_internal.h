@@ -2,11 +2,11 @@
  * volume_internal.h - what volume.c, lock.c, releasing.c, path.c, quota.c, dir_sync.c, entry_ops.c and recursive_ops.c
  * share.
  *
- *   volume  one opening of a directory: its flags and its quota. Counted: by its opener and by each hold.
+ *   volume  one opening of a directory: its flags and its quota. Counted: by its opener and by each lock reference.
  *   tree    the directory itself, one per device and inode in the process: the root descriptor, the
  *           entries, the lock files, the tally. Counted by its volumes.
- *   entry   a path that somebody holds. It lives while a hold is on it.
- *   hold    what one open file has of its entry: a share of its lock. Owned by the open file.
+ *   entry   a path that somebody holds. It lives while a lock reference is on it.
+ *   lock reference   what one open file has of its entry: a share of its lock. Owned by the open file.
  *   place   a path that was looked at and is canonical: relative, no "." or "..", no symbolic link.
  *
  * Locking. The namespace lock guards the list of trees, the entries, the locks, the charges and the
@@ -35,7 +35,7 @@ struct aiofs_place {
     char path[PATH_MAX];
 };
 
-/* How much of an open file's size is in the tally. Shared by the holds of one file; orphan: the file lost
+/* How much of an open file's size is in the tally. Shared by the lock references of one file; orphan: the file lost
  * its name, its bytes are given back at the last release. */
 struct aiofs_charge {
     unsigned refs;
@@ -45,10 +45,10 @@ struct aiofs_charge {
 
 struct aiofs_entry {
     struct aiofs_entry *next; /* in its bucket */
-    struct aiofs_hold *holds;
+    struct aiofs_lock_ref *lock_refs;
     struct aiofs_charge *charge;
     enum aiofs_lock lock;
-    unsigned locks; /* holds that share it */
+    unsigned locks; /* lock references that share it */
     unsigned releasing; /* those of them that are releasing */
     const void *owner;
     uint64_t hash;
@@ -56,8 +56,8 @@ struct aiofs_entry {
     char path[];
 };
 
-struct aiofs_hold {
-    struct aiofs_hold *next, *prev; /* of its entry */
+struct aiofs_lock_ref {
+    struct aiofs_lock_ref *next, *prev; /* of its entry */
     struct aiofs_entry *entry;
     struct aiofs_volume *volume;
     struct aiofs_charge *charge;
@@ -131,13 +131,13 @@ void aiofs_namespace_unlock(void);
 /* Sleeps on a condition without the namespace lock, until a time of CLOCK_MONOTONIC. 0 or ETIMEDOUT. */
 int aiofs_namespace_wait(pthread_cond_t *condition, const struct timespec *until);
 int64_t aiofs_range_of(uint64_t hash); /* where an entry's range begins in its lock file */
-int aiofs_hold_take_locked(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock,
-                           const void *owner, aiofs_hold **out);
-int aiofs_hold_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
-                       aiofs_hold **hold);
-int aiofs_hold_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,
-                            aiofs_hold **hold);
-void aiofs_hold_move_locked(aiofs_hold *hold, struct aiofs_entry *to);
+int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock,
+                               const void *owner, aiofs_lock_ref **out);
+int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
+                           aiofs_lock_ref **lock_ref);
+int aiofs_lock_ref_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,
+                                aiofs_lock_ref **lock_ref);
+void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to);
 struct aiofs_entry *aiofs_entry_find_locked(const struct aiofs_tree *tree, const struct aiofs_place *place);
 bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length);
 
@@ -147,7 +147,7 @@ void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_e
 bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_place *place,
                                  struct aiofs_patience *patience);
 bool aiofs_acquisition_abandoned_locked(void); /* the one of this thread, which has no lock yet */
-void aiofs_acquisition_done_locked(aiofs_hold *hold);
+void aiofs_acquisition_done_locked(aiofs_lock_ref *lock_ref);
 void aiofs_releasing_fork_child(void);
 
 /* path.c */
@@ -184,10 +184,10 @@ static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
 
 /* dir_sync.c */
 uint64_t aiofs_name_made(struct aiofs_tree *tree, const struct aiofs_place *place);
-uint64_t aiofs_names_outstanding_locked(const struct aiofs_tree *tree);
-void aiofs_names_move_locked(struct aiofs_tree *tree, const struct aiofs_place *from, const struct aiofs_place *to);
-void aiofs_names_removed_locked(struct aiofs_tree *tree, const struct aiofs_place *place);
-void aiofs_names_forget(struct aiofs_tree *tree);
+uint64_t aiofs_dir_sync_outstanding_locked(const struct aiofs_tree *tree);
+void aiofs_dir_sync_move_locked(struct aiofs_tree *tree, const struct aiofs_place *from, const struct aiofs_place *to);
+void aiofs_dir_sync_removed_locked(struct aiofs_tree *tree, const struct aiofs_place *place);
+void aiofs_dir_sync_forget(struct aiofs_tree *tree);
 
 /* entry_ops.c */
 int aiofs_may_change(const aiofs_volume *volume);

@@ -3,7 +3,7 @@
  *
  * One mutex, the control lock, stands between those who follow control->request (aio_cancel) and the end of the
  * request, which takes the pointer away; it is held for a few instructions, and no other lock is taken under
- * it. In the child of a fork nothing is in flight: the generation moves on, and the lock is made anew.
+ * it. In the child of a fork nothing is in submission: the generation moves on, and the lock is made anew.
  */
 #define _GNU_SOURCE
 #include "control.h"

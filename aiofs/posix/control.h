@@ -7,7 +7,7 @@
  * read only what the program gave them, which a signal handler may do.
  *
  *   seal         says that the rest was written by us; before the first submission it may hold anything
- *   self         where it was written: a program may copy an aiocb whose request is in flight, and the copy
+ *   self         where it was written: a program may copy an aiocb whose request is in submission, and the copy
  *                is not in flight
  *   generation   of processes: what a parent has in flight is not its child's
  *   state        enum aiofs_state, and whether somebody sleeps on it (see aiofs_wait_on)
@@ -59,7 +59,7 @@ enum aiofs_state control_state(const struct aiocb *cb);
 void control_begin(struct aiocb *cb, struct posix_request *request);
 /* It is terminal; and the aiocb is the program's again. True: somebody sleeps on it, see aiofs_wake_sleepers. */
 bool control_end(struct aiocb *cb, int64_t result);
-/* The request in flight, retained; NULL: there is none. */
+/* The request in submission, retained; NULL: there is none. */
 struct posix_request *control_request(const struct aiocb *cb);
 
 #endif

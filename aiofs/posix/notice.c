@@ -2,10 +2,10 @@
  * notice.c - telling the program of an end: signal, thread, or a completion descriptor.
  *
  * A notice is a copy of the sigevent, taken at the submission. Completion descriptors are eventfds of the program
- * that aiofs_completion_open made; the table of them, under its lock, leads from the number to the engine's bell,
- * and a notice holds a reference to that while its request is in flight. A bell is rung under that lock, and only
- * while it stands in the table: once aiofs_completion_close has returned, the number may lead to any file of the
- * program's. Of other locks only the engine's own are taken under it, for a few instructions.
+ * that aiofs_completion_open made; the table of them, under its lock, leads from the number to the engine's wakeup,
+ * and a notice holds a reference to that while its request is in submission. A wakeup fd is notified under that lock,
+ * and only while it stands in the table: once aiofs_completion_close has returned, the number may lead to any file of
+ * the program's. Of other locks only the engine's own are taken under it, for a few instructions.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,7 +20,7 @@
 struct completion {
     struct completion *next;
     int fd;
-    aiofs_bell *bell;
+    aiofs_wakeup *wakeup;
 };
 
 static pthread_mutex_t completions_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -36,15 +36,15 @@ static struct completion **find_locked(int fd)
     return link;
 }
 
-static aiofs_bell *bell_of(int fd)
+static aiofs_wakeup *wakeup_of(int fd)
 {
     pthread_mutex_lock(&completions_lock);
     struct completion *found = *find_locked(fd);
-    aiofs_bell *bell = found ? found->bell : NULL;
-    if (bell)
-        aiofs_bell_retain(bell);
+    aiofs_wakeup *wakeup = found ? found->wakeup : NULL;
+    if (wakeup)
+        aiofs_wakeup_retain(wakeup);
     pthread_mutex_unlock(&completions_lock);
-    return bell;
+    return wakeup;
 }
 
 /* A number can come back here only if the program closed the one before by close(2). */
@@ -54,7 +54,7 @@ static void forget_locked(int fd)
     if (!found)
         return;
     *link = found->next;
-    aiofs_bell_release(found->bell);
+    aiofs_wakeup_release(found->wakeup);
     free(found);
 }
 
@@ -62,7 +62,7 @@ AIOFS_API int aiofs_completion_open(void)
 {
     struct completion *fresh = calloc(1, sizeof *fresh);
     int fd = fresh ? aiofs_sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -ENOMEM;
-    int error = fd < 0 ? fd : aiofs_bell_open(fd, &fresh->bell);
+    int error = fd < 0 ? fd : aiofs_wakeup_open(fd, &fresh->wakeup);
     if (error < 0) {
         free(fresh);
         if (fd >= 0)
@@ -87,18 +87,18 @@ AIOFS_API int aiofs_completion_close(int fd)
     return posix_answer(known ? aiofs_sys.close(fd) : -EBADF);
 }
 
-static void ring_if_open(aiofs_bell *bell)
+static void notify_if_open(aiofs_wakeup *wakeup)
 {
     pthread_mutex_lock(&completions_lock);
     const struct completion *one = completions;
-    while (one && one->bell != bell)
+    while (one && one->wakeup != wakeup)
         one = one->next;
     if (one)
-        aiofs_bell_ring(bell);
+        aiofs_wakeup_notify(wakeup);
     pthread_mutex_unlock(&completions_lock);
 }
 
-/* Their numbers lead to the parent's descriptors, whose bells hang in the parent's engine. */
+/* Their numbers lead to the parent's descriptors, whose wakeup fds hang in the parent's engine. */
 static void fork_child(void)
 {
     pthread_mutex_init(&completions_lock, NULL);
@@ -140,18 +140,18 @@ int notice_set(struct notice *notice, const struct sigevent *event)
     } else if (notice->kind == SIGEV_THREAD) {
         return set_thread(notice, event);
     } else if (notice->kind == AIOFS_SIGEV_COMPLETION) {
-        notice->bell = bell_of(event->sigev_value.sival_int);
+        notice->wakeup = wakeup_of(event->sigev_value.sival_int);
     }
     return 0;
 }
 
 void notice_drop(struct notice *notice)
 {
-    if (notice->bell)
-        aiofs_bell_release(notice->bell);
+    if (notice->wakeup)
+        aiofs_wakeup_release(notice->wakeup);
     if (notice->thread)
         aiofs_notification_drop(notice->thread);
-    notice->bell = NULL;
+    notice->wakeup = NULL;
     notice->thread = NULL;
 }
 
@@ -163,7 +163,7 @@ void notice_give(struct notice *notice)
         aiofs_notify_signal(notice->signo, notice->value);
     else if (thread)
         aiofs_notification_send(thread);
-    else if (notice->bell)
-        ring_if_open(notice->bell);
+    else if (notice->wakeup)
+        notify_if_open(notice->wakeup);
     notice_drop(notice);
 }

@@ -33,23 +33,23 @@
     extern __typeof__(posix_##name) prefixed_##name __attribute__((alias(#name)));                                      \
     type posix_##name parameters
 
-/* ---- notice.c: who is told of an end --------------------------------------------------------------------- */
+/* ---- notice.c: who is notified of an end --------------------------------------------------------------------- */
 
 struct notice {
     int kind; /* SIGEV_* */
     int signo;
     union sigval value;
     aiofs_notification *thread; /* NULL: no function to call */
-    aiofs_bell *bell; /* of a completion descriptor; a reference */
+    aiofs_wakeup *wakeup; /* of a completion descriptor; a reference */
 };
 
 /* False: it names a signal that does not exist. */
 bool notice_is_possible(const struct sigevent *event);
-/* The sigevent as it stands now; NULL: nobody is told. 0, or -EAGAIN: it could never be told (it is empty then). */
+/* The sigevent as it stands now; NULL: nobody is notified. 0, or -EAGAIN: it could never be told (it is empty then). */
 int notice_set(struct notice *notice, const struct sigevent *event);
 /* Once; never in vain. It is empty then. */
 void notice_give(struct notice *notice);
-/* Instead: nobody is told. */
+/* Instead: nobody is notified. */
 void notice_drop(struct notice *notice);
 
 /* ---- listio.c ------------------------------------------------------------------------------------------------ */
@@ -78,7 +78,7 @@ enum { POSIX_BATCH = 64 };
 
 struct posix_batch {
     size_t count;
-    struct aiofs_submission list[POSIX_BATCH];
+    struct aiofs_batch_entry list[POSIX_BATCH];
 };
 
 /* An entry of a list, to be carried out as `op`; 0: it asks for nothing that there is. It ends here, with its error if it

@@ -2,7 +2,7 @@
  * submit.c - aio_read, aio_write, aio_fsync: from what an aiocb asks for to its request.
  *
  * What cannot block is done inside the call: the aiocb is terminal when aio_read returns, the program has been
- * told, and no memory was needed. All else becomes a posix_request of the engine's. Nothing here is locked; an
+ * notified, and no memory was needed. All else becomes a posix_request of the engine's. Nothing here is locked; an
  * aiocb that two threads submit at once is the program's mistake.
  */
 #define _GNU_SOURCE
@@ -200,7 +200,7 @@ void posix_begin(struct aiocb *cb, int op, struct posix_list *list, struct allow
     if (moved != AIOFS_NOT_INLINE) {
         end_here(cb, moved, &notice, list);
     } else if ((own = draw_up(cb, op, &notice, list))) {
-        batch->list[batch->count++] = (struct aiofs_submission){&own->request, NULL, 0};
+        batch->list[batch->count++] = (struct aiofs_batch_entry){&own->request, NULL, 0};
         if (batch->count == POSIX_BATCH)
             posix_submit(batch);
     } else {

@@ -3,7 +3,7 @@
  *
  * The program may close a file while requests of <aio.h> are in flight on it. The lock then has to stay until the
  * last of them is terminal. A host thread of the engine waits for that: the request that it runs (AIOFS_CALL) owns
- * the descriptor and a reference to the file. This allocates, but only where the program has requests in flight,
+ * the descriptor and a reference to the file. This allocates, but only where the program has requests in submission,
  * whose submission allocated too.
  *
  * A child of vfork shares this memory, but the requests that it sees here are its parent's, and so are the threads:

@@ -39,17 +39,17 @@ static bool is_lock(int fd)
     return occupant_of(fd) == A_LOCK;
 }
 
-static bool is_lease(int fd)
+static bool is_session_fd(int fd)
 {
     for (int i = 0; i < run.volumes; i++)
-        if (run.volume[i].lease == fd)
+        if (run.volume[i].session_fd == fd)
             return true;
     return false;
 }
 
 bool is_ours(int fd)
 {
-    return run.base && fd >= run.base && fd <= last_of_ours() && (is_lease(fd) || is_lock(fd));
+    return run.base && fd >= run.base && fd <= last_of_ours() && (is_session_fd(fd) || is_lock(fd));
 }
 
 int next_ours(const struct numbers *open, unsigned from, unsigned last)
@@ -102,7 +102,7 @@ int move_up(int fd)
 int lock_take(const struct place *place, int *next)
 {
     enum { PATIENCE_MS = 2000 }; /* somebody outside may be off the processor for long */
-    if (place->tree <= 0)
+    if (place->session <= 0)
         return -ENOLCK;
     *next = place_open_lock_file(place);
     int lock = move_up(*next);
@@ -111,7 +111,7 @@ int lock_take(const struct place *place, int *next)
     struct aiofs_patience patience = {0};
     int status;
     do
-        status = aiofs_bytes_share(lock, place->hash, place->tree, PATIENCE_MS);
+        status = aiofs_bytes_share(lock, place->hash, place->session, PATIENCE_MS);
     while (status == -EBUSY && aiofs_releasing_pause(&patience, aiofs_bytes_releasing(lock, place->hash)));
     if (status == 0 && aiofs_sys.lseek(lock, NAMELESS, SEEK_SET) < 0)
         status = -ENOLCK;
@@ -262,6 +262,6 @@ void lock_settle(void)
     for (int fd = numbers_next(&open, 0, last); fd >= 0; fd = numbers_next(&open, (unsigned)fd + 1, last))
         find_lock_for(&open, fd);
     for (int lock = next_ours(&open, 0, UINT_MAX); lock >= 0; lock = next_ours(&open, (unsigned)lock + 1, UINT_MAX))
-        if (!is_lease(lock) && !is_in_place(lock))
+        if (!is_session_fd(lock) && !is_in_place(lock))
             aiofs_sys.close(lock);
 }

@@ -102,19 +102,19 @@ static int follow(struct place *place, int dirfd, bool nofollow)
 
 /* ---- volumes ------------------------------------------------------------------------------------------------- */
 
-/* Where a volume is now, and the tree's byte in it. Where it was when the tree began, and no byte, if the lease has
+/* Where a volume is now, and the session's byte in it. Where it was when the session began, and no byte, if the session fd has
  * been closed behind our back. */
-static size_t root_of(int volume, char out[PATH_MAX], int64_t *tree)
+static size_t root_of(int volume, char out[PATH_MAX], int64_t *session)
 {
     static const char own[] = "/.aiofs/volume";
-    int lease = run.volume[volume].lease;
-    ssize_t length = path_of_descriptor(lease, out, PATH_MAX) - (ssize_t)strlen(own);
+    int session_fd = run.volume[volume].session_fd;
+    ssize_t length = path_of_descriptor(session_fd, out, PATH_MAX) - (ssize_t)strlen(own);
     if (length >= 0 && strcmp(out + length, own) == 0) {
-        *tree = aiofs_sys.lseek(lease, 0, SEEK_CUR);
+        *session = aiofs_sys.lseek(session_fd, 0, SEEK_CUR);
     } else {
         length = (ssize_t)run.volume[volume].length;
         memcpy(out, run.volume[volume].root, (size_t)length);
-        *tree = 0;
+        *session = 0;
     }
     out[length] = 0;
     return (size_t)length;
@@ -139,7 +139,7 @@ static int find_entry(struct place *place)
     if (path_of_descriptor(place->parent, paths->text, sizeof paths->text) < 0)
         return 0;
     for (int i = 0; i < run.volumes && !directory; i++)
-        directory = within(paths->text, paths->root, root_of(i, paths->root, &place->tree));
+        directory = within(paths->text, paths->root, root_of(i, paths->root, &place->session));
     if (!directory)
         return 0;
     if (strlen(directory) + 1 + strlen(place->name) >= sizeof paths->entry)

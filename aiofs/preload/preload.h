@@ -7,7 +7,7 @@
  * description beside it, `base` numbers further up:
  *
  *     0                base               2 * base
- *     | the program's  | their locks      | leases (run_session.c), and numbers that are used for a moment
+ *     | the program's  | their locks      | session fds (run_session.c), and numbers that are used for a moment
  *       1 4 7            base+4 base+7      one for each volume
  *
  * So dup copies it, close closes it, fork and exec hand it on, and a process that dies lets go of it: nothing is
@@ -22,7 +22,7 @@
  *     lock.c    the descriptors of locks                         open.c    open, fopen, mkstemp, ...
  *     numbers.c which descriptors are open                       close.c   close, dup, fcntl, ...
  *     deferred_close.c   a lock that stays while requests are in flight
- *     run_session.c      for the command, not for the program: it begins a tree, and is part of _core
+ *     run_session.c      for the command, not for the program: it begins a session, and is part of _core
  *
  * Our own system calls go through the engine's table, so they are no cancellation points and leave errno alone.
  */
@@ -44,8 +44,8 @@ struct run {
     _Atomic int base; /* 0: there is no volume, and nothing to do. Written last. */
     int volumes;
     struct {
-        int lease;
-        const char *root; /* where it was when the tree began */
+        int session_fd;
+        const char *root; /* where it was when the session began */
         size_t length;
     } volume[RUN_VOLUMES];
 };
@@ -92,7 +92,7 @@ struct place {
     int parent;       /* an O_PATH descriptor of the directory */
     const char *name; /* what is to be opened in it */
     uint64_t hash;    /* of the canonical path */
-    int64_t tree;     /* the byte of every entry's range that is this tree's; 0: it has none any more */
+    int64_t session;     /* the byte of every entry's range that is this session's; 0: it has none any more */
     bool exists;
     struct paths *paths;
 };

@@ -1,7 +1,7 @@
 /*
  * run.c - start-up: what `aiofs run` said in the environment, and libc's functions.
  *
- * AIOFS_RUN is the base, and for each volume the number of its lease and its directory:
+ * AIOFS_RUN is the base, and for each volume the number of its session fd and its directory:
  *
  *     AIOFS_RUN=1024:2048=/srv/media:2049=/srv/cache
  *
@@ -61,10 +61,10 @@ static bool read_environment(void)
     char *end = strcpy(copy, given);
     int base = (int)strtol(end, &end, 10);
     while (*end == ':' && run.volumes < RUN_VOLUMES) {
-        int lease = (int)strtol(end + 1, &end, 10);
+        int session_fd = (int)strtol(end + 1, &end, 10);
         if (*end != '=')
             break;
-        run.volume[run.volumes].lease = lease;
+        run.volume[run.volumes].session_fd = session_fd;
         run.volume[run.volumes].root = end + 1;
         run.volume[run.volumes].length = strcspn(end + 1, ":");
         end += 1 + run.volume[run.volumes++].length;

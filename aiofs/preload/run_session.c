@@ -1,13 +1,14 @@
 /*
  * run_session.c - run sessions: what a process tree that `aiofs run` starts has of a volume.
  *
- * One descriptor of .aiofs/volume for each tree and volume, inherited by all processes of the tree: its lease. The
- * open-file-description locks of the lease say two things, until the last process of the tree is gone:
+ * One descriptor of .aiofs/volume for each session and volume, inherited by all processes of the session: its session
+ * fd. The open-file-description locks of the session fd say two things, until the last process of the session is
+ * gone:
  *
  *   - the volume is open: a read lock on the first byte, as every process has it that opened the volume;
- *   - one byte of every entry's range is this tree's: a write lock on the byte with that number in this file.
+ *   - one byte of every entry's range is this session's: a write lock on the byte with that number in this file.
  *
- * The offset of the description is that number, so a process that inherits the lease knows its byte.
+ * The offset of the description is that number, so a process that inherits the session fd knows its byte.
  *
  * The command begins the session, before it becomes the program: so this file is a part of _core, and neither of
  * libaiofs.so nor of libaiofs-run.so.

@@ -1,9 +1,10 @@
 /*
- * sys.h - every system call of the entries, the engine and what is over it in C, through one table that tests can replace.
+ * sys.h - every system call of the entries, the engine and what is over it in C, through one table that tests can
+ * replace.
  *
- * Each entry returns what the kernel does: >= 0, or a negated errno; errno is left alone. A test stores
- * its own function in the table (see tests/fault.c) to make the n-th call fail, return short, or be
- * interrupted. Nothing else in entries/, engine/, posix/ or preload/ may call the kernel, but for memory, threads and clocks.
+ * Each entry returns what the kernel does: >= 0, or a negated errno; errno is left alone. A test stores its own
+ * function in the table (see tests/fault.c) to make the n-th call fail, return short, or be interrupted. Nothing else
+ * in entries/, engine/, posix/ or preload/ may call the kernel, but for memory, threads and clocks.
  */
 #ifndef AIOFS_SYS_H
 #define AIOFS_SYS_H

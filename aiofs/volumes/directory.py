@@ -21,7 +21,7 @@ class DirectoryVolume(Volume):
             raise ValueError("the directory is '': name it ('.' for the current one)")
         self._directory = os.path.abspath(os.fspath(directory))
         self._quota = quota
-        self._own_tree = _core.Tree(self._directory, flags=flags, quota=quota)
+        self._own_ops = _core.DirectoryOps(self._directory, flags=flags, quota=quota)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._directory!r})"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from aiofs import _core, errors
 from aiofs.volumes.directory import DirectoryVolume
-from aiofs.volumes.tree import check_name
+from aiofs.volumes.ops import check_name
 
 _SHARED_MEMORY = "/dev/shm"
 

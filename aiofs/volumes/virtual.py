@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from aiofs import _core, errors
 from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle, volume_call
-from aiofs.volumes.tree import Kind, check_name
+from aiofs.volumes.ops import Kind, check_name
 
 if TYPE_CHECKING:
     from aiofs.volumes.volume import Volume
 
 
-class VolumeTree:
-    """See `aiofs.volumes.tree.Tree`."""
+class VirtualOps:
+    """See `aiofs.volumes.ops.VolumeOps`."""
 
     def __init__(self, volume: Volume) -> None:
         self._volume: Volume | None = volume
@@ -43,27 +43,27 @@ class VolumeTree:
         guard: AbstractContextManager[object] = nullcontext()
         if lock == _core.LOCK_NONE and flags & os.O_TRUNC:
             guard = self._lock(path, owner, shown)
-        with guard, self._names.hold(path, lock, owner, shown) as hold:
+        with guard, self._names.lock(path, lock, owner, shown) as lock_ref:
             with self._found(path, flags, shown) as (volume, file):
-                return self._names.open(hold, volume, file, flags, shown)
+                return self._names.open(lock_ref, volume, file, flags, shown)
 
     def sync_access_handle(
         self, path: str, mode: str, create: bool, shown: str | None = None
     ) -> SyncAccessHandle:
         shown = path if shown is None else shown
         name, lock, flags = _core.mode_of_handle(mode)
-        with self._names.hold(path, lock, 0, shown) as hold:
+        with self._names.lock(path, lock, 0, shown) as lock_ref:
             with self._found(path, flags | os.O_CREAT * create, shown) as (volume, file):
-                return self._names.sync_access_handle(hold, volume, file, flags, name, shown)
+                return self._names.sync_access_handle(lock_ref, volume, file, flags, name, shown)
 
     def access_handle(
         self, path: str, mode: str, create: bool, shown: str | None = None
     ) -> AccessHandle:
         shown = path if shown is None else shown
         name, lock, flags = _core.mode_of_handle(mode)
-        with self._names.hold(path, lock, 0, shown) as hold:
+        with self._names.lock(path, lock, 0, shown) as lock_ref:
             with self._found(path, flags | os.O_CREAT * create, shown) as (volume, file):
-                return self._names.access_handle(hold, volume, file, flags, name, shown)
+                return self._names.access_handle(lock_ref, volume, file, flags, name, shown)
 
     @contextmanager
     def _found(self, path: str, flags: int, shown: str) -> Iterator[tuple[Volume, Any]]:
@@ -104,8 +104,8 @@ class VolumeTree:
     def show(self, path: str) -> str:
         return path or "/"
 
-    def holds(self, path: str) -> int:
-        return self._names.holds(path)
+    def lock_count(self, path: str) -> int:
+        return self._names.lock_count(path)
 
     def estimate(self) -> tuple[int, int | None]:
         usage = 0
@@ -197,8 +197,8 @@ class VolumeTree:
 
     # ---- locks of one call
 
-    def _lock(self, path: str, owner: int, shown: str) -> _core.Hold:
-        return self._names.hold(path, _core.LOCK_EXCLUSIVE, owner, shown)
+    def _lock(self, path: str, owner: int, shown: str) -> _core.LockRef:
+        return self._names.lock(path, _core.LOCK_EXCLUSIVE, owner, shown)
 
     def _below(self, path: str) -> Iterator[tuple[str, Kind | None]]:
         for name, kind in self.scan(path):

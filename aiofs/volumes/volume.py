@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiofs import _core
-from aiofs.volumes.tree import Kind, Tree
+from aiofs.volumes.ops import Kind, VolumeOps
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,7 +74,7 @@ class Volume:
     #: Whether the methods for files may block; read when a file is opened.
     blocking: ClassVar[bool] = True
 
-    _own_tree: Tree | None = None
+    _own_ops: VolumeOps | None = None
 
     # ---- for whoever uses a volume
 
@@ -90,8 +90,8 @@ class Volume:
 
         What is open in it stays open, and locked, until it is closed itself.
         """
-        if self._own_tree is not None:
-            self._own_tree.close()
+        if self._own_ops is not None:
+            self._own_ops.close()
 
     def estimate(self) -> Coroutine[Any, Any, tuple[int, int | None]]:
         """`await volume.estimate()` gives (usage, quota) in bytes; quota is None if there is none.
@@ -99,7 +99,7 @@ class Volume:
         usage is the sum of the sizes of all files, holes included, counted now. WHATWG Storage:
         `estimate()`.
         """
-        return _core.offload(self._tree.estimate)
+        return _core.offload(self._ops.estimate)
 
     def __enter__(self) -> Self:
         return self
@@ -208,12 +208,12 @@ class Volume:
     # ---- what aiofs asks of it
 
     @property
-    def _tree(self) -> Tree:
-        if self._own_tree is None:
-            from aiofs.volumes.virtual import VolumeTree
+    def _ops(self) -> VolumeOps:
+        if self._own_ops is None:
+            from aiofs.volumes.virtual import VirtualOps
 
-            self._own_tree = VolumeTree(self)
-        return self._own_tree
+            self._own_ops = VirtualOps(self)
+        return self._own_ops
 
     @property
     def submits(self) -> bool:

@@ -101,7 +101,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Returns at once. NULL if there is no memory; a thread that did not start is told by finish. */
+/* Returns at once. NULL if there is no memory; a thread that did not start is notified by finish. */
 struct job *start(int fd, int save, size_t block, const int64_t *offsets, int64_t count, int done,
                   char **buffers, int thread_count)
 {

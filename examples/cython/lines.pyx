@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Counts the lines of a file: C in Cython, by the functions of <aio.h>, without the GIL.
 
-DEPTH reads are in flight: while one piece is looked at, the next ones are on their way.
+DEPTH reads are in submission: while one piece is looked at, the next ones are on their way.
 """
 
 import os

@@ -196,13 +196,13 @@ print(os.fstat(fd).st_size)
 @pytest.mark.parametrize("reqprio", [-1, 21, 1000, 2**31, 2**70, -(2**70)])
 @pytest.mark.parametrize("start", TRANSFERS)
 def test_reqprio_out_of_range_fails_the_call_and_the_request(file, start, reqprio):
-    told = []
-    event = sigevent(aio.SIGEV_THREAD, 0, None, told.append)
+    notified = []
+    event = sigevent(aio.SIGEV_THREAD, 0, None, notified.append)
     cb = aiocb(file, bytearray(10), aio_reqprio=reqprio, aio_sigevent=event)
     assert failed(errno.EINVAL, start, cb).filename == file
     assert aio_error(cb) == errno.EINVAL
     failed(errno.EINVAL, aio_return, cb)
-    assert told == []
+    assert notified == []
 
 
 @pytest.mark.parametrize("reqprio", [0, 1, 20])

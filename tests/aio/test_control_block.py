@@ -73,13 +73,13 @@ def test_every_field_can_be_set():
 
 def test_sigevent_of_an_aiocb_is_set_field_by_field(file):
     """As in C: `cb.aio_sigevent.sigev_notify = SIGEV_THREAD`."""
-    told = []
+    notified = []
     cb = aiocb(file, bytearray(10))
     cb.aio_sigevent.sigev_notify = aio.SIGEV_THREAD
-    cb.aio_sigevent.sigev_notify_function = told.append
+    cb.aio_sigevent.sigev_notify_function = notified.append
     cb.aio_sigevent.sigev_value = 7
     aio_read(cb)
-    eventually(lambda: told == [7])
+    eventually(lambda: notified == [7])
     cb.aio_sigevent = None
     assert cb.aio_sigevent.sigev_notify == aio.SIGEV_NONE
 

@@ -1,4 +1,4 @@
-"""lio_listio: lists of requests, waited for or told of when all are terminal."""
+"""lio_listio: lists of requests, waited for or notified of when all are terminal."""
 
 import asyncio
 import errno
@@ -53,9 +53,9 @@ def assert_read(requests):
 
 
 def teller():
-    """A sigevent that notes in a list when it is told, and that list."""
-    told = []
-    return sigevent(SIGEV_THREAD, 0, "told", told.append), told
+    """A sigevent that notes in a list when it is notified, and that list."""
+    notified = []
+    return sigevent(SIGEV_THREAD, 0, "notified", notified.append), notified
 
 
 # ---- waiting ------------------------------------------------------------------------------------
@@ -157,8 +157,8 @@ def test_nowait_returns_before_the_requests_end(pipe):
     assert [result(cb) for cb in requests] == [1, 1, 1]
 
 
-def test_list_is_told_once_after_its_last_entry(file, pipe):
-    event, told = teller()
+def test_list_is_notified_once_after_its_last_entry(file, pipe):
+    event, notified = teller()
     waiting = [aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ) for _ in range(2)]
     requests = reads(file)
     lio_listio(LIO_NOWAIT, [waiting[0], *requests, waiting[1]], event)
@@ -166,50 +166,50 @@ def test_list_is_told_once_after_its_last_entry(file, pipe):
         assert end_of(cb) == 0
     os.write(pipe[1], b"x")
     assert result(waiting[0]) == 1
-    assert told == []
+    assert notified == []
     os.write(pipe[1], b"x")
-    eventually(lambda: told)
+    eventually(lambda: notified)
     assert aio_error(waiting[1]) == 0
-    assert told == ["told"]
+    assert notified == ["notified"]
 
 
-def test_list_is_told_when_its_last_entry_is_cancelled(file, pipe):
-    event, told = teller()
+def test_list_is_notified_when_its_last_entry_is_cancelled(file, pipe):
+    event, notified = teller()
     waiting = aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ)
     lio_listio(LIO_NOWAIT, [*reads(file, 2), waiting], event)
     aio_cancel(pipe[0])
-    eventually(lambda: told == ["told"])
+    eventually(lambda: notified == ["notified"])
 
 
 @pytest.mark.parametrize("items", [[], [None], [aiocb()]])
-def test_list_with_nothing_to_do_is_told_at_once(items):
-    event, told = teller()
+def test_list_with_nothing_to_do_is_notified_at_once(items):
+    event, notified = teller()
     lio_listio(LIO_NOWAIT, items, event)
-    eventually(lambda: told == ["told"])
+    eventually(lambda: notified == ["notified"])
 
 
-def test_list_of_failures_is_told(file):
-    event, told = teller()
+def test_list_of_failures_is_notified(file):
+    event, notified = teller()
     requests = reads(file, 3)
     requests[0].aio_lio_opcode = 17
     requests[1].aio_fildes = 987654
     requests[2].aio_reqprio = -1
     lio_listio(LIO_NOWAIT, requests, event)
-    eventually(lambda: told == ["told"])
+    eventually(lambda: notified == ["notified"])
     errors = [aio_error(cb) for cb in requests]
     assert errors == [errno.EINVAL, errno.EBADF, errno.EINVAL]
 
 
 @pytest.mark.parametrize("mode", [LIO_WAIT, LIO_NOWAIT])
 def test_every_entry_has_its_own_notification(file, mode):
-    told = []
+    notified = []
     requests = reads(file, 20)
     for number, cb in enumerate(requests):
-        cb.aio_sigevent = sigevent(SIGEV_THREAD, 0, number, told.append)
-    lio_listio(mode, requests, sigevent(SIGEV_THREAD, 0, "list", told.append))
+        cb.aio_sigevent = sigevent(SIGEV_THREAD, 0, number, notified.append)
+    lio_listio(mode, requests, sigevent(SIGEV_THREAD, 0, "list", notified.append))
     expected = set(range(20)) | ({"list"} if mode == LIO_NOWAIT else set())
-    eventually(lambda: len(told) == len(expected))
-    assert set(told) == expected
+    eventually(lambda: len(notified) == len(expected))
+    assert set(notified) == expected
 
 
 @pytest.mark.parametrize("mode", [LIO_WAIT, LIO_NOWAIT])
@@ -218,42 +218,42 @@ def test_every_entry_has_its_own_notification(file, mode):
     [{"aio_lio_opcode": 17}, {"aio_reqprio": 21}, {"aio_fildes": 987654}, {"aio_offset": -1}],
     ids=lambda broken: next(iter(broken)),
 )
-def test_entry_that_fails_is_told_too(file, mode, broken):
-    told = []
+def test_entry_that_fails_is_notified_too(file, mode, broken):
+    notified = []
     requests = reads(file, 3)
-    requests[1].aio_sigevent = sigevent(SIGEV_THREAD, 0, requests[1], told.append)
+    requests[1].aio_sigevent = sigevent(SIGEV_THREAD, 0, requests[1], notified.append)
     for name, value in broken.items():
         setattr(requests[1], name, value)
     if mode == LIO_WAIT:
         failed(errno.EIO, lio_listio, mode, requests)
     else:
         lio_listio(mode, requests)
-    eventually(lambda: told == [requests[1]])
+    eventually(lambda: notified == [requests[1]])
     assert aio_error(requests[1]) != 0
 
 
-async def test_list_and_entries_are_told_on_the_loop(file, pipe):
-    told = []
+async def test_list_and_entries_are_notified_on_the_loop(file, pipe):
+    notified = []
     requests = [*reads(file, 10), aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ)]
     done = asyncio.Event()
     for number, cb in enumerate(requests):
-        cb.aio_sigevent = sigevent(SIGEV_LOOP, 0, number, told.append)
-    list_event = sigevent(SIGEV_LOOP, 0, "list", lambda value: (told.append(value), done.set()))
+        cb.aio_sigevent = sigevent(SIGEV_LOOP, 0, number, notified.append)
+    list_event = sigevent(SIGEV_LOOP, 0, "list", lambda value: (notified.append(value), done.set()))
     lio_listio(LIO_NOWAIT, requests, list_event)
-    assert told == []
+    assert notified == []
     os.write(pipe[1], b"x")
     await done.wait()
-    assert told[-1] == "list"
-    assert sorted(told[:-1]) == list(range(11))
+    assert notified[-1] == "list"
+    assert sorted(notified[:-1]) == list(range(11))
 
 
-async def test_entry_of_a_list_that_is_told_can_be_awaited_alone(pipe):
+async def test_entry_of_a_list_that_is_notified_can_be_awaited_alone(pipe):
     other = os.pipe()
-    told = []
+    notified = []
     requests = [
         aiocb(end, bytearray(1), aio_lio_opcode=LIO_READ) for end in (pipe[0], pipe[0], other[0])
     ]
-    lio_listio(LIO_NOWAIT, requests, sigevent(SIGEV_LOOP, 0, "list", told.append))
+    lio_listio(LIO_NOWAIT, requests, sigevent(SIGEV_LOOP, 0, "list", notified.append))
     waiting = asyncio.ensure_future(aio.suspend(requests[1:2]))
     await asyncio.sleep(0)
     os.write(pipe[1], b"x")  # nobody waits for this one
@@ -261,16 +261,16 @@ async def test_entry_of_a_list_that_is_told_can_be_awaited_alone(pipe):
     os.write(pipe[1], b"y")
     await asyncio.wait_for(waiting, 30)
     assert await requests[1] == 1 and requests[1].aio_buf == b"y"
-    assert told == []
+    assert notified == []
     os.write(other[1], b"z")
-    while not told:
+    while not notified:
         await asyncio.sleep(0.001)
-    assert told == ["list"]
+    assert notified == ["list"]
     for end in other:
         os.close(end)
 
 
-async def test_other_requests_are_told_while_a_list_has_ended_in_part(pipe):
+async def test_other_requests_are_notified_while_a_list_has_ended_in_part(pipe):
     other = os.pipe()
     requests = [aiocb(end, bytearray(1), aio_lio_opcode=LIO_READ) for end in (pipe[0], other[0])]
     lio_listio(LIO_NOWAIT, requests, sigevent(SIGEV_LOOP, 0, None, id))
@@ -287,16 +287,16 @@ async def test_other_requests_are_told_while_a_list_has_ended_in_part(pipe):
         os.close(end)
 
 
-async def test_empty_list_is_told_on_the_loop_after_the_call(file):
-    told = []
-    lio_listio(LIO_NOWAIT, [], sigevent(SIGEV_LOOP, 0, 1, told.append))
-    assert told == []
-    while not told:
+async def test_empty_list_is_notified_on_the_loop_after_the_call(file):
+    notified = []
+    lio_listio(LIO_NOWAIT, [], sigevent(SIGEV_LOOP, 0, 1, notified.append))
+    assert notified == []
+    while not notified:
         await asyncio.sleep(0)
-    assert told == [1]
+    assert notified == [1]
 
 
-def test_list_is_told_by_a_signal(file, pipe):
+def test_list_is_notified_by_a_signal(file, pipe):
     waiting = aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ)
     lio_listio(LIO_NOWAIT, [waiting, *reads(file)], sigevent(SIGEV_SIGNAL, BLOCKED, 7))
     assert not comes(BLOCKED, 0.02)
@@ -310,12 +310,12 @@ def test_list_is_told_by_a_signal(file, pipe):
 
 @pytest.mark.parametrize("mode", [-1, 2, 17, None, "wait"])
 def test_bad_mode_starts_nothing(file, mode):
-    event, told = teller()
+    event, notified = teller()
     requests = reads(file, 3)
     failed(errno.EINVAL, lio_listio, mode, requests, event)
     for cb in requests:
         failed(errno.EINVAL, aio_error, cb)
-    assert told == []
+    assert notified == []
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_one_aiocb_twice_in_a_list_is_refused(file):
         failed(errno.EINVAL, aio_error, cb)
 
 
-def test_list_of_sigev_none_is_told_nothing(file):
+def test_list_of_sigev_none_is_notified_nothing(file):
     requests = reads(file, 3)
     assert lio_listio(LIO_NOWAIT, requests, sigevent(SIGEV_NONE, 9, 9, 9)) == 0
     assert [end_of(cb) for cb in requests] == [0, 0, 0]

@@ -177,7 +177,7 @@ def test_time_out_says_that_the_time_is_up():
 # ---- mistakes of types
 
 
-def test_swapped_arguments_of_fsync_are_told():
+def test_swapped_arguments_of_fsync_are_notified():
     with pytest.raises(TypeError, match=re.escape("(op, cb)")):
         aio_fsync(aiocb(0), os.O_SYNC)
 

@@ -86,13 +86,13 @@ def test_submitting_in_flight_is_refused_and_touches_nothing(pipe, file):
 def test_fields_changed_in_flight_count_from_the_next_submission(pipe, file, content):
     cb = waiting_read(pipe[0], 5)
     buffer = cb.aio_buf
-    told = []
+    notified = []
     cb.aio_fildes, cb.aio_buf, cb.aio_offset = file, bytearray(8), 100
-    cb.aio_sigevent = sigevent(aio.SIGEV_THREAD, 0, "later", told.append)
+    cb.aio_sigevent = sigevent(aio.SIGEV_THREAD, 0, "later", notified.append)
     os.write(pipe[1], b"12345678")
     assert result(cb) == 5
-    assert (buffer, cb.aio_buf, told) == (b"12345", bytes(8), [])
+    assert (buffer, cb.aio_buf, notified) == (b"12345", bytes(8), [])
     aio_read(cb)
     assert result(cb) == 8
     assert cb.aio_buf == content[100:108]
-    eventually(lambda: told == ["later"])
+    eventually(lambda: notified == ["later"])

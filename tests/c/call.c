@@ -91,7 +91,7 @@ static void blocked_calls(void)
     struct op *last = start_on(file, AIOFS_WRITE, -1, "world", 5, 5);
     aiofs_file_close(file);
     aiofs_file_release(file);
-    CHECK(op_finish(last) == 5 && aiofs_volume_holds(volume, "") == 0, "and let go, though every call waits");
+    CHECK(op_finish(last) == 5 && aiofs_volume_lock_count(volume, "") == 0, "and let go, though every call waits");
 
     int waiting = 0;
     for (int i = 0; i < COUNT; i++)

@@ -75,7 +75,7 @@ static void files(void)
     struct op *ops[COUNT];
     int fd = scratch(O_RDWR), canceled = 0;
     long calls = fault_calls("pwritev2");
-    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
+    fault_inject("pwritev2", 0, FAULT_LOCK, 0);
     for (int i = 0; i < COUNT; i++)
         ops[i] = start(AIOFS_WRITE, fd, "data", 4, i * 4);
     struct op *sync = start(AIOFS_FSYNC, fd, NULL, 0, 0);

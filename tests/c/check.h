@@ -121,7 +121,7 @@ static UNUSED int64_t op_result(struct op *op)
 }
 
 /* The same, once `done` has run, too. */
-static UNUSED int64_t op_told(struct op *op)
+static UNUSED int64_t op_notified(struct op *op)
 {
     int64_t result = op_result(op);
     return EVENTUALLY(10, op->ends) ? result : NOT_ENDED;

@@ -17,17 +17,17 @@ static bool fails(int result, int error)
 }
 
 /* What read(2) gives of it; 0: nothing yet. */
-static uint64_t told(int completion)
+static uint64_t notified(int completion)
 {
     uint64_t count;
     return read(completion, &count, sizeof count) == sizeof count ? count : 0;
 }
 
 /* Waits until it has told `count` in all; what it has told at last. */
-static uint64_t told_in_all(int completion, uint64_t count)
+static uint64_t notified_in_all(int completion, uint64_t count)
 {
     uint64_t sum = 0;
-    EVENTUALLY(10, (sum += told(completion)) >= count);
+    EVENTUALLY(10, (sum += notified(completion)) >= count);
     return sum;
 }
 
@@ -75,7 +75,7 @@ static void counts_each_end(void)
     CHECK(!readable(completion, 50), "nor while a request is in flight");
     MUST(write(pair[1], "x", 1));
     CHECK(readable(completion, 10000) && aio_error(&waits) == 0, "its end makes it readable, and is final by then");
-    CHECK(told(completion) == 1 && !readable(completion, 0), "read gives 1, and it is not readable any more");
+    CHECK(notified(completion) == 1 && !readable(completion, 0), "read gives 1, and it is not readable any more");
 
     struct aiocb three[3];
     for (int i = 0; i < 3; i++) {
@@ -86,7 +86,7 @@ static void counts_each_end(void)
     }
     struct aiocb sync = request(file, NULL, 0, completion);
     MUST(aio_fsync(O_DSYNC, &sync));
-    CHECK(told_in_all(completion, 4) == 4 && holds(file, "abc", 3, 0), "three writes and a sync: 4");
+    CHECK(notified_in_all(completion, 4) == 4 && holds(file, "abc", 3, 0), "three writes and a sync: 4");
     CHECK(aiofs_completion_close(completion) == 0 && fcntl(completion, F_GETFD) < 0, "closed");
     close(file);
 }
@@ -96,10 +96,10 @@ static void tells_failures_too(void)
     char byte;
     int completion = aiofs_completion_open();
     struct aiocb bad = request(-1, &byte, 1, completion);
-    CHECK(aio_read(&bad) == 0 && told_in_all(completion, 1) == 1 && aio_error(&bad) == EBADF, "a request that failed");
+    CHECK(aio_read(&bad) == 0 && notified_in_all(completion, 1) == 1 && aio_error(&bad) == EBADF, "a request that failed");
     struct aiocb waits = request(pair[0], &byte, 1, completion);
     MUST(aio_read(&waits));
-    CHECK(aio_cancel(pair[0], &waits) == AIO_CANCELED && told_in_all(completion, 1) == 1, "one that was cancelled");
+    CHECK(aio_cancel(pair[0], &waits) == AIO_CANCELED && notified_in_all(completion, 1) == 1, "one that was cancelled");
     struct aiocb refused = request(pair[0], &byte, 1, completion);
     refused.aio_reqprio = 1000;
     CHECK(fails(aio_read(&refused), EINVAL) && !readable(completion, 20), "but none that was refused at the call");
@@ -120,14 +120,14 @@ static void tells_of_lists(void)
     }
     struct sigevent event = naming(all);
     MUST(lio_listio(LIO_NOWAIT, list, MANY, &event));
-    CHECK(readable(all, 10000) && told(all) == 1, "a list is told once");
+    CHECK(readable(all, 10000) && notified(all) == 1, "a list is notified once");
     int ended = 0;
     for (int i = 0; i < MANY; i++)
         ended += aio_error(&cbs[i]) == 0;
     CHECK(ended == MANY, "after all of its %d requests (%d)", MANY, ended);
-    CHECK(told_in_all(each, MANY) == MANY, "which are told one by one");
+    CHECK(notified_in_all(each, MANY) == MANY, "which are notified one by one");
     lio_listio(LIO_WAIT, list, MANY, &event);
-    CHECK(!readable(all, 20) && told_in_all(each, MANY) == MANY, "LIO_WAIT tells of the entries alone");
+    CHECK(!readable(all, 20) && notified_in_all(each, MANY) == MANY, "LIO_WAIT tells of the entries alone");
     aiofs_completion_close(each);
     aiofs_completion_close(all);
     close(file);
@@ -146,7 +146,7 @@ static void wakes_select_and_epoll(void)
         CHECK(epoll_wait(epoll, &event, 1, 10000) == 1 && event.events == EPOLLIN, "epoll sees end %d, by its edge", i);
         CHECK(outcome(&waits) == 1, "which is final");
     }
-    CHECK(told(completion) == 3, "three ends are one read");
+    CHECK(notified(completion) == 3, "three ends are one read");
     struct aiocb waits = request(pair[0], &byte, 1, completion);
     MUST(aio_read(&waits));
     MUST(write(pair[1], "x", 1));
@@ -196,7 +196,7 @@ static void closed_one_touches_no_file(void)
     }
 }
 
-static void next_one_is_told_of_its_own(void)
+static void next_one_is_notified_of_its_own(void)
 {
     char byte, other;
     for (int way = 0; way < 2; way++) {
@@ -214,7 +214,7 @@ static void next_one_is_told_of_its_own(void)
         struct aiocb fresh = request(pair[0], &other, 1, next);
         MUST(aio_read(&fresh));
         MUST(write(pair[1], "x", 1));
-        CHECK(readable(next, 10000) && told(next) == 1, "but of its own");
+        CHECK(readable(next, 10000) && notified(next) == 1, "but of its own");
         CHECK(aiofs_completion_close(next) == 0, "and is closed as any");
     }
 }
@@ -250,7 +250,7 @@ static void child(int inherited, int file)
     int own = aiofs_completion_open();
     cb = request(file, &byte, 1, own);
     cb.aio_reqprio = 1;
-    CHECK(own >= 0 && aio_write(&cb) == 0 && told_in_all(own, 1) == 1, "child: its own is told");
+    CHECK(own >= 0 && aio_write(&cb) == 0 && notified_in_all(own, 1) == 1, "child: its own is notified");
     CHECK(fails(aiofs_completion_close(inherited), EBADF), "child: its parent's is not its to close");
     CHECK(aiofs_completion_close(own) == 0, "child: its own is");
 }
@@ -274,7 +274,7 @@ static void parents_are_not_the_childs(void)
     CHECK(status == 0, "the child's checks held");
     CHECK(!readable(completion, 20), "the parent hears nothing of the child's requests");
     MUST(write(pair[1], "x", 1));
-    CHECK(readable(completion, 10000) && told(completion) == 1, "but of its own");
+    CHECK(readable(completion, 10000) && notified(completion) == 1, "but of its own");
     aiofs_completion_close(completion);
     close(file);
 }
@@ -299,7 +299,7 @@ static void *open_use_close(void *argument)
             aio_write(&cbs[i]);
         }
         if (round % 2 == 0)
-            own->wrong += told_in_all(completion, AT_ONCE) != AT_ONCE;
+            own->wrong += notified_in_all(completion, AT_ONCE) != AT_ONCE;
         own->wrong += aiofs_completion_close(completion) != 0;
         for (int i = 0; i < AT_ONCE; i++)
             own->wrong += outcome(&cbs[i]) != 1;
@@ -338,7 +338,7 @@ int main(void)
     tells_of_lists();
     wakes_select_and_epoll();
     closed_one_touches_no_file();
-    next_one_is_told_of_its_own();
+    next_one_is_notified_of_its_own();
     refuses_what_is_none();
     fails_as_eventfd_does();
     threads_do_not_meet();

@@ -144,13 +144,13 @@ static void list_part(void)
 {
     enum { COUNT = 40, FILES = 3 };
     static char bytes[COUNT];
-    struct aiofs_submission list[COUNT];
+    struct aiofs_batch_entry list[COUNT];
     int fds[FILES];
     for (int i = 0; i < FILES; i++)
         fds[i] = scratch_in("/dev/shm", O_RDWR | (i == 2 ? O_APPEND : 0));
     for (int i = 0; i < COUNT; i++) {
         struct op *op = op_new(i == 20 ? AIOFS_FSYNC : AIOFS_WRITE, i == 7 ? -1 : fds[i / 5 % FILES], bytes + i, i == 20 ? 0 : 1, i);
-        list[i] = (struct aiofs_submission){&op->request, NULL, 0};
+        list[i] = (struct aiofs_batch_entry){&op->request, NULL, 0};
     }
     aiofs_submit_many(list, COUNT);
     for (int i = 0; i < COUNT; i++) {
@@ -167,16 +167,16 @@ static void list_part(void)
         close(fds[i]);
 }
 
-static void bell_part(void)
+static void wakeup_part(void)
 {
-    aiofs_bell *bell;
+    aiofs_wakeup *wakeup;
     uint64_t count;
     int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (aiofs_bell_open(event, &bell) == 0) {
-        aiofs_bell_ring(bell);
+    if (aiofs_wakeup_open(event, &wakeup) == 0) {
+        aiofs_wakeup_notify(wakeup);
         if (!EVENTUALLY(4, read(event, &count, 8) == 8))
             _exit(HANGS);
-        aiofs_bell_release(bell);
+        aiofs_wakeup_release(wakeup);
     }
     close(event);
 }
@@ -191,7 +191,7 @@ static void scenario(void)
     call_part();
     adopted_part();
     list_part();
-    bell_part();
+    wakeup_part();
 }
 
 /* Whether the engine's threads use the program's descriptor table: they see what is opened in it. */
@@ -396,7 +396,7 @@ static void no_busy_loop(void)
         _exit(wait_in_vain(strcmp(aiofs_engine_name(), "threads") == 0 ? "epoll_wait" : "io_uring_enter"));
     }
     MUST(waitpid(pid, &status, 0));
-    CHECK(status == 0, "a waiter that cannot wait makes no busy loop, and goes on when it can (%s)", verdict(status));
+    CHECK(status == 0, "a reactor that cannot wait makes no busy loop, and goes on when it can (%s)", verdict(status));
 }
 
 static int start_with(const char *engine, long error)

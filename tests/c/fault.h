@@ -28,7 +28,7 @@ enum fault_kind {
     FAULT_SHORT, /* moves at most `value` bytes; io_uring_setup: a ring of `value` entries; others: no fault */
     FAULT_DELAY, /* made `value` microseconds later */
     FAULT_NOWAIT, /* preadv2 and pwritev2: fails with errno `value` if it is made with RWF_NOWAIT */
-    FAULT_HOLD, /* made when the fault is cleared, or another is set */
+    FAULT_LOCK, /* made when the fault is cleared, or another is set */
 };
 
 int fault_attach(void *table);
@@ -82,8 +82,8 @@ static enum fault_kind fault_meet(enum fault_call call, long *value, bool binds)
         nanosleep(&pause, NULL);
         return FAULT_NONE;
     }
-    if (met && kind == FAULT_HOLD) {
-        while (atomic_load(&fault->kind) == FAULT_HOLD)
+    if (met && kind == FAULT_LOCK) {
+        while (atomic_load(&fault->kind) == FAULT_LOCK)
             nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         return FAULT_NONE;
     }

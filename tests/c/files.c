@@ -1,5 +1,5 @@
 /*
- * files.c - open files of aiofs: adopting, closing with requests in flight, the hold on their entry, and files
+ * files.c - open files of aiofs: adopting, closing with requests in submission, the hold on their entry, and files
  * that are no kernel files.
  */
 #include "check.h"
@@ -24,10 +24,10 @@ static aiofs_file *open_locked(const char *path, int *owner)
 static bool lock_is_free(const char *path)
 {
     int stranger = 0;
-    aiofs_hold *hold;
-    if (aiofs_hold_take(volume, path, AIOFS_LOCK_EXCLUSIVE, &stranger, &hold) != 0)
+    aiofs_lock_ref *lock_ref;
+    if (aiofs_lock_ref_take(volume, path, AIOFS_LOCK_EXCLUSIVE, &stranger, &lock_ref) != 0)
         return false;
-    aiofs_hold_release(hold);
+    aiofs_lock_ref_release(lock_ref);
     return true;
 }
 
@@ -99,7 +99,7 @@ static void let_go_after_cancelling(void)
     int owner;
     aiofs_file *file = open_locked("busy", &owner);
     long calls = fault_calls("pwritev2");
-    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
+    fault_inject("pwritev2", 0, FAULT_LOCK, 0);
     struct op *first = start_on(file, AIOFS_WRITE, -1, "1", 1, 0);
     CHECK(EVENTUALLY(PATIENCE, fault_calls("pwritev2") > calls), "the first write has begun");
     struct op *second = start_on(file, AIOFS_WRITE, -1, "2", 1, 1), *flush = start_on(file, AIOFS_FLUSH, -1, NULL, 0, 0);
@@ -240,7 +240,7 @@ static void by_many_threads(void)
     }
     CHECK(refused == 0, "600 files opened, written and closed by four threads: none finds its own lock taken (%d)", (int)refused);
     CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= engine_before) && open_descriptors() <= before, "no descriptor is left");
-    CHECK(aiofs_volume_holds(volume, "") == 0, "and no hold");
+    CHECK(aiofs_volume_lock_count(volume, "") == 0, "and no hold");
 }
 
 /* ---- files with operations of their own ---------------------------------------------------------------------------- */

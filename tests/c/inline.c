@@ -84,7 +84,7 @@ static void others_are_left(void)
         close(direct);
     }
     MUST(pwrite(append, buffer, 4096, 0));
-    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
+    fault_inject("pwritev2", 0, FAULT_LOCK, 0);
     struct op *slow = start(AIOFS_WRITE, append, "first", 5, 0);
     CHECK(write_plain(append, "second", 6, 0) == AIOFS_NOT_INLINE, "an append does not overtake those in flight");
     fault_clear();

@@ -4,13 +4,13 @@
 #include "check.h"
 #include "fault.h"
 
-static struct aiofs_submission entry(int kind, int fd, const void *buffer, size_t size, int64_t offset)
+static struct aiofs_batch_entry entry(int kind, int fd, const void *buffer, size_t size, int64_t offset)
 {
     struct op *op = op_new(kind, fd, buffer, size, offset);
-    return (struct aiofs_submission){&op->request, NULL, 0};
+    return (struct aiofs_batch_entry){&op->request, NULL, 0};
 }
 
-static int64_t result_of(struct aiofs_submission *one)
+static int64_t result_of(struct aiofs_batch_entry *one)
 {
     return op_finish((struct op *)one->request);
 }
@@ -19,7 +19,7 @@ static void each_as_if_alone(void)
 {
     enum { GOOD, BAD, PIPE, HIGH, SYNC_OF_NONE, EMPTY, CALLED, LAST, COUNT };
     static char in[8];
-    struct aiofs_submission list[COUNT];
+    struct aiofs_batch_entry list[COUNT];
     int fd = scratch(O_RDWR), pair[2];
     MUST(pipe2(pair, O_CLOEXEC));
     list[GOOD] = entry(AIOFS_WRITE, fd, "good", 4, 0);
@@ -52,7 +52,7 @@ static void long_list(void)
 {
     enum { COUNT = 1000, FILES = 5 };
     static unsigned numbers[COUNT];
-    static struct aiofs_submission list[COUNT];
+    static struct aiofs_batch_entry list[COUNT];
     aiofs_file *owned;
     int fds[FILES];
     for (int i = 0; i < FILES; i++)
@@ -79,7 +79,7 @@ static void appends(void)
 {
     enum { COUNT = 300 };
     static char text[COUNT * 4 + 1];
-    static struct aiofs_submission list[COUNT];
+    static struct aiofs_batch_entry list[COUNT];
     int fd = scratch(O_RDWR | O_APPEND);
     fault_inject("pwritev2", -1, FAULT_DELAY, 500);
     for (int i = 0; i < COUNT; i++) {
@@ -98,7 +98,7 @@ static void appends(void)
 static void many_descriptors(void)
 {
     enum { COUNT = 700 };
-    static struct aiofs_submission list[COUNT];
+    static struct aiofs_batch_entry list[COUNT];
     static int fds[COUNT];
     int good = 0;
     for (int i = 0; i < COUNT; i++) {

@@ -1,5 +1,5 @@
 /*
- * notify.c - how the program hears of an end: signals, fresh threads, bells; and what the engine's own threads
+ * notify.c - how the program hears of an end: signals, fresh threads, wakeup fds; and what the engine's own threads
  * must keep from it.
  */
 #include "check.h"
@@ -127,7 +127,7 @@ static void in_a_thread(const char *when, pthread_attr_t *attributes, int kind, 
     thread_seen.count = 0;
     aiofs_submit(&op->request, NULL);
     op_finish(op);
-    CHECK(EVENTUALLY(PATIENCE, thread_seen.count == 1) && thread_seen.value == 11, "a thread is told, %s", when);
+    CHECK(EVENTUALLY(PATIENCE, thread_seen.count == 1) && thread_seen.value == 11, "a thread is notified, %s", when);
     CHECK(thread_seen.has_descriptors && !thread_seen.blocks_signals && !thread_seen.is_caller,
           "which is fresh, has the program's descriptors, and takes signals");
 }
@@ -161,41 +161,41 @@ static void threads(void)
     close(thread_seen.fd);
 }
 
-/* ---- bells ------------------------------------------------------------------------------------------------------ */
+/* ---- wakeup fds ------------------------------------------------------------------------------------------------------ */
 
-static void ring_bell(struct op *op)
+static void notify_wakeup(struct op *op)
 {
-    aiofs_bell_ring(op->note);
+    aiofs_wakeup_notify(op->note);
 }
 
-static void bells(void)
+static void wakeup_fds(void)
 {
     int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), fd = scratch(O_RDWR), good = 0, before = engine_descriptors();
-    uint64_t count, rung = 0;
-    aiofs_bell *bell;
-    CHECK(aiofs_bell_open(event, &bell) == 0, "a bell is opened");
+    uint64_t count, notified = 0;
+    aiofs_wakeup *wakeup;
+    CHECK(aiofs_wakeup_open(event, &wakeup) == 0, "a wakeup fd is opened");
     struct op *ops[50];
     for (int i = 0; i < 50; i++) {
         ops[i] = op_new(AIOFS_WRITE, i % 5 ? fd : -1, "x", 1, i);
-        ops[i]->at_end = ring_bell;
-        ops[i]->note = bell;
+        ops[i]->at_end = notify_wakeup;
+        ops[i]->note = wakeup;
         aiofs_submit(&ops[i]->request, NULL);
     }
     struct pollfd poll_one = {event, POLLIN, 0};
-    while (rung < 50 && poll(&poll_one, 1, 5000) == 1)
-        rung += read(event, &count, 8) == 8 ? count : 0;
-    CHECK(rung == 50, "each end rang it, on whatever thread");
+    while (notified < 50 && poll(&poll_one, 1, 5000) == 1)
+        notified += read(event, &count, 8) == 8 ? count : 0;
+    CHECK(notified == 50, "each end notified it, on whatever thread");
     for (int i = 0; i < 50; i++)
         good += op_finish(ops[i]) == (i % 5 ? 1 : -EBADF);
     CHECK(good == 50, "and each request had ended as it should");
     int elsewhere = dup(event);
-    aiofs_bell_ring(bell);
-    aiofs_bell_release(bell);
+    aiofs_wakeup_notify(wakeup);
+    aiofs_wakeup_release(wakeup);
     CHECK(poll(&poll_one, 1, 0) == 1, "the number is the owner's still");
     close(event);
     close(elsewhere);
     CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= before), "and the engine has let go of it");
-    CHECK(aiofs_bell_open(-1, &bell) == -EBADF, "a bad number is EBADF");
+    CHECK(aiofs_wakeup_open(-1, &wakeup) == -EBADF, "a bad number is EBADF");
     close(fd);
 }
 
@@ -264,7 +264,7 @@ int main(void)
     check_engine();
     signals();
     threads();
-    bells();
+    wakeup_fds();
     signals_are_blocked();
     program_is_left_alone();
     CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");

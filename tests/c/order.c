@@ -63,7 +63,7 @@ static void several_syncs(void)
     for (int i = 0; i < 6; i++)
         ops[i] = i % 2 ? start(AIOFS_FSYNC, fd, NULL, 0, 0) : start(AIOFS_WRITE, fd, "abc", 3, 0);
     for (int i = 0; i < 6; i++)
-        op_told(ops[i]);
+        op_notified(ops[i]);
     CHECK(ops[1]->order < ops[3]->order && ops[3]->order < ops[5]->order && ops[0]->order < ops[1]->order &&
               ops[2]->order < ops[3]->order && ops[4]->order < ops[5]->order,
           "each fsync waits for what was before it");
@@ -79,7 +79,7 @@ static void priorities(void)
     struct op *ops[COUNT];
     int fd = scratch(O_RDWR);
     long calls = fault_calls("pwritev2");
-    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
+    fault_inject("pwritev2", 0, FAULT_LOCK, 0);
     struct op *first = start(AIOFS_WRITE, fd, "x", 1, 0);
     CHECK(EVENTUALLY(PATIENCE, fault_calls("pwritev2") > calls), "a write has begun");
     for (int i = 0; i < COUNT; i++) {
@@ -92,8 +92,8 @@ static void priorities(void)
     aiofs_submit(&same->request, NULL);
     slow_writes(1);
     for (int i = 0; i < COUNT; i++)
-        op_told(ops[i]);
-    op_told(same);
+        op_notified(ops[i]);
+    op_notified(same);
     int wrong = 0;
     for (int i = 1; i < COUNT; i++)
         wrong += ops[i]->order > ops[i - 1]->order;
@@ -231,7 +231,7 @@ static void disjoint_run_at_once(void)
     int fd = scratch(O_RDWR);
     MUST(pwrite(fd, "0123456789", 10, 0));
     aiofs_file_adopt(fd, O_RDWR, NULL, NULL, NULL, &file);
-    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
+    fault_inject("pwritev2", 0, FAULT_LOCK, 0);
     struct op *write = ordered(file, AIOFS_WRITE, "abc", 3, 0);
     struct op *overlapping = ordered(file, AIOFS_READ, in, 4, 2);
     pause_ms(50);

@@ -9,50 +9,50 @@
 static aiofs_volume *volume;
 static char directory[] = "/tmp/aiofs-releasing-XXXXXX";
 
-static int ask(const char *path, aiofs_hold **hold)
+static int ask(const char *path, aiofs_lock_ref **lock_ref)
 {
-    return aiofs_hold_take(volume, path, AIOFS_LOCK_EXCLUSIVE, NULL, hold);
+    return aiofs_lock_ref_take(volume, path, AIOFS_LOCK_EXCLUSIVE, NULL, lock_ref);
 }
 
-static void *release_later(void *hold)
+static void *release_later(void *lock_ref)
 {
     pause_ms(20);
-    aiofs_hold_release(hold);
+    aiofs_lock_ref_release(lock_ref);
     return NULL;
 }
 
 static void in_one_process(void)
 {
-    aiofs_hold *first, *second;
+    aiofs_lock_ref *first, *second;
     pthread_t thread;
     CHECK(ask("inside", &first) == 0 && ask("inside", &second) == -EBUSY, "a lock that is held is refused");
-    aiofs_hold_releasing(first);
+    aiofs_lock_ref_releasing(first);
     MUST(-pthread_create(&thread, NULL, release_later, first));
     CHECK(ask("inside", &second) == 0, "who asks for one that is releasing waits, and has it");
     pthread_join(thread, NULL);
     CHECK(ask("inside", &first) == -EBUSY, "the mark has gone with its lock");
-    aiofs_hold_release(second);
+    aiofs_lock_ref_release(second);
 
-    CHECK(aiofs_hold_take(volume, "inside", AIOFS_LOCK_SHARED, NULL, &first) == 0 &&
-              aiofs_hold_take(volume, "inside", AIOFS_LOCK_SHARED, NULL, &second) == 0,
+    CHECK(aiofs_lock_ref_take(volume, "inside", AIOFS_LOCK_SHARED, NULL, &first) == 0 &&
+              aiofs_lock_ref_take(volume, "inside", AIOFS_LOCK_SHARED, NULL, &second) == 0,
           "two share a lock");
-    aiofs_hold_releasing(first);
-    aiofs_hold *third;
+    aiofs_lock_ref_releasing(first);
+    aiofs_lock_ref *third;
     CHECK(ask("inside", &third) == -EBUSY, "one that is releasing does not make anybody wait for the other");
-    aiofs_hold_release(first);
-    aiofs_hold_release(second);
+    aiofs_lock_ref_release(first);
+    aiofs_lock_ref_release(second);
 }
 
 static void calls_of_the_tree(void)
 {
-    aiofs_hold *hold;
+    aiofs_lock_ref *lock_ref;
     pthread_t thread;
     MUST(aiofs_volume_mkdir(volume, "tree", 0700));
     MUST(aiofs_volume_mkdir(volume, "tree/leaf", 0700));
-    MUST(ask("tree/leaf", &hold));
+    MUST(ask("tree/leaf", &lock_ref));
     CHECK(aiofs_volume_remove_tree(volume, "tree") == -EBUSY, "what is locked is not removed");
-    aiofs_hold_releasing(hold);
-    MUST(-pthread_create(&thread, NULL, release_later, hold));
+    aiofs_lock_ref_releasing(lock_ref);
+    MUST(-pthread_create(&thread, NULL, release_later, lock_ref));
     CHECK(aiofs_volume_remove_tree(volume, "tree") == 0, "a lock that is releasing is waited for");
     pthread_join(thread, NULL);
 }
@@ -60,42 +60,42 @@ static void calls_of_the_tree(void)
 static void acquisitions(void)
 {
     struct aiofs_acquisition early = {0}, late = {0};
-    aiofs_hold *hold, *other;
+    aiofs_lock_ref *lock_ref, *other;
     aiofs_acquisition_abandon(&early);
     aiofs_acquisition_begin(&early);
-    CHECK(ask("given up", &hold) == -ECANCELED, "a lock that is given up before is not taken");
+    CHECK(ask("given up", &lock_ref) == -ECANCELED, "a lock that is given up before is not taken");
     aiofs_acquisition_begin(NULL);
     aiofs_acquisition_end(&early);
 
     pthread_t thread;
     aiofs_acquisition_begin(&late);
-    CHECK(ask("given up", &hold) == 0, "a lock");
+    CHECK(ask("given up", &lock_ref) == 0, "a lock");
     aiofs_acquisition_begin(NULL);
     CHECK(ask("given up", &other) == -EBUSY, "is refused to others");
     aiofs_acquisition_abandon(&late);
-    MUST(-pthread_create(&thread, NULL, release_later, hold));
+    MUST(-pthread_create(&thread, NULL, release_later, lock_ref));
     CHECK(ask("given up", &other) == 0, "until it is given up: then they wait for it");
     pthread_join(thread, NULL);
     aiofs_acquisition_end(&late);
-    aiofs_hold_release(other);
+    aiofs_lock_ref_release(other);
 }
 
 /* Another process, which has the lock of `path`, and has marked it or not. */
-static pid_t holder(const char *path, bool marks, void (*then)(aiofs_hold *))
+static pid_t holder(const char *path, bool marks, void (*then)(aiofs_lock_ref *))
 {
     int ready[2];
     char byte;
     MUST(pipe2(ready, O_CLOEXEC));
     pid_t child = (pid_t)MUST(fork());
     if (child == 0) {
-        aiofs_hold *hold;
-        if (ask(path, &hold) != 0)
+        aiofs_lock_ref *lock_ref;
+        if (ask(path, &lock_ref) != 0)
             _exit(1);
         if (marks)
-            aiofs_hold_releasing(hold);
+            aiofs_lock_ref_releasing(lock_ref);
         if (write(ready[1], "", 1) != 1)
             _exit(1);
-        then(hold);
+        then(lock_ref);
         pause();
     }
     close(ready[1]);
@@ -104,14 +104,14 @@ static pid_t holder(const char *path, bool marks, void (*then)(aiofs_hold *))
     return child;
 }
 
-static void keep(aiofs_hold *hold)
+static void keep(aiofs_lock_ref *lock_ref)
 {
-    (void)hold;
+    (void)lock_ref;
 }
 
-static void let_go(aiofs_hold *hold)
+static void let_go(aiofs_lock_ref *lock_ref)
 {
-    release_later(hold);
+    release_later(lock_ref);
 }
 
 static void *kill_later(void *child)
@@ -129,34 +129,34 @@ static void end(pid_t child)
 
 static void between_processes(void)
 {
-    aiofs_hold *hold;
+    aiofs_lock_ref *lock_ref;
     pthread_t thread;
     pid_t child = holder("plain", false, keep);
-    CHECK(ask("plain", &hold) == -EBUSY, "what another process holds is refused");
+    CHECK(ask("plain", &lock_ref) == -EBUSY, "what another process holds is refused");
     end(child);
 
     child = holder("marked", true, let_go);
-    CHECK(ask("marked", &hold) == 0, "what another process is releasing is waited for");
-    aiofs_hold_release(hold);
+    CHECK(ask("marked", &lock_ref) == 0, "what another process is releasing is waited for");
+    aiofs_lock_ref_release(lock_ref);
     end(child);
 
     child = holder("killed", true, keep);
     MUST(-pthread_create(&thread, NULL, kill_later, &child));
-    CHECK(ask("killed", &hold) == 0, "the mark of a process that dies goes with it");
+    CHECK(ask("killed", &lock_ref) == 0, "the mark of a process that dies goes with it");
     pthread_join(thread, NULL);
     waitpid(child, NULL, 0);
-    aiofs_hold_release(hold);
+    aiofs_lock_ref_release(lock_ref);
 
     child = holder("stuck", true, keep);
-    CHECK(ask("stuck", &hold) == -EBUSY, "nobody waits for ever");
+    CHECK(ask("stuck", &lock_ref) == -EBUSY, "nobody waits for ever");
     end(child);
-    CHECK(ask("stuck", &hold) == 0, "and then it is free");
-    aiofs_hold_releasing(hold);
+    CHECK(ask("stuck", &lock_ref) == 0, "and then it is free");
+    aiofs_lock_ref_releasing(lock_ref);
     child = holder("other", true, keep); /* its fork saw our mark */
     end(child);
-    aiofs_hold_release(hold);
-    CHECK(ask("stuck", &hold) == 0, "a child that ended has not taken our mark along");
-    aiofs_hold_release(hold);
+    aiofs_lock_ref_release(lock_ref);
+    CHECK(ask("stuck", &lock_ref) == 0, "a child that ended has not taken our mark along");
+    aiofs_lock_ref_release(lock_ref);
 }
 
 int main(void)

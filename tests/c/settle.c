@@ -102,7 +102,7 @@ static void but_no_more(void)
 {
     int fd = scratch(O_RDWR);
     long calls = fault_calls("pwritev2");
-    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
+    fault_inject("pwritev2", 0, FAULT_LOCK, 0);
     struct op *slow = start(AIOFS_WRITE, fd, "data", 4, 0), *call = op_new(AIOFS_CALL, -1, NULL, 0, 0);
     call->request.call = until_let_go;
     aiofs_submit(&call->request, NULL);

@@ -1,5 +1,5 @@
 /*
- * streams.c - descriptors that wait, and what they must not hold up; numbers that are closed in flight.
+ * streams.c - descriptors that wait, and what they must not hold up; numbers that are closed in submission.
  */
 #include "check.h"
 #include "fault.h"
@@ -197,7 +197,7 @@ static void number_reused(void)
     close(other[1]);
 
     int file = scratch(O_RDWR), victim = scratch(O_RDWR), twin = dup(file);
-    fault_inject("pwritev2", 0, FAULT_HOLD, 0);
+    fault_inject("pwritev2", 0, FAULT_LOCK, 0);
     struct op *writes[3];
     for (int i = 0; i < 3; i++)
         writes[i] = start(AIOFS_WRITE, file, "data", 4, i * 4);

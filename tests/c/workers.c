@@ -44,10 +44,10 @@ static void reads_meet(int fd, const char *what)
     pthread_mutex_lock(&meeting.lock);
     meeting.inside = meeting.most = 0;
     pthread_mutex_unlock(&meeting.lock);
-    struct aiofs_submission list[TOGETHER];
+    struct aiofs_batch_entry list[TOGETHER];
     for (int i = 0; i < TOGETHER; i++) {
         ops[i] = op_new(AIOFS_READ, fd, bytes[i], sizeof bytes[i], i * 64);
-        list[i] = (struct aiofs_submission){&ops[i]->request, NULL, 0};
+        list[i] = (struct aiofs_batch_entry){&ops[i]->request, NULL, 0};
     }
     aiofs_submit_many(list, TOGETHER);
     for (int i = 0; i < TOGETHER; i++)

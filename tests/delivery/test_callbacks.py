@@ -1,4 +1,4 @@
-"""SIGEV_LOOP: a callback is told of the end, on the loop that ran at the submission."""
+"""SIGEV_LOOP: a callback is notified of the end, on the loop that ran at the submission."""
 
 import asyncio
 import contextvars
@@ -13,86 +13,86 @@ from aiofs.aio import AIO_CANCELED, aio_cancel, aio_error, aio_read, aio_return,
 
 
 async def test_callback_runs_on_the_loop_after_the_call_with_a_final_status(file, pipe):
-    told = asyncio.Queue()
+    notified = asyncio.Queue()
 
     def function(cb):
         assert asyncio.get_running_loop() is loop
-        told.put_nowait((cb, aio_error(cb)))
+        notified.put_nowait((cb, aio_error(cb)))
 
     loop = asyncio.get_running_loop()
     for fd, size in ((file, 10), (file, 1 << 20), (pipe[0], 10)):
         cb = aiocb(fd, bytearray(size))
         cb.aio_sigevent = on_loop(function, cb)
         aio_read(cb)
-        assert told.empty()
+        assert notified.empty()
         if fd == pipe[0]:
             os.write(pipe[1], b"x")
-        assert await told.get() == (cb, 0)
+        assert await notified.get() == (cb, 0)
         cb.aio_sigevent = None
     await turns(10)
-    assert told.empty()
+    assert notified.empty()
 
 
 async def test_callbacks_come_in_the_order_of_the_ends(file):
-    told = []
+    notified = []
     pipes = [os.pipe() for _ in range(20)]
     requests = [
-        reading(read_end, 1, aio_sigevent=on_loop(told.append, number))
+        reading(read_end, 1, aio_sigevent=on_loop(notified.append, number))
         for number, (read_end, _) in enumerate(pipes)
     ]
     order = [(number * 7) % 20 for number in range(20)]
     for number in order:
         os.write(pipes[number][1], b"x")
         aio_suspend([requests[number]])
-    while len(told) < 20:
+    while len(notified) < 20:
         await asyncio.sleep(0)
-    assert told == order
-    told.clear()
+    assert notified == order
+    notified.clear()
     for number in range(20):
-        reading(file, 1, aio_sigevent=on_loop(told.append, number))  # most end inside the call
-    while len(told) < 20:
+        reading(file, 1, aio_sigevent=on_loop(notified.append, number))  # most end inside the call
+    while len(notified) < 20:
         await asyncio.sleep(0)
-    assert sorted(told) == list(range(20))
+    assert sorted(notified) == list(range(20))
     for fd in sum(pipes, ()):
         os.close(fd)
 
 
 async def test_cancelled_and_failed_requests_call_back(pipe):
-    told = asyncio.Queue()
-    cancelled = reading(pipe[0], aio_sigevent=on_loop(told.put_nowait, 1))
+    notified = asyncio.Queue()
+    cancelled = reading(pipe[0], aio_sigevent=on_loop(notified.put_nowait, 1))
     assert aio_cancel(pipe[0], cancelled) == AIO_CANCELED
-    assert told.empty()
-    assert await told.get() == 1
-    reading(987654, aio_sigevent=on_loop(told.put_nowait, 2))
-    reading(pipe[0], aio_offset=0, aio_sigevent=on_loop(told.put_nowait, 3))
-    assert await told.get() == 2
+    assert notified.empty()
+    assert await notified.get() == 1
+    reading(987654, aio_sigevent=on_loop(notified.put_nowait, 2))
+    reading(pipe[0], aio_offset=0, aio_sigevent=on_loop(notified.put_nowait, 3))
+    assert await notified.get() == 2
     os.write(pipe[1], b"x")
-    assert await told.get() == 3
+    assert await notified.get() == 3
     await turns(5)
-    assert told.empty()
+    assert notified.empty()
 
 
 async def test_refused_call_calls_nobody_back(file):
-    told = []
-    cb = aiocb(file, bytearray(1), aio_reqprio=21, aio_sigevent=on_loop(told.append))
+    notified = []
+    cb = aiocb(file, bytearray(1), aio_reqprio=21, aio_sigevent=on_loop(notified.append))
     failed(errno.EINVAL, aio_read, cb)
     await turns(10)
-    assert told == []
+    assert notified == []
 
 
 async def test_callback_that_raises_goes_to_the_loop_and_stops_nobody(file, loop_errors):
-    told = []
+    notified = []
 
     def function(value):
-        told.append(value)
+        notified.append(value)
         if value == 1:
             raise ZeroDivisionError
 
     for number in range(4):
         reading(file, aio_sigevent=on_loop(function, number))
-    while len(told) < 4:
+    while len(notified) < 4:
         await asyncio.sleep(0)
-    assert sorted(told) == [0, 1, 2, 3]
+    assert sorted(notified) == [0, 1, 2, 3]
     assert [type(context["exception"]) for context in loop_errors] == [ZeroDivisionError]
     assert "sigev_notify_function" in loop_errors[0]["message"]
 
@@ -119,34 +119,34 @@ async def test_callback_may_submit_again(file, pipe):
 
 async def test_callback_runs_in_the_context_of_its_submission(file, pipe):
     variable = contextvars.ContextVar("variable", default="outside")
-    told = asyncio.Queue()
+    notified = asyncio.Queue()
 
     def function(_):
-        told.put_nowait(variable.get())
+        notified.put_nowait(variable.get())
 
     token = variable.set("at the call")
     reading(file, aio_sigevent=on_loop(function))
     reading(pipe[0], aio_sigevent=on_loop(function))
     variable.reset(token)
-    assert await told.get() == "at the call"
+    assert await notified.get() == "at the call"
     os.write(pipe[1], b"x")
-    assert await told.get() == "at the call"
+    assert await notified.get() == "at the call"
 
 
 def test_callback_comes_to_the_loop_that_was_running_at_the_submission(new_loop, pipe):
-    told = []
+    notified = []
     one, other = new_loop(), new_loop()
 
     async def submit():
-        function = on_loop(lambda _: told.append(asyncio.get_running_loop()))
+        function = on_loop(lambda _: notified.append(asyncio.get_running_loop()))
         reading(pipe[0], 1, aio_sigevent=function)
 
     one.run_until_complete(submit())
     os.write(pipe[1], b"x")
     other.run_until_complete(asyncio.sleep(0.02))
-    assert told == []
-    one.run_until_complete(until(lambda: told))
-    assert told == [one]
+    assert notified == []
+    one.run_until_complete(until(lambda: notified))
+    assert notified == [one]
     one.close()
     other.close()
 
@@ -197,20 +197,20 @@ def wake_ups():
 async def test_ten_thousand_ends_do_not_hold_the_loop_up(pipe):
     read_end, write_end = pipe
     requests = [reading(read_end, 1) for _ in range(10_000)]
-    told = []
+    notified = []
     for cb in requests:
         cb.aio_sigevent = None
     for start in range(0, 10_000, 5_000):
         os.write(write_end, b"x" * 5_000)
         aio_suspend([requests[start + 4_999]])
-    event = on_loop(told.append)
+    event = on_loop(notified.append)
     beats = 0
     later = [aiocb(read_end, bytearray(1), aio_sigevent=event) for _ in range(5_000)]
     for cb in later:
         aio_read(cb)
     os.write(write_end, b"x" * 5_000)
     aio_suspend([later[-1]])
-    while len(told) < 5_000:
+    while len(notified) < 5_000:
         await asyncio.sleep(0)
         beats += 1
     assert beats >= 10

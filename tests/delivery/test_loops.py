@@ -14,20 +14,20 @@ from aiofs.aio import aio_error, aio_suspend, aio_write, aiocb
 
 def test_fifty_loops_in_a_row(new_loop, file, pipe):
     for turn in range(50):
-        told = []
+        notified = []
 
-        async def body(told=told):
-            cb = reading(pipe[0], 1, aio_sigevent=on_loop(told.append))
-            reading(file, 1, aio_sigevent=on_loop(told.append))
+        async def body(notified=notified):
+            cb = reading(pipe[0], 1, aio_sigevent=on_loop(notified.append))
+            reading(file, 1, aio_sigevent=on_loop(notified.append))
             asyncio.get_running_loop().call_soon(os.write, pipe[1], b"x")
             assert await cb == 1
-            while len(told) < 2:
+            while len(notified) < 2:
                 await asyncio.sleep(0)
 
         loop = new_loop()
         loop.run_until_complete(body())
         loop.close()
-        assert len(told) == 2, turn
+        assert len(notified) == 2, turn
 
 
 def test_loop_that_closes_cancels_what_was_awaited_on_it_and_nothing_else(new_loop, pipe):
@@ -56,10 +56,10 @@ def test_loop_that_closes_cancels_what_was_awaited_on_it_and_nothing_else(new_lo
 
 
 def test_callback_for_a_loop_that_closed_runs_nowhere(new_loop, pipe):
-    told = []
+    notified = []
 
     async def body():
-        return reading(pipe[0], 1, aio_sigevent=on_loop(told.append))
+        return reading(pipe[0], 1, aio_sigevent=on_loop(notified.append))
 
     loop = new_loop()
     cb = loop.run_until_complete(body())
@@ -69,7 +69,7 @@ def test_callback_for_a_loop_that_closed_runs_nowhere(new_loop, pipe):
     loop = new_loop()
     loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
-    assert told == []
+    assert notified == []
 
 
 def test_loops_in_many_threads_at_the_same_time(new_loop, tmp_path):

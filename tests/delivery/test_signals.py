@@ -1,4 +1,4 @@
-"""SIGEV_SIGNAL: the process is told of the end by a signal, queued once, with its value."""
+"""SIGEV_SIGNAL: the process is notified of the end by a signal, queued once, with its value."""
 
 import errno
 import os

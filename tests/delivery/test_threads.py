@@ -1,4 +1,4 @@
-"""SIGEV_THREAD: a function is told of the end, in a fresh thread. SIGEV_NONE: nobody is."""
+"""SIGEV_THREAD: a function is notified of the end, in a fresh thread. SIGEV_NONE: nobody is."""
 
 import threading
 import time
@@ -53,13 +53,13 @@ def test_every_function_has_a_fresh_thread(file):
     assert [result(cb) for cb in requests] == [10] * 10
 
 
-def test_cancelled_and_failed_requests_are_told_in_threads(pipe):
-    told = []
-    cancelled = reading(pipe[0], aio_sigevent=in_thread(told.append, "cancelled"))
+def test_cancelled_and_failed_requests_are_notified_in_threads(pipe):
+    notified = []
+    cancelled = reading(pipe[0], aio_sigevent=in_thread(notified.append, "cancelled"))
     aio_cancel(pipe[0], cancelled)
-    eventually(lambda: told == ["cancelled"])
-    reading(987654, aio_sigevent=in_thread(told.append, "bad"))
-    eventually(lambda: told == ["cancelled", "bad"])
+    eventually(lambda: notified == ["cancelled"])
+    reading(987654, aio_sigevent=in_thread(notified.append, "bad"))
+    eventually(lambda: notified == ["cancelled", "bad"])
 
 
 def test_function_may_submit_the_next_request(file):
@@ -89,7 +89,7 @@ def test_what_a_function_raises_in_its_thread_is_shown_and_harms_nothing(file, m
     del shown[:]
 
 
-def test_unknown_kind_and_none_are_told_nothing(file):
+def test_unknown_kind_and_none_are_notified_nothing(file):
     for kind in (SIGEV_NONE, 77, -5):
         cb = reading(file, aio_sigevent=sigevent(kind, "no signal", "no value", "no function"))
         assert result(cb) == 10

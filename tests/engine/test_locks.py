@@ -8,7 +8,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from elsewhere import holding
+from lock_holder_process import holding
 
 from aiofs import NoModificationAllowedError, _core
 
@@ -26,19 +26,19 @@ def shares(mine, theirs):
 
 
 @pytest.fixture
-def tree(tmp_path):
-    tree = _core.Tree(tmp_path / "volume", flags=_core.VOLUME_CREATE)
-    yield tree
-    tree.close()
+def ops(tmp_path):
+    ops = _core.DirectoryOps(tmp_path / "volume", flags=_core.VOLUME_CREATE)
+    yield ops
+    ops.close()
 
 
-def take(tree, path="file", lock=_core.LOCK_EXCLUSIVE, owner=0):
-    return tree.open(path, os.O_RDWR | os.O_CREAT, 0o666, lock, owner)
+def take(ops, path="file", lock=_core.LOCK_EXCLUSIVE, owner=0):
+    return ops.open(path, os.O_RDWR | os.O_CREAT, 0o666, lock, owner)
 
 
-def is_locked(tree, path="file"):
+def is_locked(ops, path="file"):
     try:
-        take(tree, path).close()
+        take(ops, path).close()
     except NoModificationAllowedError as error:
         assert error.errno == errno.EBUSY
         return True
@@ -49,101 +49,101 @@ def is_locked(tree, path="file"):
 
 
 @pytest.mark.parametrize("mine,theirs", PAIRS)
-def test_modes_share_with_their_own_kind_only(tree, mine, theirs):
-    held = take(tree, lock=MODES[mine])
+def test_modes_share_with_their_own_kind_only(ops, mine, theirs):
+    held = take(ops, lock=MODES[mine])
     if shares(mine, theirs):
-        take(tree, lock=MODES[theirs]).close()
+        take(ops, lock=MODES[theirs]).close()
     else:
         with pytest.raises(NoModificationAllowedError):
-            take(tree, lock=MODES[theirs])
+            take(ops, lock=MODES[theirs])
     held.close()
-    assert not is_locked(tree)
+    assert not is_locked(ops)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "exclusive"])
-def test_shared_lock_lasts_until_its_last_holder_in_any_order(tree, mode):
-    first, second, third = (take(tree, lock=MODES[mode]) for _ in range(3))
+def test_shared_lock_lasts_until_its_last_holder_in_any_order(ops, mode):
+    first, second, third = (take(ops, lock=MODES[mode]) for _ in range(3))
     for holder in (second, first):
         holder.close()
-        assert is_locked(tree)
+        assert is_locked(ops)
     third.close()
-    assert not is_locked(tree)
+    assert not is_locked(ops)
 
 
-def test_exclusive_lock_is_shared_by_one_owner_only(tree):
-    first, second = take(tree, owner=7), take(tree, owner=7)
+def test_exclusive_lock_is_shared_by_one_owner_only(ops):
+    first, second = take(ops, owner=7), take(ops, owner=7)
     for owner in (0, 8):
         with pytest.raises(NoModificationAllowedError):
-            take(tree, owner=owner)
+            take(ops, owner=owner)
     first.close()
-    assert is_locked(tree)
+    assert is_locked(ops)
     second.close()
-    assert not is_locked(tree)
+    assert not is_locked(ops)
 
 
-def test_read_only_open_takes_no_lock_and_meets_none(tree):
-    with_lock = take(tree)
-    reader = tree.open("file", os.O_RDONLY, 0, _core.LOCK_NONE, 0)
+def test_read_only_open_takes_no_lock_and_meets_none(ops):
+    with_lock = take(ops)
+    reader = ops.open("file", os.O_RDONLY, 0, _core.LOCK_NONE, 0)
     with_lock.close()
-    assert not is_locked(tree)
+    assert not is_locked(ops)
     reader.close()
 
 
-def test_lock_is_on_the_path_however_it_is_written(tree):
-    tree.mkdir("directory")
-    held = take(tree, "directory/file")
+def test_lock_is_on_the_path_however_it_is_written(ops):
+    ops.mkdir("directory")
+    held = take(ops, "directory/file")
     for path in ("directory//file", "./directory/./file", "directory/../directory/file"):
-        assert is_locked(tree, path)
+        assert is_locked(ops, path)
     held.close()
 
 
-def test_directory_opened_twice_is_one_set_of_locks(tree, tmp_path):
+def test_directory_opened_twice_is_one_set_of_locks(ops, tmp_path):
     (tmp_path / "link").symlink_to("volume")
-    again = _core.Tree(tmp_path / "link")
-    assert again.same(tree)
-    held = take(tree)
+    again = _core.DirectoryOps(tmp_path / "link")
+    assert again.same(ops)
+    held = take(ops)
     assert is_locked(again)
     held.close()
     assert not is_locked(again)
     again.close()
 
 
-def test_lock_outlives_the_volume_it_was_taken_in(tree, tmp_path):
-    passing = _core.Tree(tmp_path / "volume")
+def test_lock_outlives_the_volume_it_was_taken_in(ops, tmp_path):
+    passing = _core.DirectoryOps(tmp_path / "volume")
     held = take(passing)
     passing.close()
-    assert is_locked(tree)
+    assert is_locked(ops)
     held.close()
-    assert not is_locked(tree)
+    assert not is_locked(ops)
 
 
-def test_failed_open_leaves_no_lock(tree):
-    tree.mkdir("directory")
+def test_failed_open_leaves_no_lock(ops):
+    ops.mkdir("directory")
     for path in ("missing/file", "directory"):
         with pytest.raises(OSError):
-            take(tree, path)
-    assert tree.holds("") == 0
+            take(ops, path)
+    assert ops.lock_count("") == 0
     with pytest.raises(FileNotFoundError):
-        tree.open("new", os.O_RDWR, 0, _core.LOCK_EXCLUSIVE, 0)
-    assert not is_locked(tree, "new")
+        ops.open("new", os.O_RDWR, 0, _core.LOCK_EXCLUSIVE, 0)
+    assert not is_locked(ops, "new")
 
 
-def test_many_entries_are_locked_at_once(tree):
-    held = [take(tree, f"file-{number}") for number in range(3000)]
-    assert tree.holds("") == 3000
-    assert is_locked(tree, "file-1234")
+def test_many_entries_are_locked_at_once(ops):
+    held = [take(ops, f"file-{number}") for number in range(3000)]
+    assert ops.lock_count("") == 3000
+    assert is_locked(ops, "file-1234")
     for holder in held:
         holder.close()
-    assert tree.holds("") == 0
+    assert ops.lock_count("") == 0
 
 
-def test_threads_never_hold_one_exclusive_lock_together(tree):
+def test_threads_never_hold_one_exclusive_lock_together(ops):
     inside, failures, taken = [], [], []
 
     def compete():
         for _ in range(300):
             try:
-                held = take(tree)
+                held = take(ops)
             except NoModificationAllowedError:
                 continue
             inside.append(1)
@@ -165,30 +165,30 @@ def test_threads_never_hold_one_exclusive_lock_together(tree):
 
 
 @pytest.mark.parametrize("mine,theirs", PAIRS)
-def test_modes_share_between_processes_as_within_one(tree, tmp_path, mine, theirs):
-    held = take(tree, lock=MODES[mine])
+def test_modes_share_between_processes_as_within_one(ops, tmp_path, mine, theirs):
+    held = take(ops, lock=MODES[mine])
     with holding(tmp_path / "volume", "file", MODES[theirs]) as other:
         assert other.answer == ("held" if shares(mine, theirs) else "EBUSY")
         held.close()
-        assert is_locked(tree) == shares(mine, theirs)
+        assert is_locked(ops) == shares(mine, theirs)
 
 
 @pytest.mark.parametrize("mine", MODES)
-def test_exclusive_holder_is_not_waited_for(tree, tmp_path, faults, mine):
+def test_exclusive_holder_is_not_waited_for(ops, tmp_path, faults, mine):
     with holding(tmp_path / "volume", "file"):
         before = faults.calls("fcntl")
         with pytest.raises(NoModificationAllowedError):
-            take(tree, lock=MODES[mine])
+            take(ops, lock=MODES[mine])
         assert faults.calls("fcntl") - before < 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
-def test_lock_is_free_when_its_holder_is_killed(tree, tmp_path, number):
+def test_lock_is_free_when_its_holder_is_killed(ops, tmp_path, number):
     with holding(tmp_path / "volume", "file") as other:
-        assert other.answer == "held" and is_locked(tree)
+        assert other.answer == "held" and is_locked(ops)
         other.send_signal(number)
         other.wait()
-        assert not is_locked(tree)
+        assert not is_locked(ops)
 
 
 @contextmanager
@@ -214,9 +214,9 @@ def forked(body):
         os.waitpid(child, 0)
 
 
-def test_lock_dies_with_its_holder_though_a_forked_child_lives_on(tree):
+def test_lock_dies_with_its_holder_though_a_forked_child_lives_on(ops):
     def hold_and_fork():
-        held = take(tree)
+        held = take(ops)
         forked_end, child_end = os.pipe()
         if os.fork() == 0:
             os.write(child_end, b"x")
@@ -225,10 +225,10 @@ def test_lock_dies_with_its_holder_though_a_forked_child_lives_on(tree):
         return held
 
     with forked(hold_and_fork) as holder:
-        assert is_locked(tree)
+        assert is_locked(ops)
         os.kill(holder, signal.SIGKILL)
         os.waitid(os.P_PID, holder, os.WEXITED | os.WNOWAIT)
-        assert not is_locked(tree)
+        assert not is_locked(ops)
 
 
 def in_child(check):
@@ -244,37 +244,37 @@ def in_child(check):
     return os.waitpid(child, 0)[1] == 0
 
 
-def test_forked_child_has_none_of_its_parents_locks(tree):
-    held = take(tree)
+def test_forked_child_has_none_of_its_parents_locks(ops):
+    held = take(ops)
 
     def check():
-        refused = is_locked(tree)
+        refused = is_locked(ops)
         held.close()  # releases nothing of the parent's
-        return refused and is_locked(tree) and tree.holds("") == 0
+        return refused and is_locked(ops) and ops.lock_count("") == 0
 
     assert in_child(check)
-    assert is_locked(tree)
+    assert is_locked(ops)
     held.close()
-    assert in_child(lambda: not is_locked(tree))
+    assert in_child(lambda: not is_locked(ops))
 
 
-def test_forked_child_takes_locks_of_its_own(tree):
-    with forked(lambda: take(tree)):
-        assert is_locked(tree)
-    assert not is_locked(tree)
+def test_forked_child_takes_locks_of_its_own(ops):
+    with forked(lambda: take(ops)):
+        assert is_locked(ops)
+    assert not is_locked(ops)
 
 
-def test_inherited_descriptor_still_works_in_the_child(tree):
-    held = take(tree)
+def test_inherited_descriptor_still_works_in_the_child(ops):
+    held = take(ops)
     assert in_child(lambda: os.pwrite(held.fileno(), b"child", 0) == 5)
     assert held.read(5, 0) == b"child"
     held.close()
 
 
-def test_locks_leave_no_descriptor_behind(tree, tmp_path):
-    take(tree).close()
+def test_locks_leave_no_descriptor_behind(ops, tmp_path):
+    take(ops).close()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(50):
-        take(tree).close()
-        _core.Tree(tmp_path / "volume").close()
+        take(ops).close()
+        _core.DirectoryOps(tmp_path / "volume").close()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -38,8 +38,8 @@ OUT = ["up/secret", "out/secret", "secret", "in/../up/secret"]
 INSIDE = ["in/file", "inside/turn", "in/turn"]
 
 
-def read(tree, path):
-    opened = tree.open(path, os.O_RDONLY, 0, _core.LOCK_NONE, 0)
+def read(ops, path):
+    opened = ops.open(path, os.O_RDONLY, 0, _core.LOCK_NONE, 0)
     try:
         return opened.read(100, 0)
     finally:
@@ -50,16 +50,16 @@ def read(tree, path):
 @pytest.mark.parametrize("flags", [0, _core.VOLUME_HOST], ids=["private", "host"])
 @pytest.mark.parametrize("path", OUT)
 def test_nothing_leads_out_of_a_volume(place, flags, path):
-    tree = _core.Tree(place, flags=flags)
+    ops = _core.DirectoryOps(place, flags=flags)
     before = (place / "../secret").read_text()
     operations = [
-        lambda: read(tree, path),
-        lambda: tree.open(path, os.O_RDWR | os.O_TRUNC, 0, _core.LOCK_EXCLUSIVE, 0),
-        lambda: tree.open(path, os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0),
-        lambda: tree.stat(path),
-        lambda: tree.truncate(path, 0),
-        lambda: tree.mkdir(path + "/new"),
-        lambda: tree.rename("inside/file", path + "/new"),
+        lambda: read(ops, path),
+        lambda: ops.open(path, os.O_RDWR | os.O_TRUNC, 0, _core.LOCK_EXCLUSIVE, 0),
+        lambda: ops.open(path, os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0),
+        lambda: ops.stat(path),
+        lambda: ops.truncate(path, 0),
+        lambda: ops.mkdir(path + "/new"),
+        lambda: ops.rename("inside/file", path + "/new"),
     ]
     for operation in operations:
         with pytest.raises(OSError) as refused:
@@ -67,84 +67,84 @@ def test_nothing_leads_out_of_a_volume(place, flags, path):
         assert refused.value.errno in (errno.EXDEV, errno.ELOOP)
         assert path.split("/")[0] in str(refused.value)
     assert (place / "../secret").read_text() == before
-    assert tree.holds("") == 0
-    tree.close()
+    assert ops.lock_count("") == 0
+    ops.close()
 
 
 @pytest.mark.usefixtures("openat2")
 @pytest.mark.parametrize("path", ["..", "../secret", "inside/../../x", "../volume/inside/file"])
 def test_dots_do_not_lead_above_the_root(place, path):
-    tree = _core.Tree(place)
+    ops = _core.DirectoryOps(place)
     with pytest.raises(aiofs.InvalidModificationError) as refused:
-        tree.stat(path)
+        ops.stat(path)
     assert refused.value.errno == errno.EXDEV
-    tree.close()
+    ops.close()
 
 
 @pytest.mark.usefixtures("openat2")
 @pytest.mark.parametrize("path", INSIDE)
 def test_inside_links_are_refused_in_private_volumes(place, path):
-    tree = _core.Tree(place)
-    failed(errno.ELOOP, read, tree, path)
-    tree.close()
+    ops = _core.DirectoryOps(place)
+    failed(errno.ELOOP, read, ops, path)
+    ops.close()
 
 
 @pytest.mark.usefixtures("openat2")
 @pytest.mark.parametrize("path", INSIDE)
 def test_inside_links_are_followed_in_host_volumes_and_the_target_locked(place, path):
-    tree = _core.Tree(place, flags=_core.VOLUME_HOST)
-    assert read(tree, path) == b"mine"
-    held = tree.open(path, os.O_RDWR, 0, _core.LOCK_EXCLUSIVE, 0)
+    ops = _core.DirectoryOps(place, flags=_core.VOLUME_HOST)
+    assert read(ops, path) == b"mine"
+    held = ops.open(path, os.O_RDWR, 0, _core.LOCK_EXCLUSIVE, 0)
     for same in ("inside/file", *INSIDE):
         with pytest.raises(aiofs.NoModificationAllowedError):
-            tree.open(same, os.O_RDWR, 0, _core.LOCK_EXCLUSIVE, 0)
+            ops.open(same, os.O_RDWR, 0, _core.LOCK_EXCLUSIVE, 0)
     held.close()
-    tree.close()
+    ops.close()
 
 
 @pytest.mark.usefixtures("openat2")
 def test_dangling_link_inside_a_host_volume_is_made_at_its_target(place):
-    tree = _core.Tree(place, flags=_core.VOLUME_HOST)
-    tree.open("dangling", os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0).close()
+    ops = _core.DirectoryOps(place, flags=_core.VOLUME_HOST)
+    ops.open("dangling", os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0).close()
     assert (place / "inside/new").exists() and (place / "dangling").is_symlink()
-    failed(errno.ELOOP, read, tree, "loop")
-    tree.close()
+    failed(errno.ELOOP, read, ops, "loop")
+    ops.close()
 
 
 @pytest.mark.usefixtures("openat2")
 @pytest.mark.parametrize("flags", [0, _core.VOLUME_HOST], ids=["private", "host"])
 def test_what_aiofs_keeps_cannot_be_named(place, flags):
-    tree = _core.Tree(place, flags=flags)
+    ops = _core.DirectoryOps(place, flags=flags)
     (place / "kept").symlink_to(".aiofs")
     names = [".aiofs", ".aiofs/volume", "inside/../.aiofs/volume", "./.aiofs"]
     for name in names + ["kept/volume"] * bool(flags):
         with pytest.raises(FileNotFoundError):
-            tree.stat(name)
+            ops.stat(name)
         with pytest.raises(FileNotFoundError):
-            tree.open(name, os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0)
+            ops.open(name, os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0)
         with pytest.raises(FileNotFoundError):
-            tree.rename("inside", name)
-    assert ".aiofs" not in {name for name, _ in tree.scan("")}
-    tree.close()
+            ops.rename("inside", name)
+    assert ".aiofs" not in {name for name, _ in ops.scan("")}
+    ops.close()
 
 
 @pytest.mark.usefixtures("openat2")
 def test_names_and_paths_have_the_systems_length(place):
-    tree = _core.Tree(place)
-    tree.open("n" * 255, os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0).close()
+    ops = _core.DirectoryOps(place)
+    ops.open("n" * 255, os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0).close()
     for path in ("n" * 256, "é" * 128, "/".join(["d" * 200] * 30)):
-        failed(errno.ENAMETOOLONG, tree.mkdir, path)
-    tree.close()
+        failed(errno.ENAMETOOLONG, ops.mkdir, path)
+    ops.close()
 
 
 @pytest.mark.usefixtures("openat2")
 def test_component_that_is_a_file_is_not_a_directory(place):
-    tree = _core.Tree(place)
+    ops = _core.DirectoryOps(place)
     for path in ("inside/file/below", "inside/file/"):
         with pytest.raises(NotADirectoryError):
-            tree.stat(path)
+            ops.stat(path)
     with pytest.raises(NotADirectoryError):
-        read(tree, "inside/file/")
+        read(ops, "inside/file/")
     with pytest.raises(IsADirectoryError):
-        read(tree, "inside/")
-    tree.close()
+        read(ops, "inside/")
+    ops.close()

@@ -17,34 +17,34 @@ RDWR = os.O_RDWR | os.O_CREAT
 @pytest.fixture
 def volume(tmp_path):
     with PrivateVolume(tmp_path / "volume", quota=10**6) as volume:
-        tree = volume._tree
-        tree.mkdir("directory")
-        tree.mkdir("directory/sub")
+        ops = volume._ops
+        ops.mkdir("directory")
+        ops.mkdir("directory/sub")
         for path in ("file", "other", "directory/inner", "directory/sub/deep"):
-            with tree.sync_access_handle(path, "in-place", True) as handle:
+            with ops.sync_access_handle(path, "in-place", True) as handle:
                 handle.write(b"data")
         yield volume
 
 
-def opened(tree, path, flags):
-    tree.open(path, flags, 0o666, _core.LOCK_EXCLUSIVE, 1).close()
+def opened(ops, path, flags):
+    ops.open(path, flags, 0o666, _core.LOCK_EXCLUSIVE, 1).close()
 
 
 OPERATIONS = {
-    "open": lambda tree: opened(tree, "file", os.O_RDWR),
-    "open deep": lambda tree: opened(tree, "directory/sub/deep", os.O_RDWR),
-    "create": lambda tree: opened(tree, "directory/new", RDWR),
-    "cut": lambda tree: opened(tree, "file", os.O_RDWR | os.O_TRUNC),
-    "stat": lambda tree: tree.stat("directory/inner"),
-    "list": lambda tree: tree.scan("directory"),
-    "mkdir": lambda tree: tree.mkdir("directory/made"),
-    "rmdir": lambda tree: tree.rmdir("directory/sub"),
-    "unlink": lambda tree: tree.unlink("directory/inner", 1),
-    "truncate": lambda tree: tree.truncate("file", 100, 1),
-    "rename": lambda tree: tree.rename("file", "other", 1),
-    "rename directory": lambda tree: tree.rename("directory", "moved", 1),
-    "remove": lambda tree: tree.remove_tree("directory"),
-    "estimate": lambda tree: tree.estimate(),
+    "open": lambda ops: opened(ops, "file", os.O_RDWR),
+    "open deep": lambda ops: opened(ops, "directory/sub/deep", os.O_RDWR),
+    "create": lambda ops: opened(ops, "directory/new", RDWR),
+    "cut": lambda ops: opened(ops, "file", os.O_RDWR | os.O_TRUNC),
+    "stat": lambda ops: ops.stat("directory/inner"),
+    "list": lambda ops: ops.scan("directory"),
+    "mkdir": lambda ops: ops.mkdir("directory/made"),
+    "rmdir": lambda ops: ops.rmdir("directory/sub"),
+    "unlink": lambda ops: ops.unlink("directory/inner", 1),
+    "truncate": lambda ops: ops.truncate("file", 100, 1),
+    "rename": lambda ops: ops.rename("file", "other", 1),
+    "rename directory": lambda ops: ops.rename("directory", "moved", 1),
+    "remove": lambda ops: ops.remove_tree("directory"),
+    "estimate": lambda ops: ops.estimate(),
 }
 CALLS = [
     "openat", "openat2", "fstatat", "fcntl", "mkdirat", "unlinkat", "renameat2",
@@ -59,20 +59,20 @@ ACCEPTED = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOMEM, errno.EINTR])
 def test_operation_survives_the_failure_of_each_of_its_calls(volume, faults, name, number):
-    tree = volume._tree
+    ops = volume._ops
     failures = 0
     for call in CALLS:
         for nth in range(1, 30):
             before = faults.calls(call)
             faults.fail(call, number, nth)
             try:
-                OPERATIONS[name](tree)
+                OPERATIONS[name](ops)
             except OSError as error:
                 failures += 1
                 assert error.errno in ACCEPTED | {number}, error
             met = faults.calls(call) - before >= nth
             faults.clear()
-            assert tree.holds("") == 0
+            assert ops.lock_count("") == 0
             if not met:
                 break
     assert failures or name == "list"  # which os does
@@ -80,17 +80,17 @@ def test_operation_survives_the_failure_of_each_of_its_calls(volume, faults, nam
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_locks_work_after_a_failed_operation(volume, faults, name):
-    tree = volume._tree
+    ops = volume._ops
     for nth in (1, 2):
         faults.fail("openat2", errno.EIO, nth)
         try:
-            OPERATIONS[name](tree)
+            OPERATIONS[name](ops)
         except OSError:
             pass
         faults.clear()
     for path in ("file", "other"):
-        held = tree.open(path, RDWR, 0o666, _core.LOCK_EXCLUSIVE, 0)
-        failed(errno.EBUSY, tree.open, path, RDWR, 0o666, _core.LOCK_EXCLUSIVE, 0)
+        held = ops.open(path, RDWR, 0o666, _core.LOCK_EXCLUSIVE, 0)
+        failed(errno.EBUSY, ops.open, path, RDWR, 0o666, _core.LOCK_EXCLUSIVE, 0)
         held.close()
 
 

@@ -68,7 +68,7 @@ STEP = st.one_of(
 )
 
 
-class Flight:
+class Submitted:
     """A request that was submitted."""
 
     def __init__(self, fd, buffer, opcode):
@@ -114,66 +114,66 @@ class Way:
 
     def write(self, size):
         begin = next(marks) * 911 % (len(NOISE) - size)
-        return self.add(self.writes, Flight(self.into, NOISE[begin : begin + size], LIO_WRITE))
+        return self.add(self.writes, Submitted(self.into, NOISE[begin : begin + size], LIO_WRITE))
 
     def read(self, size):
-        return self.add(self.reads, Flight(self.out_of, bytearray(size), LIO_READ))
+        return self.add(self.reads, Submitted(self.out_of, bytearray(size), LIO_READ))
 
-    def add(self, flights, flight):
-        flights.append(flight)
-        self.everything.append(flight)
-        return flight
+    def add(self, submissions, submitted):
+        submissions.append(submitted)
+        self.everything.append(submitted)
+        return submitted
 
     def carry_out(self, step):
         doing, _, what = step.kind.partition(" ")
         if doing == "read" or doing == "write":
             made = [getattr(self, doing)(size) for size in step.sizes]
             if what == "list":
-                lio_listio(LIO_NOWAIT, [flight.cb for flight in made])
+                lio_listio(LIO_NOWAIT, [submitted.cb for submitted in made])
             else:
                 (aio_read if doing == "read" else aio_write)(made[0].cb)
         elif step.kind == "cancel all":
             self.cancel_all([self.out_of, self.into][step.which])
         elif doing == "cancel":
-            flights = self.reads if what == "read" else self.writes
-            if step.which < len(flights):
-                flights[-1 - step.which].cancel(self.out_of if what == "read" else self.into)
+            submissions = self.reads if what == "read" else self.writes
+            if step.which < len(submissions):
+                submissions[-1 - step.which].cancel(self.out_of if what == "read" else self.into)
         else:
             self.wait(step.timeout)
 
     def cancel_all(self, fd):
-        flights = [flight for flight in self.everything if flight.cb.aio_fildes == fd]
-        outstanding = [flight for flight in flights if flight.in_progress()]
-        for flight in flights:
-            flight.may_be_cancelled = True
+        submissions = [submitted for submitted in self.everything if submitted.cb.aio_fildes == fd]
+        outstanding = [submitted for submitted in submissions if submitted.in_progress()]
+        for submitted in submissions:
+            submitted.may_be_cancelled = True
         if aio_cancel(fd) != AIO_NOTCANCELED:
-            assert not any(flight.in_progress() for flight in outstanding)
+            assert not any(submitted.in_progress() for submitted in outstanding)
 
     def wait(self, timeout):
-        flights = [*self.reads, *self.writes]
+        submissions = [*self.reads, *self.writes]
         try:
-            aio_suspend([flight.cb for flight in flights], timeout)
+            aio_suspend([submitted.cb for submitted in submissions], timeout)
         except OSError as error:
             assert error.errno == errno.EAGAIN
             return
-        assert not flights or not all(flight.in_progress() for flight in flights)
+        assert not submissions or not all(submitted.in_progress() for submitted in submissions)
 
     def drain(self):
         """Reads until every write has ended, and every read that finds anything."""
-        while unended := [flight for flight in self.writes if flight.in_progress()]:
+        while unended := [submitted for submitted in self.writes if submitted.in_progress()]:
             reading = self.read(65_536)
             aio_read(reading.cb)
             aio_suspend([reading.cb, unended[-1].cb], END_SECONDS)
 
     def check(self, close):
         """All that was written has been read, and then there is the end."""
-        written = [data for flight in self.writes if (data := flight.moved()) is not None]
+        written = [data for submitted in self.writes if (data := submitted.moved()) is not None]
         sizes = [len(f.buffer) for f in self.writes if aio_error(f.cb) == 0]
         assert [len(data) for data in written] == sizes, "a write was cut short"
         close()
         last = self.read(65_537 + 1_000_000)
         aio_read(last.cb)
-        pieces = [data for flight in self.reads if (data := flight.moved()) is not None]
+        pieces = [data for submitted in self.reads if (data := submitted.moved()) is not None]
         assert b"".join(pieces) == b"".join(written)
         self.check_that_no_read_was_late()
 
@@ -183,10 +183,10 @@ class Way:
         assert ends == sorted(ends, reverse=True)
 
 
-def aio_return_again(flight):
+def aio_return_again(submitted):
     """What aio_return gave: the result stays with the aiocb for an await."""
     try:
-        next(flight.cb.__await__())
+        next(submitted.cb.__await__())
     except StopIteration as stop:
         return stop.value
     raise AssertionError("it has not ended")

@@ -605,5 +605,5 @@ def test_any_sequence_does_what_it_does_to_dicts(tmp_path, canary, program):
         while world.model.open:
             world.read(world.model.open[-1])
             world.close(world.model.open[-1])
-        assert not any(volume._tree.holds("") for volume in volumes)
+        assert not any(volume._ops.lock_count("") for volume in volumes)
     canary()

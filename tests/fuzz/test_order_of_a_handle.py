@@ -218,7 +218,7 @@ def volume_of(kind, quota):
 
 
 async def carry_out(volume, quota, steps, leaving):
-    with volume._tree.sync_access_handle("file", "in-place", True) as sync:
+    with volume._ops.sync_access_handle("file", "in-place", True) as sync:
         sync.write(CONTENT)
     file = aiofs.FileHandle._of(volume, "file")
     handle = await file.create_access_handle()

@@ -2,8 +2,8 @@
 
 A file of slots, one request at a time in each: so what a request finds and leaves is known,
 whatever the order. Requests come alone and in lists, are cancelled, synced, waited for in every way
-and told by every kind of sigevent. A file with O_APPEND has no slots: there the order of the calls
-is the order of the bytes.
+and notified by every kind of sigevent. A file with O_APPEND has no slots: there the order of the
+calls is the order of the bytes.
 """
 
 import asyncio
@@ -128,7 +128,7 @@ def steps(requests):
 # ---- what is in flight --------------------------------------------------------------------------
 
 
-class Flight:
+class Submitted:
     """A request that was submitted, and what must become of it."""
 
     def __init__(self, request, cb, expected):
@@ -168,7 +168,7 @@ def raised(call, *arguments):
 
 
 class Notices:
-    """Who must be told, and who was.
+    """Who must be notified, and who was.
 
     `other` stands for None. It is either SIGEV_SIGNAL or SIGEV_THREAD, for the threads of the one
     have the signals of the other unblocked, and would take them.
@@ -176,7 +176,7 @@ class Notices:
 
     def __init__(self, other):
         self.other = other
-        self.wanted, self.told = Counter(), Counter()
+        self.wanted, self.notified = Counter(), Counter()
         self.signals_wanted = self.signals = 0
         self.too_early = []
         self.lock = threading.Lock()
@@ -184,7 +184,7 @@ class Notices:
         self.signals = 0
 
     def event(self, notify, over):
-        """A sigevent that is told once, when `over` is true."""
+        """A sigevent that is notified once, when `over` is true."""
         notify = self.other if notify is None else notify
         if notify == SIGEV_SIGNAL:
             self.signals_wanted += 1
@@ -200,7 +200,7 @@ class Notices:
         if not over():
             self.too_early.append(number)
         with self.lock:
-            self.told[number] += 1
+            self.notified[number] += 1
 
     def fetch_signals(self):
         while SIGNAL in signal.sigpending():
@@ -209,15 +209,17 @@ class Notices:
 
     def complete(self):
         self.fetch_signals()
-        told = self.wanted.total() == self.told.total() and self.signals_wanted == self.signals
-        return told and signal_is_blocked_everywhere()
+        notified = (
+            self.wanted.total() == self.notified.total() and self.signals_wanted == self.signals
+        )
+        return notified and signal_is_blocked_everywhere()
 
     async def check(self):
         for _ in range(END_SECONDS * 1000):
             if self.complete():
                 break
             await asyncio.sleep(0.001)
-        assert self.told == self.wanted
+        assert self.notified == self.wanted
         assert self.signals == self.signals_wanted
         assert self.too_early == []
 
@@ -241,7 +243,7 @@ class Slotted:
     def __init__(self, target, other):
         self.target = target
         self.model = bytearray(NOISE[-SLOTS:] * WIDTH)
-        self.flights = [None] * SLOTS
+        self.submissions = [None] * SLOTS
         self.syncs = []
         self.notices = Notices(other)
 
@@ -260,21 +262,21 @@ class Slotted:
         cb.aio_sigevent = self.notices.event(
             request.notify, lambda: aio_error(cb) != errno.EINPROGRESS
         )
-        flight = Flight(request, cb, expected)
-        self.flights[request.slot] = flight
-        return flight
+        submitted = Submitted(request, cb, expected)
+        self.submissions[request.slot] = submitted
+        return submitted
 
     def finish(self, slot):
-        flight = self.flights[slot]
-        if flight is not None and flight.finish() and flight.request.kind == "write":
-            start = slot * WIDTH + flight.request.skip
-            self.model[start : start + flight.request.size] = flight.expected
+        submitted = self.submissions[slot]
+        if submitted is not None and submitted.finish() and submitted.request.kind == "write":
+            start = slot * WIDTH + submitted.request.skip
+            self.model[start : start + submitted.request.size] = submitted.expected
 
     def of(self, slots):
-        return [self.flights[slot] for slot in slots if self.flights[slot] is not None]
+        return [self.submissions[slot] for slot in slots if self.submissions[slot] is not None]
 
     def in_flight(self):
-        return [flight for flight in self.of(range(SLOTS)) if flight.in_progress()]
+        return [submitted for submitted in self.of(range(SLOTS)) if submitted.in_progress()]
 
     def finish_all(self):
         for slot in range(SLOTS):
@@ -288,24 +290,24 @@ class Slotted:
         for sync in self.syncs:
             error = aio_error(sync.cb)
             if error == 0:
-                assert not any(flight.in_progress() for flight in sync.before)
+                assert not any(submitted.in_progress() for submitted in sync.before)
             assert error in (0, errno.EINPROGRESS) or sync.may_be_cancelled, os.strerror(error)
 
     # ---- steps
 
     def submit(self, step):
-        flight = self.make(step.requests[0])
-        begin = aio_read if flight.request.kind == "read" else aio_write
-        begin(flight.cb)
-        if flight.in_progress() and flight.request.notify == SIGEV_NONE:
+        submitted = self.make(step.requests[0])
+        begin = aio_read if submitted.request.kind == "read" else aio_write
+        begin(submitted.cb)
+        if submitted.in_progress() and submitted.request.notify == SIGEV_NONE:
             # Refused, or accepted because the first has just ended: then it does the same again.
-            assert raised(begin, flight.cb) in (0, errno.EINVAL)
+            assert raised(begin, submitted.cb) in (0, errno.EINVAL)
 
     def submit_list(self, step):
         mode, notify, bad_opcode = step.choice
         one_a_slot = {request.slot: request for request in step.requests}
         made = [self.make(request) for request in one_a_slot.values()]
-        blocks = [flight.cb for flight in made]
+        blocks = [submitted.cb for submitted in made]
         bad = aiocb(1 << 30, b"x", aio_lio_opcode=bad_opcode)
         if bad_opcode is not None:
             bad.aio_sigevent = self.notices.event(
@@ -319,16 +321,16 @@ class Slotted:
             )
         error = raised(lio_listio, mode, [None, *blocks, aiocb(aio_lio_opcode=LIO_NOP)], event)
         assert error == (errno.EIO if mode == LIO_WAIT and bad in blocks else 0)
-        assert mode == LIO_NOWAIT or not any(flight.in_progress() for flight in made)
+        assert mode == LIO_NOWAIT or not any(submitted.in_progress() for submitted in made)
         if bad in blocks:
             aio_suspend([bad], END_SECONDS)
             assert aio_error(bad) == (errno.EBADF if bad_opcode == LIO_WRITE else errno.EINVAL)
 
-    def cancel(self, flight):
-        flight.may_be_cancelled = True
-        before = flight.returned or aio_error(flight.cb)
-        verdict = aio_cancel(self.target, flight.cb)
-        after = aio_error(flight.cb)
+    def cancel(self, submitted):
+        submitted.may_be_cancelled = True
+        before = submitted.returned or aio_error(submitted.cb)
+        verdict = aio_cancel(self.target, submitted.cb)
+        after = aio_error(submitted.cb)
         if before != errno.EINPROGRESS:
             assert verdict == AIO_ALLDONE
         elif verdict == AIO_CANCELED:
@@ -341,26 +343,26 @@ class Slotted:
 
     def cancel_all(self):
         outstanding = self.in_flight()
-        for flight in [*outstanding, *self.syncs]:
-            flight.may_be_cancelled = True
+        for submitted in [*outstanding, *self.syncs]:
+            submitted.may_be_cancelled = True
         if aio_cancel(self.target) != AIO_NOTCANCELED:
-            assert not any(flight.in_progress() for flight in outstanding)
+            assert not any(submitted.in_progress() for submitted in outstanding)
 
-    async def cancel_awaits(self, flights):
+    async def cancel_awaits(self, submissions):
         async def wait(cb):
             return await cb
 
-        tasks = [asyncio.create_task(wait(flight.cb)) for flight in flights]
+        tasks = [asyncio.create_task(wait(submitted.cb)) for submitted in submissions]
         await asyncio.sleep(0)
-        for flight, task in zip(flights, tasks, strict=True):
-            flight.may_be_cancelled = True
+        for submitted, task in zip(submissions, tasks, strict=True):
+            submitted.may_be_cancelled = True
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
     async def suspend(self, step):
-        flights = self.of(step.slots)
-        blocks = [None, *[flight.cb for flight in flights]]
+        submissions = self.of(step.slots)
+        blocks = [None, *[submitted.cb for submitted in submissions]]
         timeout = END_SECONDS if step.choice is None else step.choice
         try:
             if step.kind == "suspend":
@@ -371,20 +373,20 @@ class Slotted:
             assert error.errno == errno.EAGAIN
             assert step.choice is not None, "none of the requests ended"
         else:
-            assert not flights or not all(flight.in_progress() for flight in flights)
+            assert not submissions or not all(submitted.in_progress() for submitted in submissions)
 
-    async def wait(self, flight):
+    async def wait(self, submitted):
         try:
-            count = await asyncio.wait_for(awaited(flight.cb), END_SECONDS)
+            count = await asyncio.wait_for(awaited(submitted.cb), END_SECONDS)
         except OSError as error:
-            assert error.errno == errno.ECANCELED and flight.may_be_cancelled
+            assert error.errno == errno.ECANCELED and submitted.may_be_cancelled
         else:
-            assert count == flight.request.size
-        assert not flight.in_progress()
+            assert count == submitted.request.size
+        assert not submitted.in_progress()
 
     def sync(self, op):
         cb = aiocb(self.target)
-        sync = Flight(None, cb, None)
+        sync = Submitted(None, cb, None)
         sync.before = self.in_flight()
         aio_fsync(op, cb)
         self.syncs.append(sync)
@@ -395,15 +397,15 @@ class Slotted:
         elif step.kind == "list":
             self.submit_list(step)
         elif step.kind == "cancel":
-            for flight in self.of(step.slots):
-                self.cancel(flight)
+            for submitted in self.of(step.slots):
+                self.cancel(submitted)
         elif step.kind == "cancel all":
             self.cancel_all()
         elif step.kind == "cancel await":
             await self.cancel_awaits(self.of(step.slots))
         elif step.kind == "await":
-            for flight in self.of(step.slots):
-                await self.wait(flight)
+            for submitted in self.of(step.slots):
+                await self.wait(submitted)
         elif step.kind == "sync":
             self.sync(step.choice)
         elif step.kind == "breathe":
@@ -467,36 +469,36 @@ class Appended:
 
     def __init__(self, fd):
         self.fd = fd
-        self.flights = []
+        self.submissions = []
 
     def make(self, request):
         begin = next(submissions) * 911 % (len(NOISE) - WIDTH)
         data = NOISE[begin : begin + request.size]
         offset = request.skip - 1  # any will do, negative ones too
         cb = aiocb(self.fd, data, None, offset, request.reqprio, None, LIO_WRITE)
-        flight = Flight(request, cb, data)
-        self.flights.append(flight)
-        return flight
+        submitted = Submitted(request, cb, data)
+        self.submissions.append(submitted)
+        return submitted
 
     def carry_out(self, step):
         if step.kind == "submit":
             aio_write(self.make(step.requests[0]).cb)
         elif step.kind == "list":
             made = [self.make(request) for request in step.requests]
-            lio_listio(step.choice[0], [flight.cb for flight in made])
+            lio_listio(step.choice[0], [submitted.cb for submitted in made])
         elif step.kind == "cancel":
             for slot in step.slots:
-                if slot < len(self.flights):
-                    flight = self.flights[-1 - slot]
-                    flight.may_be_cancelled = True
-                    aio_cancel(self.fd, flight.cb)
+                if slot < len(self.submissions):
+                    submitted = self.submissions[-1 - slot]
+                    submitted.may_be_cancelled = True
+                    aio_cancel(self.fd, submitted.cb)
         elif step.kind == "cancel all":
-            for flight in self.flights:
-                flight.may_be_cancelled = True
+            for submitted in self.submissions:
+                submitted.may_be_cancelled = True
             aio_cancel(self.fd)
 
     def content(self):
-        return b"".join(flight.expected for flight in self.flights if flight.finish())
+        return b"".join(submitted.expected for submitted in self.submissions if submitted.finish())
 
 
 @given(program=programs(steps(requests_of(["write"]))))

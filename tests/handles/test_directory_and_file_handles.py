@@ -28,7 +28,7 @@ def volume(tmp_path):
 
 
 def lock(volume, path):
-    return volume._tree.sync_access_handle(path, "in-place", True)
+    return volume._ops.sync_access_handle(path, "in-place", True)
 
 
 async def put(directory, name, data=b""):
@@ -157,7 +157,7 @@ def test_access_handle_by_await_and_by_async_with(run, volume):
         async with file.create_access_handle(mode="read-only") as handle:
             buffer = bytearray(4)
             assert await handle.read(buffer) == 4 and buffer == b"data"
-        assert volume._tree.holds("") == 0
+        assert volume._ops.lock_count("") == 0
 
     run(body())
 
@@ -217,7 +217,7 @@ def test_opening_that_is_cancelled_or_dropped_leaves_no_lock_and_no_descriptor(r
                 pass
 
         async def nothing_left():
-            while _core.counters()["outstanding"] or volume._tree.holds(""):
+            while _core.counters()["outstanding"] or volume._ops.lock_count(""):
                 await asyncio.sleep(0.001)
 
         for turns in range(20):
@@ -458,19 +458,19 @@ def test_file_that_changed_is_not_readable(run, volume, tmp_path):
         os.close(fd)
 
     def write_through_a_handle():
-        with volume._tree.sync_access_handle("file", "in-place", False) as handle:
+        with volume._ops.sync_access_handle("file", "in-place", False) as handle:
             handle.write(b"atad")
 
     def write_in_another_process():
         program = (
             "import sys, aiofs\n"
-            "tree = aiofs.PrivateVolume(sys.argv[1])._tree\n"
-            "with tree.sync_access_handle('file', 'in-place', False) as h: h.write(b'atad')\n"
+            "tree = aiofs.PrivateVolume(sys.argv[1])._ops\n"
+            "with ops.sync_access_handle('file', 'in-place', False) as h: h.write(b'atad')\n"
         )
         python(program, tmp_path / "volume")
 
     def grow():
-        volume._tree.truncate("file", 10)
+        volume._ops.truncate("file", 10)
 
     async def body():
         handle = await put(volume.root, "file", b"data")

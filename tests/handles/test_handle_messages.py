@@ -18,7 +18,7 @@ async def refusal(awaitable):
 
 def place(volume, path):
     """How errors name an entry of a volume: where it is on disk, or below the root."""
-    return volume._tree.show(path)
+    return volume._ops.show(path)
 
 
 async def test_path_is_named_in_one_form(volume):

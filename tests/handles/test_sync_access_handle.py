@@ -21,7 +21,7 @@ from aiofs.aio import aio_error, aio_read, aio_write, aiocb
 def open_handle(volume):
     """open_handle(mode): a handle of the one file there is."""
     write_file(volume, "file", CONTENT)
-    return lambda mode="in-place": volume._tree.sync_access_handle("file", mode, False)
+    return lambda mode="in-place": volume._ops.sync_access_handle("file", mode, False)
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def test_read_only_handle_changes_nothing(open_handle):
 
 def test_quota_refuses_growth_whole(tmp_path):
     with PrivateVolume(tmp_path / "volume", quota=1000) as volume:
-        with volume._tree.sync_access_handle("file", "in-place", True) as handle:
+        with volume._ops.sync_access_handle("file", "in-place", True) as handle:
             assert handle.write(b"x" * 900) == 900
             for call in (
                 lambda: handle.write(b"y" * 101),
@@ -443,7 +443,7 @@ def test_handles_are_not_made_copied_or_pickled(handle):
 
 def test_fileno_is_a_real_descriptor(tmp_path):
     with PrivateVolume(tmp_path / "volume") as volume:
-        handle = volume._tree.sync_access_handle("file", "in-place", True)
+        handle = volume._ops.sync_access_handle("file", "in-place", True)
         fd = handle.fileno()
         handle.write(CONTENT)
         assert os.fstat(fd).st_size == SIZE
@@ -478,7 +478,7 @@ def test_aio_requests_obey_the_handles_mode_and_closing(open_handle):
 
 def test_aio_requests_obey_the_quota(tmp_path):
     with PrivateVolume(tmp_path / "volume", quota=1000) as volume:
-        with volume._tree.sync_access_handle("file", "in-place", True) as handle:
+        with volume._ops.sync_access_handle("file", "in-place", True) as handle:
             cb = aiocb(handle, b"x" * 1001)
             aio_write(cb)
             assert isinstance(failed(errno.EDQUOT, result, cb), aiofs.QuotaExceededError)

@@ -53,7 +53,7 @@ def test_close_syncs_what_changed_and_nothing_else(open_on_disk, faults):
 def test_name_of_a_new_entry_is_made_durable_once(tmp_path, faults):
     with PrivateVolume(tmp_path / "volume") as volume:
         before = faults.calls("fsync"), faults.calls("fdatasync")
-        with volume._tree.sync_access_handle("new", "in-place", True) as handle:
+        with volume._ops.sync_access_handle("new", "in-place", True) as handle:
             handle.write(b"x")
             handle.flush()
             assert faults.calls("fsync") > before[0]  # of the directory

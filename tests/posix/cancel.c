@@ -209,22 +209,22 @@ static void races(void)
 
 /* ---- notification ------------------------------------------------------------------------------------------------------------ */
 
-static struct aiocb told;
-static _Atomic int tellings, told_status;
+static struct aiocb notified;
+static _Atomic int tellings, notified_status;
 
 static void tell(union sigval value)
 {
-    told_status = aio_error(&told);
-    tellings += value.sival_ptr == &told;
+    notified_status = aio_error(&notified);
+    tellings += value.sival_ptr == &notified;
 }
 
-static void notified(void)
+static void is_notified(void)
 {
     struct conduit pipe = conduit();
-    told = request(pipe.out, got, 1, 0);
-    tell_by_thread(&told.aio_sigevent, tell, &told);
-    aio_read(&told);
-    CHECK(aio_cancel(pipe.out, &told) == AIO_CANCELED && EVENTUALLY(PATIENCE, tellings) && told_status == ECANCELED,
+    notified = request(pipe.out, got, 1, 0);
+    tell_by_thread(&notified.aio_sigevent, tell, &notified);
+    aio_read(&notified);
+    CHECK(aio_cancel(pipe.out, &notified) == AIO_CANCELED && EVENTUALLY(PATIENCE, tellings) && notified_status == ECANCELED,
           "a cancelled request is notified as usual, its status is final then");
     pause_ms(20);
     CHECK(tellings == 1, "once");
@@ -246,6 +246,6 @@ int main(void)
     other_descriptors();
     files();
     races();
-    notified();
+    is_notified();
     return check_end();
 }

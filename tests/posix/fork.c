@@ -53,20 +53,20 @@ static int child_has_its_own(void *argument)
     return check_failures - before;
 }
 
-static _Atomic int told;
+static _Atomic int notified;
 
 static void tell(union sigval value)
 {
     (void)value;
-    told++;
+    notified++;
 }
 
-static int child_is_not_told(void *argument)
+static int child_is_not_notified(void *argument)
 {
     struct shared *shared = argument;
     MUST(write(shared->pipe.in, "x", 1)); /* for the parent's read */
     pause_ms(100);
-    return told != 0;
+    return notified != 0;
 }
 
 static int grandchild(void *argument)
@@ -82,17 +82,17 @@ static void with_requests_in_flight(int (*body)(void *), const char *what)
     MUST(end_of(&shared.ended));
     shared.read = request(shared.pipe.out, got, 1, 0);
     tell_by_thread(&shared.read.aio_sigevent, tell, NULL);
-    told = 0;
+    notified = 0;
     MUST(aio_read(&shared.read));
     shared.write = request(shared.file, sent, LARGE, 0);
     MUST(aio_write(&shared.write));
     CHECK(in_child(body, &shared) == 0, "%s", what);
     CHECK(succeeds(&shared.write, LARGE) && holds(shared.file, sent, 1000, 0), "the parent's write goes on");
-    if (body != child_is_not_told) {
+    if (body != child_is_not_notified) {
         CHECK(in_progress(&shared.read), "and so does its read");
         MUST(write(shared.pipe.in, "x", 1));
     }
-    CHECK(succeeds(&shared.read, 1) && EVENTUALLY(PATIENCE, told == 1), "which ends, and is told, in the parent alone");
+    CHECK(succeeds(&shared.read, 1) && EVENTUALLY(PATIENCE, notified == 1), "which ends, and is notified, in the parent alone");
     CHECK(write_now(shared.file, sent, 100, 100000) == 100, "the parent goes on with the file that both use");
     CHECK(aio_return(&shared.ended) == 100, "whose answers are the parent's to have once more");
     conduit_close(shared.pipe);
@@ -152,7 +152,7 @@ int main(void)
     fill(sent, LARGE, 4);
     with_requests_in_flight(child_has_none, "the child has none of its parent's requests");
     with_requests_in_flight(child_has_its_own, "the child submits its own");
-    with_requests_in_flight(child_is_not_told, "the child is not told of its parent's");
+    with_requests_in_flight(child_is_not_notified, "the child is not notified of its parent's");
     with_requests_in_flight(grandchild, "and neither differs for a child's child");
     forks_in_a_storm();
     return check_end();

@@ -188,7 +188,7 @@ static void process_ends(void)
     struct conduit pipe = conduit();
     CHECK(in_child(leave_by_exit_now, &pipe) == 17, "_exit with a read outstanding ends the process");
     CHECK(in_child(leave_by_exit, &pipe) == 17, "and so does exit");
-    CHECK(in_child(leave_by_exec, &pipe) == 19, "exec ends what is outstanding, and nobody is told");
+    CHECK(in_child(leave_by_exec, &pipe) == 19, "exec ends what is outstanding, and nobody is notified");
     MUST(write(pipe.in, "kept", 4));
     CHECK(take_out(pipe.out, got, 4) && memcmp(got, "kept", 4) == 0, "none of them takes data afterwards");
     conduit_close(pipe);

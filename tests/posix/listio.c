@@ -1,5 +1,5 @@
 /*
- * listio.c - lio_listio: which entries it takes, when it returns, and who is told.
+ * listio.c - lio_listio: which entries it takes, when it returns, and who is notified.
  */
 #include "program.h"
 
@@ -26,23 +26,23 @@ static void end_waiting(struct aiocb *cb)
     CHECK(succeeds(cb, 1), "the entry itself was not touched");
 }
 
-/* ---- what is told, counted ------------------------------------------------------------------------------------------ */
+/* ---- what is notified, counted ------------------------------------------------------------------------------------------ */
 
-static _Atomic int list_told, entries_told, told_early;
+static _Atomic int list_notified, entries_notified, notified_early;
 static struct aiocb *watched[8];
 
 static void tell_entry(union sigval value)
 {
-    told_early += in_progress(value.sival_ptr);
-    entries_told++;
+    notified_early += in_progress(value.sival_ptr);
+    entries_notified++;
 }
 
 static void tell_list(union sigval value)
 {
     (void)value;
     for (size_t i = 0; i < COUNT_OF(watched); i++)
-        told_early += watched[i] && in_progress(watched[i]);
-    list_told++;
+        notified_early += watched[i] && in_progress(watched[i]);
+    list_notified++;
 }
 
 static struct sigevent list_event(void)
@@ -50,13 +50,13 @@ static struct sigevent list_event(void)
     struct sigevent event;
     memset(&event, 0, sizeof event);
     tell_by_thread(&event, tell_list, NULL);
-    list_told = entries_told = told_early = 0;
+    list_notified = entries_notified = notified_early = 0;
     memset(watched, 0, sizeof watched);
     return event;
 }
 
 /* Exactly so many, and no more after a while. */
-static bool told(const _Atomic int *count, int expected)
+static bool notified(const _Atomic int *count, int expected)
 {
     bool reached = EVENTUALLY(PATIENCE, *count >= expected);
     pause_ms(20);
@@ -77,7 +77,7 @@ static void refused_lists(void)
     CHECK(REFUSED(lio_listio(LIO_WAIT, list, -1, NULL), EINVAL) && REFUSED(lio_listio(LIO_NOWAIT, list, -1, &event), EINVAL),
           "nent < 0: EINVAL");
     CHECK(REFUSED(aio_error(&cb), EINVAL) && fstat(fd, &stat) == 0 && stat.st_size == 0, "and nothing was started");
-    CHECK(told(&list_told, 0), "nor was anybody told");
+    CHECK(notified(&list_notified, 0), "nor was anybody notified");
     close(fd);
 }
 
@@ -115,7 +115,7 @@ static void skipped_entries(int mode)
     tell_by_thread(&nop.aio_sigevent, tell_entry, &nop);
     struct sigevent event = list_event();
     CHECK(lio_listio(mode, list, 4, &event) == 0 && succeeds(&cb, 10), "NULL and LIO_NOP entries are skipped");
-    CHECK(REFUSED(aio_error(&nop), EINVAL) && told(&entries_told, 0), "silently");
+    CHECK(REFUSED(aio_error(&nop), EINVAL) && notified(&entries_notified, 0), "silently");
     close(fd);
 }
 
@@ -147,8 +147,8 @@ static void bad_entry(struct aiocb bad, int error, const char *what)
         CHECK(as_said, "%s: LIO_%s", what, i ? "NOWAIT returns 0" : "WAIT fails with EIO");
         CHECK(fails(&broken, error), "%s: the entry ends with its own error", what);
         CHECK(succeeds(&first, 10) && succeeds(&last, LARGE), "%s: the others complete", what);
-        CHECK(told(&entries_told, 1) && told_early == 0, "%s: the entry is notified, once", what);
-        CHECK(told(&list_told, i), "%s: the list is told%s", what, i ? ", too" : " only in LIO_NOWAIT");
+        CHECK(notified(&entries_notified, 1) && notified_early == 0, "%s: the entry is notified, once", what);
+        CHECK(notified(&list_notified, i), "%s: the list is notified%s", what, i ? ", too" : " only in LIO_NOWAIT");
     }
     close(fd);
 }
@@ -173,7 +173,7 @@ static void cancelled_entry(void)
     tell_by_thread(&cb.aio_sigevent, tell_entry, &cb);
     CHECK(lio_listio(LIO_NOWAIT, list, 1, &event) == 0 && aio_cancel(pipes.out, &cb) == AIO_CANCELED && fails(&cb, ECANCELED),
           "an entry is cancelled");
-    CHECK(told(&entries_told, 1) && told(&list_told, 1), "it and its list are told all the same");
+    CHECK(notified(&entries_notified, 1) && notified(&list_notified, 1), "it and its list are notified all the same");
 }
 
 /* ---- LIO_WAIT ------------------------------------------------------------------------------------------------------------------ */
@@ -202,8 +202,8 @@ static void wait_waits(void)
           "LIO_WAIT waits for the slowest");
     pthread_join(thread, NULL);
     CHECK(succeeds(&quick, 10) && succeeds(&slow, 1), "all are done then");
-    CHECK(told(&list_told, 0), "LIO_WAIT ignores sig");
-    CHECK(told(&entries_told, 2), "but not the entries' own sigevents");
+    CHECK(notified(&list_notified, 0), "LIO_WAIT ignores sig");
+    CHECK(notified(&entries_notified, 2), "but not the entries' own sigevents");
     event.sigev_notify = 4711;
     CHECK(lio_listio(LIO_WAIT, list, 0, &event) == 0, "whatever stands in sig");
     close(fd);
@@ -236,7 +236,7 @@ static void interrupted(int flags, const char *what)
 
 /* ---- LIO_NOWAIT ------------------------------------------------------------------------------------------------------------------ */
 
-static void told_after_the_last(void)
+static void notified_after_the_last(void)
 {
     int fd = scratch(O_RDWR);
     struct aiocb quick = entry(LIO_WRITE, fd, sent, LARGE, 0), slow = waiting_entry(), *const list[] = {&quick, NULL, &slow};
@@ -245,22 +245,22 @@ static void told_after_the_last(void)
     watched[1] = &slow;
     CHECK(lio_listio(LIO_NOWAIT, list, 3, &event) == 0 && in_progress(&slow), "LIO_NOWAIT does not wait");
     memset(&event, 0xee, sizeof event); /* it is the program's again */
-    CHECK(succeeds(&quick, LARGE) && told(&list_told, 0), "the list is not told while an entry is in progress");
+    CHECK(succeeds(&quick, LARGE) && notified(&list_notified, 0), "the list is not notified while an entry is in progress");
     MUST(write(pipes.in, "x", 1));
-    CHECK(told(&list_told, 1) && told_early == 0 && succeeds(&slow, 1), "but once, after every entry is terminal");
+    CHECK(notified(&list_notified, 1) && notified_early == 0 && succeeds(&slow, 1), "but once, after every entry is terminal");
     close(fd);
 }
 
-static void told_at_once(void)
+static void notified_at_once(void)
 {
     struct aiocb nop = entry(LIO_NOP, -1, NULL, 0, 0), *const list[] = {NULL, &nop};
     struct sigevent event = list_event();
-    CHECK(lio_listio(LIO_NOWAIT, list, 2, &event) == 0 && told(&list_told, 1), "a list with nothing to do is told at once");
+    CHECK(lio_listio(LIO_NOWAIT, list, 2, &event) == 0 && notified(&list_notified, 1), "a list with nothing to do is notified at once");
     event = list_event();
-    CHECK(lio_listio(LIO_NOWAIT, list, 0, &event) == 0 && told(&list_told, 1), "one with no entry, too");
+    CHECK(lio_listio(LIO_NOWAIT, list, 0, &event) == 0 && notified(&list_notified, 1), "one with no entry, too");
 }
 
-static void told_by_signal(void)
+static void notified_by_signal(void)
 {
     int fd = scratch(O_RDWR);
     sigset_t set;
@@ -348,9 +348,9 @@ int main(void)
     wait_waits();
     interrupted(0, "without SA_RESTART");
     interrupted(SA_RESTART, "with SA_RESTART");
-    told_after_the_last();
-    told_at_once();
-    told_by_signal();
+    notified_after_the_last();
+    notified_at_once();
+    notified_by_signal();
     zeroed_event();
     ten_thousand();
     return check_end();

@@ -1,5 +1,5 @@
 /*
- * notification.c - who is told of an end: once, after the status is final, with what the sigevent says.
+ * notification.c - who is notified of an end: once, after the status is final, with what the sigevent says.
  */
 #include "program.h"
 
@@ -40,7 +40,7 @@ static void one_signal(const char *what, struct aiocb cb, int (*submit)(struct a
     static int values;
     siginfo_t info;
     tell_by_signal(&cb.aio_sigevent, SIGNO, ++values);
-    CHECK(submit(&cb) == 0 && comes(&info), "%s is told", what);
+    CHECK(submit(&cb) == 0 && comes(&info), "%s is notified", what);
     CHECK(aio_error(&cb) == error, "%s: the status is final when the signal is seen", what);
     as_it_should_be(&info, values, what);
     CHECK(nothing_comes(), "%s: once", what);
@@ -165,7 +165,7 @@ static void event_as_it_was(void)
     tell_by_signal(&cb.aio_sigevent, SIGNO, 5);
     aio_read(&cb);
     const struct aiocb *const list[] = {&cb};
-    CHECK(aio_suspend(list, 1, &(struct timespec){0, 0}) == -1 && nothing_comes(), "nobody is told before the end");
+    CHECK(aio_suspend(list, 1, &(struct timespec){0, 0}) == -1 && nothing_comes(), "nobody is notified before the end");
     MUST(write(pipes.in, "x", 1));
     CHECK(comes(&info) && info.si_value.sival_int == 5 && succeeds(&cb, 1), "and then the program is");
 }
@@ -268,7 +268,7 @@ static struct {
     _Atomic int blocked, alive;
     pthread_t caller;
     pthread_key_t key;
-} told;
+} notified;
 
 /* The value is the aiocb. */
 static void tell(union sigval value)
@@ -276,48 +276,48 @@ static void tell(union sigval value)
     pthread_attr_t attributes;
     sigset_t mask;
     size_t stack = 0;
-    told.wrong += in_progress(value.sival_ptr);
-    told.wrong += pthread_equal(pthread_self(), told.caller) != 0;
-    told.wrong += pthread_getspecific(told.key) != NULL; /* a thread that was here before */
-    pthread_setspecific(told.key, value.sival_ptr);
+    notified.wrong += in_progress(value.sival_ptr);
+    notified.wrong += pthread_equal(pthread_self(), notified.caller) != 0;
+    notified.wrong += pthread_getspecific(notified.key) != NULL; /* a thread that was here before */
+    pthread_setspecific(notified.key, value.sival_ptr);
     pthread_getattr_np(pthread_self(), &attributes);
     pthread_attr_getstacksize(&attributes, &stack);
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, NULL, &mask);
-    told.blocked = sigismember(&mask, SIGTERM);
-    told.stack = stack;
-    told.calls++;
+    notified.blocked = sigismember(&mask, SIGTERM);
+    notified.stack = stack;
+    notified.calls++;
 }
 
-static bool told_in_thread(struct aiocb *cb, int (*submit)(struct aiocb *), const pthread_attr_t *attributes)
+static bool notified_in_thread(struct aiocb *cb, int (*submit)(struct aiocb *), const pthread_attr_t *attributes)
 {
-    told.calls = told.wrong = 0;
-    told.caller = pthread_self();
+    notified.calls = notified.wrong = 0;
+    notified.caller = pthread_self();
     tell_by_thread(&cb->aio_sigevent, tell, cb);
     cb->aio_sigevent.sigev_notify_attributes = (pthread_attr_t *)(uintptr_t)attributes;
     if (submit(cb) != 0)
         return false;
-    bool came = EVENTUALLY(PATIENCE, told.calls);
+    bool came = EVENTUALLY(PATIENCE, notified.calls);
     pause_ms(20);
-    return came && told.calls == 1 && told.wrong == 0;
+    return came && notified.calls == 1 && notified.wrong == 0;
 }
 
 static void threads(void)
 {
     struct aiocb cb = request(file, bytes, 10, 0);
-    pthread_key_create(&told.key, NULL);
-    CHECK(told_in_thread(&cb, aio_write, NULL), "SIGEV_THREAD: in a fresh thread, never the caller's, once, after the end");
-    CHECK(told.blocked == 0, "it does not block signals");
+    pthread_key_create(&notified.key, NULL);
+    CHECK(notified_in_thread(&cb, aio_write, NULL), "SIGEV_THREAD: in a fresh thread, never the caller's, once, after the end");
+    CHECK(notified.blocked == 0, "it does not block signals");
     cb = request(file, bytes, LARGE, 0);
-    CHECK(told_in_thread(&cb, aio_write, NULL), "so for a long write");
+    CHECK(notified_in_thread(&cb, aio_write, NULL), "so for a long write");
     cb = request(pipes.out, bytes, 1, 0);
-    CHECK(told_in_thread(&cb, read_late, NULL), "for a read that waits");
+    CHECK(notified_in_thread(&cb, read_late, NULL), "for a read that waits");
     cb = request(-1, bytes, 1, 0);
-    CHECK(told_in_thread(&cb, aio_read, NULL) && fails(&cb, EBADF), "for a failure");
+    CHECK(notified_in_thread(&cb, aio_read, NULL) && fails(&cb, EBADF), "for a failure");
     cb = request(pipes.out, bytes, 1, 0);
-    CHECK(told_in_thread(&cb, read_and_cancel, NULL) && fails(&cb, ECANCELED), "for a cancelled read");
+    CHECK(notified_in_thread(&cb, read_and_cancel, NULL) && fails(&cb, ECANCELED), "for a cancelled read");
     cb = request(file, NULL, 0, 0);
-    CHECK(told_in_thread(&cb, sync_it, NULL), "for a sync");
+    CHECK(notified_in_thread(&cb, sync_it, NULL), "for a sync");
 }
 
 static void attributes(void)
@@ -328,11 +328,11 @@ static void attributes(void)
     pthread_attr_init(&plan);
     pthread_attr_setstacksize(&plan, STACK);
     pthread_attr_setdetachstate(&plan, PTHREAD_CREATE_DETACHED);
-    CHECK(told_in_thread(&cb, read_late, &plan), "a detached thread");
-    CHECK(told.stack >= STACK, "its attributes are honoured: a stack of %zu bytes", (size_t)told.stack);
+    CHECK(notified_in_thread(&cb, read_late, &plan), "a detached thread");
+    CHECK(notified.stack >= STACK, "its attributes are honoured: a stack of %zu bytes", (size_t)notified.stack);
     pthread_attr_setdetachstate(&plan, PTHREAD_CREATE_JOINABLE);
     cb = request(file, bytes, 10, 0);
-    CHECK(told_in_thread(&cb, aio_read, &plan) && told.stack >= STACK, "also inside the call, and not detached");
+    CHECK(notified_in_thread(&cb, aio_read, &plan) && notified.stack >= STACK, "also inside the call, and not detached");
     pthread_attr_destroy(&plan);
 }
 

@@ -62,7 +62,7 @@ static void in_sem_wait(void)
     begin_read(&event);
     while (sem_wait(&posted) < 0 && errno == EINTR)
         ;
-    CHECK(ended_well(), "a program in sem_wait is told");
+    CHECK(ended_well(), "a program in sem_wait is notified");
 }
 
 static void in_sigwait(void)
@@ -75,7 +75,7 @@ static void in_sigwait(void)
     sigemptyset(&set);
     sigaddset(&set, SIGRTMIN + 2);
     begin_read(&event);
-    CHECK(sigwait(&set, &signo) == 0 && signo == SIGRTMIN + 2 && ended_well(), "one in sigwait is told");
+    CHECK(sigwait(&set, &signo) == 0 && signo == SIGRTMIN + 2 && ended_well(), "one in sigwait is notified");
 }
 
 static void in_sleep(void)

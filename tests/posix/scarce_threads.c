@@ -13,7 +13,7 @@ enum { ENGINE = 3, MANY = 60, SOME = 10, SIZE = 512, STACK = 1024 * 1024 };
 
 static char bytes[SIZE];
 static struct aiocb blocks[MANY];
-static _Atomic int told[MANY], all_told, small_stacks;
+static _Atomic int notified[MANY], all_notified, small_stacks;
 
 static void tell(union sigval value)
 {
@@ -24,8 +24,8 @@ static void tell(union sigval value)
     pthread_attr_destroy(&attributes);
     small_stacks += size <= STACK;
     pause_ms(2);
-    told[value.sival_int]++;
-    all_told++;
+    notified[value.sival_int]++;
+    all_notified++;
 }
 
 static int append(int fd, int i, pthread_attr_t *attributes)
@@ -37,12 +37,12 @@ static int append(int fd, int i, pthread_attr_t *attributes)
     return aio_write(&blocks[i]);
 }
 
-static bool each_is_told_once(int count)
+static bool each_is_notified_once(int count)
 {
-    bool once = EVENTUALLY(PATIENCE, all_told >= count);
+    bool once = EVENTUALLY(PATIENCE, all_notified >= count);
     pause_ms(20);
     for (int i = 0; i < count; i++)
-        once = once && told[i] == 1;
+        once = once && notified[i] == 1;
     return once;
 }
 
@@ -53,7 +53,7 @@ static int open_for_appending(void)
     return fd;
 }
 
-static int callers(void)
+static int host_threads(void)
 {
     char path[300], name[32] = "";
     int count = 0;
@@ -62,7 +62,7 @@ static int callers(void)
         snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
         int fd = open(path, O_RDONLY);
         if (fd >= 0 && read(fd, name, sizeof name - 1) > 0)
-            count += strncmp(name, "aiofs-caller", 12) == 0;
+            count += strncmp(name, "aiofs-host", 12) == 0;
         if (fd >= 0)
             close(fd);
     }
@@ -78,7 +78,7 @@ static int many_at_once(void *argument)
     for (int i = 0; i < MANY; i++)
         accepted += append(fd, i, NULL) == 0;
     CHECK(accepted == MANY, "as many requests as there are, whatever threads there are");
-    CHECK(each_is_told_once(accepted), "each is notified once");
+    CHECK(each_is_notified_once(accepted), "each is notified once");
     return check_failures - before;
 }
 
@@ -93,7 +93,7 @@ static int one_slot_and_no_engine(void *argument)
         while (aio_read(&blocks[i]) == -1 && errno == EAGAIN && now() < end)
             pause_ms(1);
     }
-    CHECK(each_is_told_once(SOME), "one thread, and no engine: what is accepted is notified");
+    CHECK(each_is_notified_once(SOME), "one thread, and no engine: what is accepted is notified");
     return check_failures - before;
 }
 
@@ -109,7 +109,7 @@ static int no_slot(void *argument)
     blocks[0].aio_lio_opcode = LIO_READ;
     tell_by_thread(&event, tell, NULL);
     CHECK(REFUSED(lio_listio(LIO_NOWAIT, list, 1, &event), EAGAIN), "and so is a list");
-    CHECK(all_told == 0, "and not notified");
+    CHECK(all_notified == 0, "and not notified");
     return check_failures - before;
 }
 
@@ -129,7 +129,7 @@ static int taken_and_given_back(void *argument)
     pthread_t threads[3];
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK);
-    CHECK(append(fd, 0, &attributes) == 0 && EVENTUALLY(PATIENCE, all_told == 1), "one is notified");
+    CHECK(append(fd, 0, &attributes) == 0 && EVENTUALLY(PATIENCE, all_notified == 1), "one is notified");
     int taken = 0;
     EVENTUALLY(PATIENCE, (taken += pthread_create(&threads[taken], NULL, take_slot, NULL) == 0) == 2);
     for (int i = 1; i < SOME; i++)
@@ -137,11 +137,11 @@ static int taken_and_given_back(void *argument)
     CHECK(accepted == SOME - 1, "the program has taken all threads: requests are accepted");
     for (int i = 1; i < SOME; i++)
         CHECK(succeeds(&blocks[i], SIZE), "carried out");
-    CHECK(EVENTUALLY(PATIENCE, callers() == 1), "nothing of ours but one thread waits for more");
+    CHECK(EVENTUALLY(PATIENCE, host_threads() == 1), "nothing of ours but one thread waits for more");
     leave = true;
     for (int i = 0; i < taken; i++)
         pthread_join(threads[i], NULL);
-    CHECK(each_is_told_once(SOME), "they are notified when it has given them back");
+    CHECK(each_is_notified_once(SOME), "they are notified when it has given them back");
     CHECK(small_stacks == SOME, "with their attributes");
     pthread_attr_destroy(&attributes);
     return check_failures - before;

@@ -9,13 +9,13 @@ enum { LARGE = 1 << 20 };
 
 static _Thread_local volatile char ours[4 << 20];
 static unsigned char sent[LARGE], got[LARGE];
-static _Atomic int told;
+static _Atomic int notified;
 
 static void tell(union sigval value)
 {
     (void)value;
     ours[sizeof ours / 2] = 1;
-    told++;
+    notified++;
 }
 
 static void check_engine(void)
@@ -43,6 +43,6 @@ int main(void)
     tell_by_thread(&cb.aio_sigevent, tell, NULL);
     CHECK(aio_read(&cb) == 0, "a read that waits");
     MUST(write(pipe.in, "x", 1));
-    CHECK(succeeds(&cb, 1) && EVENTUALLY(PATIENCE, told == 1), "and a notification in a thread");
+    CHECK(succeeds(&cb, 1) && EVENTUALLY(PATIENCE, notified == 1), "and a notification in a thread");
     return check_end();
 }

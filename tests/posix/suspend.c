@@ -187,7 +187,7 @@ static void signal_comes_first(void)
         pthread_join(thread, NULL);
         end_of(&cb);
     }
-    CHECK(first == ROUNDS, "who has slept finds that the program was told (%d of %d)", first, ROUNDS);
+    CHECK(first == ROUNDS, "who has slept finds that the program was notified (%d of %d)", first, ROUNDS);
 }
 
 /* ---- in a handler ------------------------------------------------------------------------------------------------------- */

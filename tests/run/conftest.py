@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def outside(folder):
-    """A FileSystem of this process on the volume: somebody else, for every tree."""
+    """A FileSystem of this process on the volume: somebody else, for every session."""
     with PrivateVolume(folder) as volume, FileSystem() as filesystem:
         filesystem.mount("/", volume)
         yield filesystem

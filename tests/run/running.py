@@ -56,7 +56,7 @@ def locked(outside, name="file"):
     return False
 
 
-class Tree:
+class Session:
     """A running `aiofs run`, whose program prints `here` and waits for a line, again and again."""
 
     def __init__(self, process):
@@ -80,7 +80,7 @@ class Tree:
 
 
 @contextmanager
-def tree(folder, *program, **options):
+def session(folder, *program, **options):
     options = {"cwd": folder, "env": ENVIRONMENT, **options}
     command = [*COMMAND, "--volume", str(folder), *map(str, program)]
     with subprocess.Popen(
@@ -91,13 +91,13 @@ def tree(folder, *program, **options):
         **options,
     ) as process:
         try:
-            yield Tree(process)
+            yield Session(process)
         finally:
             process.kill()
 
 
 def run_in(folder, *program, **options):
-    """A program of a tree, finished, and what it printed as lines."""
+    """A program of a session, finished, and what it printed as lines."""
     done = run("--volume", folder, *program, cwd=folder, env=ENVIRONMENT, **options)
     assert done.returncode == 0, done
     return done.stdout.splitlines()

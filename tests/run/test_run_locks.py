@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import pytest
-from running import compile_c, locked, outside_holds, run_in, tree, unsanitized
+from running import compile_c, locked, outside_holds, run_in, session, unsanitized
 
 from aiofs import FileSystem, PrivateVolume
 
@@ -25,7 +25,7 @@ WITH_SUFFIX = ["mkstemps", "mkstemps64", "mkostemps", "mkostemps64"]
 @pytest.mark.parametrize("how", OPENS + FORTIFIED + STREAMS)
 def test_opened_for_writing_is_locked_until_closed(steps, folder, outside, how):
     close = "fclose" if how in STREAMS else "close"
-    with tree(folder, steps, f"{how}=file", "say", f"{close}=$", "say") as running:
+    with session(folder, steps, f"{how}=file", "say", f"{close}=$", "say") as running:
         running.here()
         assert locked(outside)
         running.go_on()
@@ -43,7 +43,7 @@ def test_locked_by_somebody_else_is_refused_and_untouched(steps, folder, outside
 @pytest.mark.parametrize("how", TEMPORARIES + WITH_SUFFIX)
 def test_temporary_file_is_locked_until_closed(steps, folder, outside, how):
     suffix = ".c" if how in WITH_SUFFIX else ""
-    with tree(folder, steps, f"{how}=a-XXXXXX{suffix}", "say", "close=$", "say") as running:
+    with session(folder, steps, f"{how}=a-XXXXXX{suffix}", "say", "close=$", "say") as running:
         running.here()
         (made,) = folder.glob(f"a-??????{suffix}")
         assert "X" * 6 not in made.name and made.stat().st_mode & 0o777 == 0o600
@@ -81,17 +81,17 @@ def test_fortified_program(folder, outside, tmp_path):
     program = compile_c(source, tmp_path / "fortified", "-O2", "-D_FORTIFY_SOURCE=2")
     if shutil.which("nm"):
         assert "__open_2" in subprocess.run(["nm", program], capture_output=True, text=True).stdout
-    with tree(folder, program, "file", "write") as running:
+    with session(folder, program, "file", "write") as running:
         running.here()
         assert locked(outside)
-    with tree(folder, program, "file") as running:
+    with session(folder, program, "file") as running:
         running.here()
         assert not locked(outside)
 
 
 @unsanitized
 def test_file_opened_in_a_signal_handler_with_a_small_stack(steps, folder, outside):
-    with tree(folder, steps, "handler=file", "say") as running:
+    with session(folder, steps, "handler=file", "say") as running:
         assert running.here() == ["handler 3"]
         assert locked(outside)
 
@@ -110,7 +110,7 @@ def test_new_descriptor_has_the_lowest_number(steps, folder):
 
 @pytest.mark.parametrize("how", ["readonly", "reader"])
 def test_opened_for_reading_is_not_locked_and_never_refused(steps, folder, outside, how):
-    with tree(folder, steps, f"{how}=file", "say") as running:
+    with session(folder, steps, f"{how}=file", "say") as running:
         running.here()
         assert not locked(outside)
     with outside_holds(outside, "file"):
@@ -121,7 +121,7 @@ def test_cut_while_opened_for_reading_takes_the_lock_for_that_moment(steps, fold
     with outside_holds(outside, "file"):
         assert run_in(folder, steps, "cut=file") == ["cut EBUSY"]
     assert (folder / "file").read_text() == "old bytes"
-    with tree(folder, steps, "cut=file", "say") as running:
+    with session(folder, steps, "cut=file", "say") as running:
         assert running.here() == ["cut 3"]
         assert not locked(outside)
     assert (folder / "file").read_text() == ""
@@ -144,7 +144,7 @@ def test_what_is_outside_or_no_file_is_as_ever(steps, folder, tmp_path):
     assert "ENAMETOOLONG" in expected and run_in(folder, *program) == expected.splitlines()
 
 
-def test_name_that_is_taken_is_told_even_if_it_is_locked(steps, folder, outside):
+def test_name_that_is_taken_is_notified_even_if_it_is_locked(steps, folder, outside):
     with outside_holds(outside, "file"):
         assert run_in(folder, steps, "exclusive=file") == ["exclusive EEXIST"]
 
@@ -173,14 +173,14 @@ def test_lock_is_on_the_path_that_is_meant(steps, folder, outside, path):
     (folder / "directory").mkdir()
     (folder / "directory" / "up").symlink_to("..")
     (folder / "link").symlink_to("directory/../file")
-    with tree(folder, steps, f"keep={path.format(folder=folder)}", "say") as running:
+    with session(folder, steps, f"keep={path.format(folder=folder)}", "say") as running:
         assert running.here() == ["keep 3"]
         assert locked(outside)
 
 
 def test_link_from_outside_leads_in(steps, folder, outside, tmp_path):
     (tmp_path / "link").symlink_to(folder / "new")
-    with tree(folder, steps, f"open={tmp_path / 'link'}", "say") as running:
+    with session(folder, steps, f"open={tmp_path / 'link'}", "say") as running:
         assert running.here() == ["open 3"]
         assert (folder / "new").exists() and locked(outside, "new")
 
@@ -198,7 +198,7 @@ def test_links_that_lead_nowhere(steps, folder, tmp_path):
 
 def test_descriptor_opened_anew_by_its_name_in_proc(steps, folder, outside):
     answers = ["readonly 3", "keep 4", "close 0"]
-    with tree(
+    with session(
         folder, *(steps, "readonly=file", "keep=/proc/self/fd/3", "close=3", "say")
     ) as running:
         assert running.here() == answers
@@ -207,14 +207,14 @@ def test_descriptor_opened_anew_by_its_name_in_proc(steps, folder, outside):
 
 def test_deleted_file_opened_anew_has_no_entry(steps, folder, outside):
     program = [steps, "readonly=file", "unlink=file", "keep=/proc/self/fd/3", "say"]
-    with tree(folder, *program) as running:
+    with session(folder, *program) as running:
         assert running.here() == ["readonly 3", "unlink 0", "keep 4"]
         assert sorted(os.listdir(folder)) == [".aiofs"]
 
 
 def test_working_directory_inside_the_volume(steps, folder, outside):
     (folder / "directory").mkdir()
-    with tree(folder, steps, "chdir=directory", "open=new", "say") as running:
+    with session(folder, steps, "chdir=directory", "open=new", "say") as running:
         running.here()
         assert locked(outside, "directory/new")
 
@@ -223,7 +223,7 @@ def test_second_volume_is_one_too(steps, folder, tmp_path):
     other = tmp_path / "other"
     program = [steps, f"open={folder}/file", f"open={other}/file", "say"]
     with (
-        tree(folder, "--volume", other, *program) as running,
+        session(folder, "--volume", other, *program) as running,
         PrivateVolume(folder) as first,
         PrivateVolume(other) as second,
         FileSystem() as filesystem,
@@ -236,7 +236,7 @@ def test_second_volume_is_one_too(steps, folder, tmp_path):
 
 def test_volume_that_was_renamed_is_still_the_volume(steps, folder, tmp_path):
     moved = tmp_path / "moved"
-    with tree(folder, steps, "say", "open=file", "say") as running:
+    with session(folder, steps, "say", "open=file", "say") as running:
         running.here()
         folder.rename(moved)
         running.go_on()
@@ -254,7 +254,7 @@ COPIES = ["dup", "dup2=40", "dup3=40", "F_DUPFD=40", "F_DUPFD_CLOEXEC=40", "fcnt
 @pytest.mark.parametrize("copy", COPIES)
 def test_lock_lasts_until_the_last_copy_is_closed(steps, folder, outside, copy):
     program = [steps, "open=file", copy, "close=3", "say", "close=$", "say"]
-    with tree(folder, *program) as running:
+    with session(folder, *program) as running:
         running.here()
         assert locked(outside)
         running.go_on()
@@ -268,7 +268,7 @@ CLOSES = ["close=3", "close_range=3", "close_one=3", "closefrom=3", "close_each=
 @pytest.mark.parametrize("close", CLOSES)
 def test_what_closes_releases(steps, folder, outside, close):
     """And what is opened afterwards is locked again: nothing that a lock needs was closed."""
-    with tree(
+    with session(
         folder, steps, "open=file", close, "say", "keep=other", "keep=file", "say"
     ) as running:
         running.here()
@@ -279,7 +279,7 @@ def test_what_closes_releases(steps, folder, outside, close):
 
 
 def test_closing_a_range_leaves_the_rest(steps, folder, outside):
-    with tree(folder, steps, "open=file", "open=other", "close_one=4", "say") as running:
+    with session(folder, steps, "open=file", "open=other", "close_one=4", "say") as running:
         running.here()
         assert locked(outside) and not locked(outside, "other")
 
@@ -296,7 +296,7 @@ def test_descriptor_that_is_replaced_by_a_copy(steps, folder, outside):
         "close=3",
         "say",
     ]
-    with tree(folder, *program) as running:
+    with session(folder, *program) as running:
         running.here()
         assert not locked(outside) and locked(outside, "other")
         running.go_on()
@@ -309,13 +309,13 @@ def test_descriptor_that_is_replaced_by_a_copy(steps, folder, outside):
 
 def test_copy_that_fails_changes_nothing(steps, folder, outside):
     program = [steps, "open=file", "use=77", "dup2=3", "dup2=-1", "close=77", "say"]
-    with tree(folder, *program) as running:
+    with session(folder, *program) as running:
         assert running.here() == ["open 3", "dup2 EBADF", "dup2 EBADF", "close EBADF"]
         assert locked(outside)
 
 
 def test_descriptors_of_ours_are_closed_to_the_program(steps, folder, outside):
-    with tree(folder, steps, "open=file", "say", "open=other", "say") as running:
+    with session(folder, steps, "open=file", "say", "open=other", "say") as running:
         running.here()
         descriptors = os.listdir(f"/proc/{running.process.pid}/fd")
         hidden = [number for number in map(int, descriptors) if number > 3]
@@ -330,7 +330,7 @@ def test_descriptors_of_ours_are_closed_to_the_program(steps, folder, outside):
 
 
 def test_stream_opened_anew_holds_only_what_it_has_open(steps, folder, outside):
-    with tree(folder, steps, "fopen=file", "freopen=other", "say", "fclose", "say") as running:
+    with session(folder, steps, "fopen=file", "freopen=other", "say", "fclose", "say") as running:
         running.here()
         assert not locked(outside) and locked(outside, "other")
         running.go_on()
@@ -339,7 +339,7 @@ def test_stream_opened_anew_holds_only_what_it_has_open(steps, folder, outside):
 
 
 def test_stream_opened_anew_by_mode(steps, folder, outside):
-    with tree(
+    with session(
         folder, *(steps, "reader=file", "freopen_null=r+", "say", "freopen_null=r", "say")
     ) as running:
         running.here()
@@ -352,7 +352,7 @@ def test_stream_opened_anew_by_mode(steps, folder, outside):
 def test_refused_stream_is_closed(steps, folder, outside):
     with (
         outside_holds(outside, "file"),
-        tree(folder, steps, "fopen=other", "freopen=file", "say") as running,
+        session(folder, steps, "fopen=other", "freopen=file", "say") as running,
     ):
         assert running.here() == ["fopen 3", "freopen EBUSY"]
         assert not locked(outside, "other")
@@ -361,7 +361,7 @@ def test_refused_stream_is_closed(steps, folder, outside):
 
 def test_lock_that_outlived_an_unseen_close_gives_way(steps, folder, outside):
     program = [steps, "open=file", "unseen_close=3", "say", "open=other", "say", "close=3", "say"]
-    with tree(folder, *program) as running:
+    with session(folder, *program) as running:
         running.here()
         running.go_on()
         assert running.here() == ["open 3"]

@@ -13,7 +13,7 @@ from running import (
     needed,
     run,
     run_in,
-    tree,
+    session,
     unsanitized,
 )
 
@@ -53,7 +53,7 @@ def test_allocator_that_is_preloaded_too(programs, folder):
 
 def test_program_with_an_open_of_its_own_is_locked(programs, folder, outside):
     program = compile_c(SOURCES / "own_open.c", programs / "own_open", "-ldl")
-    with tree(folder, program, "file") as running:
+    with session(folder, program, "file") as running:
         assert running.here() == ["opened 1"]
         assert locked(outside)
         running.go_on()
@@ -76,7 +76,7 @@ def test_constructor_that_runs_before_ours(programs, folder, outside, engine):
     )
     program = compile_c(source, programs / "late", library, f"-Wl,-rpath,{programs}")
     environment = ENVIRONMENT | {"EARLY_FILE": "file", "AIOFS_ENGINE": needed(engine)}
-    with tree(folder, program, env=environment) as running:
+    with session(folder, program, env=environment) as running:
         assert running.here() == ["file 1, pipe 1"]
         assert locked(outside)
         running.go_on()

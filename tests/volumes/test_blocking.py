@@ -16,7 +16,7 @@ SECONDS = 30  # until a method gives up that nobody lets go on: it ran where it 
 
 
 class Slow(DictVolume):
-    """Its method `waits` is entered, and goes on when it is told to."""
+    """Its method `waits` is entered, and goes on when it is notified to."""
 
     blocking = True
     waits = None

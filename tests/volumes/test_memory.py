@@ -86,39 +86,39 @@ def test_forked_child_leaves_its_parents_volume_alone():
 def test_two_anonymous_volumes_are_two():
     with MemoryVolume() as one, MemoryVolume() as other:
         write_file(one, "file", b"data")
-        assert other._tree.scan("") == []
-        assert not one._tree.same(other._tree)
+        assert other._ops.scan("") == []
+        assert not one._ops.same(other._ops)
 
 
 def test_named_volume_is_shared_by_name(name):
     with MemoryVolume(name) as volume:
         write_file(volume, "file", b"data")
         with MemoryVolume(name) as again:
-            assert again._tree.same(volume._tree)
-            assert again._tree.stat("file").st_size == 4
+            assert again._ops.same(volume._ops)
+            assert again._ops.stat("file").st_size == 4
 
 
 def test_named_volume_is_shared_with_other_processes_and_stays(name):
     program = (
         "import sys, aiofs\n"
         "with aiofs.MemoryVolume(sys.argv[1]) as volume:\n"
-        "    with volume._tree.sync_access_handle('file', 'in-place', True) as handle:\n"
+        "    with volume._ops.sync_access_handle('file', 'in-place', True) as handle:\n"
         "        handle.write(b'theirs')\n"
     )
     python(program, name)
     with MemoryVolume(name) as volume:
-        assert volume._tree.stat("file").st_size == 6
+        assert volume._ops.stat("file").st_size == 6
 
 
 def test_lock_in_a_named_volume_holds_between_processes(name):
     program = (
         "import sys, aiofs\n"
         "volume = aiofs.MemoryVolume(sys.argv[1])\n"
-        "try: volume._tree.sync_access_handle('file', 'in-place', True)\n"
+        "try: volume._ops.sync_access_handle('file', 'in-place', True)\n"
         "except aiofs.NoModificationAllowedError: print('busy')\n"
     )
     with MemoryVolume(name) as volume:
-        with volume._tree.sync_access_handle("file", "in-place", True):
+        with volume._ops.sync_access_handle("file", "in-place", True):
             assert python(program, name) == "busy\n"
 
 
@@ -142,7 +142,7 @@ def test_quota_holds_in_memory_too():
 def test_only_named_volumes_pickle(name):
     with MemoryVolume(name) as volume:
         again = pickle.loads(pickle.dumps(volume))
-        assert again._tree.same(volume._tree)
+        assert again._ops.same(volume._ops)
         again.close()
     with MemoryVolume() as volume, pytest.raises(TypeError):
         pickle.dumps(volume)

@@ -382,7 +382,7 @@ def test_exception_of_the_tree_is_the_cause_of_an_eio():
             error = failed(errno.EIO, call, *arguments)
             assert isinstance(error.__cause__, KeyError)
             assert error.filename.startswith("/d")
-        assert volume._tree.holds("") == 0
+        assert volume._ops.lock_count("") == 0
 
 
 @pytest.mark.parametrize("entry", [("a/b", "file"), ("", "file"), ("a", "socket"), (1, "file"), 5])

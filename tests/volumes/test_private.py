@@ -8,7 +8,7 @@ import stat
 import tempfile
 
 import pytest
-from elsewhere import holding
+from lock_holder_process import holding
 from support import failed, python, write_file
 
 import aiofs
@@ -16,7 +16,7 @@ from aiofs import PrivateVolume, _core
 
 
 def usage(volume):
-    return volume._tree.estimate()[0]
+    return volume._ops.estimate()[0]
 
 
 # ---- opening
@@ -31,7 +31,7 @@ def test_directory_that_is_there_is_taken_in_with_its_files(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/file").write_bytes(b"before")
     with PrivateVolume(tmp_path) as volume:
-        opened = volume._tree.open("sub/file", os.O_RDONLY, 0, _core.LOCK_NONE, 0)
+        opened = volume._ops.open("sub/file", os.O_RDONLY, 0, _core.LOCK_NONE, 0)
         assert opened.read(10, 0) == b"before"
         opened.close()
 
@@ -42,14 +42,14 @@ def test_fifo_in_a_volume_is_refused_and_no_peer_is_waited_for(tmp_path, flags):
     with PrivateVolume(tmp_path) as volume:
         lock = _core.LOCK_NONE if flags == os.O_RDONLY else _core.LOCK_EXCLUSIVE
         for _ in range(2):
-            failed(errno.EOPNOTSUPP, volume._tree.open, "fifo", flags, 0, lock, 0)
+            failed(errno.EOPNOTSUPP, volume._ops.open, "fifo", flags, 0, lock, 0)
 
 
 def test_descriptor_has_the_flags_it_was_opened_with(tmp_path):
     wanted = os.O_RDWR | os.O_APPEND
     with PrivateVolume(tmp_path) as volume:
         for flags in (wanted, wanted | os.O_NONBLOCK):
-            opened = volume._tree.open("file", flags | os.O_CREAT, 0o600, _core.LOCK_EXCLUSIVE, 0)
+            opened = volume._ops.open("file", flags | os.O_CREAT, 0o600, _core.LOCK_EXCLUSIVE, 0)
             known = fcntl.fcntl(opened.fileno(), fcntl.F_GETFL)
             assert known & (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK) == flags
             opened.close()
@@ -91,11 +91,11 @@ def test_bad_quota_is_refused_before_anything_is_made(tmp_path, quota, error):
 
 def test_closed_volume_refuses_and_what_is_open_goes_on(tmp_path):
     volume = PrivateVolume(tmp_path)
-    handle = volume._tree.sync_access_handle("file", "in-place", True)
+    handle = volume._ops.sync_access_handle("file", "in-place", True)
     volume.close()
     volume.close()
     with pytest.raises(aiofs.InvalidStateError):
-        volume._tree.stat("")
+        volume._ops.stat("")
     assert handle.write(b"still") == 5
     handle.close()
 
@@ -104,10 +104,8 @@ def test_files_and_directories_have_the_mode_that_the_umask_leaves(tmp_path):
     before = os.umask(0o027)
     try:
         with PrivateVolume(tmp_path) as volume:
-            volume._tree.open(
-                "file", os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0
-            ).close()
-            volume._tree.mkdir("directory", 0o777)
+            volume._ops.open("file", os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0).close()
+            volume._ops.mkdir("directory", 0o777)
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
@@ -117,8 +115,8 @@ def test_files_and_directories_have_the_mode_that_the_umask_leaves(tmp_path):
 def test_volume_pickles_as_its_directory(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
         again = pickle.loads(pickle.dumps(volume))
-        assert again._tree.same(volume._tree)
-        assert again._tree.estimate() == (0, 1000)
+        assert again._ops.same(volume._ops)
+        assert again._ops.estimate() == (0, 1000)
         again.close()
 
 
@@ -163,7 +161,7 @@ def test_overwriting_is_no_growth_and_a_hole_is(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
         write_file(volume, "a", b"x" * 1000)
         assert write_file(volume, "a", b"y" * 1000) == 1000
-        volume._tree.unlink("a")
+        volume._ops.unlink("a")
         assert write_file(volume, "b", b"z", at=999) == 1
         with pytest.raises(aiofs.QuotaExceededError):
             write_file(volume, "c", b"z")
@@ -171,7 +169,7 @@ def test_overwriting_is_no_growth_and_a_hole_is(tmp_path):
 
 def test_what_is_removed_cut_or_replaced_is_given_back(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
-        tree = volume._tree
+        tree = volume._ops
         for give_back in (
             lambda: tree.unlink("full"),
             lambda: tree.truncate("full", 0),
@@ -190,7 +188,7 @@ def test_what_is_removed_cut_or_replaced_is_given_back(tmp_path):
 
 def test_unlinked_file_counts_until_it_is_closed(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
-        tree = volume._tree
+        tree = volume._ops
         opened = tree.open("a", os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 9)
         tree.truncate("a", 1000, 9)
         tree.unlink("a", 9)
@@ -204,7 +202,7 @@ def test_files_that_were_there_count(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/old").write_bytes(b"x" * 900)
     with PrivateVolume(tmp_path, quota=1000) as volume:
-        assert volume._tree.estimate() == (900, 1000)
+        assert volume._ops.estimate() == (900, 1000)
         with pytest.raises(aiofs.QuotaExceededError):
             write_file(volume, "new", b"y" * 101)
 
@@ -222,7 +220,7 @@ def test_quota_counts_what_every_process_writes(tmp_path):
     program = (
         "import sys, aiofs\n"
         "volume = aiofs.PrivateVolume(sys.argv[1])\n"
-        "handle = volume._tree.sync_access_handle('theirs', 'in-place', True)\n"
+        "handle = volume._ops.sync_access_handle('theirs', 'in-place', True)\n"
         "handle.write(b'x' * 600); handle.close()\n"
     )
     with PrivateVolume(tmp_path, quota=1000) as volume:
@@ -238,7 +236,7 @@ def test_quota_counts_what_every_process_writes(tmp_path):
 
 def flushed(volume, path, create=False):
     """Opens a file, and changes and flushes it twice."""
-    with volume._tree.sync_access_handle(path, "in-place", create) as handle:
+    with volume._ops.sync_access_handle(path, "in-place", create) as handle:
         for _ in range(2):
             handle.write(b"data")
             handle.flush()
@@ -261,8 +259,8 @@ def test_first_flush_of_a_new_file_syncs_its_directory_once(tmp_path, directory_
 
 def test_first_flush_syncs_every_directory_that_was_made(tmp_path, directory_syncs):
     with PrivateVolume(tmp_path) as volume:
-        volume._tree.mkdir("a")
-        volume._tree.mkdir("a/b")
+        volume._ops.mkdir("a")
+        volume._ops.mkdir("a/b")
         flushed(volume, "a/b/new", create=True)
         assert directory_syncs() == 3
         flushed(volume, "a/b/other", create=True)
@@ -279,14 +277,14 @@ def test_flush_of_a_file_that_was_there_syncs_no_directory(tmp_path, directory_s
 def test_renamed_file_has_its_new_name_synced(tmp_path, directory_syncs):
     (tmp_path / "old").touch()
     with PrivateVolume(tmp_path) as volume:
-        volume._tree.rename("old", "new")
+        volume._ops.rename("old", "new")
         flushed(volume, "new")
     assert directory_syncs() == 1
 
 
 def test_directory_sync_that_fails_fails_the_flush_and_is_tried_again(tmp_path, faults):
     with PrivateVolume(tmp_path) as volume:
-        handle = volume._tree.sync_access_handle("new", "in-place", True)
+        handle = volume._ops.sync_access_handle("new", "in-place", True)
         handle.write(b"data")
         faults.fail("fsync", errno.EIO)
         with pytest.raises(aiofs.InvalidStateError):

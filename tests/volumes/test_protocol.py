@@ -24,7 +24,7 @@ class Quick(DictVolume):
 def volume(request):
     volume = request.param()
     yield volume
-    assert volume._tree.holds("") == 0
+    assert volume._ops.lock_count("") == 0
     assert volume.open_files == 0
 
 

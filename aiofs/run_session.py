@@ -1,8 +1,8 @@
-"""Leases: the descriptors by which a tree of processes has its volumes open.
+"""Sessions: the descriptors by which a session of processes has its volumes open.
 
 What they mean is told in preload/run_session.c, and where they lie among the descriptors of the
 program in preload/preload.h. AIOFS_RUN in the environment says both to the program: the base, and
-the number and the directory of each lease, as in `1024:2048=/srv/media:2049=/srv/cache`.
+the number and the directory of each session fd, as in `1024:2048=/srv/media:2049=/srv/cache`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from aiofs import _core
 from aiofs.programs import Refused
 
-__all__ = ["VARIABLE", "lease_volumes"]
+__all__ = ["VARIABLE", "open_session"]
 
 VARIABLE = b"AIOFS_RUN"
 
@@ -24,22 +24,22 @@ VOLUMES_MAX, SPARE = 64, 128
 BASE_MAX = 4096  # a fork copies the table up to the highest descriptor
 
 
-def lease_volumes(directories: Sequence[str], environment: Mapping[bytes, bytes]) -> bytes:
-    """Opens each directory as a volume of a new tree; the AIOFS_RUN for it.
+def open_session(directories: Sequence[str], environment: Mapping[bytes, bytes]) -> bytes:
+    """Opens each directory as a volume of a new session; the AIOFS_RUN for it.
 
-    Volumes of the tree that this process is in stay volumes, with that tree's leases.
+    Volumes of the session that this process is in stay volumes, with that session's sessions.
     """
     base, inherited = _parse(environment.get(VARIABLE, b""))
     base = base or _make_room()
-    leases = [_lease(directory, 2 * base) for directory in directories] + inherited
-    if len(leases) > VOLUMES_MAX:
-        raise Refused(f"{len(leases)} volumes are too many: at most {VOLUMES_MAX}")
-    return b":".join([b"%d" % base, *(b"%d=%s" % lease for lease in leases)])
+    sessions = [_session(directory, 2 * base) for directory in directories] + inherited
+    if len(sessions) > VOLUMES_MAX:
+        raise Refused(f"{len(sessions)} volumes are too many: at most {VOLUMES_MAX}")
+    return b":".join([b"%d" % base, *(b"%d=%s" % session for session in sessions)])
 
 
 def _parse(variable: bytes) -> tuple[int, list[tuple[int, bytes]]]:
-    base, *leases = variable.split(b":")
-    pairs = [lease.split(b"=", 1) for lease in leases]
+    base, *sessions = variable.split(b":")
+    pairs = [session.split(b"=", 1) for session in sessions]
     return int(base or 0), [(int(number), path) for number, path in pairs]
 
 
@@ -59,7 +59,7 @@ def _make_room() -> int:
     return base
 
 
-def _lease(directory: str, number: int) -> tuple[int, bytes]:
+def _session(directory: str, number: int) -> tuple[int, bytes]:
     if not os.path.isdir("/proc/self/fd"):
         raise Refused("volumes need /proc, and it is not mounted")
     if ":" in os.path.realpath(directory):

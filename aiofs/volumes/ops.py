@@ -1,6 +1,6 @@
-"""What every volume is to the modules above: a tree of paths that takes locks before it acts.
+"""What every volume is to the modules above: operations on paths that take locks before they act.
 
-`aiofs._core.Tree` is one, over a directory; `VolumeTree` is one, over the methods of a `Volume`.
+`aiofs._core.DirectoryOps` has them over a directory, `VirtualOps` over the methods of a `Volume`.
 Paths are relative to the root, canonical, with '/' between components; "" is the root. An `owner`
 is a number that names who asks: what one owner has open it may open again, unlink and truncate;
 0 is nobody, who shares nothing. `shown` is the path that errors name.
@@ -29,7 +29,7 @@ def check_name(name: str, what: str = "name") -> str:
     return name
 
 
-class Tree(Protocol):
+class VolumeOps(Protocol):
     """Every method may block; `aiofs._core.offload` runs one on a worker."""
 
     def open(
@@ -45,7 +45,7 @@ class Tree(Protocol):
     def snapshot(self, path: str, shown: str | None = None) -> os.stat_result: ...
     def generation(self, path: str) -> int: ...
     def scan(self, path: str, shown: str | None = None) -> list[tuple[str, Kind | None]]: ...
-    def holds(self, path: str) -> int: ...
+    def lock_count(self, path: str) -> int: ...
     def show(self, path: str) -> str: ...  # as errors name it, where no `shown` is given
     def estimate(self) -> tuple[int, int | None]: ...
     def mkdir(self, path: str, mode: int = 0o777, shown: str | None = None) -> None: ...

@@ -35,9 +35,9 @@ def main(directory, path, lock):
 
     from aiofs import _core
 
-    tree = _core.Tree(directory, flags=_core.VOLUME_CREATE)
+    ops = _core.DirectoryOps(directory, flags=_core.VOLUME_CREATE)
     try:
-        held = tree.open(path, os.O_RDWR | os.O_CREAT, 0o666, int(lock or _core.LOCK_EXCLUSIVE), 0)
+        held = ops.open(path, os.O_RDWR | os.O_CREAT, 0o666, int(lock or _core.LOCK_EXCLUSIVE), 0)
     except OSError as error:
         print(errno.errorcode[error.errno], flush=True)
         return

@@ -1,5 +1,5 @@
 /*
- * life.c - requests from submission to their end, on every kind of descriptor.
+ * request_lifecycle.c - requests from submission to their end, on every kind of descriptor.
  */
 #include "check.h"
 

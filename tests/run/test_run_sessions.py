@@ -1,4 +1,4 @@
-"""`aiofs run --volume`: the processes of a tree, other trees, real programs, and limits."""
+"""`aiofs run --volume`: the processes of a session, other sessions, real programs, and limits."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ from running import (
     outside_holds,
     run,
     run_in,
-    tree,
+    session,
     unsanitized,
 )
 from support import eventually, failed
@@ -65,7 +65,9 @@ int main(int argc, char **argv) {
 
 
 def test_child_shares_the_lock_and_outlives_the_parent(steps, folder, outside):
-    with tree(folder, steps, "open=file", "fork", "keep=file", "say", "close=3", "say") as running:
+    with session(
+        folder, steps, "open=file", "fork", "keep=file", "say", "close=3", "say"
+    ) as running:
         running.process.wait()
         assert running.here() == ["open 3", "keep 4"]
         assert locked(outside)
@@ -77,7 +79,7 @@ def test_child_shares_the_lock_and_outlives_the_parent(steps, folder, outside):
 
 
 def test_lock_stays_while_the_other_process_has_it_open(steps, folder, outside):
-    with tree(folder, steps, "open=file", "fork_and_close", "say", "close=3", "say") as running:
+    with session(folder, steps, "open=file", "fork_and_close", "say", "close=3", "say") as running:
         running.here()
         assert locked(outside)
         running.go_on()
@@ -87,7 +89,7 @@ def test_lock_stays_while_the_other_process_has_it_open(steps, folder, outside):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
 def test_death_releases(steps, folder, outside, number):
-    with tree(folder, steps, "open=file", "say") as running:
+    with session(folder, steps, "open=file", "say") as running:
         running.here()
         assert locked(outside)
         running.kill(number)
@@ -95,7 +97,7 @@ def test_death_releases(steps, folder, outside, number):
 
 
 def test_death_of_one_process_leaves_the_others_lock(steps, folder, outside):
-    with tree(folder, steps, "open=file", "fork_and_close", "say") as running:
+    with session(folder, steps, "open=file", "fork_and_close", "say") as running:
         running.here()
         running.kill()
         assert locked(outside)
@@ -105,7 +107,7 @@ def test_death_of_one_process_leaves_the_others_lock(steps, folder, outside):
 
 def test_lock_survives_exec_with_its_descriptor(steps, folder, outside):
     program = [steps, "open=file", "cloexec=other", "open=third", "exec"]
-    with tree(folder, *program, "say", "close=3", "say", "closefrom=3", "say") as running:
+    with session(folder, *program, "say", "close=3", "say", "closefrom=3", "say") as running:
         running.here()
         assert locked(outside) and locked(outside, "third") and not locked(outside, "other")
         running.go_on()
@@ -117,7 +119,7 @@ def test_lock_survives_exec_with_its_descriptor(steps, folder, outside):
 
 
 def test_lock_of_a_renamed_file_survives_exec(steps, folder, outside):
-    with tree(
+    with session(
         folder, steps, "open=file", "rename=file,new", "exec", "say", "close=3", "say"
     ) as running:
         running.here()
@@ -130,7 +132,7 @@ def test_lock_of_a_renamed_file_survives_exec(steps, folder, outside):
 def test_file_that_a_spawn_moved_finds_its_lock(steps, folder, outside):
     """File actions of posix_spawn are not seen: the new image finds what came to another number."""
     program = [steps, "open=file", "spawn_moved", "say", "close=40", "say"]
-    with tree(folder, *program) as running:
+    with session(folder, *program) as running:
         running.here()
         (child,) = children_of(running.process.pid)
         hidden = {int(number) for number in os.listdir(f"/proc/{child}/fd")}
@@ -148,7 +150,7 @@ def children_of(pid):
 
 
 def test_closing_in_a_child_of_vfork_leaves_the_parents_lock(steps, folder, outside):
-    with tree(folder, steps, "open=file", "vfork", "say", "close=3", "say") as running:
+    with session(folder, steps, "open=file", "vfork", "say", "close=3", "say") as running:
         running.here()
         assert locked(outside)
         running.go_on()
@@ -158,7 +160,7 @@ def test_closing_in_a_child_of_vfork_leaves_the_parents_lock(steps, folder, outs
 
 def test_range_that_is_marked_for_exec_is_closed_by_it(steps, folder, outside):
     program = [steps, "open=file", "cloexec_range=3", "say", "exec", "say", "keep=file", "say"]
-    with tree(folder, *program) as running:
+    with session(folder, *program) as running:
         running.here()
         assert locked(outside)
         running.go_on()
@@ -176,21 +178,23 @@ def test_threads_that_open_and_close_while_others_fork(steps, folder, outside):
 
 def test_nothing_is_left_open_after_many_opens(steps, folder):
     once = ["open=file", "dup2=9", "close=3", "close=9", "fopen=file", "fclose"]
-    with tree(folder, steps, *[*once, "mkstemp=XXXXXX", "close=$"] * 20, "say") as running:
+    with session(folder, steps, *[*once, "mkstemp=XXXXXX", "close=$"] * 20, "say") as running:
         running.here()
-        assert len(os.listdir(f"/proc/{running.process.pid}/fd")) == 4  # and the lease
+        assert len(os.listdir(f"/proc/{running.process.pid}/fd")) == 4  # and the session fd
 
 
-# ---- trees ---------------------------------------------------------------------------------------
+# ---- sessions ------------------------------------------------------------------------------------
 
 
 def test_two_trees_refuse_each_other(steps, folder):
-    with tree(folder, steps, "open=file", "say", "close=3", "say", "keep=file", "say") as running:
+    with session(
+        folder, steps, "open=file", "say", "close=3", "say", "keep=file", "say"
+    ) as running:
         running.here()
         assert run_in(folder, steps, "keep=file", "open=other") == ["keep EBUSY", "open 3"]
         running.go_on()
         running.here()
-        with tree(folder, steps, "keep=file", "say") as second:
+        with session(folder, steps, "keep=file", "say") as second:
             assert second.here() == ["keep 3"]
             running.go_on()
             assert running.here() == ["keep EBUSY"]
@@ -198,9 +202,9 @@ def test_two_trees_refuse_each_other(steps, folder):
 
 def test_many_trees_have_their_own_bytes(steps, folder):
     with (
-        tree(folder, steps, "say", "keep=file", "say") as first,
-        tree(folder, steps, "say", "keep=file", "say") as second,
-        tree(folder, steps, "say", "keep=file", "say") as third,
+        session(folder, steps, "say", "keep=file", "say") as first,
+        session(folder, steps, "say", "keep=file", "say") as second,
+        session(folder, steps, "say", "keep=file", "say") as third,
     ):
         for running in (first, second, third):
             running.here()
@@ -224,7 +228,7 @@ def test_python_in_a_tree_is_a_program_like_others(folder, outside):
         "    print('here', flush=True); sys.stdin.readline()\n"
         "print('here', flush=True); sys.stdin.readline()\n"
     )
-    with tree(folder, sys.executable, "-c", program) as running:
+    with session(folder, sys.executable, "-c", program) as running:
         for held in (True, True, False):
             running.here()
             assert locked(outside) is held
@@ -251,7 +255,7 @@ def test_handles_in_a_tree_are_holders_of_their_own(folder):
 def test_volume_counts_as_open_while_the_tree_lives(steps, folder):
     inner = folder / "inner"
     inner.mkdir()
-    with tree(folder, steps, "fork_and_wait", "say") as running:
+    with session(folder, steps, "fork_and_wait", "say") as running:
         running.here()
         failed(errno.EBUSY, PrivateVolume, inner)
         running.kill()
@@ -270,7 +274,7 @@ def opens(folder):
 def test_tree_within_a_tree_is_another(steps, folder, outside, tmp_path):
     other = tmp_path / "other"
     inner = [*COMMAND, "--volume", other, steps, "keep=file", f"open={other}/file", "say"]
-    with tree(folder, *inner) as running:
+    with session(folder, *inner) as running:
         assert running.here() == ["keep 3", "open 4"]
         assert locked(outside)
     again = [*COMMAND, "--volume", folder, steps, "keep=file"]
@@ -282,7 +286,7 @@ def test_tree_within_a_tree_is_another(steps, folder, outside, tmp_path):
 
 
 def run_limited(folder, limit, program):
-    """A tree that a shell begins under a limit, finished. The program is the shell's text."""
+    """A session that a shell begins under a limit, finished. The program is the shell's text."""
     command = " ".join([*COMMAND, "--volume", ".", program])
     return subprocess.run(
         ["sh", "-c", f"ulimit {limit}; {command}"],
@@ -386,7 +390,7 @@ def test_sqlite(folder, outside):
 
 def test_file_that_is_replaced_as_editors_do(steps, folder, outside):
     """A temporary file beside it, written, and renamed over it."""
-    with tree(folder, *(steps, "mkstemp=file-XXXXXX", "write=new", "close=$", "say")) as running:
+    with session(folder, *(steps, "mkstemp=file-XXXXXX", "write=new", "close=$", "say")) as running:
         running.here()
         (temporary,) = folder.glob("file-*")
         temporary.rename(folder / "file")
@@ -408,7 +412,7 @@ def in_flight(tmp_path_factory):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("close", ["close", "close_range", "dup2", "fclose", "vfork"])
 def test_lock_stays_until_the_last_request_has_ended(in_flight, folder, outside, close, engine):
-    with tree(folder, "--engine", needed(engine), in_flight, "new", close) as running:
+    with session(folder, "--engine", needed(engine), in_flight, "new", close) as running:
         assert running.here() == ["in flight"]
         assert locked(outside, "new")
         running.go_on()

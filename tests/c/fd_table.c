@@ -1,5 +1,5 @@
 /*
- * table.c - what the program does to its own descriptor table: it closes what it did not open, and opens other
+ * fd_table.c - what the program does to its own descriptor table: it closes what it did not open, and opens other
  * files under those numbers. Nothing is lost, and nothing is written into a file that nobody named.
  */
 #include "check.h"

@@ -1,0 +1,260 @@
+# One submission: pinning its buffers, submitting it, opening it when it has come home. See submission.h.
+
+cdef extern from "submission.h" nogil:
+    ctypedef struct aiofs_submission
+
+    ctypedef struct aiofs_completion_queue:
+        pass
+
+    ctypedef struct aiofs_notice:
+        int kind
+        PyObject *function
+        PyObject *value
+        PyObject *context
+
+    ctypedef struct aiofs_group:
+        aiofs_submission *last_word
+
+    ctypedef struct aiofs_submission:
+        aiofs_request request
+        aiofs_submission *next
+        aiofs_group *group
+        aiofs_notice notice
+        PyObject *owner
+        PyObject *futures
+        Py_buffer view
+        Py_buffer *views
+        iovec *vector
+        int pinned
+        bint opened
+        bint no_wakeup
+
+    int C_SIGEV_LOOP "SIGEV_LOOP"
+    aiofs_completion_queue aiofs_unclaimed
+    bint aiofs_python_ends
+
+    void python_ends()
+    aiofs_submission *submission_new()
+    bint submission_address(aiofs_submission *submission, aiofs_completion_queue *queue)
+    void submission_withdraw(aiofs_submission *submission)
+    void post_completion(aiofs_submission *submission)
+    int unclaimed_wakeup_open(int eventfd)
+    void unclaimed_wakeup_forget()
+    aiofs_completion_queue *queue_new(int eventfd, int *error)
+    aiofs_submission *queue_drain(aiofs_completion_queue *queue, bint seal)
+    void queue_release(aiofs_completion_queue *queue)
+    int notice_prepare(aiofs_notice *notice)
+    void notice_unprepare(aiofs_notice *notice)
+    void notice_give(aiofs_notice *notice)
+    void notice_set_signal(aiofs_notice *notice, int signo, int64_t value)
+    aiofs_group *group_new(int remaining, aiofs_submission *last_word)
+    void group_add(aiofs_group *group)
+    void group_count_down(aiofs_group *group)
+
+cdef extern from "submission.h":
+    int (*aiofs_drain_unclaimed)(void *) noexcept
+    void type_set_send(PyTypeObject *type, int (*send)(object, object, PyObject **) except -1)
+    object next_by_send(object awaitable)
+
+cdef extern from "<signal.h>" nogil:
+    int C_SIGEV_SIGNAL "SIGEV_SIGNAL"
+    int C_SIGEV_NONE "SIGEV_NONE"
+    int C_SIGEV_THREAD "SIGEV_THREAD"
+
+
+cdef aiofs_submission *new_submission() except NULL:
+    cdef aiofs_submission *submission = submission_new()
+    if submission == NULL:
+        raise MemoryError
+    return submission
+
+
+cdef void pin_view(aiofs_submission *submission, Py_buffer *view) noexcept:
+    """Takes over a view, the whole of a request."""
+    submission.view = view[0]
+    submission.pinned = 1
+    submission.request.single.iov_base = submission.view.buf
+    submission.request.single.iov_len = <size_t>submission.view.len
+    submission.request.iov = &submission.request.single
+    submission.request.iovcnt = 1
+
+
+cdef int pin_all(aiofs_submission *submission, object buffers, bint writable) except -1:
+    """Pins several buffers, to be filled or sent one after the other."""
+    cdef list items = list(buffers)
+    cdef Py_ssize_t i, count = len(items)
+    if count == 0:
+        return 0
+    submission.views = <Py_buffer *>calloc(<size_t>count, sizeof(Py_buffer))
+    submission.vector = <iovec *>calloc(<size_t>count, sizeof(iovec))
+    if submission.views == NULL or submission.vector == NULL:
+        raise MemoryError
+    for i in range(count):
+        take_buffer(items[i], &submission.views[i], PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        submission.pinned = <int>i + 1
+        submission.vector[i].iov_base = submission.views[i].buf
+        submission.vector[i].iov_len = <size_t>submission.views[i].len
+    submission.request.iov = submission.vector
+    submission.request.iovcnt = <int>count
+    return 0
+
+
+cdef void unpin(aiofs_submission *submission) noexcept:
+    """Lets the buffers go: the engine has no more use for them, or never had."""
+    cdef int i, pinned = submission.pinned
+    submission.pinned = 0
+    if submission.views != NULL:
+        for i in range(pinned):
+            PyBuffer_Release(&submission.views[i])
+    elif pinned:
+        PyBuffer_Release(&submission.view)
+
+
+cdef void set_function(aiofs_notice *notice, int kind, object function, object value, object context) noexcept:
+    """A function to be called, with references of the notice's own."""
+    notice.kind = kind
+    Py_INCREF(function)
+    Py_INCREF(value)
+    Py_INCREF(context)
+    notice.function = <PyObject *>function
+    notice.value = <PyObject *>value
+    notice.context = <PyObject *>context
+
+
+cdef void drop_notice(aiofs_notice *notice) noexcept:
+    cdef PyObject *function = notice.function
+    cdef PyObject *value = notice.value
+    cdef PyObject *context = notice.context
+    notice.function = notice.value = notice.context = NULL
+    notice_unprepare(notice)
+    Py_XDECREF(function)
+    Py_XDECREF(value)
+    Py_XDECREF(context)
+
+
+cdef void discard(aiofs_submission *submission) noexcept:
+    """Takes back a submission that was never submitted."""
+    unpin(submission)
+    drop_notice(&submission.notice)
+    aiofs_request_release(&submission.request)
+
+
+cdef void withdraw(aiofs_submission *submission) noexcept:
+    """Takes back a submission that somebody may await but that was never submitted."""
+    cdef object futures = take(&submission.futures)
+    for reference in notifiers.values():
+        notifier = reference()
+        if notifier is not None:
+            (<LoopNotifier>notifier).awaited.pop(<uintptr_t>submission, None)
+    submission_withdraw(submission)
+    if futures is not None:
+        wake(<list>futures)
+    discard(submission)
+
+
+cdef void before_submit(aiofs_submission *submission, object owner, LoopNotifier notifier) noexcept:
+    """It can be submitted; `owner` is held until it is opened."""
+    Py_INCREF(owner)
+    submission.owner = <PyObject *>owner
+    if notifier is not None:
+        submission_address(submission, notifier.queue)
+    aiofs_request_retain(&submission.request)  # the completion queue's
+
+
+cdef void after_refusal(aiofs_submission *submission) noexcept:
+    """The engine did not take it."""
+    submission_withdraw(submission)
+    take(&submission.owner)
+    aiofs_request_release(&submission.request)
+
+
+cdef int submit_request(aiofs_submission *submission, aiofs_file *file, object owner, LoopNotifier notifier) noexcept:
+    """Submits; `owner` is held until the submission is opened. 0, or a negated errno: nothing was started."""
+    cdef int error
+    before_submit(submission, owner, notifier)
+    with nogil:
+        error = aiofs_submit(&submission.request, file)
+    if error < 0:
+        after_refusal(submission)
+    return error
+
+
+cdef object take(PyObject **reference):
+    """The object of a reference, which is given up."""
+    cdef object taken = None
+    if reference[0] != NULL:
+        taken = <object>reference[0]
+        reference[0] = NULL
+        Py_DECREF(taken)
+    return taken
+
+
+cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier) except -1:
+    """The end as Python sees it: the buffers free, the owner notified, those who wait woken, the function
+    called. Raises only what the function raises to end the program (see LoopNotifier.call)."""
+    cdef object owner, futures
+    if submission.opened:
+        return 0
+    submission.opened = True
+    unpin(submission)
+    owner = take(&submission.owner)
+    futures = take(&submission.futures)
+    try:
+        if type(owner) is Operation:
+            (<Operation>owner).ended(submission.request.result)
+        if futures is not None:
+            wake(<list>futures)
+        if submission.notice.kind == C_SIGEV_LOOP and notifier is not None and submission.notice.function != NULL:
+            notifier.call(&submission.notice)
+    finally:
+        drop_notice(&submission.notice)
+        aiofs_request_release(&submission.request)
+    return 0
+
+
+cdef object end_future(object future):
+    if not future.done():
+        future.set_result(None)
+
+
+cdef int wake(list futures) except -1:
+    """Ends the futures of those who wait, each on its own loop; a closed one has nobody left."""
+    cdef object running = _get_running_loop()
+    for future in futures:
+        loop = future.get_loop()
+        if loop is running:
+            end_future(future)
+        elif not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(end_future, future)
+            except RuntimeError:
+                pass
+    return 0
+
+
+cdef int add_future(aiofs_submission *submission, object future) except -1:
+    """`future` will be ended when the submission is opened."""
+    if submission.futures == NULL:
+        futures = []
+        Py_INCREF(futures)
+        submission.futures = <PyObject *>futures
+    (<list>submission.futures).append(future)
+    return 0
+
+
+cdef void drain_unclaimed() noexcept:
+    """Opens what ended with no loop to tell."""
+    cdef aiofs_submission *submission = queue_drain(&aiofs_unclaimed, False)
+    cdef aiofs_submission *next
+    while submission != NULL:
+        next = submission.next
+        deliver_completion(submission, None)
+        submission = next
+
+
+cdef int drain_unclaimed_pending(void *nothing) noexcept:
+    drain_unclaimed()
+    return 0
+
+
+aiofs_drain_unclaimed = drain_unclaimed_pending
