@@ -40,7 +40,7 @@ SOURCES = {
     RUN_LIBRARY: sorted({*glob("aiofs/preload/*.c")} - {*CORE_SOURCES}),
 }
 HEADERS = sorted(
-    header for folder in [*FLOORS, "preload", "include"] for header in glob(f"aiofs/{folder}/*.h")
+    header for folder in [*FLOORS, "core", "preload", "include"] for header in glob(f"aiofs/{folder}/*.h")
 )
 INCLUDE_DIRS = ["aiofs", *(f"aiofs/{folder}" for folder in FLOORS)]
 
@@ -159,7 +159,7 @@ class BuildExt(build_ext):
 core = Extension(
     "aiofs._core",
     ["aiofs/_core.pyx", *CORE_SOURCES],
-    depends=[*sorted(glob("aiofs/*.px[id]") + glob("aiofs/*.h")), *HEADERS, "setup.py"],
+    depends=[*sorted(glob("aiofs/core/*.px[id]")), *HEADERS, "setup.py"],
     include_dirs=INCLUDE_DIRS,
     libraries=["aiofs"],
     runtime_library_dirs=["$ORIGIN"],

@@ -1,6 +1,6 @@
 # One submission: pinning its buffers, submitting it, opening it when it has come home. See submission.h.
 
-cdef extern from "submission.h" nogil:
+cdef extern from "core/submission.h" nogil:
     ctypedef struct aiofs_submission
 
     ctypedef struct aiofs_completion_queue:
@@ -51,7 +51,7 @@ cdef extern from "submission.h" nogil:
     void group_add(aiofs_group *group)
     void group_count_down(aiofs_group *group)
 
-cdef extern from "submission.h":
+cdef extern from "core/submission.h":
     int (*aiofs_drain_unclaimed)(void *) noexcept
     void type_set_send(PyTypeObject *type, int (*send)(object, object, PyObject **) except -1)
     object next_by_send(object awaitable)
