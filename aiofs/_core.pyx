@@ -2,24 +2,27 @@
 # cython: freethreading_compatible=False
 """The core: POSIX AIO requests and access handles over the engine, and their delivery on a loop.
 
-The room, part by part (each is a file):
+The parts are the files of core/:
 
-    submission.pxi      one submission: what it pins while the engine has it, and how it comes home
-    delivery.pxi    the only part that knows a loop: one eventfd per loop, one wake-up for all that
-                    is ready, callbacks in the order of the ends, a budget for work inside the call
-    operation.pxi   what a method of an asynchronous handle returns: started, awaitable
-    aiocb.pxi       the control block, sigevent, and the await of one
-    request.pxi     aio_read, aio_write, aio_fsync; outcome.pxi, listio.pxi: the rest of <aio.h>
-    sync_handle.pxi SyncAccessHandle;  handle.pxi: AccessHandle, and the order of its operations
-    volume.pxi      the tree of a volume; bridge.pxi: volumes written in Python
-    buffer.pxi      memory for O_DIRECT;   process.pxi: the engine of this process, and its end
+    engine.pxd, entries.pxd     the C below: engine/engine.h, entries/volume.h
+    submission.pxi      one submission: what it pins while the engine has it, and its completion
+    delivery.pxi        the only part that knows a loop: one eventfd per loop, one wake-up for all
+                        completions, callbacks in their order, a budget for work inside the call
+    operation.pxi       what a method of an asynchronous handle returns: started, awaitable
+    aiocb.pxi           the control block, sigevent, and the await of one
+    request.pxi         aio_read, aio_write, aio_fsync
+    outcome.pxi         aio_error, aio_return, aio_suspend, aio_cancel
+    listio.pxi          lio_listio
+    sync_access_handle.pxi, access_handle.pxi     an open, locked file; the order of its operations
+    volume.pxi          a directory as a volume;   bridge.pxi: volumes written in Python
+    buffer.pxi          memory for O_DIRECT;   process.pxi: the engine of this process, and its end
 
 Ownership. An aiocb or an Operation (the owner) has a submission while the engine has its request; the
 flight pins the buffers and holds the owner, until it is opened by a thread with the GIL. A submission that
 has ended may be unpinned at once by whoever learns of the end (aio_error, aio_return, aio_suspend).
 
 Locking. Python state is guarded by the GIL alone. The engine's threads never take it: they push into a
-completion queue and ring (submission.h). The GIL is released around everything that may block: submissions, waits,
+completion queue and write its wakeup fd (core/submission.h). The GIL is released around everything that may block: submissions, waits,
 cancellations, and blocking reads and writes; it is kept around a cached read of a few pages, which
 cannot. No lock of the engine is ever held while the GIL is waited for.
 """
@@ -42,8 +45,8 @@ from collections import deque
 from contextvars import copy_context
 from weakref import ref as weakref
 
-from aiofs.c_engine cimport *
-from aiofs.c_volume cimport *
+include "core/engine.pxd"
+include "core/entries.pxd"
 
 cdef extern from "<errno.h>" nogil:
     int ECANCELED, EDEADLK
@@ -117,15 +120,16 @@ cdef object no_loop_error(str doing):
                         "(trio's loop is another kind)")
 
 
-include "submission.pxi"
-include "delivery.pxi"
-include "operation.pxi"
-include "aiocb.pxi"
-include "request.pxi"
-include "outcome.pxi"
-include "listio.pxi"
-include "sync_handle.pxi"
-include "handle.pxi"
-include "volume.pxi"
-include "buffer.pxi"
-include "process.pxi"
+include "core/submission.pxi"
+include "core/delivery.pxi"
+include "core/operation.pxi"
+include "core/aiocb.pxi"
+include "core/request.pxi"
+include "core/outcome.pxi"
+include "core/listio.pxi"
+include "core/sync_access_handle.pxi"
+include "core/access_handle.pxi"
+include "core/volume.pxi"
+include "core/bridge.pxi"
+include "core/buffer.pxi"
+include "core/process.pxi"

@@ -26,32 +26,7 @@ cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
 
 
-cdef extern from *:
-    """
-    /* The methods of volumes that this thread is in, the innermost first. */
-    struct aiofs_inside { const void *file; struct aiofs_inside *outer; };
-    static _Thread_local struct aiofs_inside *aiofs_innermost;
-
-    static inline void inside_enter(struct aiofs_inside *here, const void *file)
-    {
-        here->file = file;
-        here->outer = aiofs_innermost;
-        aiofs_innermost = here;
-    }
-
-    static inline void inside_leave(const struct aiofs_inside *here)
-    {
-        aiofs_innermost = here->outer;
-    }
-
-    static inline int inside_is(const void *file)
-    {
-        for (const struct aiofs_inside *at = aiofs_innermost; at; at = at->outer)
-            if (file && at->file == file)
-                return 1;
-        return 0;
-    }
-    """
+cdef extern from "core/inside.h":
     struct aiofs_inside:
         pass
     void inside_enter(aiofs_inside *here, const void *file)

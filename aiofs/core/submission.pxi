@@ -1,11 +1,9 @@
 # One submission: pinning its buffers, submitting it, opening it when it has come home. See submission.h.
 
-cdef extern from "submission.h" nogil:
+cdef extern from "core/submission.h" nogil:
     ctypedef struct aiofs_submission
 
-    ctypedef struct aiofs_completion_queue:
-        pass
-
+cdef extern from "core/notice.h" nogil:
     ctypedef struct aiofs_notice:
         int kind
         PyObject *function
@@ -15,6 +13,17 @@ cdef extern from "submission.h" nogil:
     ctypedef struct aiofs_group:
         aiofs_submission *last_word
 
+    int C_SIGEV_LOOP "SIGEV_LOOP"
+
+    int notice_prepare(aiofs_notice *notice)
+    void notice_unprepare(aiofs_notice *notice)
+    void notice_give(aiofs_notice *notice)
+    void notice_set_signal(aiofs_notice *notice, int signo, int64_t value)
+    aiofs_group *group_new(int remaining, aiofs_submission *last_word)
+    void group_add(aiofs_group *group)
+    void group_count_down(aiofs_group *group)
+
+cdef extern from "core/submission.h" nogil:
     ctypedef struct aiofs_submission:
         aiofs_request request
         aiofs_submission *next
@@ -29,30 +38,29 @@ cdef extern from "submission.h" nogil:
         bint opened
         bint no_wakeup
 
-    int C_SIGEV_LOOP "SIGEV_LOOP"
+    aiofs_submission *submission_new()
+
+cdef extern from "core/completions.h" nogil:
+    ctypedef struct aiofs_completion_queue:
+        pass
+
     aiofs_completion_queue aiofs_unclaimed
     bint aiofs_python_ends
 
     void python_ends()
-    aiofs_submission *submission_new()
+    aiofs_completion_queue *queue_new(int eventfd, int *error)
+    void queue_release(aiofs_completion_queue *queue)
+    aiofs_submission *queue_drain(aiofs_completion_queue *queue, bint seal)
     bint submission_address(aiofs_submission *submission, aiofs_completion_queue *queue)
     void submission_withdraw(aiofs_submission *submission)
     void post_completion(aiofs_submission *submission)
     int unclaimed_wakeup_open(int eventfd)
     void unclaimed_wakeup_forget()
-    aiofs_completion_queue *queue_new(int eventfd, int *error)
-    aiofs_submission *queue_drain(aiofs_completion_queue *queue, bint seal)
-    void queue_release(aiofs_completion_queue *queue)
-    int notice_prepare(aiofs_notice *notice)
-    void notice_unprepare(aiofs_notice *notice)
-    void notice_give(aiofs_notice *notice)
-    void notice_set_signal(aiofs_notice *notice, int signo, int64_t value)
-    aiofs_group *group_new(int remaining, aiofs_submission *last_word)
-    void group_add(aiofs_group *group)
-    void group_count_down(aiofs_group *group)
 
-cdef extern from "submission.h":
+cdef extern from "core/completions.h":
     int (*aiofs_drain_unclaimed)(void *) noexcept
+
+cdef extern from "core/awaitable.h":
     void type_set_send(PyTypeObject *type, int (*send)(object, object, PyObject **) except -1)
     object next_by_send(object awaitable)
 

@@ -1,4 +1,4 @@
-# The asynchronous access handle. See sync_handle.pxi for what a handle is.
+# The asynchronous access handle. See sync_access_handle.pxi for what a handle is.
 #
 # AccessHandle keeps the order of its calls: operations take effect as if serialised. The engine orders what overlaps.
 # What it cannot know is deferred here, in a queue that keeps the order: an operation that starts at the cursor waits

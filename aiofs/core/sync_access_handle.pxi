@@ -4,7 +4,7 @@
 # use by close. SyncAccessHandle works on the caller's thread, without the GIL; `users` counts the threads
 # inside, and close waits for them. It takes `file` away first, so they look at that before they let the
 # GIL go. A thread cannot wait for itself: close refuses to, in a volume's method that works for the handle.
-# Nor for the threads of a parent process, which are not there after a fork. AccessHandle: handle.pxi.
+# Nor for the threads of a parent process, which are not there after a fork. AccessHandle: access_handle.pxi.
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned microseconds)

@@ -442,6 +442,3 @@ cdef class DirectoryOps:
             aiofs_volume_release(volume)
         if status < 0:
             raise self.failed(status, path, shown, "remove")
-
-
-include "bridge.pxi"
