@@ -131,7 +131,7 @@ static bool is_ours(int fd)
 
 /* Gives this thread a descriptor table of its own with nothing in it but the channel. Where the kernel does not
  * let us, the program's table is shared, and our copies of its descriptors are in it. */
-bool channel_leave_table(void)
+void channel_leave_table(void)
 {
     int last = 0;
     const int ours[] = {channel.here.inside, channel.wake.inside, channel.there, channel.woken};
@@ -139,7 +139,7 @@ bool channel_leave_table(void)
         last = ours[i] > last ? ours[i] : last;
     if (aiofs_sys.close_range((unsigned)last + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) < 0) {
         if (aiofs_sys.unshare(CLONE_FILES) < 0)
-            return false;
+            return;
         long limit = sysconf(_SC_OPEN_MAX);
         for (int fd = last + 1; fd < (limit > 0 && limit < 65536 ? limit : 65536); fd++)
             aiofs_sys.close(fd);
@@ -156,7 +156,11 @@ bool channel_leave_table(void)
         if (!is_ours(fd))
             aiofs_sys.openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
     atomic_store(&channel.keeper, gettid());
-    return true;
+}
+
+bool channel_has_own_table(void)
+{
+    return atomic_load(&channel.keeper) != 0;
 }
 
 /* ---- the program's ends ----------------------------------------------------------------------------------- */
@@ -425,11 +429,11 @@ void channel_fork_parent(void)
 }
 
 /* The parent's engine is not the child's. */
-void channel_fork_child(bool running, bool own_table)
+void channel_fork_child(bool running)
 {
     if (running) {
         channel_close();
-        if (!own_table)
+        if (!channel_has_own_table())
             channel_close_inside();
     }
     channel_fork_parent();

@@ -29,6 +29,7 @@
 #include "engine.h"
 #include "list.h"
 #include "sys.h"
+#include "thread.h"
 #include "volume.h"
 
 /* ---- files --------------------------------------------------------------------------------------- */
@@ -239,6 +240,12 @@ struct reactor_ops {
 };
 extern const struct reactor_ops reactor_ring, reactor_poll;
 
+/* The reactor; reactor.c. */
+int reactor_start(const struct reactor_ops *ops); /* with its channel and the first worker; 0, or why not */
+bool engine_has_work(void); /* lock held: for the reactor */
+/* On the reactor: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
+void engine_nap(void);
+
 /* One attempt at a stream that does not block, on the reactor: what was moved, -EAGAIN, another error, or
  * -EOPNOTSUPP: only a call that may block can do it. poll.c */
 ssize_t stream_attempt(aiofs_request *request, int fd);
@@ -319,7 +326,8 @@ static inline void count_threads_by(int by)
 int channel_open(void); /* 0 or -EAGAIN */
 void channel_close(void); /* the program's ends of it */
 void channel_close_inside(void); /* what of the engine's ends is in this thread's table */
-bool channel_leave_table(void); /* the reactor's first act; false: the program's table is shared */
+void channel_leave_table(void); /* the reactor's first act */
+bool channel_has_own_table(void); /* false: the kernel did not let it, and the program's table is shared */
 bool channel_owns(int fd); /* in the program's table it is an end of the channel: the program has not opened it */
 bool channel_reaches(void); /* the reactor is awake, or can be woken; lock held */
 void channel_sleep(void); /* the reactor's: from now on it has to be woken */
@@ -327,12 +335,10 @@ void channel_awake(void);
 void channel_drain(void);
 void channel_fork_prepare(void);
 void channel_fork_parent(void);
-void channel_fork_child(bool running, bool own_table);
+void channel_fork_child(bool running);
 
 /* Makes the reactor look at its queues; needs no lock, cheap if it is awake. */
 void engine_wake(void);
-/* The reactor's: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
-void engine_nap(void);
 /* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is
  * full, try again without the lock. */
 int engine_bind(aiofs_file *file, int fd);
@@ -345,13 +351,6 @@ int engine_fd_of(aiofs_file *file);
 void engine_fd_close(aiofs_file *file);
 int engine_wake_fd(void); /* readable when the reactor shall look at its queues */
 void engine_notified(void);   /* the carrier tells that it is */
-bool engine_has_work(void); /* lock held: for the reactor */
-/* Conditions whose timed waits go by CLOCK_MONOTONIC, which nobody sets. `until` is a time of aiofs_now(). */
-void condition_init(pthread_cond_t *condition);
-int condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t until); /* 0 or ETIMEDOUT */
-/* Starts a thread of ours: detached, small, all signals blocked. 0 or -EAGAIN. */
-int engine_thread(const char *name, void *(*main)(void *), size_t stack);
-enum { SMALL_STACK = 256 * 1024, DEEP_STACK = 8 * 1024 * 1024 }; /* bytes; deep: it runs code that is not ours */
 
 /* Sends again the signals that the kernel refused; true: some are left. */
 bool notify_retry(void);
