@@ -32,6 +32,7 @@ struct engine engine = {
     .cancelling = EMPTY(cancelling),
     .releasing = EMPTY(releasing),
     .closing = EMPTY(closing),
+    .wakeups = EMPTY(wakeups),
 };
 _Static_assert(CARRIERS == 3, "a run queue for each carrier");
 
@@ -132,6 +133,7 @@ static void fork_child(void)
     list_init(&engine.cancelling);
     list_init(&engine.releasing);
     list_init(&engine.closing);
+    list_init(&engine.wakeups);
     list_init(&engine.adopted);
     for (enum carrier carrier = 0; carrier < CARRIERS; carrier++)
         list_init(&engine.run_queue[carrier]);

@@ -294,6 +294,7 @@ struct engine {
     struct aiofs_link cancelling;     /* requests the reactor shall cancel */
     struct aiofs_link releasing;      /* files whose engine_fd the reactor shall close, or hand on to be closed */
     struct aiofs_link closing;        /* files whose engine_fd a worker shall close */
+    struct aiofs_link wakeups;        /* wakeup fds that the reactor shall write to, or close */
     unsigned long outstanding;
     _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
     unsigned long thread_changes;     /* how often a thread of ours started or ended */
@@ -339,16 +340,29 @@ void channel_fork_child(bool running);
 
 /* Makes the reactor look at its queues; needs no lock, cheap if it is awake. */
 void engine_wake(void);
-/* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is
- * full, try again without the lock. */
+
+/* An open file in the engine's table is a number that stands where its user keeps it (engine_fd): -1 until the message
+ * with the descriptor is received, another negative number if that failed. */
+/* Sends a descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is full, try again
+ * without the lock. */
+int channel_send(_Atomic int *engine_fd, int fd);
+/* The number, received if need be; on the engine's table only, no lock. */
+int channel_receive(_Atomic int *engine_fd);
+/* The number, or -1: not yet; the reactor receives it in its next turn. */
+int channel_look(const _Atomic int *engine_fd);
+/* Is `fd`, of this thread's table, the same open file? 1, 0; -EAGAIN: not received yet; -ENOSYS: this kernel does not
+ * tell. Nothing may close the engine's number meanwhile. */
+int channel_compare(const _Atomic int *engine_fd, int fd);
+
+/* The same of a file. */
 int engine_bind(aiofs_file *file, int fd);
-/* Is `fd`, of the program's table, the open file that `file` was bound to? 1, 0; -EAGAIN: not received yet, try again
- * without the lock; -ENOSYS: this kernel does not tell. Lock held, requests in flight on `file`. */
-int channel_compare(aiofs_file *file, int fd);
-/* The number of a bound file in the engine's table, received if need be; on that table only, no lock. */
 int engine_fd_of(aiofs_file *file);
 /* Closes it, for good; on that table only, no lock. */
 void engine_fd_close(aiofs_file *file);
+
+/* Writes to the wakeup fds in engine.wakeups, and closes those without a reference; on the reactor. wakeup.c */
+void wakeups_serve(void);
+
 int engine_wake_fd(void); /* readable when the reactor shall look at its queues */
 void engine_notified(void);   /* the carrier tells that it is */
 

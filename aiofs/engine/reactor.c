@@ -3,8 +3,8 @@
  *
  * It leaves the program's descriptor table for one of its own, which the workers that it starts share. Then it goes
  * round: it takes requests from the run queues of its two carriers and begins them, cancels those that it has been
- * asked to cancel, closes descriptors that nobody uses any more or hands them to a worker, starts workers, sends
- * signals again that the kernel refused; and sleeps in reactor_ops.turn until one of these is to be done or the kernel
+ * asked to cancel, closes descriptors that nobody uses any more or hands them to a worker, writes to wakeup fds, starts
+ * workers, sends signals again that the kernel refused; and sleeps in reactor_ops.turn until one of these is to be done or the kernel
  * has completions. It blocks nowhere else.
  *
  * It says that it is about to sleep (channel_sleep) before it looks at the queues for the last time. Other threads put
@@ -31,7 +31,8 @@ void engine_nap(void)
 bool engine_has_work(void)
 {
     return !list_empty(&engine.run_queue[CARRIER_STREAMS]) || !list_empty(&engine.run_queue[CARRIER_RING]) ||
-           !list_empty(&engine.cancelling) || !list_empty(&engine.releasing) || pool_wants_worker();
+           !list_empty(&engine.cancelling) || !list_empty(&engine.releasing) || !list_empty(&engine.wakeups) ||
+           pool_wants_worker();
 }
 
 /* Cancels what it has been asked to. One at a time: until then each may end and be gone. */
@@ -80,7 +81,7 @@ static bool serve(void)
         room--;
     }
     list_splice(&releasing, &engine.releasing);
-    bool asked = !list_empty(&engine.cancelling);
+    bool asked = !list_empty(&engine.cancelling), wakeups = !list_empty(&engine.wakeups);
     bool more = count >= BATCH / 2;
     pthread_mutex_unlock(&engine.lock);
 
@@ -90,6 +91,8 @@ static bool serve(void)
         cancel_asked();
     while ((link = list_pop(&releasing)))
         let_go_of(CONTAINER(link, aiofs_file, leaving));
+    if (wakeups)
+        wakeups_serve();
     return more;
 }
 
@@ -137,7 +140,8 @@ static void *reactor_main(void *argument)
         int look_ms = main_exit_watch();
         pthread_mutex_lock(&engine.lock);
         bool work = !list_empty(&engine.run_queue[CARRIER_STREAMS]) || !list_empty(&engine.cancelling) ||
-                    !list_empty(&engine.releasing) || (!poor && pool_wants_worker()) ||
+                    !list_empty(&engine.releasing) || !list_empty(&engine.wakeups) ||
+                    (!poor && pool_wants_worker()) ||
                     (!list_empty(&engine.run_queue[CARRIER_RING]) && engine.reactor->room());
         pthread_mutex_unlock(&engine.lock);
         engine.reactor->turn(work ? 0 : poor || unsent ? RETRY_MS : look_ms);
