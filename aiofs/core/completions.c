@@ -59,6 +59,8 @@ aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool seal)
         return NULL;
     atomic_store(&queue->notified, false); /* before: what is pushed after it notifies again */
     aiofs_submission *submission = atomic_exchange(&queue->top, seal ? SEALED : NULL), *oldest = NULL;
+    if (seal)
+        aiofs_wakeup_close(queue->wakeup); /* its LoopNotifier is about to close the number */
     if (submission == SEALED)
         return NULL;
     while (submission) {

@@ -18,7 +18,6 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef extern from "engine/engine.h" nogil:
     ctypedef struct aiofs_file
-    ctypedef aiofs_file aiofs_wakeup
     ctypedef struct aiofs_lock_ref
 
     ctypedef struct aiofs_request:

@@ -65,7 +65,7 @@ struct aiofs_counters {
     uint64_t inline_reads, inline_writes; /* finished inside the call */
     uint64_t ring, polled, pooled;        /* finished by each carrier */
     uint64_t outstanding;                 /* requests not terminal now */
-    uint64_t files;                       /* open files known now */
+    uint64_t files;                       /* open files known now, wakeup fds too */
     uint64_t workers;                     /* threads of the pools now */
 };
 AIOFS_API void aiofs_engine_counters(struct aiofs_counters *out);
@@ -287,9 +287,13 @@ AIOFS_API int64_t aiofs_file_flush(aiofs_file *file); /* syncs what changed sinc
 
 /* `done` may run on a thread with another descriptor table, where the number of an eventfd means nothing.
  * A wakeup fd is an eventfd known to both. The number stays its owner's to poll, read and close. */
-typedef struct aiofs_file aiofs_wakeup;
+typedef struct aiofs_wakeup aiofs_wakeup;
+/* 0; -EBADF; -ENOMEM; -EAGAIN: there is no room for one more in the engine. */
 AIOFS_API int aiofs_wakeup_open(int eventfd, aiofs_wakeup **wakeup);
+/* Adds one to the eventfd, and to no other file: also where the program has closed the number, or uses it again. */
 AIOFS_API void aiofs_wakeup_notify(aiofs_wakeup *wakeup);
+/* Before the owner closes the number: when this returns nobody uses it any more, and nothing is notified. */
+AIOFS_API void aiofs_wakeup_close(aiofs_wakeup *wakeup);
 /* Wakeup fds are counted, by their opener first. */
 AIOFS_API void aiofs_wakeup_retain(aiofs_wakeup *wakeup);
 AIOFS_API void aiofs_wakeup_release(aiofs_wakeup *wakeup);

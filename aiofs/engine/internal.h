@@ -29,6 +29,7 @@
 #include "engine.h"
 #include "list.h"
 #include "sys.h"
+#include "thread.h"
 #include "volume.h"
 
 /* ---- files --------------------------------------------------------------------------------------- */
@@ -239,6 +240,12 @@ struct reactor_ops {
 };
 extern const struct reactor_ops reactor_ring, reactor_poll;
 
+/* The reactor; reactor.c. */
+int reactor_start(const struct reactor_ops *ops); /* with its channel and the first worker; 0, or why not */
+bool engine_has_work(void); /* lock held: for the reactor */
+/* On the reactor: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
+void engine_nap(void);
+
 /* One attempt at a stream that does not block, on the reactor: what was moved, -EAGAIN, another error, or
  * -EOPNOTSUPP: only a call that may block can do it. poll.c */
 ssize_t stream_attempt(aiofs_request *request, int fd);
@@ -287,6 +294,7 @@ struct engine {
     struct aiofs_link cancelling;     /* requests the reactor shall cancel */
     struct aiofs_link releasing;      /* files whose engine_fd the reactor shall close, or hand on to be closed */
     struct aiofs_link closing;        /* files whose engine_fd a worker shall close */
+    struct aiofs_link wakeups;        /* wakeup fds that the reactor shall write to, or close */
     unsigned long outstanding;
     _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
     unsigned long thread_changes;     /* how often a thread of ours started or ended */
@@ -319,7 +327,8 @@ static inline void count_threads_by(int by)
 int channel_open(void); /* 0 or -EAGAIN */
 void channel_close(void); /* the program's ends of it */
 void channel_close_inside(void); /* what of the engine's ends is in this thread's table */
-bool channel_leave_table(void); /* the reactor's first act; false: the program's table is shared */
+void channel_leave_table(void); /* the reactor's first act */
+bool channel_has_own_table(void); /* false: the kernel did not let it, and the program's table is shared */
 bool channel_owns(int fd); /* in the program's table it is an end of the channel: the program has not opened it */
 bool channel_reaches(void); /* the reactor is awake, or can be woken; lock held */
 void channel_sleep(void); /* the reactor's: from now on it has to be woken */
@@ -327,31 +336,35 @@ void channel_awake(void);
 void channel_drain(void);
 void channel_fork_prepare(void);
 void channel_fork_parent(void);
-void channel_fork_child(bool running, bool own_table);
+void channel_fork_child(bool running);
 
 /* Makes the reactor look at its queues; needs no lock, cheap if it is awake. */
 void engine_wake(void);
-/* The reactor's: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
-void engine_nap(void);
-/* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is
- * full, try again without the lock. */
+
+/* An open file in the engine's table is a number that stands where its user keeps it (engine_fd): -1 until the message
+ * with the descriptor is received, another negative number if that failed. */
+/* Sends a descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is full, try again
+ * without the lock. */
+int channel_send(_Atomic int *engine_fd, int fd);
+/* The number, received if need be; on the engine's table only, no lock. */
+int channel_receive(_Atomic int *engine_fd);
+/* The number, or -1: not yet; the reactor receives it in its next turn. */
+int channel_look(const _Atomic int *engine_fd);
+/* Is `fd`, of this thread's table, the same open file? 1, 0; -EAGAIN: not received yet; -ENOSYS: this kernel does not
+ * tell. Nothing may close the engine's number meanwhile. */
+int channel_compare(const _Atomic int *engine_fd, int fd);
+
+/* The same of a file. */
 int engine_bind(aiofs_file *file, int fd);
-/* Is `fd`, of the program's table, the open file that `file` was bound to? 1, 0; -EAGAIN: not received yet, try again
- * without the lock; -ENOSYS: this kernel does not tell. Lock held, requests in flight on `file`. */
-int channel_compare(aiofs_file *file, int fd);
-/* The number of a bound file in the engine's table, received if need be; on that table only, no lock. */
 int engine_fd_of(aiofs_file *file);
 /* Closes it, for good; on that table only, no lock. */
 void engine_fd_close(aiofs_file *file);
+
+/* Writes to the wakeup fds in engine.wakeups, and closes those without a reference; on the reactor. wakeup.c */
+void wakeups_serve(void);
+
 int engine_wake_fd(void); /* readable when the reactor shall look at its queues */
 void engine_notified(void);   /* the carrier tells that it is */
-bool engine_has_work(void); /* lock held: for the reactor */
-/* Conditions whose timed waits go by CLOCK_MONOTONIC, which nobody sets. `until` is a time of aiofs_now(). */
-void condition_init(pthread_cond_t *condition);
-int condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t until); /* 0 or ETIMEDOUT */
-/* Starts a thread of ours: detached, small, all signals blocked. 0 or -EAGAIN. */
-int engine_thread(const char *name, void *(*main)(void *), size_t stack);
-enum { SMALL_STACK = 256 * 1024, DEEP_STACK = 8 * 1024 * 1024 }; /* bytes; deep: it runs code that is not ours */
 
 /* Sends again the signals that the kernel refused; true: some are left. */
 bool notify_retry(void);
