@@ -168,6 +168,12 @@ static inline bool changes_bytes(const aiofs_request *request)
     return request->op == AIOFS_WRITE || request->op == AIOFS_TRUNCATE;
 }
 
+/* It moves no bytes: only read(2) and write(2) themselves ask the file then. */
+static inline bool is_empty(const aiofs_request *request)
+{
+    return request->total == 0 && (request->op == AIOFS_READ || request->op == AIOFS_WRITE);
+}
+
 /* Where the kernel shall move what is left. It ignores this for an append, but refuses a bad offset all the same; if
  * O_APPEND was cleared meanwhile, a bad one must not become a good one. */
 static inline int64_t position_of(const aiofs_request *request, const aiofs_file *file)

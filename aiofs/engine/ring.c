@@ -200,6 +200,13 @@ static void finish(aiofs_request *request, int64_t result)
     request_finish(request, result);
 }
 
+/* Leaves it to a worker. */
+static void adopt(aiofs_request *request)
+{
+    if (!pool_adopt(request))
+        finish(request, -ECANCELED);
+}
+
 /* Before another is added to a batch: the device shall not idle until all of it is made up, nor be notified of each one
  * by itself. So what waits here goes once it is as much as the device has to do. */
 static void submit_early(void)
@@ -209,9 +216,39 @@ static void submit_early(void)
         enter(0, 0);
 }
 
+/* Terminals and other devices that io_uring would give a blocked thread each: wait until they are ready. */
+static void await_ready(aiofs_request *request)
+{
+    struct io_uring_sqe *sqe = entry();
+    sqe->opcode = IORING_OP_POLL_ADD;
+    sqe->fd = engine_fd_of(request->file);
+    sqe->poll32_events = request->op == AIOFS_READ ? POLLIN : POLLOUT;
+    sqe->user_data = tagged(request, TAG_POLL);
+}
+
+/* For no bytes the ring does not ask every kind of file. A call does: on a socket here, without waiting, else on a
+ * worker. */
+static void move_nothing(aiofs_request *request)
+{
+    const aiofs_file *file = request->file;
+    ssize_t result = -EOPNOTSUPP;
+    if (file->type == S_IFSOCK)
+        result = stream_attempt(request, engine_fd_of(request->file));
+    if (result == -EOPNOTSUPP)
+        adopt(request);
+    else if (result == -EAGAIN && !(file->flags & O_NONBLOCK))
+        await_ready(request);
+    else
+        finish(request, result);
+}
+
 /* What is left of a request, to the kernel. `punt`: on one of its threads, it would block here. */
 static void move(aiofs_request *request, bool punt)
 {
+    if (is_empty(request)) {
+        move_nothing(request);
+        return;
+    }
     const aiofs_file *file = request->file;
     struct io_uring_sqe *sqe = entry();
     struct iovec *vector = ring.vectors[(sqe - ring.sq.entries) & (ENTRIES - 1)];
@@ -231,16 +268,6 @@ static void move(aiofs_request *request, bool punt)
     sqe->off = (uint64_t)position_of(request, file);
     sqe->flags = punt ? IOSQE_ASYNC : 0;
     sqe->user_data = tagged(request, TAG_MOVE);
-}
-
-/* Terminals and other devices that io_uring would give a blocked thread each: wait until they are ready. */
-static void await_ready(aiofs_request *request)
-{
-    struct io_uring_sqe *sqe = entry();
-    sqe->opcode = IORING_OP_POLL_ADD;
-    sqe->fd = engine_fd_of(request->file);
-    sqe->poll32_events = request->op == AIOFS_READ ? POLLIN : POLLOUT;
-    sqe->user_data = tagged(request, TAG_POLL);
 }
 
 /* O_NONBLOCK says not to wait, and io_uring would: one attempt is all there is. False: it must be made by
@@ -272,8 +299,8 @@ static void begin_on_device(aiofs_request *request)
 {
     if (!stream_times_out(request, engine_fd_of(request->file)))
         await_ready(request);
-    else if (!pool_adopt(request))
-        finish(request, -ECANCELED);
+    else
+        adopt(request);
 }
 
 static void ring_begin(aiofs_request *request)
@@ -285,6 +312,8 @@ static void ring_begin(aiofs_request *request)
     }
     if (engine_fd_of(file) < 0)
         finish(request, -EAGAIN);
+    else if (is_empty(request))
+        move_nothing(request);
     else if (attempted(request))
         return;
     else if (file->type == S_IFCHR)

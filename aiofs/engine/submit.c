@@ -20,6 +20,14 @@
 
 /* ---- what a request asks for --------------------------------------------------------------------------- */
 
+/* Is it certain what read(2) or write(2) of no bytes answers there: 0? Sockets send an empty datagram, devices and
+ * anonymous files have their own answers. */
+static bool needs_no_question(const aiofs_request *request, const struct file_facts *facts)
+{
+    mode_t type = facts->stat.st_mode & S_IFMT;
+    return facts->kind == KIND_REGULAR || type == S_IFIFO || (type == S_IFSOCK && request->op == AIOFS_READ);
+}
+
 /* What is wrong with a request on this kind of file: the error it ends with, or 0; 1: it has succeeded. */
 static int64_t verdict(const aiofs_request *request, const struct file_facts *facts)
 {
@@ -35,12 +43,13 @@ static int64_t verdict(const aiofs_request *request, const struct file_facts *fa
         return -EINVAL;
     if (request->total > (uint64_t)INT64_MAX || (placed && (int64_t)request->total > INT64_MAX - request->offset))
         return -EINVAL;
-    return request->total == 0 && request->op != AIOFS_TRUNCATE ? 1 : 0;
+    return is_empty(request) && needs_no_question(request, facts) ? 1 : 0;
 }
 
 static void facts_of(const aiofs_file *file, struct file_facts *facts)
 {
     facts->flags = file->flags;
+    facts->stat.st_mode = file->type;
     facts->kind = file->kind;
     facts->seekable = file->seekable;
 }

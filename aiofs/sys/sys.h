@@ -31,7 +31,7 @@ struct aiofs_cachestat {
 
 struct aiofs_sys {
     /* bytes */
-    ssize_t (*read)(int fd, void *buffer, size_t size); /* of what rings and wakes: eventfds and pipes of ours */
+    ssize_t (*read)(int fd, void *buffer, size_t size); /* of eventfds and pipes of ours, and of no bytes at all */
     ssize_t (*write)(int fd, const void *buffer, size_t size);
     ssize_t (*preadv2)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
     ssize_t (*pwritev2)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);

@@ -13,6 +13,8 @@ from support import drain, end_of, failed, python, result, waiting_read
 from aiofs.aio import (
     AIO_ALLDONE,
     AIO_CANCELED,
+    LIO_WAIT,
+    LIO_WRITE,
     aio_cancel,
     aio_error,
     aio_fsync,
@@ -20,6 +22,7 @@ from aiofs.aio import (
     aio_suspend,
     aio_write,
     aiocb,
+    lio_listio,
 )
 
 
@@ -191,6 +194,38 @@ def test_fcntl_locks_of_the_program_survive_its_requests(tmp_path, file):
         "except BlockingIOError: print('locked')"
     )
     assert python(program, tmp_path / "file") == "locked\n"
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+def test_write_of_no_bytes_sends_an_empty_datagram(kind):
+    left, right = socket.socketpair(socket.AF_UNIX, kind)
+    with left, right:
+        right.settimeout(30)
+        blocks = [aiocb(left, text, aio_lio_opcode=LIO_WRITE) for text in (b"a", b"", b"b")]
+        lio_listio(LIO_WAIT, blocks)
+        aio_write(last := aiocb(left, None, 0))
+        assert end_of(last) == 0
+        aio_read(nothing := aiocb(right, bytearray(4), 0))
+        assert end_of(nothing) == 0
+        assert [right.recv(4) for _ in range(4)] == [b"a", b"", b"b", b""]
+
+
+@pytest.mark.parametrize(
+    ("make", "number"),
+    [
+        (lambda: os.open("/dev/full", os.O_WRONLY), errno.ENOSPC),
+        (lambda: os.eventfd(0), errno.EINVAL),
+    ],
+    ids=["/dev/full", "eventfd"],
+)
+def test_write_of_no_bytes_fails_as_write_does(make, number):
+    fd = make()
+    with pytest.raises(OSError) as theirs:
+        os.write(fd, b"")
+    cb = aiocb(fd, b"")
+    aio_write(cb)
+    assert end_of(cb) == theirs.value.errno == number
+    os.close(fd)
 
 
 def test_closing_a_socket_that_lingers_holds_up_no_other_descriptor():
