@@ -349,6 +349,9 @@ int channel_compare(aiofs_file *file, int fd);
 int engine_fd_of(aiofs_file *file);
 /* Closes it, for good; on that table only, no lock. */
 void engine_fd_close(aiofs_file *file);
+/* The word on which the reactor sleeps while it is 1: on its thread, before it first waits, by a way of waiting that
+ * needs no descriptor for this. */
+_Atomic uint32_t *channel_futex(void);
 int engine_wake_fd(void); /* readable when the reactor shall look at its queues */
 void engine_notified(void);   /* the carrier tells that it is */
 bool engine_has_work(void); /* lock held: for the reactor */
