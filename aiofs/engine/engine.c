@@ -36,6 +36,7 @@ struct engine engine = {
     .run_queue = {EMPTY(run_queue[0]), EMPTY(run_queue[1]), EMPTY(run_queue[2])},
     .adopted = EMPTY(adopted),
     .cancelling = EMPTY(cancelling),
+    .kept = EMPTY(kept),
     .releasing = EMPTY(releasing),
     .closing = EMPTY(closing),
 };
@@ -221,10 +222,13 @@ static void *reactor_main(void *argument)
         channel_sleep(); /* whoever has something for the reactor from here on wakes it */
         int look_ms = main_exit_watch();
         pthread_mutex_lock(&engine.lock);
+        int kept_ms = files_let_go();
         bool work = !list_empty(&engine.run_queue[CARRIER_STREAMS]) || !list_empty(&engine.cancelling) ||
                     !list_empty(&engine.releasing) || (!poor && pool_wants_worker()) ||
                     (!list_empty(&engine.run_queue[CARRIER_RING]) && engine.reactor->room());
         pthread_mutex_unlock(&engine.lock);
+        if (kept_ms >= 0 && (look_ms < 0 || kept_ms < look_ms))
+            look_ms = kept_ms;
         engine.reactor->turn(work ? 0 : poor || unsent ? RETRY_MS : look_ms);
         channel_awake();
     }
@@ -342,6 +346,7 @@ static void fork_child(void)
     channel_fork_child(atomic_load(&engine.running), start.own_table);
     files_after_fork();
     list_init(&engine.cancelling);
+    list_init(&engine.kept);
     list_init(&engine.releasing);
     list_init(&engine.closing);
     list_init(&engine.adopted);
