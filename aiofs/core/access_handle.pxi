@@ -264,9 +264,11 @@ cdef class AccessHandle:
         bytes.iov_base = view.buf
         bytes.iov_len = <size_t>view.len
         if operation.kind == AIOFS_READ:
-            return aiofs_read_inline(self.file, -1, &bytes, 1, bytes.iov_len, operation.start)
-        with nogil:
-            moved = aiofs_write_inline(self.file, -1, &bytes, 1, bytes.iov_len, operation.start)
+            moved = aiofs_read_inline(self.file, -1, &bytes, 1, bytes.iov_len, operation.start)
+        else:
+            with nogil:
+                moved = aiofs_write_inline(self.file, -1, &bytes, 1, bytes.iov_len, operation.start)
+        notifier.tried(moved)
         return moved
 
     cdef Operation vectored(self, int kind, object buffers, object at):

@@ -11,8 +11,9 @@
 # them, so they are still done inside the call. Only a list has no await of its own: what is left of it
 # goes to the engine. And every await of such a turn lets the loop turn once, whether its request has ended
 # or not. A turn is noticed by a callback that is scheduled at its first inline work, or at its first await
-# that did not have to wait. The clock is read when enough bytes have been copied, or when the coarse clock,
-# which costs a quarter of it, has moved on.
+# that did not have to wait. While what is tried inside the call is not cached, no turn is counted for the next few:
+# their awaits wait, and a callback would only make the loop poll once more. The clock is read when enough bytes have
+# been copied, or when the coarse clock, which costs a quarter of it, has moved on.
 #
 # When a loop closes, it drops our callback and with it the LoopNotifier: the completion queue is sealed, and requests
 # that somebody awaited there are cancelled.
@@ -31,6 +32,7 @@ cdef enum:
     CLOCK_BYTES = 64 * 1024
     SLICE_NS = 500_000
     SLICE = 256
+    MISSES = 16
 
 cdef int64_t now_ns() noexcept nogil:
     cdef timespec now
@@ -61,6 +63,7 @@ cdef class LoopNotifier:
     cdef aiofs_completion_queue *queue
     cdef bint scheduled        # a call of deliver() is on its way
     cdef bint counting         # a turn that has a budget is on
+    cdef int missed            # the last tries that copied nothing, since the last delivery; 1 if that was before
     cdef size_t spent          # bytes copied inline in this turn
     cdef size_t clocked        # bytes at the last look at the clock
     cdef bint must_yield             # the budget of this turn is spent
@@ -141,6 +144,7 @@ cdef class LoopNotifier:
         cdef int opened = 0
         self.scheduled = False
         self.counting = False
+        self.missed = self.missed != 0
         self.collect(queue_drain(self.queue, False))
         try:
             while self.first != NULL:
@@ -198,12 +202,18 @@ cdef class LoopNotifier:
     cdef inline int affords(self, size_t size) except -1:
         """May so many bytes be copied inside the call in this turn? 2: yes, but the await shall yield."""
         if not self.counting:
+            if self.missed and self.missed < MISSES:
+                return 1
             self.begin_turn(size)
             return 1
         self.spent += size
         if self.must_yield or self.spent - self.clocked >= CLOCK_BYTES:
             return self.look_at_clock(size)
         return 1
+
+    cdef inline void tried(self, int64_t moved) noexcept:
+        """What became of it."""
+        self.missed = self.missed + 1 if moved == AIOFS_NOT_INLINE else 0
 
     cdef int begin_turn(self, size_t size) except -1:
         self.loop.call_soon(self.turned)
@@ -299,6 +309,16 @@ cdef inline LoopNotifier current_notifier():
         if notifier.thread == PyThread_get_thread_ident() and notifier.is_running():
             return notifier
     return look_for_notifier()
+
+
+cdef inline object running_loop():
+    """The loop that runs in this thread, or None."""
+    cdef LoopNotifier notifier
+    if last_notifier != NULL:
+        notifier = <LoopNotifier>last_notifier
+        if notifier.thread == PyThread_get_thread_ident() and notifier.is_running():
+            return notifier.loop
+    return _get_running_loop()
 
 
 cdef inline bint turn_is_spent() except -1:

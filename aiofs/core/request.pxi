@@ -173,6 +173,8 @@ cdef int64_t try_inline(plan *what, aiocb cb, LoopNotifier notifier, bint listed
     else:
         with nogil:
             moved = aiofs_write_inline(what.file, what.fd, &bytes, 1, what.nbytes, what.offset)
+    if notifier is not None:
+        notifier.tried(moved)
     return moved
 
 

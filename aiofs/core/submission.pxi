@@ -227,7 +227,7 @@ cdef object end_future(object future):
 
 cdef int wake(list futures) except -1:
     """Ends the futures of those who wait, each on its own loop; a closed one has nobody left."""
-    cdef object running = _get_running_loop()
+    cdef object running = running_loop()
     for future in futures:
         loop = future.get_loop()
         if loop is running:

@@ -16,6 +16,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/io_uring.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,8 @@
 #define IORING_SETUP_DEFER_TASKRUN (1U << 13)
 #endif
 
+enum { OP_FUTEX_WAIT = 51, WORD_32 = 2 }; /* IORING_OP_FUTEX_WAIT, FUTEX2_SIZE_U32 */
+
 enum { ENTRIES = 256, COMPLETIONS = 4096, ROOM = 256, PIECES = 8, LENGTH_MAX = 1 << 30 };
 
 /* The low bits of user_data; requests are aligned. */
@@ -43,7 +46,8 @@ enum tag { TAG_MOVE, TAG_POLL, TAG_CANCEL, TAG_WAKE, TAGS };
 static struct {
     int fd;
     unsigned in_kernel; /* requests on seekable files */
-    bool watching;      /* the poll of the wake-up is armed */
+    bool watching;      /* a wake-up would be told */
+    _Atomic uint32_t *asleep; /* the word that tells it, where the kernel can wait for one; else NULL: a pipe */
     struct {
         _Atomic unsigned *head, *tail, *flags;
         unsigned mask, local_tail, submitted;
@@ -59,6 +63,12 @@ static struct {
 
 /* ---- setting up --------------------------------------------------------------------------------------- */
 
+static bool has_operation(const struct io_uring_probe *probe, uint8_t operation)
+{
+    return operation <= probe->last_op && probe->ops[operation].flags & IO_URING_OP_SUPPORTED;
+}
+
+/* What it needs; and what it uses if it is there. */
 static bool has_operations(void)
 {
     static const uint8_t needed[] = {IORING_OP_READ,  IORING_OP_WRITE,    IORING_OP_READV,
@@ -69,7 +79,8 @@ static bool has_operations(void)
         return false;
     bool all = aiofs_sys.io_uring_register(ring.fd, IORING_REGISTER_PROBE, probe, MOST) == 0;
     for (size_t i = 0; all && i < sizeof needed; i++)
-        all = needed[i] <= probe->last_op && probe->ops[needed[i]].flags & IO_URING_OP_SUPPORTED;
+        all = has_operation(probe, needed[i]);
+    ring.asleep = all && has_operation(probe, OP_FUTEX_WAIT) ? channel_futex() : NULL;
     free(probe);
     return all;
 }
@@ -390,7 +401,8 @@ static void complete(uint64_t data, int result)
         break;
     case TAG_WAKE:
         ring.watching = false;
-        engine_notified();
+        if (!ring.asleep)
+            engine_notified();
         break;
     default: /* the answer to a cancellation: the request itself tells */
         break;
@@ -415,16 +427,29 @@ static unsigned ring_room(void)
     return ROOM - ring.in_kernel;
 }
 
-static void ring_turn(int timeout_ms)
+/* A wait for the word ends at once if the word is no longer 1. */
+static void watch(void)
 {
-    if (!ring.watching) {
-        struct io_uring_sqe *sqe = entry();
+    struct io_uring_sqe *sqe = entry();
+    if (ring.asleep) {
+        sqe->opcode = OP_FUTEX_WAIT;
+        sqe->fd = WORD_32 | FUTEX_PRIVATE_FLAG;
+        sqe->addr = (uint64_t)(uintptr_t)ring.asleep;
+        sqe->off = 1;
+        sqe->addr3 = FUTEX_BITSET_MATCH_ANY;
+    } else {
         sqe->opcode = IORING_OP_POLL_ADD;
         sqe->fd = engine_wake_fd();
         sqe->poll32_events = POLLIN;
-        sqe->user_data = TAG_WAKE;
-        ring.watching = true;
     }
+    sqe->user_data = TAG_WAKE;
+    ring.watching = true;
+}
+
+static void ring_turn(int timeout_ms)
+{
+    if (!ring.watching && timeout_ms != 0)
+        watch();
     enter(timeout_ms == 0 ? 0 : 1, timeout_ms);
     reap();
 }

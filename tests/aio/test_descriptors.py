@@ -10,6 +10,7 @@ import struct
 import pytest
 from support import drain, end_of, failed, python, result, waiting_read
 
+from aiofs import aligned_buffer
 from aiofs.aio import (
     AIO_ALLDONE,
     AIO_CANCELED,
@@ -252,3 +253,63 @@ def test_closing_a_socket_that_lingers_holds_up_no_other_descriptor():
     peer.close()
     os.close(read_end)
     os.close(write_end)
+
+
+@pytest.fixture
+def direct(tmp_path):
+    """Makes files of a letter each, and opens them for reads that pass the page cache."""
+
+    def make(letter, name="direct", flags=os.O_RDONLY):
+        (tmp_path / name).write_bytes(letter * 8192)
+        try:
+            return os.open(tmp_path / name, flags | os.O_DIRECT)
+        except OSError:
+            pytest.skip("this filesystem has no O_DIRECT")
+
+    return make
+
+
+def read_block(fd):
+    aio_read(cb := aiocb(fd, buffer := aligned_buffer(4096)))
+    assert end_of(cb) == 0
+    return bytes(buffer[:1])
+
+
+def test_number_that_was_used_a_moment_ago_may_lead_to_another_file(direct):
+    """The engine keeps a binding for a while after a read: never that of another file."""
+    for _ in range(50):
+        for letter, name in ((b"a", "one"), (b"b", "other")):
+            fd = direct(letter, name)
+            assert read_block(fd) == letter
+            os.close(fd)
+
+
+def test_file_that_replaced_another_is_read(direct, tmp_path):
+    fd = direct(b"a")
+    assert read_block(fd) == b"a"
+    os.close(fd)
+    os.unlink(tmp_path / "direct")
+    again = direct(b"b")
+    assert again == fd
+    assert read_block(again) == b"b"
+    os.close(again)
+
+
+def test_number_that_was_used_a_moment_ago_may_be_open_another_way(direct, tmp_path):
+    fd = direct(b"a")
+    assert read_block(fd) == b"a"
+    os.close(fd)
+    for flags in (os.O_WRONLY | os.O_DIRECT, os.O_PATH):
+        assert os.open(tmp_path / "direct", flags) == fd
+        aio_read(cb := aiocb(fd, aligned_buffer(4096)))
+        assert end_of(cb) == errno.EBADF
+        os.close(fd)
+
+
+def test_closed_file_gives_up_its_flock_soon(direct, tmp_path):
+    fd = direct(b"a")
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert read_block(fd) == b"a"
+    os.close(fd)
+    with open(tmp_path / "direct", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # waits until then
