@@ -122,7 +122,6 @@ struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
 };
 
 int file_examine(int fd, struct file_facts *facts);
-aiofs_file *file_new(int fd, const struct file_facts *facts);
 /* The file that requests on a plain descriptor share, retained; found among those with requests in
  * submission, or new. 0; -ENOMEM; -EAGAIN: it cannot be told yet, try again without the lock. Lock held. */
 int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file);

@@ -405,16 +405,6 @@ aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref)
     return lock_ref->volume;
 }
 
-enum aiofs_lock aiofs_lock_ref_lock(const aiofs_lock_ref *lock_ref)
-{
-    return lock_ref->lock;
-}
-
-bool aiofs_lock_ref_lost(const aiofs_lock_ref *lock_ref)
-{
-    return lock_ref->lost;
-}
-
 _Atomic int64_t *aiofs_lock_ref_write_brake(aiofs_lock_ref *lock_ref)
 {
     return &lock_ref->volume->tree->write_brake;

@@ -90,14 +90,11 @@ AIOFS_API int aiofs_volume_open_directory(aiofs_volume *volume, const char *path
 AIOFS_API int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
                                   aiofs_lock_ref **lock_ref);
 /* Gives up its lock; what may be asked of a lock reference may still be asked until aiofs_lock_ref_release. */
-AIOFS_API void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref);
+void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref);
 AIOFS_API void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref);
 /* The lock reference will be released soon, by itself: threads that ask for its lock wait for that instead of being refused. */
 AIOFS_API void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref);
-AIOFS_API aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref);
-AIOFS_API enum aiofs_lock aiofs_lock_ref_lock(const aiofs_lock_ref *lock_ref);
-/* Whether this is the child of a fork and the lock reference was its parent's: there is no lock behind it. */
-AIOFS_API bool aiofs_lock_ref_lost(const aiofs_lock_ref *lock_ref);
+aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref);
 
 /* A lock that a thread takes for somebody who may give it up meanwhile, on another thread. Zeroed to begin with; it
  * must live until aiofs_acquisition_end. */
