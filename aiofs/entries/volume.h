@@ -147,15 +147,14 @@ AIOFS_API int aiofs_bytes_set(int fd, short type, int64_t start, int64_t length)
 AIOFS_API uint64_t aiofs_path_hash(const char *path, size_t length);
 AIOFS_API unsigned aiofs_lock_file_of(uint64_t hash);
 /* Read-locks one byte of an entry's range; -EBUSY if somebody else holds another one. `fd`: the lock file. */
-AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte, int patience_ms);
-/* Whether another process has marked a lock on the entry as releasing. */
-AIOFS_API bool aiofs_bytes_releasing(int fd, uint64_t hash);
-/* After a refusal: whether to try again. Sleeps a moment if the lock is `marked`; zeroed before the first call. */
+AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte);
+/* After a refusal: whether to try again. Sleeps a moment if another process is about to give up what is in the way.
+ * `byte`: the one that was to be shared; -1: all of the range was wanted. Zeroed before the first call. */
 struct aiofs_patience {
     int64_t until; /* CLOCK_MONOTONIC, ns */
-    bool unmarked; /* the mark was missing at the last look */
+    bool unmarked; /* nobody was about to give it up at the last look */
 };
-AIOFS_API bool aiofs_releasing_pause(struct aiofs_patience *patience, bool marked);
+AIOFS_API bool aiofs_bytes_retry(int fd, uint64_t hash, int64_t byte, struct aiofs_patience *patience);
 
 /* ---- fork: to be called around it, with no other lock held but the start lock -------------------------- */
 
