@@ -348,6 +348,8 @@ class FileSystem:
                 closable.close()
             except OSError as error:
                 first = first or error
+                if error.errno == errno.EDEADLK and isinstance(closable, SyncAccessHandle):
+                    self._remember(closable)  # it is open yet: the next time closes it
         if first is not None:
             raise first
 
