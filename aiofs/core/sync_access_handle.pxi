@@ -37,8 +37,7 @@ cdef object closed_error(str path, str doing, int made):
 
 
 cdef object refused_error(str path, str doing):
-    from aiofs.errors import NoModificationAllowedError
-    return NoModificationAllowedError(EBADF, f"{doing}: the access handle is read-only", path)
+    return errors.NoModificationAllowedError(EBADF, f"{doing}: the access handle is read-only", path)
 
 
 cdef int64_t end_file(aiofs_file *file, bint flush) noexcept nogil:
@@ -315,7 +314,6 @@ cdef class SyncAccessHandle:
 cdef int warn_unclosed(object handle, str path) except -1:
     if sys.is_finalizing():
         return 0
-    import warnings
     warnings.warn(f"unclosed access handle of {path!r}", ResourceWarning, source=handle)
     return 0
 

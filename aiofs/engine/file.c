@@ -229,7 +229,7 @@ static void flags_change(aiofs_file *file, int flags)
     lane_offer(&file->lanes[LANE_WRITE]);
 }
 
-aiofs_file *file_new(int fd, const struct file_facts *facts)
+static aiofs_file *file_new(int fd, const struct file_facts *facts)
 {
     struct aiofs_link *used = list_pop(&retired);
     aiofs_file *file = used ? CONTAINER(used, aiofs_file, all) : calloc(1, sizeof *file);

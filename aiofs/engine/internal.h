@@ -32,7 +32,7 @@
 #include "thread.h"
 #include "volume.h"
 
-/* ---- files --------------------------------------------------------------------------------------- */
+/* ---- files: file.c -------------------------------------------------------------------------------- */
 
 enum file_kind {
     KIND_REGULAR, /* seekable: regular files and block devices */
@@ -41,7 +41,7 @@ enum file_kind {
 };
 
 enum lane_name {
-    LANE_READ,  /* reads that the reactor can have in submission, or any read with the threads engine */
+    LANE_READ,  /* reads that the reactor can have in flight, or any read with the threads engine */
     LANE_COPY,  /* long buffered reads: mostly memory copies, for workers */
     LANE_WRITE,
     LANE_SYNC,  /* fsync, flush, truncate: one at a time, after everything before them */
@@ -106,7 +106,7 @@ struct aiofs_file {
     _Atomic unsigned ending;     /* requests that have left, and whose end is not yet published */
     struct lane lanes[LANES];
     struct aiofs_link held;      /* barriers that wait until they are the oldest */
-    struct aiofs_span *writes, *reads; /* trees of the ordered ones in submission; truncates are writes */
+    struct aiofs_span *writes, *reads; /* trees of the ordered ones in flight; truncates are writes */
     uint64_t sequence;           /* of the last request */
     _Atomic uint64_t appending;  /* bytes of appends in flight */
     struct aiofs_link all;       /* engine.files */
@@ -123,9 +123,8 @@ struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
 };
 
 int file_examine(int fd, struct file_facts *facts);
-aiofs_file *file_new(int fd, const struct file_facts *facts);
 /* The file that requests on a plain descriptor share, retained; found among those with requests in
- * submission, or new. 0; -ENOMEM; -EAGAIN: it cannot be told yet, try again without the lock. Lock held. */
+ * flight, or new. 0; -ENOMEM; -EAGAIN: it cannot be told yet, try again without the lock. Lock held. */
 int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file);
 /* Those with requests in flight on a plain descriptor, one after the other, retained; NULL: no more. There
  * are several only where open files cannot be told apart. No lock. */
@@ -137,7 +136,7 @@ bool file_keep(aiofs_file *file);
  * reactor, lock held. */
 int files_let_go(void);
 bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else closed it. No lock. */
-/* The opener has closed it and nothing is in submission: gives up its lock. On the program's table, no lock held. */
+/* The opener has closed it and nothing is in flight: gives up its lock. On the program's table, no lock held. */
 void file_end_use(aiofs_file *file);
 /* Can closing its descriptor wait: for a peer, a server, a device, or the freeing of many blocks? */
 bool file_close_can_block(const aiofs_file *file);
@@ -153,7 +152,7 @@ struct file_hint *file_hint(int fd); /* NULL: number out of range. No lock. */
 void files_after_fork(void);
 void files_meet_reactor(void);
 
-/* ---- requests ------------------------------------------------------------------------------------ */
+/* ---- requests: request.c, and in what order they run: lane.c -------------------------------------- */
 
 enum request_phase {
     PHASE_WAITING,    /* in a lane, held back, or a call not yet begun: cancelling it is taking it out */
@@ -221,13 +220,6 @@ void request_accept(aiofs_request *request);
 int request_reject(aiofs_request *request);
 /* Gives back what was charged for growth that did not come; on any table. */
 void request_settle(const aiofs_request *request, aiofs_file *file);
-/* Hands requests on to their files' own operations; no lock held. outside.c */
-void request_start_outside(struct aiofs_link *outside);
-/* For a host thread: may it carry the request out? False: the request waits at its volume's gate. Lock held. */
-bool outside_begin(aiofs_request *request);
-/* Carries it out, and those that wait behind it; no lock held. */
-void outside_carry(aiofs_request *request);
-void outside_after_fork(void);
 /* Detaches a request from its file and ends it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
 /* Publishes the end of a detached request and calls its hook; no lock held. */
@@ -238,7 +230,7 @@ static inline int64_t request_outcome(const aiofs_request *request, int64_t erro
     return request->moved ? (int64_t)request->moved : error;
 }
 
-/* ---- carriers ------------------------------------------------------------------------------------ */
+/* ---- what carries them out: reactor.c with ring.c or poll.c, pool.c, host_threads.c, outside.c ---- */
 
 /* What the reactor thread runs: io_uring (ring.c) or epoll (poll.c). Only that thread calls these. */
 struct reactor_ops {
@@ -275,7 +267,7 @@ bool pool_adopt(aiofs_request *request); /* by the reactor: a stream's request t
                                             has been asked to cancel it */
 void pool_reset(void);           /* no worker is there: at the start, and in the child of a fork */
 
-/* Callers: threads on the program's table that may block; host_threads.c. */
+/* Host threads: threads on the program's table that may block; host_threads.c. */
 int host_threads_start(void);               /* the first one; on a thread of the program's */
 void host_threads_stop(void);               /* there is no engine, after all */
 void host_threads_notify(void);             /* no lock: there are notifications whose thread is to be started */
@@ -288,11 +280,20 @@ void host_threads_carry(aiofs_request *request);                   /* one for ou
 void host_threads_sync_dir(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
 void host_threads_retire(aiofs_request *request, int64_t result);  /* ends the use of its file, then the request */
 
+/* Requests on files whose operations are not the kernel's; outside.c. */
+/* Hands requests on to their files' own operations; no lock held. */
+void request_start_outside(struct aiofs_link *outside);
+/* For a host thread: may it carry the request out? False: the request waits at its volume's gate. Lock held. */
+bool outside_begin(aiofs_request *request);
+/* Carries it out, and those that wait behind it; no lock held. */
+void outside_carry(aiofs_request *request);
+void outside_after_fork(void);
+
 /* The end of a program whose main thread has left; main_exit.c. On the reactor, no lock: has the process ended if no
  * thread but ours is left; the ms after which it wants to look again, -1: never. */
 int main_exit_watch(void);
 
-/* ---- the engine ---------------------------------------------------------------------------------- */
+/* ---- the engine: engine.c ------------------------------------------------------------------------- */
 
 struct engine {
     pthread_mutex_t lock;
@@ -376,11 +377,13 @@ void engine_fd_close(aiofs_file *file);
  * needs no descriptor for this. */
 _Atomic uint32_t *channel_futex(void);
 
-/* Writes to the wakeup fds in engine.wakeups, and closes those without a reference; on the reactor. wakeup.c */
-void wakeups_serve(void);
-
 int engine_wake_fd(void); /* readable when the reactor shall look at its queues */
 void engine_notified(void);   /* the carrier tells that it is */
+
+/* ---- how the program hears of an end: wakeup.c, notify.c ------------------------------------------ */
+
+/* Writes to the wakeup fds in engine.wakeups, and closes those without a reference; on the reactor. wakeup.c */
+void wakeups_serve(void);
 
 /* Sends again the signals that the kernel refused; true: some are left. */
 bool notify_retry(void);

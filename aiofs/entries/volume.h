@@ -90,14 +90,11 @@ AIOFS_API int aiofs_volume_open_directory(aiofs_volume *volume, const char *path
 AIOFS_API int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
                                   aiofs_lock_ref **lock_ref);
 /* Gives up its lock; what may be asked of a lock reference may still be asked until aiofs_lock_ref_release. */
-AIOFS_API void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref);
+void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref);
 AIOFS_API void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref);
 /* The lock reference will be released soon, by itself: threads that ask for its lock wait for that instead of being refused. */
 AIOFS_API void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref);
-AIOFS_API aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref);
-AIOFS_API enum aiofs_lock aiofs_lock_ref_lock(const aiofs_lock_ref *lock_ref);
-/* Whether this is the child of a fork and the lock reference was its parent's: there is no lock behind it. */
-AIOFS_API bool aiofs_lock_ref_lost(const aiofs_lock_ref *lock_ref);
+aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref);
 
 /* A lock that a thread takes for somebody who may give it up meanwhile, on another thread. Zeroed to begin with; it
  * must live until aiofs_acquisition_end. */
@@ -150,15 +147,14 @@ AIOFS_API int aiofs_bytes_set(int fd, short type, int64_t start, int64_t length)
 AIOFS_API uint64_t aiofs_path_hash(const char *path, size_t length);
 AIOFS_API unsigned aiofs_lock_file_of(uint64_t hash);
 /* Read-locks one byte of an entry's range; -EBUSY if somebody else holds another one. `fd`: the lock file. */
-AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte, int patience_ms);
-/* Whether another process has marked a lock on the entry as releasing. */
-AIOFS_API bool aiofs_bytes_releasing(int fd, uint64_t hash);
-/* After a refusal: whether to try again. Sleeps a moment if the lock is `marked`; zeroed before the first call. */
+AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte);
+/* After a refusal: whether to try again. Sleeps a moment if another process is about to give up what is in the way.
+ * `byte`: the one that was to be shared; -1: all of the range was wanted. Zeroed before the first call. */
 struct aiofs_patience {
     int64_t until; /* CLOCK_MONOTONIC, ns */
-    bool unmarked; /* the mark was missing at the last look */
+    bool unmarked; /* nobody was about to give it up at the last look */
 };
-AIOFS_API bool aiofs_releasing_pause(struct aiofs_patience *patience, bool marked);
+AIOFS_API bool aiofs_bytes_retry(int fd, uint64_t hash, int64_t byte, struct aiofs_patience *patience);
 
 /* ---- fork: to be called around it, with no other lock held but the start lock -------------------------- */
 

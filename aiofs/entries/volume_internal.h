@@ -128,9 +128,14 @@ struct aiofs_volume {
 extern struct aiofs_tree *aiofs_trees; /* all that are open */
 void aiofs_namespace_lock(void);
 void aiofs_namespace_unlock(void);
-/* Sleeps on a condition without the namespace lock, until a time of CLOCK_MONOTONIC. 0 or ETIMEDOUT. */
-int aiofs_namespace_wait(pthread_cond_t *condition, const struct timespec *until);
+/* Sleeps on a condition without the namespace lock, until a time of aiofs_now(). 0 or ETIMEDOUT. */
+int aiofs_namespace_wait(pthread_cond_t *condition, int64_t until);
 int64_t aiofs_range_of(uint64_t hash); /* where an entry's range begins in its lock file */
+/* The byte of the range that those who share such a lock have; -1: the lock is all of the range. */
+static inline int64_t aiofs_byte_of(enum aiofs_lock lock)
+{
+    return lock == AIOFS_LOCK_EXCLUSIVE ? -1 : (int64_t)lock;
+}
 int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock,
                                const void *owner, aiofs_lock_ref **out);
 int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
@@ -144,7 +149,7 @@ bool aiofs_path_below(const char *path, size_t length, const char *top, size_t t
 /* releasing.c */
 void aiofs_releasing_add_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
 void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
-bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_place *place,
+bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_place *place, enum aiofs_lock lock,
                                  struct aiofs_patience *patience);
 bool aiofs_acquisition_abandoned_locked(void); /* the one of this thread, which has no lock yet */
 void aiofs_acquisition_done_locked(aiofs_lock_ref *lock_ref);

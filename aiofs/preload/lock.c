@@ -101,7 +101,6 @@ int move_up(int fd)
 
 int lock_take(const struct place *place, int *next)
 {
-    enum { PATIENCE_MS = 2000 }; /* somebody outside may be off the processor for long */
     if (place->session <= 0)
         return -ENOLCK;
     *next = place_open_lock_file(place);
@@ -111,8 +110,8 @@ int lock_take(const struct place *place, int *next)
     struct aiofs_patience patience = {0};
     int status;
     do
-        status = aiofs_bytes_share(lock, place->hash, place->session, PATIENCE_MS);
-    while (status == -EBUSY && aiofs_releasing_pause(&patience, aiofs_bytes_releasing(lock, place->hash)));
+        status = aiofs_bytes_share(lock, place->hash, place->session);
+    while (status == -EBUSY && aiofs_bytes_retry(lock, place->hash, place->session, &patience));
     if (status == 0 && aiofs_sys.lseek(lock, NAMELESS, SEEK_SET) < 0)
         status = -ENOLCK;
     if (status < 0)

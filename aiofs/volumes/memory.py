@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import weakref
 from collections.abc import Callable
 
 from aiofs import _core, errors
+from aiofs.volume_ops import check_name
 from aiofs.volumes.directory import DirectoryVolume
-from aiofs.volumes.ops import check_name
 
 _SHARED_MEMORY = "/dev/shm"
 
@@ -111,6 +112,4 @@ def _in_use(path: str) -> bool:
 def _remove_directory(path: str, maker: int) -> None:
     """For the process that made it only: a forked child leaves its parent's volumes alone."""
     if maker == os.getpid():
-        import shutil
-
         shutil.rmtree(path, ignore_errors=True)

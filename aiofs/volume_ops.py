@@ -1,4 +1,4 @@
-"""What every volume is to the modules above: operations on paths that take locks before they act.
+"""What every volume is to handles and FileSystem: operations on paths that take locks first.
 
 `aiofs._core.DirectoryOps` has them over a directory, `VirtualOps` over the methods of a `Volume`.
 Paths are relative to the root, canonical, with '/' between components; "" is the root. An `owner`
@@ -9,7 +9,7 @@ is a number that names who asks: what one owner has open it may open again, unli
 from __future__ import annotations
 
 import os
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle
 
@@ -63,3 +63,12 @@ class VolumeOps(Protocol):
     def remove_tree(self, path: str, shown: str | None = None) -> None: ...
     def same(self, other: object) -> bool: ...
     def close(self) -> None: ...
+
+
+class HasOps(Protocol):
+    """What handles and FileSystem know of a volume."""
+
+    default_mode: ClassVar[str]  # of an access handle that is asked for none
+
+    @property
+    def _ops(self) -> VolumeOps: ...
