@@ -66,16 +66,6 @@ cdef class SyncAccessHandle:
 
     Source: WHATWG File System standard, FileSystemSyncAccessHandle.
     """
-    cdef aiofs_file *file  # a reference; NULL when closed
-    cdef int64_t cursor
-    cdef int users
-    cdef bint writable
-    cdef unsigned long closing  # the thread that is in close; 0: none
-    cdef bint unwanted     # never given out: no warning when it is dropped
-    cdef int made          # in which generation of processes
-    cdef readonly str mode
-    cdef str path
-    cdef object __weakref__
 
     def __init__(self):
         raise TypeError("SyncAccessHandle is made by create_sync_access_handle()")
