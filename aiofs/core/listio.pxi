@@ -41,7 +41,7 @@ cdef aiofs_group *start_group(object sig, LoopNotifier notifier) except NULL:
             discard(last_word)
             raise
         if notifier is not None:
-            submission_address(last_word, notifier.queue)
+            notifier.address(last_word)
     group = group_new(1, last_word)
     if group == NULL:
         if last_word != NULL:
