@@ -121,7 +121,7 @@ def test_wheel_holds_the_libraries_and_what_others_compile_against(wheel):
     assert libraries | {"aiofs/py.typed"} <= names
     headers_and_types = {
         str(path.relative_to(ROOT))
-        for pattern in ("aiofs/*.pyi", "aiofs/*.pxd", "aiofs/**/*.h")
+        for pattern in ("aiofs/*.pyi", "aiofs/aio.pxd", "aiofs/**/*.h")
         for path in ROOT.glob(pattern)
     }
     assert {"aiofs/include/aiofs.h", "aiofs/aio.pxd"} <= headers_and_types <= names

@@ -1,8 +1,10 @@
 # The control block of <aio.h>, its sigevent, and the await of one.
 #
-# A control block is NEVER submitted, SUBMITTED (its submission is with the engine, or has ended and nobody
-# has looked yet), or ENDED (`outcome` is the result; the submission is gone). A request that ends inside the
-# call goes from NEVER or ENDED to ENDED and makes no submission at all.
+# A control block is NEVER submitted, SUBMITTED (its submission is with the engine, or has ended and has not been
+# looked at since), or ENDED (`outcome` is the result; the submission is gone). A request that ends inside the call
+# goes from NEVER or ENDED to ENDED and makes no submission at all. A control block owns one reference to its
+# submission, which holds the control block until it is delivered; an await has a reference of its own. The GIL guards
+# the fields.
 #
 # The first line of a class's docstring, where "--" follows, is its signature: inspect.signature reads it,
 # and __doc__ leaves it out.
@@ -10,21 +12,8 @@
 from errno import errorcode as _errorcode
 import fcntl as _fcntl
 
-cdef enum:
-    NEVER, SUBMITTED, ENDED
-
-cdef enum:
-    _LIO_READ = 0, _LIO_WRITE = 1, _LIO_NOP = 2
-    _LIO_WAIT = 0, _LIO_NOWAIT = 1
-
 cdef extern from "<fcntl.h>" nogil:
     int O_SYNC, O_DSYNC
-
-cdef extern from "Python.h":
-    bint PyLong_CheckExact(object)
-    long long PyLong_AsLongLong(object) except? -1
-    long PyLong_AsLongAndOverflow(object, int *overflow) except? -1
-
 
 LIO_READ = _LIO_READ
 LIO_WRITE = _LIO_WRITE
@@ -65,7 +54,6 @@ cdef class sigevent:
 
     Source: POSIX.1-2017, Base Definitions, <signal.h>; System Interfaces, 2.4.1.
     """
-    cdef public object sigev_notify, sigev_signo, sigev_value, sigev_notify_function
 
     def __init__(self, sigev_notify=SIGEV_NONE, sigev_signo=0, sigev_value=None, sigev_notify_function=None):
         self.sigev_notify = sigev_notify
@@ -107,14 +95,6 @@ cdef class aiocb:
 
     Source: POSIX.1-2017, Base Definitions, <aio.h>.
     """
-    cdef public object aio_fildes, aio_buf, aio_nbytes, aio_offset, aio_reqprio, aio_lio_opcode
-    cdef object event          # aio_sigevent; None: nobody has looked at it yet
-    cdef aiofs_submission *submission  # SUBMITTED: a reference
-    cdef int64_t outcome       # ENDED: the count, or a negated errno
-    cdef int state, operation
-    cdef int64_t in_list       # the number of the last list that it stood in
-    cdef bint returned
-    cdef object __weakref__
 
     def __init__(self, aio_fildes=-1, aio_buf=None, aio_nbytes=None, aio_offset=0, aio_reqprio=0,
                  aio_sigevent=None, aio_lio_opcode=_LIO_NOP):
@@ -291,9 +271,6 @@ cdef str why_not_accepted(aiocb cb, int64_t error):
 @cython.freelist(64)
 cdef class Awaiting:
     """One `await` of an aiocb."""
-    cdef aiocb cb
-    cdef aiofs_submission *submission  # of a request in submission; a reference
-    cdef bint waited  # it has let the loop turn
 
     def __dealloc__(self):
         if self.submission != NULL:
@@ -307,18 +284,9 @@ cdef class Awaiting:
         return self.submission == NULL or aiofs_request_terminal(&self.submission.request)
 
     cdef object wait(self):
-        """What to yield: the future to wait for, or None to let the loop turn."""
-        cdef LoopNotifier notifier
+        """What to yield: what ends with the request, or None to let the loop turn."""
         self.waited = True
-        if self.has_ended():
-            return None
-        notifier = current_notifier()
-        if notifier is None:
-            raise no_loop_error("awaiting an aiocb")
-        future = notifier.loop.create_future()
-        notifier.await_on(self.submission, future)
-        future._asyncio_future_blocking = True
-        return future
+        return None if self.has_ended() else await_end(self.submission, "awaiting an aiocb")
 
     cdef object result(self):
         cdef int64_t outcome

@@ -1,10 +1,10 @@
 # Volumes that are Python objects: how the engine reads and writes their files.
 #
-# A Bridge is one open file of such a volume; the engine's open file owns one reference to it, which its
-# `release` gives up. The engine calls the functions below without the GIL, with none of its locks held: those of a
-# volume that may block on its host threads, or on a thread that called a synchronous method. They take the GIL and
-# call the volume's methods. Memory that a method is given is
-# valid while it runs, or until `VolumeRequest.complete`: the view of it is released then.
+# A Bridge is one open file of such a volume. The engine's open file owns one reference to it, which its `release`
+# gives up. The engine calls the functions below without the GIL and with none of its locks held: those of a volume
+# that may block on its host threads, or on a thread that called a synchronous method. They take the GIL and call the
+# volume's methods. Memory that a method is given is valid while it runs, or until `VolumeRequest.complete`: the view
+# of it is released then.
 #
 # What a method raises, or returns without being allowed to, reaches the engine as a negated errno. An
 # exception that has no errno becomes EIO, and the interpreter reports it as an unraisable one: no exception
@@ -26,20 +26,7 @@ cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
 
 
-cdef extern from "core/inside.h":
-    struct aiofs_inside:
-        pass
-    void inside_enter(aiofs_inside *here, const void *file)
-    void inside_leave(const aiofs_inside *here)
-    bint inside_is(const void *file)
-
-
 cdef class Bridge:
-    cdef object volume
-    cdef object file
-    cdef aiofs_lock_ref *lock_ref  # the open file's: there as long as the engine calls
-    cdef aiofs_file *opened
-
     cdef int64_t move(self, const iovec *iov, int iovcnt, int64_t offset, bint writes) noexcept:
         cdef int64_t moved = 0, piece, failure
         cdef aiofs_inside here
@@ -235,11 +222,6 @@ cdef class VolumeRequest:
     write, in order, valid until `complete` is called. A request that is dropped ends with EIO.
     """
 
-    cdef aiofs_request *request  # a reference; NULL once it has an outcome
-    cdef Bridge bridge
-    cdef bint bound
-    cdef readonly str op
-    cdef readonly tuple buffers
 
     cdef int bind(self, Bridge bridge, aiofs_request *request) except -1:
         cdef bint writes = request.op == AIOFS_WRITE
@@ -320,7 +302,6 @@ cdef class VolumeRequest:
 cdef class LockRef:
     """A lock on an entry of a volume that is a Python object; released at `release`, or when dropped."""
 
-    cdef aiofs_lock_ref *lock_ref
 
     def __dealloc__(self):
         self.release()
@@ -342,7 +323,6 @@ cdef class LockRef:
 cdef class Names:
     """The entries and locks of a volume that is a Python object."""
 
-    cdef aiofs_volume *volume
 
     def __cinit__(self):
         cdef int status = aiofs_volume_virtual(&self.volume)

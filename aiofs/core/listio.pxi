@@ -1,4 +1,10 @@
-# lio_listio: many requests in one call. All entries are drawn up before the first is started.
+# lio_listio: many requests in one call.
+#
+# All entries are prepared before the first is started: what cannot be right raises with nothing done. Entries that
+# can end inside the call do; the others go to the engine together, with one lock of its request table taken for all.
+# A group counts what is in flight; it belongs to the submissions of the list, and the last of them gives the list's
+# notice on whichever thread completes it. The GIL is released while the engine takes the list, and in LIO_WAIT.
+
 
 cdef int opcode_of(aiocb cb) except -1:
     """The operation of a list's entry; 0 for one with a bad opcode."""
@@ -41,7 +47,7 @@ cdef aiofs_group *start_group(object sig, LoopNotifier notifier) except NULL:
             discard(last_word)
             raise
         if notifier is not None:
-            submission_address(last_word, notifier.queue)
+            notifier.address(last_word)
     group = group_new(1, last_word)
     if group == NULL:
         if last_word != NULL:
@@ -143,9 +149,6 @@ cdef int check_list_call(object mode, object sig) except -1:
             raise TypeError(f"sig must be a sigevent or None, not {type(sig).__name__}")
         check_notify(<sigevent>sig, (<sigevent>sig).sigev_notify)
     return 0
-
-
-cdef object LISTED = _Zero("lio_listio returns 0 and cannot be awaited: with LIO_NOWAIT, await its aiocbs after it")
 
 
 def lio_listio(mode, list, sig=None):

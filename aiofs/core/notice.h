@@ -1,5 +1,5 @@
 /*
- * notice.h - who is notified of a completion beside those that wait: sigevent, of a request and of a list.
+ * notice.h - what is notified of a completion beside what awaits it: the sigevent of a request, or of a list.
  *
  * A notice is made with the GIL, before its request is submitted: what its SIGEV_THREAD needs is had by then, or the
  * call fails. It is given by the engine's thread that completes the request, without the GIL. The references in it
@@ -21,7 +21,7 @@ enum { SIGEV_LOOP = 16 }; /* beside <signal.h>'s */
 
 struct aiofs_submission;
 
-/* Who is notified of an end, beside those who wait. Made with the GIL; `function` and `value` are references. */
+/* `function`, `value` and `context` are references. */
 typedef struct aiofs_notice {
     int kind; /* SIGEV_*; SIGEV_LOOP: left in the submission for the LoopNotifier to call */
     int signo;

@@ -1,14 +1,9 @@
-# What a method of an asynchronous handle returns: an operation that has been started. Awaiting it only
-# waits. It is a collections.abc.Coroutine, so create_task, gather and wait_for take it.
-
-cdef enum:
-    PENDING, SUCCEEDED, FAILED
-
-cdef enum:
-    GIVES_COUNT, GIVES_NONE, GIVES_OBJECT
-
-cdef extern from "Python.h":
-    int PYGEN_RETURN, PYGEN_NEXT
+# What a method of an asynchronous handle returns: an operation that has been started. Awaiting it only waits.
+#
+# An Operation is a collections.abc.Coroutine, so create_task, gather and wait_for take it. While it is pending it owns
+# one reference to its submission, which holds the Operation from submission to delivery. The GIL guards its fields:
+# the function of an offload runs with the GIL on a host thread of the engine and leaves its value there; the loop's
+# thread looks at it when the completion is delivered.
 
 
 @cython.final
@@ -19,21 +14,6 @@ cdef class Operation:
     engine is done with them, whatever becomes of the await. A failure that nobody awaited goes to the
     loop's exception handler.
     """
-    cdef aiofs_submission *submission    # while pending and submitted; a reference
-    cdef AccessHandle handle     # whose operation it is, from its start to its end
-    cdef object value            # the result, or the exception
-    cdef object function         # of offload: what to call
-    cdef object arguments
-    cdef list futures            # those who wait while there is no submission
-    cdef object loop
-    cdef int64_t count
-    cdef int kind, state, gives
-    cdef bint retrieved, dropped
-    cdef aiofs_acquisition acquisition  # of offload: the lock that the function takes first
-    cdef bint waited             # the await that is on has let the loop turn
-    cdef int64_t start           # where the cursor was
-    cdef int64_t turn            # its place among those that move the cursor
-    cdef Operation before        # the one in flight that had moved it last, or would
 
     def __dealloc__(self):
         if self.kind == AIOFS_CALL:
@@ -42,21 +22,18 @@ cdef class Operation:
         if self.submission != NULL:
             if aiofs_request_state(&self.submission.request) == AIOFS_NEW:
                 unpin(self.submission)
+                take(&self.submission.waiters)
             aiofs_request_release(&self.submission.request)
 
     # No freelist: what comes from one has been finalized once, and is not again.
     def __del__(self):
-        """Nobody will await it any more: a failure that nobody saw is the loop's."""
+        """It will not be awaited any more: a failure that nothing has seen is reported."""
         if self.retrieved:
             return
         if self.state == SUCCEEDED:
             hush(self.value)
-        elif (self.state == FAILED and not isinstance(self.value, asyncio.CancelledError)
-                and self.loop is not None and not self.loop.is_closed()):
-            self.loop.call_exception_handler({
-                "message": "An operation failed and was never awaited",
-                "exception": self.value,
-            })
+        elif self.state == FAILED and self.reporter is not None and not is_cancelled_error(self.value):
+            report_failure(self.reporter, self.value)
 
     # ---- the end ----
 
@@ -70,16 +47,16 @@ cdef class Operation:
             return handle.operation_ended(self, result)
         self.function = self.arguments = None
         if self.state == PENDING:  # it was cancelled before it was called
-            self.fail(asyncio.CancelledError())
+            self.fail(cancelled_error())
         if self.dropped and self.state == SUCCEEDED:
             self.forget()
         return 0
 
     cdef void forget(self) noexcept:
-        """Nobody will have what it made."""
+        """What it made is given to nobody."""
         self.retrieved = True
         hush(self.value)
-        self.fail(asyncio.CancelledError())
+        self.fail(cancelled_error())
 
     cdef void succeed(self, int64_t count) noexcept:
         self.count = count
@@ -105,23 +82,11 @@ cdef class Operation:
         return True
 
     cdef object wait(self):
-        """What to yield: the future to wait for, or None to let the loop turn."""
-        cdef LoopNotifier notifier
+        """What to yield: what ends with the operation, or None to let the loop turn."""
         self.waited = True
-        if self.state != PENDING:
+        if self.state != PENDING or self.submission == NULL:  # NULL: it is ending
             return None
-        notifier = current_notifier()
-        if notifier is None:
-            raise no_loop_error("awaiting an operation")
-        future = notifier.loop.create_future()
-        if self.submission != NULL:
-            notifier.await_on(self.submission, future)
-        else:
-            if self.futures is None:
-                self.futures = []
-            self.futures.append(future)
-        future._asyncio_future_blocking = True
-        return future
+        return await_end(self.submission, "awaiting an operation")
 
     def __repr__(self):
         cdef str what = ("of " + getattr(self.function, "__name__", "a function") if self.kind == AIOFS_CALL
@@ -178,7 +143,7 @@ cdef class Operation:
         return 0
 
     def drop(self):
-        """Nobody will await it: it is not carried out if it has not begun, and what it made is given up at once.
+        """It will not be awaited: it is not carried out if it has not begun, and what it made is given up at once.
 
         Of one that gave its result out: the result stays with those who have it, and is not kept here.
         """
@@ -232,7 +197,7 @@ cdef int64_t call_function(aiofs_request *request) noexcept nogil:
             operation.state = SUCCEEDED
         except BaseException as error:
             if operation.dropped and isinstance(error, OSError) and error.errno == ECANCELED:
-                error = asyncio.CancelledError()  # it took no lock
+                error = cancelled_error()  # it took no lock
             operation.value = error
             operation.state = FAILED
         aiofs_acquisition_begin(NULL)
@@ -255,7 +220,7 @@ def offload(function, *arguments):
         raise no_loop_error("aiofs")
     operation.function = function
     operation.arguments = arguments
-    operation.loop = notifier.loop
+    operation.reporter = notifier.reporter()
     submission = new_submission()
     submission.request.op = AIOFS_CALL
     submission.request.call = call_function

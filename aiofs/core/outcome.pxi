@@ -1,4 +1,10 @@
 # aio_error, aio_return, aio_suspend, aio_cancel: what has become of requests.
+#
+# The first to see that a request is terminal takes its result into the control block and releases its buffers; the
+# completion that is delivered later finds nothing left to do. While a call waits without the GIL (aio_suspend,
+# aio_cancel), it holds references to the submissions that it waits for, so that their control blocks may be dropped
+# or submitted again meanwhile.
+
 
 def aio_error(aiocb cb not None):
     """The state of a request: EINPROGRESS, 0, ECANCELED, or the errno of the failed operation.
@@ -62,9 +68,6 @@ cdef list control_blocks(object items, str function):
     return found
 
 
-cdef object SUSPENDED = _Zero("aio_suspend blocks the thread and returns 0: to await, take aio.suspend(list, timeout)")
-
-
 def aio_suspend(list, timeout=None):
     """Waits until one of the requests is terminal; returns 0. Blocks the thread, not the interpreter.
 
@@ -111,9 +114,8 @@ def aio_suspend(list, timeout=None):
     return SUSPENDED
 
 
-def _watch(items, future):
-    """For aio.suspend: ends `future` when a request in the list does. True: there is nothing to wait for."""
-    cdef LoopNotifier notifier = current_notifier()
+def _watch(items, waiter):
+    """For aio.suspend: ends `waiter` when a request in the list does. True: there is nothing to wait for."""
     cdef aiocb cb
     cdef bint live = False
     blocks = control_blocks(items, "suspend")
@@ -123,19 +125,16 @@ def _watch(items, future):
         live = live or cb.state == SUBMITTED
     for cb in blocks:
         if cb.state == SUBMITTED:
-            notifier.await_on(cb.submission, future)
+            add_waiter(cb.submission, waiter)
     return not live
 
 
-def _unwatch(items, future):
-    """Undoes _watch for requests that are still in submission: nobody awaits them any more, unless others do."""
-    cdef LoopNotifier notifier = current_notifier()
+def _unwatch(items, waiter):
+    """Undoes _watch for requests that are still in flight."""
     cdef aiocb cb
     for cb in control_blocks(items, "suspend"):
-        if cb.state == SUBMITTED and cb.submission.futures != NULL and future in <object>cb.submission.futures:
-            (<object>cb.submission.futures).remove(future)
-            if not <object>cb.submission.futures and notifier is not None:
-                notifier.awaited.pop(<uintptr_t>cb.submission, None)
+        if cb.state == SUBMITTED:
+            remove_waiter(cb.submission, waiter)
 
 
 def aio_cancel(fildes, aiocb cb=None):

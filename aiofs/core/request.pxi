@@ -1,18 +1,9 @@
-# aio_read, aio_write, aio_fsync: what a control block asks for, drawn up as a plan, and its submission.
+# aio_read, aio_write, aio_fsync: what a control block asks for, prepared as a plan, and its submission.
 #
 # A plan is read from the fields first, and what Python can see is wrong raises there, with nothing done.
-# Then the bytes are moved inside the call if that cannot block, or a submission goes to the engine.
-
-cdef struct plan:
-    int operation
-    int fd
-    aiofs_file *file  # a reference, or NULL
-    int64_t offset
-    size_t nbytes
-    int reqprio
-    int notify
-    Py_buffer view
-    bint has_view
+# Then the bytes are moved inside the call if that cannot block, or a submission goes to the engine. A plan owns the
+# view of the buffer, which the submission takes over, and a reference to the open file. The GIL is released while
+# the engine takes the request, and around a write inside the call; a cached read of a few pages keeps it.
 
 
 cdef int find_target(plan *what, object fildes) except -1:
@@ -124,7 +115,7 @@ cdef int check_notify(sigevent event, int notify) except -1:
         if not callable(event.sigev_notify_function):
             raise TypeError("sigev_notify_function must be callable for SIGEV_THREAD and SIGEV_LOOP, not "
                             f"{type(event.sigev_notify_function).__name__}")
-    if notify == C_SIGEV_LOOP and _get_running_loop() is None:
+    if notify == C_SIGEV_LOOP and current_notifier() is None:
         raise no_loop_error("SIGEV_LOOP")
     if notify == C_SIGEV_SIGNAL:
         if not isinstance(event.sigev_signo, int):
@@ -281,24 +272,6 @@ cdef object call_error(aiocb cb, int error):
     if error == EBADF:
         return request_error(cb, -EBADF)
     return make_error(error, cb.aio_fildes, operation_name(cb.operation), why_not_accepted(cb, -error))
-
-
-class _Zero(int):
-    """The 0 of a call that returns at once: an int that says what to await, if it is awaited itself."""
-
-    def __new__(cls, advice):
-        zero = int.__new__(cls)
-        zero.advice = advice
-        return zero
-
-    def __await__(self):
-        raise TypeError(self.advice)
-
-    def __reduce__(self):
-        return int, (0,)
-
-
-cdef object ZERO = _Zero("the call returns 0 at once, and cannot be awaited: await the aiocb after it, `await cb`")
 
 
 def aio_read(aiocb cb):

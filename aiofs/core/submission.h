@@ -31,12 +31,12 @@ struct aiofs_submission {
     aiofs_group *group;
     aiofs_notice notice;
     PyObject *owner;    /* a reference, until the submission is delivered */
-    PyObject *futures;  /* a reference: list of those that wait, or NULL */
+    PyObject *waiters;  /* a reference, or NULL: what delivery.pxi ends with the submission */
     Py_buffer view;     /* the one buffer, or the first */
     Py_buffer *views;   /* more than one */
     struct iovec *vector;
     int pinned;         /* views that are held */
-    bool opened;
+    bool delivered;
     _Atomic bool no_wakeup; /* nobody waits for it alone: a later completion wakes the loop for both */
 };
 

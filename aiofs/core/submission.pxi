@@ -1,73 +1,9 @@
-# One submission: pinning its buffers, submitting it, opening it when it has come home. See submission.h.
-
-cdef extern from "core/submission.h" nogil:
-    ctypedef struct aiofs_submission
-
-cdef extern from "core/notice.h" nogil:
-    ctypedef struct aiofs_notice:
-        int kind
-        PyObject *function
-        PyObject *value
-        PyObject *context
-
-    ctypedef struct aiofs_group:
-        aiofs_submission *last_word
-
-    int C_SIGEV_LOOP "SIGEV_LOOP"
-
-    int notice_prepare(aiofs_notice *notice)
-    void notice_unprepare(aiofs_notice *notice)
-    void notice_give(aiofs_notice *notice)
-    void notice_set_signal(aiofs_notice *notice, int signo, int64_t value)
-    aiofs_group *group_new(int remaining, aiofs_submission *last_word)
-    void group_add(aiofs_group *group)
-    void group_count_down(aiofs_group *group)
-
-cdef extern from "core/submission.h" nogil:
-    ctypedef struct aiofs_submission:
-        aiofs_request request
-        aiofs_submission *next
-        aiofs_group *group
-        aiofs_notice notice
-        PyObject *owner
-        PyObject *futures
-        Py_buffer view
-        Py_buffer *views
-        iovec *vector
-        int pinned
-        bint opened
-        bint no_wakeup
-
-    aiofs_submission *submission_new()
-
-cdef extern from "core/completions.h" nogil:
-    ctypedef struct aiofs_completion_queue:
-        pass
-
-    aiofs_completion_queue aiofs_unclaimed
-    bint aiofs_python_ends
-
-    void python_ends()
-    aiofs_completion_queue *queue_new(int eventfd, int *error)
-    void queue_release(aiofs_completion_queue *queue)
-    aiofs_submission *queue_drain(aiofs_completion_queue *queue, bint seal)
-    bint submission_address(aiofs_submission *submission, aiofs_completion_queue *queue)
-    void submission_withdraw(aiofs_submission *submission)
-    void post_completion(aiofs_submission *submission)
-    int unclaimed_wakeup_open(int eventfd)
-    void unclaimed_wakeup_forget()
-
-cdef extern from "core/completions.h":
-    int (*aiofs_drain_unclaimed)(void *) noexcept
-
-cdef extern from "core/awaitable.h":
-    void type_set_send(PyTypeObject *type, int (*send)(object, object, PyObject **) except -1)
-    object next_by_send(object awaitable)
-
-cdef extern from "<signal.h>" nogil:
-    int C_SIGEV_SIGNAL "SIGEV_SIGNAL"
-    int C_SIGEV_NONE "SIGEV_NONE"
-    int C_SIGEV_THREAD "SIGEV_THREAD"
+# One submission: pinning its buffers, submitting it, and what happens to it at its end. See submission.h.
+#
+# A submission owns its views (Py_buffer), its notice's references and, from the call that submits until it is
+# delivered, a reference to its owner (an aiocb or an Operation). The functions here are called with the GIL, which
+# submit_request releases while the engine takes the request: the completion may be delivered before it returns.
+# Delivery calls end_submission, once; a submission that the engine did not take is discarded or withdrawn instead.
 
 
 cdef aiofs_submission *new_submission() except NULL:
@@ -148,24 +84,18 @@ cdef void discard(aiofs_submission *submission) noexcept:
 
 
 cdef void withdraw(aiofs_submission *submission) noexcept:
-    """Takes back a submission that somebody may await but that was never submitted."""
-    cdef object futures = take(&submission.futures)
-    for reference in notifiers.values():
-        notifier = reference()
-        if notifier is not None:
-            (<LoopNotifier>notifier).awaited.pop(<uintptr_t>submission, None)
+    """Takes back a submission that was never submitted but may be awaited: those awaits end."""
+    end_waiters(submission)
     submission_withdraw(submission)
-    if futures is not None:
-        wake(<list>futures)
     discard(submission)
 
 
 cdef void before_submit(aiofs_submission *submission, object owner, LoopNotifier notifier) noexcept:
-    """It can be submitted; `owner` is held until it is opened."""
+    """It can be submitted; `owner` is held until it is delivered, by `notifier` if there is one."""
     Py_INCREF(owner)
     submission.owner = <PyObject *>owner
     if notifier is not None:
-        submission_address(submission, notifier.queue)
+        notifier.address(submission)
     aiofs_request_retain(&submission.request)  # the completion queue's
 
 
@@ -177,7 +107,7 @@ cdef void after_refusal(aiofs_submission *submission) noexcept:
 
 
 cdef int submit_request(aiofs_submission *submission, aiofs_file *file, object owner, LoopNotifier notifier) noexcept:
-    """Submits; `owner` is held until the submission is opened. 0, or a negated errno: nothing was started."""
+    """Submits; `owner` is held until the submission is delivered. 0, or a negated errno: nothing was started."""
     cdef int error
     before_submit(submission, owner, notifier)
     with nogil:
@@ -197,72 +127,11 @@ cdef object take(PyObject **reference):
     return taken
 
 
-cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier) except -1:
-    """The end as Python sees it: the buffers free, the owner notified, those who wait woken, the function
-    called. Raises only what the function raises to end the program (see LoopNotifier.call)."""
-    cdef object owner, futures
-    if submission.opened:
-        return 0
-    submission.opened = True
+cdef int end_submission(aiofs_submission *submission) except -1:
+    """The end as the owner sees it: the buffers are released, then the owner learns of it."""
+    cdef object owner
     unpin(submission)
     owner = take(&submission.owner)
-    futures = take(&submission.futures)
-    try:
-        if type(owner) is Operation:
-            (<Operation>owner).ended(submission.request.result)
-        if futures is not None:
-            wake(<list>futures)
-        if submission.notice.kind == C_SIGEV_LOOP and notifier is not None and submission.notice.function != NULL:
-            notifier.call(&submission.notice)
-    finally:
-        drop_notice(&submission.notice)
-        aiofs_request_release(&submission.request)
+    if type(owner) is Operation:
+        (<Operation>owner).ended(submission.request.result)
     return 0
-
-
-cdef object end_future(object future):
-    if not future.done():
-        future.set_result(None)
-
-
-cdef int wake(list futures) except -1:
-    """Ends the futures of those who wait, each on its own loop; a closed one has nobody left."""
-    cdef object running = running_loop()
-    for future in futures:
-        loop = future.get_loop()
-        if loop is running:
-            end_future(future)
-        elif not loop.is_closed():
-            try:
-                loop.call_soon_threadsafe(end_future, future)
-            except RuntimeError:
-                pass
-    return 0
-
-
-cdef int add_future(aiofs_submission *submission, object future) except -1:
-    """`future` will be ended when the submission is opened."""
-    if submission.futures == NULL:
-        futures = []
-        Py_INCREF(futures)
-        submission.futures = <PyObject *>futures
-    (<list>submission.futures).append(future)
-    return 0
-
-
-cdef void drain_unclaimed() noexcept:
-    """Opens what ended with no loop to tell."""
-    cdef aiofs_submission *submission = queue_drain(&aiofs_unclaimed, False)
-    cdef aiofs_submission *next
-    while submission != NULL:
-        next = submission.next
-        deliver_completion(submission, None)
-        submission = next
-
-
-cdef int drain_unclaimed_pending(void *nothing) noexcept:
-    drain_unclaimed()
-    return 0
-
-
-aiofs_drain_unclaimed = drain_unclaimed_pending
