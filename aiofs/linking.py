@@ -1,4 +1,4 @@
-"""Where compiled code finds aiofs: its header, and the library that this process runs on."""
+"""The paths and flags by which compiled code uses aiofs: the header, and libaiofs.so."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ _LIBRARY = os.path.join(_PACKAGE, "libaiofs.so")
 
 
 def get_include() -> str:
-    """The directory of `aiofs.h`, absolute: for `include_dirs` of an extension, or a compiler's -I.
+    """Returns the directory of `aiofs.h`, for `include_dirs` of an extension or a compiler's -I.
 
-    For Cython, `from aiofs.aio cimport ...` needs it too. Always the same in one environment; it is
-    part of the installed package, and there without a compiler.
+    The path is absolute, and the same for every call in one environment. In Cython,
+    `from aiofs.aio cimport ...` needs it too. The directory is part of the installed package.
     """
     return os.path.join(_PACKAGE, "include")
 
 
 def get_library_dir() -> str:
-    """The directory of `libaiofs.so`, absolute: for `library_dirs` and `runtime_library_dirs`.
+    """Returns the directory of `libaiofs.so`, for `library_dirs` and `runtime_library_dirs`.
 
-    An extension module that is linked to it (`libraries=["aiofs"]`) shares the engine, its requests
-    and its locks with Python. It keeps the path: for a wheel that is used elsewhere, give
-    `runtime_library_dirs` the way from the module to the package, as `$ORIGIN/../aiofs`.
+    The path is absolute. An extension module that is linked to the library (`libraries=["aiofs"]`)
+    shares the engine, its requests and its locks with Python. The module keeps the path in
+    `runtime_library_dirs`. For a wheel that is installed elsewhere, use the path from the module to
+    the package there, as `$ORIGIN/../aiofs`.
     """
     return _PACKAGE
 
 
 def cflags() -> str:
-    """What the compiler has to be output, as the shell wants it."""
+    """Returns the flags for the compiler, quoted for the shell."""
     import shlex
 
     return shlex.quote(f"-I{get_include()}")
 
 
 def libs() -> str:
-    """What the linker has to be output, as the shell wants it."""
+    """Returns the flags for the linker, quoted for the shell."""
     import shlex
 
     directory = get_library_dir()
@@ -51,7 +52,7 @@ def libs() -> str:
 
 
 def preload() -> str:
-    """What LD_PRELOAD must be; ValueError if it cannot be said there."""
+    """Returns the value of LD_PRELOAD. Raises ValueError if LD_PRELOAD cannot contain the path."""
     if any(character in _LIBRARY for character in " \t\n:$"):
         raise ValueError(
             f"{_LIBRARY}: LD_PRELOAD cannot name a path with a space, ':' or '$' in it: "
@@ -61,21 +62,22 @@ def preload() -> str:
 
 
 def check(program: str) -> tuple[bool, str]:
-    """Which `<aio.h>` a program gets when it runs: whether it is aiofs's, and what to say of it.
+    """Returns whether a program gets the `<aio.h>` of aiofs when it runs, and a text that says why.
 
-    The dynamic linker is asked, as ldd(1) does: it binds all functions, and runs nothing.
-    What a program loads later it does not know. programs.Refused if it cannot be told.
+    As ldd(1) does, this asks the dynamic linker, which binds all functions and does not run the
+    program. The linker does not know libraries that a program loads later. Raises programs.Refused
+    if the linker cannot be asked.
     """
     from aiofs.programs import Refused
 
     output = _bindings(program)
     if re.search(r"^\s*libaiofs\.so => not found", output, re.MULTILINE):
         return False, (
-            f"{program}: cannot start, because libaiofs.so is not where it was linked to look: "
-            "link it with $(aiofs config --libs), or with a RUNPATH that exists when it runs"
+            f"{program}: cannot start, because libaiofs.so is not in any directory of its RUNPATH: "
+            "link it with $(aiofs config --libs), or with a RUNPATH that exists at run time"
         )
     if "binding file" not in output:
-        raise Refused(f"{program}: its dynamic linker does not say what it binds")
+        raise Refused(f"{program}: its dynamic linker does not print its bindings")
     bound = dict.fromkeys(match.groups() for match in _BINDING.finditer(output))
     if not bound:
         return False, f"{program}: uses no function of <aio.h>"
@@ -83,7 +85,7 @@ def check(program: str) -> tuple[bool, str]:
     good = all(os.path.basename(library) == "libaiofs.so" for _, library in bound)
     if not good:
         lines.append(
-            "to get aiofs's, give the linker its flags behind the source and before -lc: "
+            "to get the <aio.h> of aiofs, put its flags behind the source and before -lc: "
             "cc prog.c $(aiofs config --cflags --libs)"
         )
     return good, "\n".join(lines)
