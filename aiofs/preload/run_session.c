@@ -24,7 +24,7 @@
 static int take_byte(int fd)
 {
     int status = -EBUSY;
-    int64_t byte = AIOFS_FIRST_TREE;
+    int64_t byte = AIOFS_FIRST_SESSION;
     for (; status == -EBUSY && byte < AIOFS_RANGE_MARK; byte++)
         status = aiofs_bytes_set(fd, F_WRLCK, byte, 1);
     if (status < 0)
