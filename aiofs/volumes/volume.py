@@ -1,4 +1,4 @@
-"""What a volume is: the base class of all, and the methods that a volume of your own brings."""
+"""`Volume`, the base class of all volumes: the methods that a volume of your own implements."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ __all__ = ["Kind", "Volume", "entry_stat"]
 def entry_stat(
     kind: Kind, *, size: int = 0, mtime_ns: int = 0, mode: int | None = None
 ) -> os.stat_result:
-    """An `os.stat_result` for an entry that no operating system knows.
+    """Makes an `os.stat_result` for an entry of a volume that is a Python object.
 
-    kind: "file" or "directory". size: in bytes. mtime_ns: when its bytes changed, nanoseconds since
-    the epoch. mode: permission bits, by default 0o644 of a file and 0o755 of a directory.
+    kind: "file" or "directory". size: in bytes. mtime_ns: the time of the last change of its bytes,
+    in nanoseconds since the epoch. mode: permission bits; by default 0o644 for a file and 0o755 for
+    a directory.
     """
     directory = kind == "directory"
     if mode is None:
@@ -41,42 +42,43 @@ def entry_stat(
 
 
 class Volume:
-    """A tree of files somewhere.
+    """A tree of files.
 
-    `MemoryVolume` and `PrivateVolume` are directories, whose files the engine opens itself. Files
-    that live elsewhere (behind HTTP, in an archive, in a dict) are a class of yours, derived from
-    this one, that implements the methods below `# files` and `# the tree`; locks, handles, mounts,
-    descriptors and POSIX AIO then work on it as on any other.
+    `MemoryVolume` and `PrivateVolume` are directories, whose files the engine opens itself. For
+    files that are elsewhere (behind HTTP, in an archive, in a dict), write a class that derives
+    from this one and implements the methods below `# files` and `# the tree`. Locks, handles,
+    mounts, descriptors and POSIX AIO then work on it as on any other volume.
 
     Rules for these methods. Paths are canonical: relative to the root, '/' between components, ""
-    the root. They raise `OSError` with the errno that the system call of that name would set. An
-    exception that has no errno, or a result of a wrong type, makes the operation fail with EIO.
-    It is reported by `sys.unraisablehook`; in a call of the tree it is the cause of the
-    `OSError`. aiofs takes the locks before it calls them, and calls them from any thread, several
-    at a time. Buffers are valid until the method returns.
+    the root. A method raises `OSError` with the errno that the system call of that name would set.
+    If it raises an exception without an errno, or returns a wrong type, the operation fails with
+    EIO. `sys.unraisablehook` reports the exception; in a call of the tree, the exception is the
+    cause of the `OSError`. aiofs takes the locks before it calls a method. It calls the methods
+    from any thread, and from several threads at the same time. A buffer is valid until the method
+    returns.
 
-    The methods may block. For what is awaited, and for POSIX AIO, they run on threads of the
+    The methods may block. For awaited operations and for POSIX AIO they run on threads of the
     engine, never on an event loop's thread; at most 16 threads read and write in one volume. A
-    synchronous call runs them on its own thread. A class whose methods below `# files` never
-    block says `blocking = False`. Then `read_at`, `write_at`, `truncate`, `flush`, `size` and
-    `submit` run inside the call that asks for them, on the event loop's thread too: no other
-    thread has to be woken.
+    synchronous call runs them on its own thread. If the methods below `# files` never block, set
+    `blocking = False` in the class. Then `read_at`, `write_at`, `truncate`, `flush`, `size` and
+    `submit` run inside the submitting call, also on an event loop's thread, which saves waking
+    another thread.
 
     A method may use other volumes in any way, and wait for them. It cannot close the handle that
-    has called it (OSError EDEADLK).
+    called it (OSError EDEADLK).
 
-    A volume is a context manager, `close` at its end.
+    A volume is a context manager that closes the volume at its end.
     """
 
-    #: The mode of an access handle that is asked for none.
+    #: The mode of an access handle that is opened with `mode=None`.
     default_mode: ClassVar[str] = "in-place"
 
-    #: Whether the methods for files may block; read when a file is opened.
+    #: Whether the methods for files may block; read each time a file is opened.
     blocking: ClassVar[bool] = True
 
     _own_ops: VolumeOps | None = None
 
-    # ---- for whoever uses a volume
+    # ---- for users of a volume
 
     @property
     def root(self) -> DirectoryHandle:
@@ -86,17 +88,18 @@ class Volume:
         return DirectoryHandle._of(self, "")
 
     def close(self) -> None:
-        """Gives the volume up: its handles raise `InvalidStateError` (EBADF) from now on.
+        """Closes the volume: its handles raise `InvalidStateError` (EBADF) from now on.
 
-        What is open in it stays open, and locked, until it is closed itself.
+        Files that are open in it stay open and locked until they are closed. Idempotent.
         """
         if self._own_ops is not None:
             self._own_ops.close()
 
     def estimate(self) -> Coroutine[Any, Any, tuple[int, int | None]]:
-        """`await volume.estimate()` gives (usage, quota) in bytes; quota is None if there is none.
+        """`await volume.estimate()` returns (usage, quota), both in bytes; quota None for no limit.
 
-        usage is the sum of the sizes of all files, holes included, counted now. WHATWG Storage:
+        usage is the sum of the sizes of all files, holes included, counted by a walk over the
+        volume. Raises `InvalidStateError` (EBADF) if the volume is closed. WHATWG Storage:
         `estimate()`.
         """
         return _core.offload(self._ops.estimate)
@@ -123,48 +126,55 @@ class Volume:
     ) -> None:
         await _core.offload(self.close)
 
-    # ---- files: what a volume of your own brings
+    # ---- files: a volume of your own implements these
 
     def open_file(self, path: str, *, create: bool, exclusive: bool) -> Any:
-        """Finds a file, or makes it: returns whatever stands for it in the calls below.
+        """Finds a file, or creates it. Returns any object, the `file` argument of the calls below.
 
-        Raises ENOENT if it is missing and `create` is false, EEXIST if it is there and `exclusive`
-        is true, EISDIR for a directory. What it returns should go on to mean this file when the
-        path is unlinked.
+        Raises ENOENT if the file is missing and `create` is false, EEXIST if it exists and
+        `exclusive` is true, EISDIR for a directory. After the path is unlinked, the object should
+        still mean this file. Compare open(2).
         """
         raise _not_there("open_file")
 
     def close_file(self, file: Any) -> None:
-        """The last use of what `open_file` returned.
+        """The last call for an object that `open_file` returned.
 
-        What this raises is reported by `sys.unraisablehook` and changes nothing: what can still be
-        lost belongs into `flush`, which is called before.
+        `sys.unraisablehook` reports an exception of this method, and the close succeeds all the
+        same. Work that can fail and lose data belongs into `flush`, which is called before.
         """
 
     def read_at(self, file: Any, buffer: memoryview, offset: int) -> int:
-        """Fills the buffer from `offset`: the number of bytes, less at the end of the file only."""
+        """Fills the buffer with the bytes from `offset`. Returns the number of bytes.
+
+        The number is less than the buffer's size only at the end of the file. Compare pread(2).
+        """
         raise _not_there("read_at")
 
     def write_at(self, file: Any, data: memoryview, offset: int) -> int:
-        """Writes at `offset`, filling a hole with zeros: the number of bytes written."""
+        """Writes the data at `offset`. Returns the number of bytes written.
+
+        A gap between the old end of the file and `offset` reads as zeros. Compare pwrite(2).
+        """
         raise _not_there("write_at")
 
     def size(self, file: Any) -> int:
-        """The file's size in bytes."""
+        """Returns the file's size in bytes."""
         raise _not_there("size")
 
     def truncate(self, file: Any, size: int) -> None:
-        """Cuts the file, or extends it with zeros."""
+        """Sets the file's size in bytes; an extension reads as zeros. Compare ftruncate(2)."""
         raise _not_there("truncate")
 
     def flush(self, file: Any) -> None:
-        """Returns when everything written is durable; here there is nothing to do for it."""
+        """Returns when all bytes written so far are durable; the default does nothing."""
 
     def submit(self, request: VolumeRequest) -> None:
-        """Carries one operation out and calls `request.complete` with the outcome, now or later.
+        """Performs one operation, and calls `request.complete` with the outcome, now or later.
 
-        This one calls the method for the operation and completes at once. Override it where you can
-        do better. It may block, unless `blocking` is False.
+        The default calls the method for the operation and completes the request at once. Override
+        it if the volume can perform operations asynchronously. It may block, unless `blocking` is
+        False.
         """
         try:
             moved = self._carry_out(request)
@@ -173,18 +183,24 @@ class Volume:
         else:
             request.complete(moved)
 
-    # ---- the tree: what a volume of your own brings
+    # ---- the tree: a volume of your own implements these
 
     def stat(self, path: str) -> os.stat_result:
-        """As `os.stat`; `entry_stat` makes the result. st_size and st_mtime_ns tell changes."""
+        """As `os.stat`; `entry_stat` makes the result.
+
+        Every change of a file's bytes must change its st_size or st_mtime_ns.
+        """
         raise _not_there("stat")
 
     def listdir(self, path: str) -> Iterable[str]:
-        """The names in a directory."""
+        """Returns the names in a directory, without '.' and '..'. As `os.listdir`."""
         raise _not_there("listdir")
 
     def entries(self, path: str) -> Iterable[tuple[str, Kind]]:
-        """The names in a directory, each with its kind: override it if you know without `stat`."""
+        """Returns the names in a directory, each with its kind: (name, "file" or "directory").
+
+        The default calls `listdir` and `stat`; override it if the kinds are known without `stat`.
+        """
         for name in self.listdir(path):
             mode = self.stat(f"{path}/{name}" if path else name).st_mode
             yield name, "directory" if stat.S_ISDIR(mode) else "file"
@@ -194,7 +210,7 @@ class Volume:
         raise _not_there("mkdir")
 
     def rmdir(self, path: str) -> None:
-        """As `os.rmdir`: ENOTEMPTY if there is something in it."""
+        """As `os.rmdir`: ENOTEMPTY if the directory is not empty."""
         raise _not_there("rmdir")
 
     def unlink(self, path: str) -> None:
@@ -202,10 +218,10 @@ class Volume:
         raise _not_there("unlink")
 
     def rename(self, source: str, target: str) -> None:
-        """As `os.rename`: a file that is in the way is replaced, in one step."""
+        """As `os.rename`: an existing file at `target` is replaced atomically."""
         raise _not_there("rename")
 
-    # ---- what aiofs asks of it
+    # ---- for aiofs itself
 
     @property
     def _ops(self) -> VolumeOps:
@@ -217,7 +233,7 @@ class Volume:
 
     @property
     def submits(self) -> bool:
-        """Whether the class brings a `submit` of its own."""
+        """Whether the class overrides `submit`."""
         return type(self).submit is not Volume.submit
 
     def _carry_out(self, request: VolumeRequest) -> int:
