@@ -1,9 +1,10 @@
 /*
- * control.c - what an aiocb says of its request. See control.h.
+ * control.c - the state of a request in its aiocb. See control.h.
  *
- * One mutex, the control lock, stands between those who follow control->request (aio_cancel) and the end of the
- * request, which takes the pointer away; it is held for a few instructions, and no other lock is taken under
- * it. In the child of a fork nothing is in submission: the generation moves on, and the lock is made anew.
+ * One mutex, the control lock, guards control->request between a thread that follows the pointer (aio_cancel) and the
+ * end of the request, which sets it to NULL. A thread holds the lock for a few instructions, and takes no other lock
+ * under it. In a forked child no request is in flight: the child's fork handler increments the generation and
+ * initialises the lock again.
  */
 #define _GNU_SOURCE
 #include "control.h"
