@@ -255,7 +255,7 @@ static void submit_some(struct aiofs_batch_entry *list, size_t count)
         aiofs_request *request = list[i].request;
         struct arrival *arrival = &arrivals[arrived];
         *arrival = (struct arrival){.request = request, .file = list[i].file};
-        if (request->reqprio < 0 || request->reqprio > AIOFS_PRIO_DELTA_MAX) {
+        if (!aiofs_reqprio_is_valid(request->reqprio)) {
             list[i].error = -EINVAL;
             continue;
         }

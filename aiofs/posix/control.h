@@ -27,8 +27,6 @@
 
 #include "engine.h"
 
-struct posix_request;
-
 struct control {
     uint64_t seal;
     uint32_t generation;
@@ -36,7 +34,7 @@ struct control {
     _Atomic uint32_t state;
     int64_t result;
     int64_t aio_offset; /* not ours */
-    struct posix_request *request;
+    aiofs_request *request;
     const struct aiocb *self;
 };
 
@@ -56,10 +54,10 @@ static inline struct control *control_of(const struct aiocb *cb)
 enum aiofs_state control_state(const struct aiocb *cb);
 
 /* It is submitted from now on. */
-void control_begin(struct aiocb *cb, struct posix_request *request);
+void control_begin(struct aiocb *cb, aiofs_request *request);
 /* It is terminal; and the aiocb is the program's again. True: somebody sleeps on it, see aiofs_wake_sleepers. */
 bool control_end(struct aiocb *cb, int64_t result);
 /* The request in submission, retained; NULL: there is none. */
-struct posix_request *control_request(const struct aiocb *cb);
+aiofs_request *control_request(const struct aiocb *cb);
 
 #endif
