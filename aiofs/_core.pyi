@@ -1,4 +1,4 @@
-"""The types of the core; what it does stands in the .pxi files, part by part."""
+"""The types of the core; what it does stands in core/, part by part."""
 
 import os
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -104,7 +104,7 @@ def engine() -> Literal["io_uring", "threads"]: ...
 def counters() -> dict[str, int]: ...
 def settle(seconds: float = 5.0) -> None: ...
 
-# ---- sync_handle.pxi, handle.pxi
+# ---- sync_access_handle.pxi, access_handle.pxi
 
 @final
 class SyncAccessHandle:

@@ -45,7 +45,7 @@ def test_files_are_drawn_with_what_they_use():
         ("engine/ring.c", '#  include "posix.h"', "posix/posix.h"),
         ("volumes/ops.py", "def late():\n    from aiofs import cli", "cli.py"),
         ("handles.py", "import aiofs.demo.screen", "demo/screen.py"),
-        ("aiocb.pxi", "from aiofs import handles", "handles.py"),
+        ("core/aiocb.pxi", "from aiofs import handles", "handles.py"),
     ],
 )
 def test_floor_that_reaches_up_is_named(copy, low, line, high):

@@ -26,7 +26,7 @@ FLOORS = {
     "engine": ["engine"],
     "dresses": ["posix", "preload", "include"],
     "errors": ["errors.py"],
-    "core": ["_core.pyx", "core", "*.pxi", "*.pxd", "submission.h"],
+    "core": ["_core.pyx", "_core.pxd", "core", "aio.pxd"],
     "filesystem": ["volumes", "filesystem.py", "handles.py", "files"],
     "faces": ["aio.py", "sqlite", "fsspec.py", "fuse.py", "sync"],
     "command": [

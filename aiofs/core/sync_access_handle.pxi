@@ -4,7 +4,7 @@
 # use by close. SyncAccessHandle works on the caller's thread, without the GIL; `users` counts the threads
 # inside, and close waits for them. It takes `file` away first, so they look at that before they let the
 # GIL go. A thread cannot wait for itself: close refuses to, in a volume's method that works for the handle.
-# Nor for the threads of a parent process, which are not there after a fork. AccessHandle: handle.pxi.
+# Nor for the threads of a parent process, which are not there after a fork. AccessHandle: access_handle.pxi.
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned microseconds)
@@ -66,16 +66,6 @@ cdef class SyncAccessHandle:
 
     Source: WHATWG File System standard, FileSystemSyncAccessHandle.
     """
-    cdef aiofs_file *file  # a reference; NULL when closed
-    cdef int64_t cursor
-    cdef int users
-    cdef bint writable
-    cdef unsigned long closing  # the thread that is in close; 0: none
-    cdef bint unwanted     # never given out: no warning when it is dropped
-    cdef int made          # in which generation of processes
-    cdef readonly str mode
-    cdef str path
-    cdef object __weakref__
 
     def __init__(self):
         raise TypeError("SyncAccessHandle is made by create_sync_access_handle()")

@@ -62,9 +62,6 @@ cdef list control_blocks(object items, str function):
     return found
 
 
-cdef object SUSPENDED = _Zero("aio_suspend blocks the thread and returns 0: to await, take aio.suspend(list, timeout)")
-
-
 def aio_suspend(list, timeout=None):
     """Waits until one of the requests is terminal; returns 0. Blocks the thread, not the interpreter.
 

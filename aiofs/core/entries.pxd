@@ -1,9 +1,7 @@
-"""entries/volume.h: volumes, entries, and the locks on them."""
+# entries/volume.h, as the core sees it: volumes, entries, and the locks on them.
 
 from libc.stdint cimport int64_t, uint64_t
 from posix.types cimport mode_t
-
-from aiofs.c_engine cimport aiofs_file, aiofs_lock_ref
 
 
 cdef extern from "<sys/stat.h>" nogil:

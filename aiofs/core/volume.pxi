@@ -110,8 +110,6 @@ cdef str CLOSED_BEHIND = "the descriptor was closed already, by os.close or the 
 cdef class OpenFile:
     """A file that a volume opened: its descriptor, until `close`."""
 
-    cdef aiofs_file *file
-    cdef readonly object path  # as messages show it
 
     def __dealloc__(self):
         cdef aiofs_file *file = self.file
@@ -176,9 +174,6 @@ cdef class DirectoryOps:
     directory.
     """
 
-    cdef aiofs_volume *volume
-    cdef readonly str directory
-    cdef object __weakref__
 
     def __init__(self, directory, *, unsigned flags=0, quota=None):
         cdef bytes path = _path_bytes(directory)
@@ -442,6 +437,3 @@ cdef class DirectoryOps:
             aiofs_volume_release(volume)
         if status < 0:
             raise self.failed(status, path, shown, "remove")
-
-
-include "bridge.pxi"

@@ -26,45 +26,7 @@ cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
 
 
-cdef extern from *:
-    """
-    /* The methods of volumes that this thread is in, the innermost first. */
-    struct aiofs_inside { const void *file; struct aiofs_inside *outer; };
-    static _Thread_local struct aiofs_inside *aiofs_innermost;
-
-    static inline void inside_enter(struct aiofs_inside *here, const void *file)
-    {
-        here->file = file;
-        here->outer = aiofs_innermost;
-        aiofs_innermost = here;
-    }
-
-    static inline void inside_leave(const struct aiofs_inside *here)
-    {
-        aiofs_innermost = here->outer;
-    }
-
-    static inline int inside_is(const void *file)
-    {
-        for (const struct aiofs_inside *at = aiofs_innermost; at; at = at->outer)
-            if (file && at->file == file)
-                return 1;
-        return 0;
-    }
-    """
-    struct aiofs_inside:
-        pass
-    void inside_enter(aiofs_inside *here, const void *file)
-    void inside_leave(const aiofs_inside *here)
-    bint inside_is(const void *file)
-
-
 cdef class Bridge:
-    cdef object volume
-    cdef object file
-    cdef aiofs_lock_ref *lock_ref  # the open file's: there as long as the engine calls
-    cdef aiofs_file *opened
-
     cdef int64_t move(self, const iovec *iov, int iovcnt, int64_t offset, bint writes) noexcept:
         cdef int64_t moved = 0, piece, failure
         cdef aiofs_inside here
@@ -260,11 +222,6 @@ cdef class VolumeRequest:
     write, in order, valid until `complete` is called. A request that is dropped ends with EIO.
     """
 
-    cdef aiofs_request *request  # a reference; NULL once it has an outcome
-    cdef Bridge bridge
-    cdef bint bound
-    cdef readonly str op
-    cdef readonly tuple buffers
 
     cdef int bind(self, Bridge bridge, aiofs_request *request) except -1:
         cdef bint writes = request.op == AIOFS_WRITE
@@ -345,7 +302,6 @@ cdef class VolumeRequest:
 cdef class LockRef:
     """A lock on an entry of a volume that is a Python object; released at `release`, or when dropped."""
 
-    cdef aiofs_lock_ref *lock_ref
 
     def __dealloc__(self):
         self.release()
@@ -367,7 +323,6 @@ cdef class LockRef:
 cdef class Names:
     """The entries and locks of a volume that is a Python object."""
 
-    cdef aiofs_volume *volume
 
     def __cinit__(self):
         cdef int status = aiofs_volume_virtual(&self.volume)

@@ -1,15 +1,6 @@
 # What a method of an asynchronous handle returns: an operation that has been started. Awaiting it only
 # waits. It is a collections.abc.Coroutine, so create_task, gather and wait_for take it.
 
-cdef enum:
-    PENDING, SUCCEEDED, FAILED
-
-cdef enum:
-    GIVES_COUNT, GIVES_NONE, GIVES_OBJECT
-
-cdef extern from "Python.h":
-    int PYGEN_RETURN, PYGEN_NEXT
-
 
 @cython.final
 cdef class Operation:
@@ -19,21 +10,6 @@ cdef class Operation:
     engine is done with them, whatever becomes of the await. A failure that nobody awaited goes to the
     loop's exception handler.
     """
-    cdef aiofs_submission *submission    # while pending and submitted; a reference
-    cdef AccessHandle handle     # whose operation it is, from its start to its end
-    cdef object value            # the result, or the exception
-    cdef object function         # of offload: what to call
-    cdef object arguments
-    cdef list futures            # those who wait while there is no submission
-    cdef object loop
-    cdef int64_t count
-    cdef int kind, state, gives
-    cdef bint retrieved, dropped
-    cdef aiofs_acquisition acquisition  # of offload: the lock that the function takes first
-    cdef bint waited             # the await that is on has let the loop turn
-    cdef int64_t start           # where the cursor was
-    cdef int64_t turn            # its place among those that move the cursor
-    cdef Operation before        # the one in flight that had moved it last, or would
 
     def __dealloc__(self):
         if self.kind == AIOFS_CALL:

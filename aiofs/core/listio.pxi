@@ -145,9 +145,6 @@ cdef int check_list_call(object mode, object sig) except -1:
     return 0
 
 
-cdef object LISTED = _Zero("lio_listio returns 0 and cannot be awaited: with LIO_NOWAIT, await its aiocbs after it")
-
-
 def lio_listio(mode, list, sig=None):
     """Starts a list of requests by their aio_lio_opcode; returns 0.
 

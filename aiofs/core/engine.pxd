@@ -1,5 +1,4 @@
-# cython: language_level=3
-"""engine/engine.h, as the core sees it."""
+# engine/engine.h, as the core sees it.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.time cimport time_t

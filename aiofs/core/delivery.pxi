@@ -32,6 +32,7 @@ cdef enum:
     SLICE_NS = 500_000
     SLICE = 256
 
+
 cdef int64_t now_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
@@ -53,23 +54,6 @@ cdef PyObject *last_notifier = NULL  # the one used last; borrowed, cleared when
 @cython.final
 @cython.no_gc_clear
 cdef class LoopNotifier:
-    cdef object loop
-    cdef object eventfd
-    cdef aiofs_submission *first   # what is to be opened, oldest first, by `next`; NULL: nothing
-    cdef aiofs_submission *last
-    cdef dict awaited          # addresses of submissions that somebody on this loop awaits
-    cdef aiofs_completion_queue *queue
-    cdef bint scheduled        # a call of deliver() is on its way
-    cdef bint counting         # a turn that has a budget is on
-    cdef size_t spent          # bytes copied inline in this turn
-    cdef size_t clocked        # bytes at the last look at the clock
-    cdef bint must_yield             # the budget of this turn is spent
-    cdef int64_t turn_began
-    cdef int64_t tick          # of the coarse clock, at the last look
-    cdef object is_running     # of the loop
-    cdef unsigned long thread  # where it was last seen running
-    cdef object __weakref__
-
     def __cinit__(self, loop):
         cdef int error = 0
         self.loop = loop
@@ -235,6 +219,12 @@ cdef class LoopNotifier:
         self.counting = False
 
 
+cdef object no_loop_error(str doing):
+    """For what is awaited, or wants its notice, where no loop of asyncio's kind runs: also under trio."""
+    return RuntimeError(f"{doing} needs a running asyncio or uvloop event loop, and none runs in this thread "
+                        "(trio's loop is another kind)")
+
+
 cdef object unclaimed_eventfd_made():
     global unclaimed_eventfd
     if unclaimed_eventfd is None:
@@ -276,10 +266,6 @@ cdef LoopNotifier notifier_of(object loop):
         notifier = LoopNotifier(loop)
         notifiers[id(loop)] = weakref(notifier)
     return notifier
-
-
-cdef extern from "pythread.h":
-    unsigned long PyThread_get_thread_ident()
 
 cdef extern from "Python.h":
     int PY_VERSION_HEX

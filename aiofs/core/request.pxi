@@ -3,17 +3,6 @@
 # A plan is read from the fields first, and what Python can see is wrong raises there, with nothing done.
 # Then the bytes are moved inside the call if that cannot block, or a submission goes to the engine.
 
-cdef struct plan:
-    int operation
-    int fd
-    aiofs_file *file  # a reference, or NULL
-    int64_t offset
-    size_t nbytes
-    int reqprio
-    int notify
-    Py_buffer view
-    bint has_view
-
 
 cdef int find_target(plan *what, object fildes) except -1:
     """The descriptor, and the open file behind it if aiofs opened it."""
@@ -279,24 +268,6 @@ cdef object call_error(aiocb cb, int error):
     if error == EBADF:
         return request_error(cb, -EBADF)
     return make_error(error, cb.aio_fildes, operation_name(cb.operation), why_not_accepted(cb, -error))
-
-
-class _Zero(int):
-    """The 0 of a call that returns at once: an int that says what to await, if it is awaited itself."""
-
-    def __new__(cls, advice):
-        zero = int.__new__(cls)
-        zero.advice = advice
-        return zero
-
-    def __await__(self):
-        raise TypeError(self.advice)
-
-    def __reduce__(self):
-        return int, (0,)
-
-
-cdef object ZERO = _Zero("the call returns 0 at once, and cannot be awaited: await the aiocb after it, `await cb`")
 
 
 def aio_read(aiocb cb):

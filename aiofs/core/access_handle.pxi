@@ -1,13 +1,10 @@
-# The asynchronous access handle. See sync_handle.pxi for what a handle is.
+# The asynchronous access handle. See sync_access_handle.pxi for what a handle is.
 #
 # AccessHandle keeps the order of its calls: operations take effect as if serialised. The engine orders what overlaps.
 # What it cannot know is deferred here, in a queue that keeps the order: an operation that starts at the cursor waits
 # for the one before, which moves it; get_size and close wait for all. Where the size is asked of a volume that may
 # block, everything after it waits for the answer. The cursor is where the last one in the order left it that did not
 # fail, whatever the order of the ends.
-
-cdef enum:
-    GET_SIZE = 100, CLOSE
 
 
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
@@ -73,21 +70,6 @@ cdef class AccessHandle:
 
     Source: WHATWG File System standard, FileSystemSyncAccessHandle, made awaitable.
     """
-    cdef aiofs_file *file        # a reference; NULL when closed
-    cdef int64_t cursor
-    cdef Operation cursor_owner  # the last one that moves the cursor, if it has not ended
-    cdef int64_t turns           # how many have moved it, or will
-    cdef int64_t cursor_turn     # whose the cursor is
-    cdef Operation closing
-    cdef object deferred         # deque of Operations that have to wait for others
-    cdef int in_flight, changing
-    cdef bint sizing             # a get_size is in flight
-    cdef bint writable, closed, aborted
-    cdef bint unwanted           # never given out: no warning when it is dropped
-    cdef int made                # in which generation of processes
-    cdef readonly str mode
-    cdef str path
-    cdef object __weakref__
 
     def __init__(self):
         raise TypeError("AccessHandle is made by create_access_handle()")

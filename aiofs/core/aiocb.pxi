@@ -10,21 +10,8 @@
 from errno import errorcode as _errorcode
 import fcntl as _fcntl
 
-cdef enum:
-    NEVER, SUBMITTED, ENDED
-
-cdef enum:
-    _LIO_READ = 0, _LIO_WRITE = 1, _LIO_NOP = 2
-    _LIO_WAIT = 0, _LIO_NOWAIT = 1
-
 cdef extern from "<fcntl.h>" nogil:
     int O_SYNC, O_DSYNC
-
-cdef extern from "Python.h":
-    bint PyLong_CheckExact(object)
-    long long PyLong_AsLongLong(object) except? -1
-    long PyLong_AsLongAndOverflow(object, int *overflow) except? -1
-
 
 LIO_READ = _LIO_READ
 LIO_WRITE = _LIO_WRITE
@@ -65,7 +52,6 @@ cdef class sigevent:
 
     Source: POSIX.1-2017, Base Definitions, <signal.h>; System Interfaces, 2.4.1.
     """
-    cdef public object sigev_notify, sigev_signo, sigev_value, sigev_notify_function
 
     def __init__(self, sigev_notify=SIGEV_NONE, sigev_signo=0, sigev_value=None, sigev_notify_function=None):
         self.sigev_notify = sigev_notify
@@ -107,14 +93,6 @@ cdef class aiocb:
 
     Source: POSIX.1-2017, Base Definitions, <aio.h>.
     """
-    cdef public object aio_fildes, aio_buf, aio_nbytes, aio_offset, aio_reqprio, aio_lio_opcode
-    cdef object event          # aio_sigevent; None: nobody has looked at it yet
-    cdef aiofs_submission *submission  # SUBMITTED: a reference
-    cdef int64_t outcome       # ENDED: the count, or a negated errno
-    cdef int state, operation
-    cdef int64_t in_list       # the number of the last list that it stood in
-    cdef bint returned
-    cdef object __weakref__
 
     def __init__(self, aio_fildes=-1, aio_buf=None, aio_nbytes=None, aio_offset=0, aio_reqprio=0,
                  aio_sigevent=None, aio_lio_opcode=_LIO_NOP):
@@ -292,9 +270,6 @@ cdef str why_not_accepted(aiocb cb, int64_t error):
 @cython.freelist(64)
 cdef class Awaiting:
     """One `await` of an aiocb."""
-    cdef aiocb cb
-    cdef aiofs_submission *submission  # of a request in submission; a reference
-    cdef bint waited  # it has let the loop turn
 
     def __dealloc__(self):
         if self.submission != NULL:

@@ -1,0 +1,57 @@
+# Delivery on an event loop: core/completions.h, and delivery.pxi.
+
+cdef extern from "core/completions.h" nogil:
+    ctypedef struct aiofs_completion_queue:
+        pass
+
+    aiofs_completion_queue aiofs_unclaimed
+    bint aiofs_python_ends
+
+    void python_ends()
+    aiofs_completion_queue *queue_new(int eventfd, int *error)
+    void queue_release(aiofs_completion_queue *queue)
+    aiofs_submission *queue_drain(aiofs_completion_queue *queue, bint seal)
+    bint submission_address(aiofs_submission *submission, aiofs_completion_queue *queue)
+    void submission_withdraw(aiofs_submission *submission)
+    void post_completion(aiofs_submission *submission)
+    int unclaimed_wakeup_open(int eventfd)
+    void unclaimed_wakeup_forget()
+
+cdef extern from "core/completions.h":
+    int (*aiofs_drain_unclaimed)(void *) noexcept
+
+cdef dict notifiers
+
+@cython.final
+cdef class LoopNotifier:
+    cdef object loop
+    cdef object eventfd
+    cdef aiofs_submission *first   # what is to be opened, oldest first, by `next`; NULL: nothing
+    cdef aiofs_submission *last
+    cdef dict awaited          # addresses of submissions that somebody on this loop awaits
+    cdef aiofs_completion_queue *queue
+    cdef bint scheduled        # a call of deliver() is on its way
+    cdef bint counting         # a turn that has a budget is on
+    cdef size_t spent          # bytes copied inline in this turn
+    cdef size_t clocked        # bytes at the last look at the clock
+    cdef bint must_yield             # the budget of this turn is spent
+    cdef int64_t turn_began
+    cdef int64_t tick          # of the coarse clock, at the last look
+    cdef object is_running     # of the loop
+    cdef unsigned long thread  # where it was last seen running
+    cdef object __weakref__
+    cdef void end(self) noexcept
+    cdef void collect(self, aiofs_submission *submissions) noexcept
+    cdef aiofs_submission *next_ready(self) noexcept
+    cdef int schedule(self) except -1
+    cdef int soon(self, aiofs_submission *submission) except -1
+    cdef int await_on(self, aiofs_submission *submission, object future) except -1
+    cdef int call(self, aiofs_notice *notice) except -1
+    cdef inline int affords(self, size_t size) except -1
+    cdef int begin_turn(self, size_t size) except -1
+    cdef inline bint is_spent(self) noexcept
+    cdef int look_at_clock(self, size_t size) noexcept
+
+cdef object no_loop_error(str doing)
+cdef LoopNotifier current_notifier()
+cdef bint turn_is_spent() except -1
