@@ -44,9 +44,8 @@ cdef class LoopNotifier:
     cdef void collect(self, aiofs_submission *submissions) noexcept
     cdef aiofs_submission *next_ready(self) noexcept
     cdef int schedule(self) except -1
-    cdef int soon(self, aiofs_submission *submission) except -1
     cdef int await_on(self, aiofs_submission *submission, object future) except -1
-    cdef int call(self, aiofs_notice *notice) except -1
+    cdef int call(self, aiofs_callback *callback) except -1
     cdef inline int affords(self, size_t size) except -1
     cdef int begin_turn(self, size_t size) except -1
     cdef inline bint is_spent(self) noexcept

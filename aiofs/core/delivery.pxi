@@ -145,13 +145,6 @@ cdef class LoopNotifier:
             self.scheduled = True
         return 0
 
-    cdef int soon(self, aiofs_submission *submission) except -1:
-        """Delivers a submission that ended inside the call, after all that ended before it."""
-        self.collect(queue_drain(self.queue, False))
-        submission.next = NULL
-        self.collect(submission)
-        return self.schedule()
-
     cdef int await_on(self, aiofs_submission *submission, object future) except -1:
         """`future` ends with the submission; if this loop closes before, the request is cancelled."""
         submission.no_wakeup = False  # before its address is looked at: see post_completion
@@ -162,12 +155,12 @@ cdef class LoopNotifier:
             return 0
         return add_future(submission, future)
 
-    cdef int call(self, aiofs_notice *notice) except -1:
+    cdef int call(self, aiofs_callback *callback) except -1:
         """Runs a SIGEV_LOOP function in the context of its submission. What it raises is the loop's."""
-        function = <object>notice.function
-        value = <object>notice.value
+        function = <object>callback.function
+        value = <object>callback.value
         try:
-            (<object>notice.context).run(function, value)
+            (<object>callback.context).run(function, value)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -86,8 +86,9 @@ int aiofs_list_begin(struct aiofs_list_call *call, int mode, aiofs_notice *notic
     atomic_init(&list->owners, 2);
     atomic_init(&list->failed, false);
     atomic_init(&list->word, AIOFS_SUBMITTED);
-    list->notice = *notice;
-    notice->thread = NULL;
+    list->notice = notice ? *notice : (aiofs_notice){.kind = SIGEV_NONE};
+    if (notice)
+        notice->thread = NULL;
     call->list = list;
     call->waits = mode == LIO_WAIT;
     call->bytes = CALL_BYTES;

@@ -86,7 +86,7 @@ AIOFS_API int aiofs_list_op(int opcode);
 AIOFS_API bool aiofs_list_notifies(int mode);
 /* 0 or -EINVAL: nothing may be started. */
 AIOFS_API int aiofs_list_check(int mode, int nent, const struct sigevent *event);
-/* 0: the list has taken over `notice`. -EAGAIN: no memory. */
+/* 0: the list has taken over `notice` (NULL: nobody is notified). -EAGAIN: no memory. */
 AIOFS_API int aiofs_list_begin(struct aiofs_list_call *call, int mode, aiofs_notice *notice);
 /* May the call copy so many bytes more? Counts them. */
 AIOFS_API bool aiofs_list_affords(struct aiofs_list_call *call, size_t bytes);
