@@ -76,11 +76,15 @@ void aiofs_aio_done(aiofs_request *request)
 
 void aiofs_aio_end(aiofs_aio *aio, int64_t result)
 {
-    aio->request.result = result;
-    bool awaited = aiofs_word_end(&aio->request.state, result);
-    aio->request.done(&aio->request); /* which may free it */
+    aiofs_request *request = &aio->request;
+    aiofs_request_retain(request);
+    request->result = result;
+    bool awaited = aiofs_word_end(&request->state, result);
+    request->done(request);
     if (awaited)
         aiofs_wake_sleepers();
+    atomic_store_explicit(&request->notified, true, memory_order_release);
+    aiofs_request_release(request);
 }
 
 void aiofs_refuse(aiofs_ending *ending, int error)

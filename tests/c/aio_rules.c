@@ -257,6 +257,8 @@ static void refused_entry(void)
     put(&call, block);
     CHECK(aiofs_list_finish(&call) == 0 && was("snl") && block->result == -EINVAL,
           "an entry that the engine refuses ends with its error, and is notified");
+    CHECK(block->aio.request.notified && aiofs_cancel(&block->aio.request) == AIOFS_CANCEL_ALLDONE,
+          "cancelling it waits for nothing");
     release(block);
 }
 
