@@ -40,14 +40,11 @@ from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, EINVAL, EIO, ENOMEM
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
-import asyncio
 import os
 import signal
 import sys
-from asyncio import _get_running_loop
 from collections import deque
 from contextvars import copy_context
-from weakref import ref as weakref
 
 cdef extern from "<errno.h>" nogil:
     int ECANCELED, EDEADLK

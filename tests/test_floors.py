@@ -64,6 +64,18 @@ def test_files_that_use_each_other_are_named(copy):
     assert "files use each other" in drawn.stderr and "handles.py" in drawn.stderr
 
 
+@pytest.mark.parametrize("line", ["loop = notifier.loop", "from asyncio import sleep"])
+def test_part_of_the_core_that_knows_a_loop_is_named(copy, line):
+    with (copy / "aiofs" / "core" / "aiocb.pxi").open("a") as file:
+        file.write(f"\n{line}\n")
+    drawn = floors(copy)
+    assert drawn.returncode == 1 and "core/aiocb.pxi knows a loop" in drawn.stderr
+    shutil.copy(ROOT / "aiofs" / "core" / "aiocb.pxi", copy / "aiofs" / "core")
+    with (copy / "aiofs" / "core" / "delivery.pxi").open("a") as file:
+        file.write(f"\n{line}\n")
+    assert floors(copy).returncode == 0
+
+
 def test_file_on_no_floor_is_named(copy):
     (copy / "aiofs" / "attic.py").touch()
     drawn = floors(copy)

@@ -3,8 +3,9 @@
     python tools/floors.py           a line for each floor: what it is made of and what it uses
     python tools/floors.py --files   and a line for each file
 
-It fails, too, where files use each other. What counts is #include, import and cimport. A part that
-is included by `_core.pyx` belongs to it. An import for types only (`if TYPE_CHECKING:`) is none.
+It fails, too, where files use each other, and where a part of the core other than delivery names
+an event loop or a future. What counts as use is #include, import and cimport. A part that is
+included by `_core.pyx` belongs to it. An import for types only (`if TYPE_CHECKING:`) is none.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ FLOORS = {
 
 # What reaches up today: file, and what it uses. This list only ever gets shorter.
 KNOWN: set[tuple[str, str]] = set()
+
+# The part of the core that knows loops, and how one would be known: see `loops_in`.
+CORE, DELIVERY = ("core", "_core"), "delivery"
+LOOPS = re.compile(
+    r"\basyncio\b|\bfutures?\b|running_loop|call_soon|\.loop\b|\b(add|remove)_reader\b"
+)
 
 
 def floor_of(path: Path) -> int:
@@ -96,6 +103,17 @@ def used_by(path: Path) -> set[Path]:
     return set(used) - {path}
 
 
+def loops_in(path: Path) -> list[str]:
+    """What code of the core, but for delivery, says of event loops; comments and strings may."""
+    if (
+        name_of(path).split("/")[0] not in ("core", "_core.pyx", "_core.pxd")
+        or path.stem == DELIVERY
+    ):
+        return []
+    said = r'"""(?s:.*?)"""|"[^"\n]*"|/\*(?s:.*?)\*/|#[^\n]*'
+    return [found[0] for found in LOOPS.finditer(re.sub(said, "", path.read_text()))]
+
+
 def main(options: list[str]) -> int:
     suffixes = {".c", ".h", ".py", ".pyx", ".pxi", ".pxd"}
     generated = {PACKAGE / "_core.c"}
@@ -121,10 +139,14 @@ def main(options: list[str]) -> int:
         print(f"floors: aiofs/{low} reaches up to aiofs/{high}", file=sys.stderr)
     for low, high in sorted(KNOWN - upwards):
         print(f"floors: {low} does not use {high} any more: take it from KNOWN", file=sys.stderr)
+    loops = {path: loops_in(path) for path in files}
+    for path, found in loops.items():
+        if found:
+            print(f"floors: {name_of(path)} knows a loop: {', '.join(found)}", file=sys.stderr)
     circle = circle_in(uses)
     if circle:
         print(f"floors: files use each other: {' '.join(map(name_of, circle))}", file=sys.stderr)
-    return int(upwards != KNOWN or bool(circle))
+    return int(upwards != KNOWN or bool(circle) or any(loops.values()))
 
 
 def circle_in(uses: dict[Path, set[Path]]) -> list[Path]:

@@ -39,7 +39,8 @@ cdef class AccessHandle:
     cdef void leave_cursor(self, Operation operation, int64_t result) noexcept
     cdef int conclude(self, Operation operation, int64_t result) except -1
     cdef int go_on(self) except -1
-    cdef int withdraw(self, Operation operation) except -1
+    cdef int end_here(self, Operation operation, int64_t result) except -1
+    cdef int end_refused(self, Operation operation, int error) except -1
 
 cdef str operation_doing(int kind)
 cdef AccessHandle access_handle_of(aiofs_file *file, str mode, str path)

@@ -191,7 +191,7 @@ cdef class AccessHandle:
         cdef Operation operation = pending_operation(kind, gives)
         if notifier is None:
             raise no_loop_error("an AccessHandle")
-        operation.loop = notifier.loop
+        operation.reporter = notifier.reporter()
         if self.file == NULL or self.closed or self.made != generation:
             operation.fail(closed_error(self.path, doing, self.made))
         elif not self.writable and kind != AIOFS_READ and kind != GET_SIZE:
@@ -312,6 +312,8 @@ cdef class AccessHandle:
     cdef int start(self, Operation operation) except -1:
         operation.handle = self
         if self.deferred or not self.ready(operation):
+            if operation.submission == NULL:
+                operation.submission = new_submission()  # for what awaits it
             if self.deferred is None:
                 self.deferred = deque()
             self.deferred.append(operation)
@@ -324,9 +326,9 @@ cdef class AccessHandle:
         cdef int error
         if operation.kind == GET_SIZE:
             if not aiofs_file_blocks(self.file):
-                self.conclude(operation, aiofs_file_size(self.file))
-                return 0
-            operation.submission = new_submission()
+                return self.end_here(operation, aiofs_file_size(self.file))
+            if operation.submission == NULL:
+                operation.submission = new_submission()
             self.sizing = True
         request = &operation.submission.request
         request.op = AIOFS_CALL if operation.kind == CLOSE or operation.kind == GET_SIZE else operation.kind
@@ -344,15 +346,27 @@ cdef class AccessHandle:
             self.cursor_owner = operation
         self.in_flight += 1
         self.changing += operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
-        aiofs_request_retain(request)  # submit_request may open it before it returns
-        error = submit_request(operation.submission, self.file, operation, current_notifier())
-        aiofs_request_release(request)
-        if error < 0:
-            unpin(operation.submission)
-            if operation.kind == CLOSE:
-                with nogil:
-                    error = <int>end_file_here(self.file, request.offset != 0)
+        aiofs_request_retain(request)  # it may be delivered before submit_request returns
+        try:
+            error = submit_request(operation.submission, self.file, operation, current_notifier())
+            if error < 0:
+                self.end_refused(operation, error)
+        finally:
+            aiofs_request_release(request)
+        return 0
+
+    cdef int end_refused(self, Operation operation, int error) except -1:
+        """Ends an operation that the engine did not take; the caller holds a reference to its submission."""
+        cdef aiofs_submission *submission = operation.submission
+        cdef bint flush = submission.request.offset != 0
+        unpin(submission)
+        if operation.kind == CLOSE:
+            with nogil:
+                error = <int>end_file_here(self.file, flush)
+        try:
             operation.ended(error)
+        finally:
+            end_waiters(submission)
         return 0
 
     cdef int operation_ended(self, Operation operation, int64_t result) except -1:
@@ -389,12 +403,9 @@ cdef class AccessHandle:
         if result >= 0:
             operation.succeed(result)
         elif result == -ECANCELED and not self.aborted:
-            operation.fail(asyncio.CancelledError())
+            operation.fail(cancelled_error())
         else:
             operation.fail(make_error(-result, self.path, operation_doing(operation.kind)))
-        if operation.futures is not None:
-            futures, operation.futures = operation.futures, None
-            wake(futures)
         return 0
 
     cdef int go_on(self) except -1:
@@ -404,7 +415,7 @@ cdef class AccessHandle:
             operation = self.deferred[0]
             if operation.dropped or (self.aborted and operation.kind != CLOSE):
                 self.deferred.popleft()
-                self.withdraw(operation)
+                self.end_here(operation, -ECANCELED)
             elif self.ready(operation):
                 self.deferred.popleft()
                 self.go(operation)
@@ -412,11 +423,11 @@ cdef class AccessHandle:
                 break
         return 0
 
-    cdef int withdraw(self, Operation operation) except -1:
-        """Ends a deferred operation that was cancelled before its turn."""
+    cdef int end_here(self, Operation operation, int64_t result) except -1:
+        """Ends an operation that the engine never had."""
         cdef aiofs_submission *submission = operation.submission
         operation.submission = NULL
-        self.conclude(operation, -ECANCELED)
+        self.conclude(operation, result)
         if submission != NULL:
             withdraw(submission)
         return 0

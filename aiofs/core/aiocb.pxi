@@ -283,18 +283,9 @@ cdef class Awaiting:
         return self.submission == NULL or aiofs_request_terminal(&self.submission.request)
 
     cdef object wait(self):
-        """What to yield: the future to wait for, or None to let the loop turn."""
-        cdef LoopNotifier notifier
+        """What to yield: what ends with the request, or None to let the loop turn."""
         self.waited = True
-        if self.has_ended():
-            return None
-        notifier = current_notifier()
-        if notifier is None:
-            raise no_loop_error("awaiting an aiocb")
-        future = notifier.loop.create_future()
-        notifier.await_on(self.submission, future)
-        future._asyncio_future_blocking = True
-        return future
+        return None if self.has_ended() else await_end(self.submission, "awaiting an aiocb")
 
     cdef object result(self):
         cdef int64_t outcome

@@ -1,4 +1,7 @@
-# Delivery on an event loop: core/completions.h, and delivery.pxi.
+# Delivery on an event loop: core/completions.h, and delivery.pxi. The only part that knows loops and futures.
+#
+# The others ask for the notifier of the loop that runs here, submit with it, and let what awaits a submission yield
+# what `await_end` gives.
 
 cdef extern from "core/completions.h" nogil:
     ctypedef struct aiofs_completion_queue:
@@ -20,37 +23,55 @@ cdef extern from "core/completions.h" nogil:
 cdef extern from "core/completions.h":
     int (*aiofs_drain_unclaimed)(void *) noexcept
 
-cdef dict notifiers
-
 @cython.final
 cdef class LoopNotifier:
     cdef object loop
+    cdef object is_running         # of the loop
+    cdef unsigned long thread      # where it was last seen running
     cdef object eventfd
-    cdef aiofs_submission *first   # what is to be opened, oldest first, by `next`; NULL: nothing
-    cdef aiofs_submission *last
-    cdef dict awaited          # addresses of submissions that somebody on this loop awaits
     cdef aiofs_completion_queue *queue
-    cdef bint scheduled        # a call of deliver() is on its way
-    cdef bint counting         # a turn that has a budget is on
-    cdef size_t spent          # bytes copied inline in this turn
-    cdef size_t clocked        # bytes at the last look at the clock
-    cdef bint must_yield             # the budget of this turn is spent
+    cdef aiofs_submission *first   # what is to be delivered, oldest first, by `next`; NULL: nothing
+    cdef aiofs_submission *last
+    cdef dict awaited              # addresses of submissions that are awaited on this loop
+    cdef bint scheduled            # a call of deliver() is on its way
+    cdef bint counting             # a turn that has a budget is on
+    cdef bint must_yield           # the budget of this turn is spent
+    cdef size_t spent              # bytes copied inside calls in this turn
+    cdef size_t clocked            # bytes at the last look at the clock
     cdef int64_t turn_began
-    cdef int64_t tick          # of the coarse clock, at the last look
-    cdef object is_running     # of the loop
-    cdef unsigned long thread  # where it was last seen running
+    cdef int64_t tick              # of the coarse clock, at the last look
     cdef object __weakref__
+
+    # for the other parts
+    cdef void address(self, aiofs_submission *submission) noexcept
+    cdef inline int affords(self, size_t size) except -1
+    cdef inline object reporter(self)
+
+    # for this one
     cdef void end(self) noexcept
     cdef void collect(self, aiofs_submission *submissions) noexcept
     cdef aiofs_submission *next_ready(self) noexcept
     cdef int schedule(self) except -1
-    cdef int await_on(self, aiofs_submission *submission, object future) except -1
+    cdef int await_on(self, aiofs_submission *submission, object waiter) except -1
     cdef int call(self, aiofs_callback *callback) except -1
-    cdef inline int affords(self, size_t size) except -1
     cdef int begin_turn(self, size_t size) except -1
     cdef inline bint is_spent(self) noexcept
     cdef int look_at_clock(self, size_t size) noexcept
 
-cdef object no_loop_error(str doing)
+# The loop that runs in this thread.
 cdef LoopNotifier current_notifier()
 cdef bint turn_is_spent() except -1
+cdef object no_loop_error(str doing)
+
+# Awaiting a submission.
+cdef object await_end(aiofs_submission *submission, str doing)
+cdef int add_waiter(aiofs_submission *submission, object waiter) except -1
+cdef int remove_waiter(aiofs_submission *submission, object waiter) except -1
+cdef void end_waiters(aiofs_submission *submission) noexcept
+
+# What awaits are told.
+cdef object cancelled_error()
+cdef bint is_cancelled_error(object error)
+cdef int report_failure(object reporter, object error) except -1
+
+cdef void drain_unclaimed() noexcept

@@ -1,21 +1,26 @@
-# Delivery on an event loop: the only part of the core that knows one.
+# Delivery on an event loop: the only part of the core that knows loops and futures.
 #
-# A LoopNotifier belongs to one loop and lives as long as the loop watches its eventfd. Submissions submitted
-# while that loop runs come home to its queue; the first one into an empty completion queue rings the eventfd,
-# so one wake-up brings all that is ready. They are opened in the order of their ends, in slices: after
-# a slice the loop turns before the next, so that ten thousand ends at once do not hold it up.
+# A LoopNotifier belongs to one loop and lives as long as the loop watches its eventfd. What is submitted while that
+# loop runs is addressed to its completion queue. One wake-up of the loop covers all completions since the last drain
+# of the queue. They are delivered in their order, in slices: after a slice the loop turns once before the next, so
+# that ten thousand completions do not hold it up. Everything here is done with the GIL; the engine's threads only
+# push into the queue (completions.h).
 #
-# The budget. Work inside the call (a cached read that an await never waits for) lets no loop turn. So
-# each turn has a budget of bytes and time for it; the time of the program itself counts. Beyond, requests
-# go to the engine, but for small ones: to submit those would hold the loop's thread longer than to copy
-# them, so they are still done inside the call. Only a list has no await of its own: what is left of it
-# goes to the engine. And every await of such a turn lets the loop turn once, whether its request has ended
-# or not. A turn is noticed by a callback that is scheduled at its first inline work, or at its first await
-# that did not have to wait. The clock is read when enough bytes have been copied, or when the coarse clock,
-# which costs a quarter of it, has moved on.
+# An await yields a future of its loop. The submission holds a list of them, its waiters; each is ended on its own
+# loop when the submission is delivered. When a loop closes, it drops its references to the LoopNotifier, which seals
+# the completion queue and cancels the requests that were awaited on the loop.
 #
-# When a loop closes, it drops our callback and with it the LoopNotifier: the completion queue is sealed, and requests
-# that somebody awaited there are cancelled.
+# The budget. Work inside the call (a cached read that its await never waits for) lets no loop turn. So each turn has
+# a budget of bytes and of time; the program's own time counts. Beyond it, large requests go to the engine. Small ones
+# are still done inside the call, because to submit them would hold the loop's thread longer than to copy them; of a
+# list, which has no await of its own, small ones go to the engine, too. And each await of such a turn lets the loop
+# turn once, whether its request has ended or not. A turn ends with a callback that is scheduled at its first work
+# inside a call, or at its first await that did not have to wait. The clock is read when enough bytes have been
+# copied, or when the coarse clock, which costs a quarter of it, has moved on.
+
+import asyncio
+from asyncio import _get_running_loop
+from weakref import ref as weakref
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t c_read "read"(int fd, void *buffer, size_t size)
@@ -89,7 +94,7 @@ cdef class LoopNotifier:
         os.close(self.eventfd)
 
     cdef void collect(self, aiofs_submission *submissions) noexcept:
-        """Puts them behind what is ready already."""
+        """Appends them to what is ready."""
         if submissions == NULL:
             return
         if self.first == NULL:
@@ -107,7 +112,7 @@ cdef class LoopNotifier:
         return submission
 
     def completions_ready(self):
-        """The eventfd is readable: there are ends."""
+        """The eventfd is readable: there are completions."""
         cdef uint64_t count = 0
         c_read(self.eventfd, &count, sizeof(count))
         self.deliver()
@@ -119,21 +124,21 @@ cdef class LoopNotifier:
         drain_unclaimed()
 
     def deliver(self):
-        """Opens what is ready, a slice of it at a time."""
+        """Delivers what is ready, a slice of it at a time."""
         cdef aiofs_submission *submission
         cdef int64_t began = now_ns()
-        cdef int opened = 0
+        cdef int delivered = 0
         self.scheduled = False
         self.counting = False
         self.collect(queue_drain(self.queue, False))
         try:
             while self.first != NULL:
-                if opened >= SLICE or now_ns() - began > SLICE_NS:
+                if delivered >= SLICE or now_ns() - began > SLICE_NS:
                     break
                 submission = self.next_ready()
-                if submission.futures != NULL:
+                if submission.waiters != NULL:
                     self.awaited.pop(<uintptr_t>submission, None)
-                opened += 1
+                delivered += 1
                 deliver_completion(submission, self)
         finally:
             if self.first != NULL:
@@ -145,15 +150,24 @@ cdef class LoopNotifier:
             self.scheduled = True
         return 0
 
-    cdef int await_on(self, aiofs_submission *submission, object future) except -1:
-        """`future` ends with the submission; if this loop closes before, the request is cancelled."""
+    cdef void address(self, aiofs_submission *submission) noexcept:
+        """Its completion is delivered on this loop, unless it is addressed to another."""
+        submission_address(submission, self.queue)
+
+    cdef int await_on(self, aiofs_submission *submission, object waiter) except -1:
+        """`waiter` ends with the submission; if this loop closes before, the request is cancelled."""
         submission.no_wakeup = False  # before its address is looked at: see post_completion
         if submission_address(submission, self.queue):
             self.awaited[<uintptr_t>submission] = None
         elif aiofs_request_terminal(&submission.request):
-            end_future(future)
+            end_waiter(waiter)
             return 0
-        return add_future(submission, future)
+        if submission.waiters == NULL:
+            waiters = []
+            Py_INCREF(waiters)
+            submission.waiters = <PyObject *>waiters
+        (<list>submission.waiters).append(waiter)
+        return 0
 
     cdef int call(self, aiofs_callback *callback) except -1:
         """Runs a SIGEV_LOOP function in the context of its submission. What it raises is the loop's."""
@@ -169,6 +183,10 @@ cdef class LoopNotifier:
                 "exception": error,
             })
         return 0
+
+    cdef inline object reporter(self):
+        """For report_failure: which outlives this object, and does not keep it."""
+        return self.loop
 
     # ---- the budget ----
 
@@ -208,7 +226,7 @@ cdef class LoopNotifier:
         return 1 if not self.must_yield else 2 if size <= YIELD_BYTES else 0
 
     def turned(self):
-        """The loop came round."""
+        """The loop has turned."""
         self.counting = False
 
 
@@ -316,3 +334,127 @@ cdef LoopNotifier look_for_notifier():
     notifier.thread = PyThread_get_thread_ident()
     last_notifier = <PyObject *>notifier
     return notifier
+
+
+# ---- awaiting a submission -------------------------------------------------------------------------------
+
+cdef object await_end(aiofs_submission *submission, str doing):
+    """What an await yields to wait for the end of a submission. RuntimeError where no loop runs: `doing` needs one."""
+    cdef LoopNotifier notifier = current_notifier()
+    if notifier is None:
+        raise no_loop_error(doing)
+    future = notifier.loop.create_future()
+    notifier.await_on(submission, future)
+    future._asyncio_future_blocking = True
+    return future
+
+
+cdef int add_waiter(aiofs_submission *submission, object waiter) except -1:
+    """`waiter`, a future of the loop that runs here, ends with the submission."""
+    return current_notifier().await_on(submission, waiter)
+
+
+cdef int remove_waiter(aiofs_submission *submission, object waiter) except -1:
+    """Undoes add_waiter; does nothing if the waiter has ended."""
+    cdef LoopNotifier notifier = current_notifier()
+    cdef list waiters
+    if submission.waiters == NULL:
+        return 0
+    waiters = <list>submission.waiters
+    if waiter in waiters:
+        waiters.remove(waiter)
+        if not waiters and notifier is not None:
+            notifier.awaited.pop(<uintptr_t>submission, None)
+    return 0
+
+
+cdef void end_waiters(aiofs_submission *submission) noexcept:
+    """Ends what waits for a submission that will not be delivered: the engine has not taken it."""
+    cdef object waiters = take(&submission.waiters)
+    if waiters is None:
+        return
+    for reference in notifiers.values():
+        notifier = reference()
+        if notifier is not None:
+            (<LoopNotifier>notifier).awaited.pop(<uintptr_t>submission, None)
+    wake(<list>waiters)
+
+
+cdef object end_waiter(object waiter):
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+cdef int wake(list waiters) except -1:
+    """Ends futures, each on its own loop; a closed loop has nothing left that waits."""
+    cdef object running = _get_running_loop()
+    for waiter in waiters:
+        loop = waiter.get_loop()
+        if loop is running:
+            end_waiter(waiter)
+        elif not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(end_waiter, waiter)
+            except RuntimeError:
+                pass
+    return 0
+
+
+# ---- delivering ------------------------------------------------------------------------------------------
+
+cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier) except -1:
+    """The end as Python sees it: the buffers are released, the owner learns of it, awaits go on, the function of
+    SIGEV_LOOP is called. Raises only what that raises to end the program (see LoopNotifier.call)."""
+    cdef object waiters
+    if submission.delivered:
+        return 0
+    submission.delivered = True
+    waiters = take(&submission.waiters)
+    try:
+        end_submission(submission)
+        if waiters is not None:
+            wake(<list>waiters)
+        if submission.callback != NULL and notifier is not None:
+            notifier.call(submission.callback)
+    finally:
+        drop_notice(submission)
+        aiofs_request_release(&submission.request)
+    return 0
+
+
+cdef void drain_unclaimed() noexcept:
+    """Delivers what ended with no loop to deliver it on."""
+    cdef aiofs_submission *submission = queue_drain(&aiofs_unclaimed, False)
+    cdef aiofs_submission *next
+    while submission != NULL:
+        next = submission.next
+        deliver_completion(submission, None)
+        submission = next
+
+
+cdef int drain_unclaimed_pending(void *nothing) noexcept:
+    drain_unclaimed()
+    return 0
+
+
+aiofs_drain_unclaimed = drain_unclaimed_pending
+
+
+# ---- failures --------------------------------------------------------------------------------------------
+
+cdef object cancelled_error():
+    return asyncio.CancelledError()
+
+
+cdef bint is_cancelled_error(object error):
+    return isinstance(error, asyncio.CancelledError)
+
+
+cdef int report_failure(object reporter, object error) except -1:
+    """Tells a loop, by the reporter of its notifier, of a failure that nothing awaited."""
+    if not reporter.is_closed():
+        reporter.call_exception_handler({
+            "message": "An operation failed and was never awaited",
+            "exception": error,
+        })
+    return 0

@@ -40,7 +40,7 @@ cdef aiofs_submission *make_last_word(object sig, LoopNotifier notifier) except?
         discard(last_word)
         raise
     if notifier is not None:
-        submission_address(last_word, notifier.queue)
+        notifier.address(last_word)
     return last_word
 
 

@@ -15,8 +15,7 @@ cdef class Operation:
     cdef object value            # the result, or the exception
     cdef object function         # of offload: what to call
     cdef object arguments
-    cdef list futures            # those who wait while there is no submission
-    cdef object loop
+    cdef object reporter         # for a failure that nothing awaited
     cdef int64_t count
     cdef int kind, state, gives
     cdef bint retrieved, dropped

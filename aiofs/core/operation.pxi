@@ -27,12 +27,8 @@ cdef class Operation:
             return
         if self.state == SUCCEEDED:
             hush(self.value)
-        elif (self.state == FAILED and not isinstance(self.value, asyncio.CancelledError)
-                and self.loop is not None and not self.loop.is_closed()):
-            self.loop.call_exception_handler({
-                "message": "An operation failed and was never awaited",
-                "exception": self.value,
-            })
+        elif self.state == FAILED and self.reporter is not None and not is_cancelled_error(self.value):
+            report_failure(self.reporter, self.value)
 
     # ---- the end ----
 
@@ -46,7 +42,7 @@ cdef class Operation:
             return handle.operation_ended(self, result)
         self.function = self.arguments = None
         if self.state == PENDING:  # it was cancelled before it was called
-            self.fail(asyncio.CancelledError())
+            self.fail(cancelled_error())
         if self.dropped and self.state == SUCCEEDED:
             self.forget()
         return 0
@@ -55,7 +51,7 @@ cdef class Operation:
         """Nobody will have what it made."""
         self.retrieved = True
         hush(self.value)
-        self.fail(asyncio.CancelledError())
+        self.fail(cancelled_error())
 
     cdef void succeed(self, int64_t count) noexcept:
         self.count = count
@@ -81,23 +77,9 @@ cdef class Operation:
         return True
 
     cdef object wait(self):
-        """What to yield: the future to wait for, or None to let the loop turn."""
-        cdef LoopNotifier notifier
+        """What to yield: what ends with the operation, or None to let the loop turn."""
         self.waited = True
-        if self.state != PENDING:
-            return None
-        notifier = current_notifier()
-        if notifier is None:
-            raise no_loop_error("awaiting an operation")
-        future = notifier.loop.create_future()
-        if self.submission != NULL:
-            notifier.await_on(self.submission, future)
-        else:
-            if self.futures is None:
-                self.futures = []
-            self.futures.append(future)
-        future._asyncio_future_blocking = True
-        return future
+        return None if self.state != PENDING else await_end(self.submission, "awaiting an operation")
 
     def __repr__(self):
         cdef str what = ("of " + getattr(self.function, "__name__", "a function") if self.kind == AIOFS_CALL
@@ -208,7 +190,7 @@ cdef int64_t call_function(aiofs_request *request) noexcept nogil:
             operation.state = SUCCEEDED
         except BaseException as error:
             if operation.dropped and isinstance(error, OSError) and error.errno == ECANCELED:
-                error = asyncio.CancelledError()  # it took no lock
+                error = cancelled_error()  # it took no lock
             operation.value = error
             operation.state = FAILED
         aiofs_acquisition_begin(NULL)
@@ -231,7 +213,7 @@ def offload(function, *arguments):
         raise no_loop_error("aiofs")
     operation.function = function
     operation.arguments = arguments
-    operation.loop = notifier.loop
+    operation.reporter = notifier.reporter()
     submission = new_submission()
     submission.request.op = AIOFS_CALL
     submission.request.call = call_function

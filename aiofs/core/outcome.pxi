@@ -110,9 +110,8 @@ def aio_suspend(list, timeout=None):
     return SUSPENDED
 
 
-def _watch(items, future):
-    """For aio.suspend: ends `future` when a request in the list does. True: there is nothing to wait for."""
-    cdef LoopNotifier notifier = current_notifier()
+def _watch(items, waiter):
+    """For aio.suspend: ends `waiter` when a request in the list does. True: there is nothing to wait for."""
     cdef aiocb cb
     cdef bint live = False
     blocks = control_blocks(items, "suspend")
@@ -122,19 +121,16 @@ def _watch(items, future):
         live = live or cb.state == SUBMITTED
     for cb in blocks:
         if cb.state == SUBMITTED:
-            notifier.await_on(cb.submission, future)
+            add_waiter(cb.submission, waiter)
     return not live
 
 
-def _unwatch(items, future):
-    """Undoes _watch for requests that are still in submission: nobody awaits them any more, unless others do."""
-    cdef LoopNotifier notifier = current_notifier()
+def _unwatch(items, waiter):
+    """Undoes _watch for requests that are still in flight."""
     cdef aiocb cb
     for cb in control_blocks(items, "suspend"):
-        if cb.state == SUBMITTED and cb.submission.futures != NULL and future in <object>cb.submission.futures:
-            (<object>cb.submission.futures).remove(future)
-            if not <object>cb.submission.futures and notifier is not None:
-                notifier.awaited.pop(<uintptr_t>cb.submission, None)
+        if cb.state == SUBMITTED:
+            remove_waiter(cb.submission, waiter)
 
 
 def aio_cancel(fildes, aiocb cb=None):

@@ -117,7 +117,7 @@ cdef int check_notify(sigevent event, int notify) except -1:
         if not callable(event.sigev_notify_function):
             raise TypeError("sigev_notify_function must be callable for SIGEV_THREAD and SIGEV_LOOP, not "
                             f"{type(event.sigev_notify_function).__name__}")
-    if notify == C_SIGEV_LOOP and _get_running_loop() is None:
+    if notify == C_SIGEV_LOOP and current_notifier() is None:
         raise no_loop_error("SIGEV_LOOP")
     if notify == C_SIGEV_SIGNAL:
         if notice_check_signal(small_int(event.sigev_signo, "sigev_signo")) < 0:

@@ -32,12 +32,12 @@ struct aiofs_submission {
     _Atomic(aiofs_completion_queue *) queue; /* a reference, until it is posted there; NULL: to the unclaimed ones */
     aiofs_callback *callback; /* of its notice; NULL: none, or the thread of SIGEV_THREAD has it */
     PyObject *owner;    /* a reference, until the submission is delivered */
-    PyObject *futures;  /* a reference: list of those that wait, or NULL */
+    PyObject *waiters;  /* a reference, or NULL: what delivery.pxi ends with the submission */
     Py_buffer view;     /* the one buffer, or the first */
     Py_buffer *views;   /* more than one */
     struct iovec *vector;
     int pinned;         /* views that are held */
-    bool opened;
+    bool delivered;
     bool unposted; /* it ended inside the call, and no loop is to be told */
     _Atomic bool no_wakeup; /* nobody waits for it alone: a later completion wakes the loop for both */
 };

@@ -9,12 +9,12 @@ cdef extern from "core/submission.h" nogil:
         aiofs_aio aio
         aiofs_callback *callback
         PyObject *owner
-        PyObject *futures
+        PyObject *waiters
         Py_buffer view
         Py_buffer *views
         iovec *vector
         int pinned
-        bint opened
+        bint delivered
         bint unposted
         bint no_wakeup
 
@@ -32,8 +32,4 @@ cdef void before_submit(aiofs_submission *submission, object owner, LoopNotifier
 cdef void after_refusal(aiofs_submission *submission) noexcept
 cdef int submit_request(aiofs_submission *submission, aiofs_file *file, object owner, LoopNotifier notifier) noexcept
 cdef object take(PyObject **reference)
-cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier) except -1
-cdef object end_future(object future)
-cdef int wake(list futures) except -1
-cdef int add_future(aiofs_submission *submission, object future) except -1
-cdef void drain_unclaimed() noexcept
+cdef int end_submission(aiofs_submission *submission) except -1

@@ -85,24 +85,18 @@ cdef void discard(aiofs_submission *submission) noexcept:
 
 
 cdef void withdraw(aiofs_submission *submission) noexcept:
-    """Takes back a submission that somebody may await but that was never submitted."""
-    cdef object futures = take(&submission.futures)
-    for reference in notifiers.values():
-        notifier = reference()
-        if notifier is not None:
-            (<LoopNotifier>notifier).awaited.pop(<uintptr_t>submission, None)
+    """Takes back a submission that was never submitted but may be awaited: those awaits end."""
+    end_waiters(submission)
     submission_withdraw(submission)
-    if futures is not None:
-        wake(<list>futures)
     discard(submission)
 
 
 cdef void before_submit(aiofs_submission *submission, object owner, LoopNotifier notifier) noexcept:
-    """It can be submitted; `owner` is held until it is opened."""
+    """It can be submitted; `owner` is held until it is delivered, by `notifier` if there is one."""
     Py_INCREF(owner)
     submission.owner = <PyObject *>owner
     if notifier is not None:
-        submission_address(submission, notifier.queue)
+        notifier.address(submission)
     aiofs_request_retain(&submission.request)  # the completion queue's
 
 
@@ -114,7 +108,7 @@ cdef void after_refusal(aiofs_submission *submission) noexcept:
 
 
 cdef int submit_request(aiofs_submission *submission, aiofs_file *file, object owner, LoopNotifier notifier) noexcept:
-    """Submits; `owner` is held until the submission is opened. 0, or a negated errno: nothing was started."""
+    """Submits; `owner` is held until the submission is delivered. 0, or a negated errno: nothing was started."""
     cdef int error
     before_submit(submission, owner, notifier)
     with nogil:
@@ -134,72 +128,11 @@ cdef object take(PyObject **reference):
     return taken
 
 
-cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier) except -1:
-    """The end as Python sees it: the buffers free, the owner notified, those who wait woken, the function
-    called. Raises only what the function raises to end the program (see LoopNotifier.call)."""
-    cdef object owner, futures
-    if submission.opened:
-        return 0
-    submission.opened = True
+cdef int end_submission(aiofs_submission *submission) except -1:
+    """The end as the owner sees it: the buffers are released, then the owner learns of it."""
+    cdef object owner
     unpin(submission)
     owner = take(&submission.owner)
-    futures = take(&submission.futures)
-    try:
-        if type(owner) is Operation:
-            (<Operation>owner).ended(submission.request.result)
-        if futures is not None:
-            wake(<list>futures)
-        if submission.callback != NULL and notifier is not None:
-            notifier.call(submission.callback)
-    finally:
-        drop_notice(submission)
-        aiofs_request_release(&submission.request)
+    if type(owner) is Operation:
+        (<Operation>owner).ended(submission.request.result)
     return 0
-
-
-cdef object end_future(object future):
-    if not future.done():
-        future.set_result(None)
-
-
-cdef int wake(list futures) except -1:
-    """Ends the futures of those who wait, each on its own loop; a closed one has nobody left."""
-    cdef object running = _get_running_loop()
-    for future in futures:
-        loop = future.get_loop()
-        if loop is running:
-            end_future(future)
-        elif not loop.is_closed():
-            try:
-                loop.call_soon_threadsafe(end_future, future)
-            except RuntimeError:
-                pass
-    return 0
-
-
-cdef int add_future(aiofs_submission *submission, object future) except -1:
-    """`future` will be ended when the submission is opened."""
-    if submission.futures == NULL:
-        futures = []
-        Py_INCREF(futures)
-        submission.futures = <PyObject *>futures
-    (<list>submission.futures).append(future)
-    return 0
-
-
-cdef void drain_unclaimed() noexcept:
-    """Opens what ended with no loop to tell."""
-    cdef aiofs_submission *submission = queue_drain(&aiofs_unclaimed, False)
-    cdef aiofs_submission *next
-    while submission != NULL:
-        next = submission.next
-        deliver_completion(submission, None)
-        submission = next
-
-
-cdef int drain_unclaimed_pending(void *nothing) noexcept:
-    drain_unclaimed()
-    return 0
-
-
-aiofs_drain_unclaimed = drain_unclaimed_pending
