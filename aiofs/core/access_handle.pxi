@@ -1,10 +1,13 @@
 # The asynchronous access handle. See sync_access_handle.pxi for what a handle is.
 #
 # AccessHandle keeps the order of its calls: operations take effect as if serialised. The engine orders what overlaps.
-# What it cannot know is deferred here, in a queue that keeps the order: an operation that starts at the cursor waits
-# for the one before, which moves it; get_size and close wait for all. Where the size is asked of a volume that may
-# block, everything after it waits for the answer. The cursor is where the last one in the order left it that did not
-# fail, whatever the order of the ends.
+# What the engine cannot know is deferred here, in a queue that keeps the order: an operation that starts at the cursor
+# waits for the one before, which moves it; get_size and close wait for all. Where the size is asked of a volume that
+# may block, everything after it waits for the answer. The cursor is where the last operation in the order left it that
+# did not fail, whatever the order of the ends.
+#
+# A handle owns one reference to the engine's open file, and an operation holds the handle until it has ended. The GIL
+# guards all of this; it is released while the engine takes a request, which may be delivered meanwhile.
 
 
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:

@@ -1,8 +1,10 @@
 # The control block of <aio.h>, its sigevent, and the await of one.
 #
-# A control block is NEVER submitted, SUBMITTED (its submission is with the engine, or has ended and nobody
-# has looked yet), or ENDED (`outcome` is the result; the submission is gone). A request that ends inside the
-# call goes from NEVER or ENDED to ENDED and makes no submission at all.
+# A control block is NEVER submitted, SUBMITTED (its submission is with the engine, or has ended and has not been
+# looked at since), or ENDED (`outcome` is the result; the submission is gone). A request that ends inside the call
+# goes from NEVER or ENDED to ENDED and makes no submission at all. A control block owns one reference to its
+# submission, which holds the control block until it is delivered; an await has a reference of its own. The GIL guards
+# the fields.
 #
 # The first line of a class's docstring, where "--" follows, is its signature: inspect.signature reads it,
 # and __doc__ leaves it out.

@@ -1,10 +1,10 @@
 # Volumes that are Python objects: how the engine reads and writes their files.
 #
-# A Bridge is one open file of such a volume; the engine's open file owns one reference to it, which its
-# `release` gives up. The engine calls the functions below without the GIL, with none of its locks held: those of a
-# volume that may block on its host threads, or on a thread that called a synchronous method. They take the GIL and
-# call the volume's methods. Memory that a method is given is
-# valid while it runs, or until `VolumeRequest.complete`: the view of it is released then.
+# A Bridge is one open file of such a volume. The engine's open file owns one reference to it, which its `release`
+# gives up. The engine calls the functions below without the GIL and with none of its locks held: those of a volume
+# that may block on its host threads, or on a thread that called a synchronous method. They take the GIL and call the
+# volume's methods. Memory that a method is given is valid while it runs, or until `VolumeRequest.complete`: the view
+# of it is released then.
 #
 # What a method raises, or returns without being allowed to, reaches the engine as a negated errno. An
 # exception that has no errno becomes EIO, and the interpreter reports it as an unraisable one: no exception

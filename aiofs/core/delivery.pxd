@@ -32,7 +32,7 @@ cdef class LoopNotifier:
     cdef aiofs_completion_queue *queue
     cdef aiofs_submission *first   # what is to be delivered, oldest first, by `next`; NULL: nothing
     cdef aiofs_submission *last
-    cdef dict awaited              # addresses of submissions that are awaited on this loop
+    cdef dict awaited              # addresses of submissions that are awaited on this loop, a reference each
     cdef bint scheduled            # a call of deliver() is on its way
     cdef bint counting             # a turn that has a budget is on
     cdef bint must_yield           # the budget of this turn is spent
@@ -53,6 +53,7 @@ cdef class LoopNotifier:
     cdef aiofs_submission *next_ready(self) noexcept
     cdef int schedule(self) except -1
     cdef int await_on(self, aiofs_submission *submission, object waiter) except -1
+    cdef void awaited_no_more(self, aiofs_submission *submission) noexcept
     cdef int call(self, aiofs_callback *callback) except -1
     cdef int begin_turn(self, size_t size) except -1
     cdef inline bint is_spent(self) noexcept

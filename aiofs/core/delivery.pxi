@@ -84,8 +84,9 @@ cdef class LoopNotifier:
         if self.queue == NULL:
             return
         submission = queue_drain(self.queue, True)
-        for address in self.awaited:
+        for address in list(self.awaited):
             aiofs_cancel_soon(&(<aiofs_submission *><uintptr_t>address).request)
+            self.awaited_no_more(<aiofs_submission *><uintptr_t>address)
         self.collect(submission)
         while self.first != NULL:
             deliver_completion(self.next_ready(), None)
@@ -137,7 +138,7 @@ cdef class LoopNotifier:
                     break
                 submission = self.next_ready()
                 if submission.waiters != NULL:
-                    self.awaited.pop(<uintptr_t>submission, None)
+                    self.awaited_no_more(submission)
                 delivered += 1
                 deliver_completion(submission, self)
         finally:
@@ -158,7 +159,9 @@ cdef class LoopNotifier:
         """`waiter` ends with the submission; if this loop closes before, the request is cancelled."""
         submission.no_wakeup = False  # before its address is looked at: see post_completion
         if submission_address(submission, self.queue):
-            self.awaited[<uintptr_t>submission] = None
+            if <uintptr_t>submission not in self.awaited:
+                self.awaited[<uintptr_t>submission] = True
+                aiofs_request_retain(&submission.request)
         elif aiofs_request_terminal(&submission.request):
             end_waiter(waiter)
             return 0
@@ -168,6 +171,10 @@ cdef class LoopNotifier:
             submission.waiters = <PyObject *>waiters
         (<list>submission.waiters).append(waiter)
         return 0
+
+    cdef void awaited_no_more(self, aiofs_submission *submission) noexcept:
+        if self.awaited.pop(<uintptr_t>submission, False):
+            aiofs_request_release(&submission.request)
 
     cdef int call(self, aiofs_callback *callback) except -1:
         """Runs a SIGEV_LOOP function in the context of its submission. What it raises is the loop's."""
@@ -364,7 +371,7 @@ cdef int remove_waiter(aiofs_submission *submission, object waiter) except -1:
     if waiter in waiters:
         waiters.remove(waiter)
         if not waiters and notifier is not None:
-            notifier.awaited.pop(<uintptr_t>submission, None)
+            notifier.awaited_no_more(submission)
     return 0
 
 
@@ -376,7 +383,7 @@ cdef void end_waiters(aiofs_submission *submission) noexcept:
     for reference in notifiers.values():
         notifier = reference()
         if notifier is not None:
-            (<LoopNotifier>notifier).awaited.pop(<uintptr_t>submission, None)
+            (<LoopNotifier>notifier).awaited_no_more(submission)
     wake(<list>waiters)
 
 

@@ -1,4 +1,7 @@
-# The exceptions of the core.
+# The exceptions of the core: an errno of the engine, and what is known of it beside.
+#
+# The engine gives negated numbers; here they become the classes of aiofs.errors, which is imported when it is first
+# needed. An exception names what was being done, and the path or descriptor.
 
 cdef object errors = None  # aiofs.errors, imported when first needed
 

@@ -1,4 +1,10 @@
-# lio_listio: many requests in one call. All entries are drawn up before the first is started.
+# lio_listio: many requests in one call.
+#
+# All entries are prepared before the first is started: what cannot be right raises with nothing done. Entries that
+# can end inside the call do; the others go to the engine together, with one lock of its request table taken for all.
+# A group counts what is in flight; it belongs to the submissions of the list, and the last of them gives the list's
+# notice on whichever thread completes it. The GIL is released while the engine takes the list, and in LIO_WAIT.
+
 
 cdef inline int operation_of(aiocb cb) except? -1:
     """The operation of a list's entry; 0: none is asked for; -EINVAL: a bad opcode."""

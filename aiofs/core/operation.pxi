@@ -1,5 +1,9 @@
-# What a method of an asynchronous handle returns: an operation that has been started. Awaiting it only
-# waits. It is a collections.abc.Coroutine, so create_task, gather and wait_for take it.
+# What a method of an asynchronous handle returns: an operation that has been started. Awaiting it only waits.
+#
+# An Operation is a collections.abc.Coroutine, so create_task, gather and wait_for take it. While it is pending it owns
+# one reference to its submission, which holds the Operation from submission to delivery. The GIL guards its fields:
+# the function of an offload runs with the GIL on a host thread of the engine and leaves its value there; the loop's
+# thread looks at it when the completion is delivered.
 
 
 @cython.final
@@ -18,11 +22,12 @@ cdef class Operation:
         if self.submission != NULL:
             if aiofs_request_state(&self.submission.request) == AIOFS_NEW:
                 unpin(self.submission)
+                take(&self.submission.waiters)
             aiofs_request_release(&self.submission.request)
 
     # No freelist: what comes from one has been finalized once, and is not again.
     def __del__(self):
-        """Nobody will await it any more: a failure that nobody saw is the loop's."""
+        """It will not be awaited any more: a failure that nothing has seen is reported."""
         if self.retrieved:
             return
         if self.state == SUCCEEDED:
@@ -48,7 +53,7 @@ cdef class Operation:
         return 0
 
     cdef void forget(self) noexcept:
-        """Nobody will have what it made."""
+        """What it made is given to nobody."""
         self.retrieved = True
         hush(self.value)
         self.fail(cancelled_error())
@@ -79,7 +84,9 @@ cdef class Operation:
     cdef object wait(self):
         """What to yield: what ends with the operation, or None to let the loop turn."""
         self.waited = True
-        return None if self.state != PENDING else await_end(self.submission, "awaiting an operation")
+        if self.state != PENDING or self.submission == NULL:  # NULL: it is ending
+            return None
+        return await_end(self.submission, "awaiting an operation")
 
     def __repr__(self):
         cdef str what = ("of " + getattr(self.function, "__name__", "a function") if self.kind == AIOFS_CALL
@@ -136,7 +143,7 @@ cdef class Operation:
         return 0
 
     def drop(self):
-        """Nobody will await it: it is not carried out if it has not begun, and what it made is given up at once.
+        """It will not be awaited: it is not carried out if it has not begun, and what it made is given up at once.
 
         Of one that gave its result out: the result stays with those who have it, and is not kept here.
         """

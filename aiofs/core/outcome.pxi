@@ -1,4 +1,10 @@
 # aio_error, aio_return, aio_suspend, aio_cancel: what has become of requests.
+#
+# The first to see that a request is terminal takes its result into the control block and releases its buffers; the
+# completion that is delivered later finds nothing left to do. While a call waits without the GIL (aio_suspend,
+# aio_cancel), it holds references to the submissions that it waits for, so that their control blocks may be dropped
+# or submitted again meanwhile.
+
 
 def aio_error(aiocb cb not None):
     """The state of a request: EINPROGRESS, 0, ECANCELED, or the errno of the failed operation.

@@ -1,4 +1,9 @@
 # The process: which engine runs, what it counts, what a fork means, and the end of the interpreter.
+#
+# There is one engine in a process, whichever language started it. At exit, requests that wait for a peer are
+# cancelled and the others get some seconds; afterwards no thread of the engine calls into the interpreter. In the
+# child of a fork, a new `generation` begins: the handles that were made in an older one are the parent's, and so are
+# their locks.
 
 import atexit
 

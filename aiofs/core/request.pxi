@@ -1,7 +1,9 @@
-# aio_read, aio_write, aio_fsync: what a control block asks for, drawn up as a plan, and its submission.
+# aio_read, aio_write, aio_fsync: what a control block asks for, prepared as a plan, and its submission.
 #
 # A plan is read from the fields first, and what Python can see is wrong raises there, with nothing done.
-# Then the bytes are moved inside the call if that cannot block, or a submission goes to the engine.
+# Then the bytes are moved inside the call if that cannot block, or a submission goes to the engine. A plan owns the
+# view of the buffer, which the submission takes over, and a reference to the open file. The GIL is released while
+# the engine takes the request, and around a write inside the call; a cached read of a few pages keeps it.
 
 
 cdef int find_target(plan *what, object fildes) except -1:

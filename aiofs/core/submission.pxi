@@ -1,4 +1,10 @@
-# One submission: pinning its buffers, submitting it, opening it when it has come home. See submission.h.
+# One submission: pinning its buffers, submitting it, and what happens to it at its end. See submission.h.
+#
+# A submission owns its views (Py_buffer), its notice's references and, from the call that submits until it is
+# delivered, a reference to its owner (an aiocb or an Operation). The functions here are called with the GIL, which
+# submit_request releases while the engine takes the request: the completion may be delivered before it returns.
+# Delivery calls end_submission, once; a submission that the engine did not take is discarded or withdrawn instead.
+
 
 cdef aiofs_submission *new_submission() except NULL:
     cdef aiofs_submission *submission = submission_new()

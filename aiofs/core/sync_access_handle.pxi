@@ -1,10 +1,10 @@
 # Access handles: an open, locked file, read and written in place.
 #
-# The lock and the descriptor belong to the engine's file; a handle has one reference to it and ends its
-# use by close. SyncAccessHandle works on the caller's thread, without the GIL; `users` counts the threads
-# inside, and close waits for them. It takes `file` away first, so they look at that before they let the
-# GIL go. A thread cannot wait for itself: close refuses to, in a volume's method that works for the handle.
-# Nor for the threads of a parent process, which are not there after a fork. AccessHandle: access_handle.pxi.
+# The lock and the descriptor belong to the engine's open file; a handle has one reference to it and ends its use by
+# close. SyncAccessHandle works on the thread that calls it, without the GIL. `users` counts the threads inside, and
+# close waits for them; it takes `file` away first, so each thread looks at that before it releases the GIL. A thread
+# cannot wait for itself: close refuses to, in a volume's method that works for the handle. Nor does close wait for
+# the threads of a parent process, which are not there after a fork. AccessHandle: access_handle.pxi.
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned microseconds)

@@ -1,4 +1,7 @@
-# The 0 of calls.
+# The 0 that aio_read and its like return: an int that is awaited by mistake says what to await instead.
+#
+# One object for each kind of call, made once: they hold nothing but their advice.
+
 
 class _Zero(int):
     """The 0 of a call that returns at once: an int that says what to await, if it is awaited itself."""

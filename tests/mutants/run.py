@@ -6,8 +6,8 @@ Every *.patch beside this file breaks one rule. Its first lines say which, and w
     test: outcome
     engine: threads
 
-`test` is a program of tests/posix, or a test of pytest's (tests/test_x.py::test_y). A rule that C and
-Python share has a line for each of them, and all have to notice. `engine` stands there if only that
+`test` is a program of tests/posix, or a test of pytest's (tests/test_x.py::test_y). A rule that C
+and Python share has a line for each, and both have to notice. `engine` stands there if only that
 engine can notice. A hunk is put where its old lines are found, once, whatever
 their numbers, and whatever the file if they have moved: so a patch outlives changes around it. One
 that no longer applies is a failure, as is a mutant that survives.
@@ -251,8 +251,10 @@ def run_pytest(test: str, tree: Path) -> str:
         )
     except subprocess.TimeoutExpired:
         return "it hung"
+    if ran.returncode < 0:
+        return f"it ended with {ran.returncode}"
     if ran.returncode not in (0, 1):
-        raise Broken(f"{test}: {ran.stdout.strip().splitlines()[-1]}")
+        raise Broken(f"{test}: {(ran.stdout + ran.stderr).strip().splitlines()[-1:]}")
     complaints = [line for line in ran.stdout.splitlines() if line.startswith("E  ")]
     return complaints[0][1:].strip() if complaints else "it failed" * ran.returncode
 
