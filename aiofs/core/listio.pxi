@@ -1,9 +1,9 @@
 # lio_listio: many requests in one call.
 #
-# All entries are prepared before the first is started: what cannot be right raises with nothing done. Entries that
-# can end inside the call do; the others go to the engine together, with one lock of its request table taken for all.
-# A group counts what is in flight; it belongs to the submissions of the list, and the last of them gives the list's
-# notice on whichever thread completes it. The GIL is released while the engine takes the list, and in LIO_WAIT.
+# All entries are prepared before the first is started: what cannot be right raises with nothing done. How entries are
+# submitted, counted and notified is the engine's (engine/aio_list.c). The list's own notice belongs to a submission
+# without a request, the last word, which the list's last completion posts. The GIL is released while the engine takes
+# a batch, and in LIO_WAIT.
 
 
 cdef inline int operation_of(aiocb cb) except? -1:
