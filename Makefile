@@ -101,6 +101,8 @@ lint: $(VENV)/.with-dev build ## check style, types, floors and the compilers' w
 	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \
 	done
 	@python=$$($(PY) -c 'import sysconfig as s; print(s.get_paths()["include"])'); \
+	! command -v $(VENV)/bin/clang-tidy >/dev/null \
+	    || $(VENV)/bin/clang-tidy --quiet $(CORE_C) -- -std=gnu11 $(INCLUDES) -isystem $$python 2>/dev/null || exit 1; \
 	for source in $(CORE_C); do \
 	    $(CC) -std=gnu11 -O2 $(WARNINGS) $(INCLUDES) -isystem $$python -c $$source -o build/lint/out.o || exit 1; \
 	done; \

@@ -68,7 +68,7 @@ def test_floor_that_reaches_up_is_named(copy, low, line, high):
     [
         ("volumes/private.py", "def late():\n    import shutil", "shutil"),
         ("handles.py", "async def late():\n    from aiofs import errors", "aiofs.errors"),
-        ("aiocb.pxi", "cdef late():\n    from aiofs.errors import AbortError", "aiofs.errors"),
+        ("core/aiocb.pxi", "cdef late():\n    from aiofs.errors import AbortError", "aiofs.errors"),
     ],
 )
 def test_import_in_a_function_is_named(copy, file, lines, module):

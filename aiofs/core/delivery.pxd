@@ -45,7 +45,6 @@ cdef class LoopNotifier:
 
     # for the other parts
     cdef void address(self, aiofs_submission *submission) noexcept
-    cdef int soon(self, aiofs_submission *submission) except -1
     cdef inline int affords(self, size_t size) except -1
     cdef inline void tried(self, int64_t moved) noexcept
     cdef inline object reporter(self)
@@ -57,7 +56,7 @@ cdef class LoopNotifier:
     cdef int schedule(self) except -1
     cdef int await_on(self, aiofs_submission *submission, object waiter) except -1
     cdef void awaited_no_more(self, aiofs_submission *submission) noexcept
-    cdef int call(self, aiofs_notice *notice) except -1
+    cdef int call(self, aiofs_callback *callback) except -1
     cdef int begin_turn(self, size_t size) except -1
     cdef inline bint is_spent(self) noexcept
     cdef int look_at_clock(self, size_t size) noexcept

@@ -158,13 +158,6 @@ cdef class LoopNotifier:
         """Its completion is delivered on this loop, unless it is addressed to another."""
         submission_address(submission, self.queue)
 
-    cdef int soon(self, aiofs_submission *submission) except -1:
-        """Delivers a submission that ended inside the call, after all that ended before it."""
-        self.collect(queue_drain(self.queue, False))
-        submission.next = NULL
-        self.collect(submission)
-        return self.schedule()
-
     cdef int await_on(self, aiofs_submission *submission, object waiter) except -1:
         """`waiter` ends with the submission; if this loop closes before, the request is cancelled."""
         submission.no_wakeup = False  # before its address is looked at: see post_completion
@@ -186,12 +179,12 @@ cdef class LoopNotifier:
         if self.awaited.pop(<uintptr_t>submission, False):
             aiofs_request_release(&submission.request)
 
-    cdef int call(self, aiofs_notice *notice) except -1:
+    cdef int call(self, aiofs_callback *callback) except -1:
         """Runs a SIGEV_LOOP function in the context of its submission. What it raises is the loop's."""
-        function = <object>notice.function
-        value = <object>notice.value
+        function = <object>callback.function
+        value = <object>callback.value
         try:
-            (<object>notice.context).run(function, value)
+            (<object>callback.context).run(function, value)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -447,10 +440,10 @@ cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier)
         end_submission(submission)
         if waiters is not None:
             wake(<list>waiters)
-        if submission.notice.kind == C_SIGEV_LOOP and notifier is not None and submission.notice.function != NULL:
-            notifier.call(&submission.notice)
+        if submission.callback != NULL and notifier is not None:
+            notifier.call(submission.callback)
     finally:
-        drop_notice(&submission.notice)
+        drop_notice(submission)
         aiofs_request_release(&submission.request)
     return 0
 

@@ -1,15 +1,14 @@
 # lio_listio: many requests in one call.
 #
-# All entries are prepared before the first is started: what cannot be right raises with nothing done. Entries that
-# can end inside the call do; the others go to the engine together, with one lock of its request table taken for all.
-# A group counts what is in flight; it belongs to the submissions of the list, and the last of them gives the list's
-# notice on whichever thread completes it. The GIL is released while the engine takes the list, and in LIO_WAIT.
+# All entries are prepared before the first is started: what cannot be right raises with nothing done. How entries are
+# submitted, counted and notified is the engine's (engine/aio_list.c). The list's own notice belongs to a submission
+# without a request, the last word, which the list's last completion posts. The GIL is released while the engine takes
+# a batch, and in LIO_WAIT.
 
 
-cdef int opcode_of(aiocb cb) except -1:
-    """The operation of a list's entry; 0 for one with a bad opcode."""
-    cdef int opcode = small_int(cb.aio_lio_opcode, "aio_lio_opcode")
-    return AIOFS_READ if opcode == _LIO_READ else AIOFS_WRITE if opcode == _LIO_WRITE else 0
+cdef inline int operation_of(aiocb cb) except? -1:
+    """The operation of a list's entry; 0: none is asked for; -EINVAL: a bad opcode."""
+    return aiofs_list_op(small_int(cb.aio_lio_opcode, "aio_lio_opcode"))
 
 
 cdef int64_t lists = 0  # lists so far: the number of the last
@@ -25,7 +24,7 @@ cdef list entries_of(object items):
             continue
         if type(item) is not aiocb:
             raise TypeError(f"lio_listio takes aiocb objects or None, not {type(item).__name__}")
-        if small_int((<aiocb>item).aio_lio_opcode, "aio_lio_opcode") != _LIO_NOP:
+        if operation_of(<aiocb>item) != 0:
             found.append(item)
     lists += 1
     for cb in found:
@@ -35,120 +34,79 @@ cdef list entries_of(object items):
     return found
 
 
-cdef aiofs_group *start_group(object sig, LoopNotifier notifier) except NULL:
-    """What tells the end of a whole list; counts one for its being started."""
-    cdef aiofs_submission *last_word = NULL
-    cdef aiofs_group *group
-    if sig is not None and (<sigevent>sig).sigev_notify != C_SIGEV_NONE:
-        last_word = new_submission()
-        try:
-            write_notice(&last_word.notice, <sigevent>sig)
-        except BaseException:
-            discard(last_word)
-            raise
-        if notifier is not None:
-            notifier.address(last_word)
-    group = group_new(1, last_word)
-    if group == NULL:
-        if last_word != NULL:
-            submission_withdraw(last_word)
-            discard(last_word)
-        raise MemoryError
-    return group
-
-
-cdef int wait_for_all(object blocks) except -1:
-    """Until every request of a list is terminal. EINTR leaves them running."""
-    cdef aiofs_request *one
-    cdef aiocb cb
-    cdef int error
-    for cb in blocks:
-        while cb.settle() == SUBMITTED:
-            one = &cb.submission.request
-            aiofs_request_retain(one)
-            with nogil:
-                error = aiofs_wait(&one, 1, NULL)
-                aiofs_request_release(one)
-            if error == -EINTR:
-                PyErr_CheckSignals()
-                raise make_error(EINTR, None, "lio_listio")
-    return 0
-
-
-cdef int begin_entry(plan *what, aiocb cb, aiofs_group *group, LoopNotifier notifier, aiofs_batch_entry *entry,
-                     bint behind) except -1:
-    """Ends an entry inside the call, 0; or makes it ready to be submitted with the others, 1."""
-    cdef aiofs_submission *submission
-    if what.operation == 0:
-        cb.operation = 0
-        cb.end(-EINVAL)
-        if what.notify != C_SIGEV_NONE:
-            tell_inline(cb, notifier)
-        return 0
+cdef aiofs_submission *make_last_word(object sig, LoopNotifier notifier) except? NULL:
+    """What tells the end of a whole list; NULL: nobody wants to know."""
+    cdef aiofs_submission *last_word
+    if sig is None or (<sigevent>sig).sigev_notify == C_SIGEV_NONE:
+        return NULL
+    last_word = new_submission()
     try:
-        submission = begin(what, cb, notifier, True, behind)
+        write_notice(last_word, <sigevent>sig)
+    except BaseException:
+        discard(last_word)
+        raise
+    if notifier is not None:
+        notifier.address(last_word)
+    return last_word
+
+
+cdef int begin_list(aiofs_list_call *call, int mode, aiofs_submission *last_word) except -1:
+    if aiofs_list_begin(call, mode, NULL if last_word == NULL else &last_word.aio.ending.notice) == 0:
+        return 0
+    if last_word != NULL:
+        submission_withdraw(last_word)
+        discard(last_word)
+    raise MemoryError
+
+
+cdef int begin_entry(plan *what, aiocb cb, LoopNotifier notifier, aiofs_list_call *call, bint notifies) except -1:
+    """Ends an entry inside the call, or puts it into the batch. `notifies`: the list has a notice of its own."""
+    cdef aiofs_ask ask = ask_of(what)
+    cdef aiofs_submission *submission
+    cb.operation = what.operation if what.operation > 0 else 0
+    try:
+        submission = begin(what, &ask, aiofs_ask_check(&ask, NULL), cb, notifier, call)
     except BlockingIOError:  # no thread to be had for its notification
         cb.end(-EAGAIN)
+        aiofs_list_note(call, -EAGAIN)
         return 0
     if submission == NULL:
         return 0
-    submission.group = group
-    submission.no_wakeup = group.last_word != NULL and submission.notice.kind == C_SIGEV_NONE
-    group_add(group)
+    submission.no_wakeup = notifies and submission.aio.ending.notice.kind == C_SIGEV_NONE
     before_submit(submission, cb, notifier)
-    entry.request = &submission.request
-    entry.file = what.file
-    return 1
-
-
-cdef int end_refused(aiofs_submission *submission, int error, LoopNotifier notifier) except -1:
-    """The engine did not take an entry: it has ended, and that is notified."""
-    cdef aiocb cb = <aiocb>submission.owner
-    cdef aiofs_group *group = submission.group
-    cdef bint tells = submission.notice.kind != C_SIGEV_NONE
-    submission.group = NULL
-    aiofs_request_retain(&submission.request)
-    after_refusal(submission)
-    unpin(submission)
-    cb.end(error)
-    try:
-        if submission.notice.kind == C_SIGEV_THREAD:
-            notice_give(&submission.notice)
-        elif tells:
-            tell_inline(cb, notifier)
-    finally:
-        discard(submission)
-        group_count_down(group)
+    if aiofs_list_put(call, &submission.aio, what.file):
+        with nogil:
+            aiofs_list_submit(call)
     return 0
 
 
-cdef int start_entries(plan *plans, list blocks, aiofs_batch_entry *entries, aiofs_group *group,
-                       LoopNotifier notifier) except -1:
-    """Begins what is drawn up, and submits together what has not ended at once."""
-    cdef size_t begun = 0, i
+cdef int start_entries(plan *plans, list blocks, LoopNotifier notifier, aiofs_list_call *call, bint notifies) except? -1:
+    """Begins what is drawn up, and waits for it if the mode says so: 0 or a negated errno."""
+    cdef Py_ssize_t i
+    cdef int error = 0
     try:
-        for i in range(<size_t>len(blocks)):
-            begun += begin_entry(&plans[i], blocks[i], group, notifier, &entries[begun], begun > 0)
+        for i in range(len(blocks)):
+            begin_entry(&plans[i], <aiocb>blocks[i], notifier, call, notifies)
+            drop_view(&plans[i])  # of what has ended
+    except BaseException:
+        call.waits = False
+        raise
     finally:
         with nogil:
-            aiofs_submit_many(entries, begun)
-        try:
-            for i in range(begun):
-                if entries[i].error < 0:
-                    end_refused(<aiofs_submission *>entries[i].request, entries[i].error, notifier)
-        finally:
-            group_count_down(group)
-    return 0
+            error = aiofs_list_finish(call)
+    return error
 
 
 cdef int check_list_call(object mode, object sig) except -1:
-    if mode != _LIO_WAIT and mode != _LIO_NOWAIT:
+    """The mode as C's int."""
+    cdef int number = _LIO_WAIT if mode == _LIO_WAIT else _LIO_NOWAIT if mode == _LIO_NOWAIT else -1
+    if aiofs_list_check(number, 0, NULL) < 0:
         raise make_error(EINVAL, None, "lio_listio", f"mode {mode!r} is neither LIO_WAIT nor LIO_NOWAIT")
-    if sig is not None and mode == _LIO_NOWAIT:
+    if sig is not None and aiofs_list_notifies(number):
         if not isinstance(sig, sigevent):
             raise TypeError(f"sig must be a sigevent or None, not {type(sig).__name__}")
         check_notify(<sigevent>sig, (<sigevent>sig).sigev_notify)
-    return 0
+    return number
 
 
 def lio_listio(mode, list, sig=None):
@@ -168,34 +126,35 @@ def lio_listio(mode, list, sig=None):
     Source: POSIX.1-2017, lio_listio.
     """
     cdef plan *plans
-    cdef aiofs_batch_entry *entries
+    cdef aiofs_list_call call
+    cdef aiofs_submission *last_word
     cdef LoopNotifier notifier = current_notifier()
-    cdef aiofs_group *group
     cdef aiocb cb
     cdef Py_ssize_t i, drawn = 0
-    cdef int operation
-    check_list_call(mode, sig)
+    cdef int operation, error, number = check_list_call(mode, sig)
     blocks = entries_of(list)
     plans = <plan *>calloc(<size_t>len(blocks) + 1, sizeof(plan))
-    entries = <aiofs_batch_entry *>calloc(<size_t>len(blocks) + 1, sizeof(aiofs_batch_entry))
     try:
-        if plans == NULL or entries == NULL:
+        if plans == NULL:
             raise MemoryError
         for cb in blocks:
-            operation = opcode_of(cb)
-            draw_up(&plans[drawn], cb, operation if operation else AIOFS_FSYNC)
+            operation = operation_of(cb)
+            draw_up(&plans[drawn], cb, operation if operation > 0 else AIOFS_FSYNC)
             plans[drawn].operation = operation
             drawn += 1
-        group = start_group(sig if mode == _LIO_NOWAIT else None, notifier)
-        start_entries(plans, blocks, entries, group, notifier)
+        last_word = make_last_word(sig if aiofs_list_notifies(number) else None, notifier)
+        begin_list(&call, number, last_word)
+        error = start_entries(plans, blocks, notifier, &call, last_word != NULL)
     finally:
         for i in range(drawn):
             rub_out(&plans[i])
         free(plans)
-        free(entries)
-    if mode == _LIO_WAIT:
-        wait_for_all(blocks)
+    if number == _LIO_WAIT:
         for cb in blocks:
-            if cb.outcome < 0:
-                raise make_error(EIO, None, "lio_listio", "a request of the list failed: aio_error of each says which")
+            cb.settle()
+    if error == -EINTR:
+        PyErr_CheckSignals()
+        raise make_error(EINTR, None, "lio_listio")
+    if error < 0:
+        raise make_error(-error, None, "lio_listio", "a request of the list failed: aio_error of each says which")
     return LISTED

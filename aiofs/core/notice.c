@@ -1,92 +1,69 @@
-/* notice.c - notices and lists: see notice.h. */
+/* notice.c - the core's part of notices: see notice.h. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/completions.h"
 
 /* A thread of its own: takes over the references. */
-static void notice_in_thread(union sigval value)
+static void call_in_thread(union sigval value)
 {
-    aiofs_notice *notice = value.sival_ptr;
+    aiofs_callback *callback = value.sival_ptr;
     PyGILState_STATE state = PyGILState_Ensure();
-    PyObject *result = PyObject_CallOneArg(notice->function, notice->value);
+    PyObject *result = PyObject_CallOneArg(callback->function, callback->value);
     if (!result)
-        PyErr_WriteUnraisable(notice->function);
+        PyErr_WriteUnraisable(callback->function);
     Py_XDECREF(result);
-    Py_DECREF(notice->function);
-    Py_DECREF(notice->value);
-    Py_XDECREF(notice->context);
+    Py_DECREF(callback->function);
+    Py_DECREF(callback->value);
+    Py_XDECREF(callback->context);
     PyGILState_Release(state);
-    free(notice);
+    free(callback);
 }
 
-/* What a notice by a thread needs, before its request is accepted; with the GIL, on a thread of the program's. 0 or
- * -EAGAIN. */
-int notice_prepare(aiofs_notice *notice)
+static void tell(void *face)
 {
-    aiofs_notice *own = malloc(sizeof *own);
-    union sigval value = {.sival_ptr = own};
-    int error = own ? aiofs_notification_prepare(notice_in_thread, value, NULL, &notice->thread) : -EAGAIN;
-    notice->own = error < 0 ? NULL : own;
-    if (error < 0)
-        free(own);
+    aiofs_submission *submission = face;
+    if (submission->aio.ending.notice.kind == SIGEV_THREAD)
+        submission->callback = NULL; /* it is the thread's */
+    if (!submission->unposted)
+        post_completion(submission);
+}
+
+static struct sigevent event_of(int kind, int signo, union sigval value)
+{
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = kind;
+    event.sigev_signo = signo;
+    event.sigev_value = value;
+    if (kind == SIGEV_THREAD)
+        event.sigev_notify_function = call_in_thread;
+    return event;
+}
+
+int notice_check_signal(int signo)
+{
+    struct sigevent event = event_of(SIGEV_SIGNAL, signo, (union sigval){.sival_int = 0});
+    return aiofs_notice_check(&event);
+}
+
+static int set_notice(aiofs_submission *submission, const struct sigevent *event)
+{
+    aiofs_notice *notice = &submission->aio.ending.notice;
+    int error = aiofs_notice_set(notice, event);
+    notice->tell = tell;
+    notice->face = submission;
     return error;
 }
 
-/* It will not be given, or has been. */
-void notice_unprepare(aiofs_notice *notice)
+int notice_prepare(aiofs_submission *submission, int kind, int signo, int64_t signal_value)
 {
-    if (notice->thread)
-        aiofs_notification_drop(notice->thread);
-    free(notice->own);
-    notice->thread = NULL;
-    notice->own = NULL;
+    void *pointer = kind == SIGEV_SIGNAL ? (void *)(intptr_t)signal_value : submission->callback;
+    struct sigevent event = event_of(kind, signo, (union sigval){.sival_ptr = pointer});
+    return set_notice(submission, &event);
 }
 
-void notice_give(aiofs_notice *notice)
+void notice_clear(aiofs_submission *submission)
 {
-    aiofs_notification *thread = notice->thread;
-    if (notice->kind == SIGEV_SIGNAL) {
-        aiofs_notify_signal(notice->signo, notice->signal_value);
-    } else if (thread) {
-        *notice->own = *notice;
-        notice->function = notice->value = notice->context = NULL;
-        notice->own = NULL;
-        notice->thread = NULL;
-        aiofs_notification_send(thread);
-    }
-}
-
-void notice_set_signal(aiofs_notice *notice, int signo, int64_t value)
-{
-    notice->kind = SIGEV_SIGNAL;
-    notice->signo = signo;
-    notice->signal_value.sival_ptr = (void *)(intptr_t)value;
-}
-
-/* ---- lists ------------------------------------------------------------------------------------------- */
-
-void group_count_down(aiofs_group *group)
-{
-    if (!group || atomic_fetch_sub(&group->remaining, 1) != 1)
-        return;
-    if (group->last_word) {
-        notice_give(&group->last_word->notice);
-        post_completion(group->last_word);
-    }
-    free(group);
-}
-
-aiofs_group *group_new(int remaining, aiofs_submission *last_word)
-{
-    aiofs_group *group = calloc(1, sizeof *group);
-    if (group) {
-        atomic_store(&group->remaining, remaining);
-        group->last_word = last_word;
-    }
-    return group;
-}
-
-void group_add(aiofs_group *group)
-{
-    atomic_fetch_add(&group->remaining, 1);
+    set_notice(submission, NULL);
 }

@@ -1,9 +1,9 @@
 /*
- * notice.h - what is notified of a completion beside what awaits it: the sigevent of a request, or of a list.
+ * notice.h - the core's part of notices: a function of the program's, and the completion queue of a loop.
  *
- * A notice is made with the GIL, before its request is submitted: what its SIGEV_THREAD needs is had by then, or the
- * call fails. It is given by the engine's thread that completes the request, without the GIL. The references in it
- * belong to the notice; SIGEV_THREAD's thread takes them over.
+ * The rules are the engine's (engine/aio_rules.h). A notice is prepared with the GIL, before its request is submitted:
+ * what its SIGEV_THREAD needs is there by then, or the call fails. It is given by the thread that completes the request,
+ * without the GIL. The references of a callback are its own; SIGEV_THREAD's thread takes them over.
  */
 #ifndef AIOFS_NOTICE_H
 #define AIOFS_NOTICE_H
@@ -12,38 +12,22 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "engine/engine.h"
+#include "engine/aio_rules.h"
 
-/* <signal.h> makes it a macro; here it is the name of an attribute. */
-#undef sigev_notify_function
+enum { SIGEV_LOOP = 16 }; /* beside <signal.h>'s: its callback is left in the submission for the LoopNotifier */
 
-enum { SIGEV_LOOP = 16 }; /* beside <signal.h>'s */
+typedef struct aiofs_submission aiofs_submission;
 
-struct aiofs_submission;
-
-/* `function`, `value` and `context` are references. */
-typedef struct aiofs_notice {
-    int kind; /* SIGEV_*; SIGEV_LOOP: left in the submission for the LoopNotifier to call */
-    int signo;
-    union sigval signal_value;
+/* Of SIGEV_THREAD and SIGEV_LOOP; on the heap. */
+typedef struct aiofs_callback {
     PyObject *function, *value, *context;
-    aiofs_notification *thread; /* SIGEV_THREAD, which takes over the references in `own` */
-    struct aiofs_notice *own;
-} aiofs_notice;
+} aiofs_callback;
 
-/* A list of lio_listio: the last of its submissions tells. */
-typedef struct aiofs_group {
-    _Atomic int remaining;
-    struct aiofs_submission *last_word; /* carries the list's notice; no request of its own */
-} aiofs_group;
-
-int notice_prepare(aiofs_notice *notice);
-void notice_unprepare(aiofs_notice *notice);
-void notice_give(aiofs_notice *notice);
-void notice_set_signal(aiofs_notice *notice, int signo, int64_t value);
-
-aiofs_group *group_new(int remaining, struct aiofs_submission *last_word);
-void group_add(aiofs_group *group);
-void group_count_down(aiofs_group *group);
+/* 0, or -EINVAL: there is no such signal. */
+int notice_check_signal(int signo);
+/* Sets the notice of a submission that has its callback. 0 or -EAGAIN. */
+int notice_prepare(aiofs_submission *submission, int kind, int signo, int64_t signal_value);
+/* No notice, but the completion queue. */
+void notice_clear(aiofs_submission *submission);
 
 #endif

@@ -31,15 +31,17 @@ def aio_return(aiocb cb not None):
     Source: POSIX.1-2017, aio_return.
     """
     cdef int state = cb.settle()
-    if state == SUBMITTED:
-        raise make_error(EINPROGRESS, cb.aio_fildes, "aio_return", "the request is in progress")
-    if state == NEVER or cb.returned:
-        raise make_error(EINVAL, cb.aio_fildes, "aio_return", "its result has been returned before"
-                         if cb.returned else "this aiocb was never submitted")
-    cb.returned = True
-    if cb.outcome < 0:
+    cdef bint before = cb.returned
+    cdef int64_t result = aiofs_outcome_return(AIOFS_DONE if state == ENDED else AIOFS_SUBMITTED
+                                               if state == SUBMITTED else AIOFS_NEW, cb.outcome, before)
+    cb.returned = state == ENDED
+    if result >= 0:
+        return result
+    if state == ENDED and not before:
         raise cb.error()
-    return cb.outcome
+    raise make_error(-result, cb.aio_fildes, "aio_return",
+                     "the request is in progress" if state == SUBMITTED
+                     else "its result has been returned before" if before else "this aiocb was never submitted")
 
 
 cdef int read_timeout(object timeout, timespec *out) except -1:
@@ -154,18 +156,19 @@ def aio_cancel(fildes, aiocb cb=None):
     what.has_view = whose.has_view = False
     find_target(&what, fildes)
     rub_out(&what)
-    if aiofs_descriptor(what.fd) < 0:
-        raise make_error(EBADF, fildes, "aio_cancel", f"{descriptor_word(fildes)} is not open")
+    if cb is not None:
+        find_target(&whose, cb.aio_fildes)
+        rub_out(&whose)
+    answer = aiofs_cancel_check(what.fd, NULL if cb is None else &whose.fd)
+    if answer < 0:
+        raise make_error(-answer, fildes, "aio_cancel", f"{descriptor_word(fildes)} is not open"
+                         if answer == -EBADF else f"the aiocb is for descriptor {whose.fd}")
     if cb is None:
         with nogil:
             answer = aiofs_cancel_all(what.fd)
         if answer < 0:
             raise make_error(-answer, fildes, "aio_cancel")
         return answer
-    find_target(&whose, cb.aio_fildes)
-    rub_out(&whose)
-    if whose.fd != what.fd:
-        raise make_error(EINVAL, fildes, "aio_cancel", f"the aiocb is for descriptor {whose.fd}")
     if cb.settle() != SUBMITTED:
         return AIO_ALLDONE
     submission = cb.submission

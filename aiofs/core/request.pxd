@@ -18,7 +18,8 @@ cdef int draw_up(plan *what, aiocb cb, int operation) except -1
 cdef void rub_out(plan *what) noexcept
 cdef int small_int(object value, str name) except? -1
 cdef int check_notify(sigevent event, int notify) except -1
-cdef int write_notice(aiofs_notice *notice, sigevent event) except -1
-cdef int tell_inline(aiocb cb, LoopNotifier notifier) except -1
-cdef aiofs_submission *begin(plan *what, aiocb cb, LoopNotifier notifier, bint listed, bint behind) except? NULL
+cdef int write_notice(aiofs_submission *submission, sigevent event) except -1
+cdef aiofs_ask ask_of(plan *what) noexcept
+cdef aiofs_submission *begin(plan *what, aiofs_ask *ask, int64_t error, aiocb cb, LoopNotifier notifier,
+                             aiofs_list_call *call) except? NULL
 cdef int transfer(aiocb cb, int operation) except -1

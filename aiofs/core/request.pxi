@@ -82,10 +82,14 @@ cdef int draw_up(plan *what, aiocb cb, int operation) except -1:
     return 0
 
 
-cdef void rub_out(plan *what) noexcept:
+cdef void drop_view(plan *what) noexcept:
     if what.has_view:
-        PyBuffer_Release(&what.view)
         what.has_view = False
+        PyBuffer_Release(&what.view)
+
+
+cdef void rub_out(plan *what) noexcept:
+    drop_view(what)
     if what.file != NULL:
         aiofs_file_release(what.file)
         what.file = NULL
@@ -118,9 +122,7 @@ cdef int check_notify(sigevent event, int notify) except -1:
     if notify == C_SIGEV_LOOP and current_notifier() is None:
         raise no_loop_error("SIGEV_LOOP")
     if notify == C_SIGEV_SIGNAL:
-        if not isinstance(event.sigev_signo, int):
-            raise TypeError(f"sigev_signo must be an int, not {type(event.sigev_signo).__name__}")
-        if not 0 <= event.sigev_signo < signal.NSIG:
+        if notice_check_signal(small_int(event.sigev_signo, "sigev_signo")) < 0:
             raise make_error(EINVAL, None, f"sigev_signo {event.sigev_signo} is no signal")
         if event.sigev_value is not None and not isinstance(event.sigev_value, int):
             raise TypeError(f"sigev_value must be an int for SIGEV_SIGNAL, not {type(event.sigev_value).__name__}")
@@ -132,58 +134,64 @@ cdef int64_t signal_value(object value) except? -1:
     return 0 if value is None else PyLong_AsLongLong(value)
 
 
-cdef int write_notice(aiofs_notice *notice, sigevent event) except -1:
+cdef int write_notice(aiofs_submission *submission, sigevent event) except -1:
     """The sigevent as it stands now, for the engine's threads."""
-    cdef int notify = event.sigev_notify
+    cdef int notify = event.sigev_notify, signo = 0
+    cdef int64_t value = 0
     if notify == C_SIGEV_SIGNAL:
-        notice_set_signal(notice, event.sigev_signo, signal_value(event.sigev_value))
+        signo = event.sigev_signo
+        value = signal_value(event.sigev_value)
     elif notify == C_SIGEV_THREAD or notify == C_SIGEV_LOOP:
-        set_function(notice, notify, event.sigev_notify_function, event.sigev_value, copy_context())
-    if notify == C_SIGEV_THREAD and notice_prepare(notice) < 0:
+        set_callback(submission, event.sigev_notify_function, event.sigev_value, copy_context())
+    if notice_prepare(submission, notify, signo, value) < 0:
         raise make_error(EAGAIN, None, "starting a thread for SIGEV_THREAD")
     return 0
 
 
 # ---- submitting ----------------------------------------------------------------------------------------
 
-cdef int64_t try_inline(plan *what, aiocb cb, LoopNotifier notifier, bint listed) except? -1:
-    """Moves the bytes inside the call if that cannot block and the turn affords it."""
-    cdef iovec bytes
+cdef aiofs_ask ask_of(plan *what) noexcept:
+    cdef aiofs_ask ask
+    ask.op = what.operation
+    ask.fd = what.fd
+    ask.file = what.file
+    ask.reqprio = what.reqprio
+    ask.offset = what.offset
+    ask.bytes.iov_base = what.view.buf if what.has_view else NULL
+    ask.bytes.iov_len = what.nbytes
+    return ask
+
+
+cdef int64_t try_inline(aiofs_ask *ask, LoopNotifier notifier, aiofs_list_call *call) except? -1:
+    """Moves the bytes inside the call if that cannot block and the turn affords it. `call`: the list's, or NULL."""
     cdef int64_t moved
     cdef int affords = 1
-    if what.reqprio != 0 or what.nbytes == 0 or what.nbytes > AIOFS_INLINE_MAX:
+    if not aiofs_ask_is_quick(ask, call):
         return AIOFS_NOT_INLINE
     if notifier is not None:
-        affords = notifier.affords(what.nbytes)
-        if affords == 0 or (affords == 2 and listed):
+        affords = notifier.affords(ask.bytes.iov_len)
+        if affords == 0 or (affords == 2 and call != NULL):
             return AIOFS_NOT_INLINE
-    bytes.iov_base = what.view.buf
-    bytes.iov_len = what.nbytes
-    if what.operation == AIOFS_READ:
-        moved = aiofs_read_inline(what.file, what.fd, &bytes, 1, what.nbytes, what.offset)
+    if ask.op == AIOFS_READ:
+        moved = aiofs_ask_inline(ask, call)
     else:
         with nogil:
-            moved = aiofs_write_inline(what.file, what.fd, &bytes, 1, what.nbytes, what.offset)
+            moved = aiofs_ask_inline(ask, call)
     if notifier is not None:
         notifier.tried(moved)
     return moved
 
 
-cdef int tell_inline(aiocb cb, LoopNotifier notifier) except -1:
-    """The notification of a request that ended inside the call."""
-    cdef aiofs_submission *submission = new_submission()
-    try:
-        write_notice(&submission.notice, <sigevent>cb.event)
-        if submission.notice.kind == C_SIGEV_LOOP:
-            return notifier.soon(submission)
-        notice_give(&submission.notice)
-    except BlockingIOError:  # no thread to be had for one that was not accepted
-        pass
-    except BaseException:
-        discard(submission)
-        raise
-    discard(submission)
-    return 0
+cdef int end_inside(aiofs_submission *submission, aiocb cb, int64_t result, LoopNotifier notifier) except -1:
+    """Ends a request with a notice inside the call. A function on the loop is called in a later turn."""
+    cdef bint waits = submission.aio.ending.notice.kind == C_SIGEV_LOOP
+    submission.unposted = not waits
+    if waits:
+        submission.no_wakeup = True
+        before_submit(submission, cb, notifier)
+    aiofs_aio_end(&submission.aio, result)
+    cb.settle()
+    return notifier.schedule() if waits else 0
 
 
 cdef aiofs_submission *make_ready(plan *what, aiocb cb) except NULL:
@@ -199,48 +207,70 @@ cdef aiofs_submission *make_ready(plan *what, aiocb cb) except NULL:
             what.has_view = False
             submission.request.single.iov_len = what.nbytes
         if cb.event is not None:
-            write_notice(&submission.notice, <sigevent>cb.event)
+            write_notice(submission, <sigevent>cb.event)
     except BaseException:
         discard(submission)
         raise
     return submission
 
 
-cdef aiofs_submission *begin(plan *what, aiocb cb, LoopNotifier notifier, bint listed, bint behind) except? NULL:
-    """Carries out what was drawn up, inside the call: NULL; or makes the submission that is to be submitted.
-
-    `behind` others that are not submitted yet, no write is made: it might be an append.
-    """
-    cdef int64_t moved = AIOFS_NOT_INLINE
-    cdef aiofs_submission *submission
-    cb.operation = what.operation
-    if what.has_view and what.notify != C_SIGEV_THREAD and not (behind and what.operation == AIOFS_WRITE):
-        moved = try_inline(what, cb, notifier, listed)
-    if moved != AIOFS_NOT_INLINE:
-        cb.end(moved)
-        if what.notify != C_SIGEV_NONE:
-            tell_inline(cb, notifier)
-        return NULL
-    submission = make_ready(what, cb)
+cdef void hold(aiocb cb, aiofs_submission *submission) noexcept:
+    """It is in flight from here on."""
     cb.state = SUBMITTED
     cb.returned = False
     cb.submission = submission
-    return submission
+
+
+cdef aiofs_submission *begin(plan *what, aiofs_ask *ask, int64_t error, aiocb cb, LoopNotifier notifier,
+                             aiofs_list_call *call) except? NULL:
+    """Carries out what was drawn up, inside the call: NULL; or makes the submission that is to be submitted.
+
+    `error`: why it is not valid, or 0. `call`: the list's, or NULL.
+    """
+    cdef int64_t result = error
+    cdef aiofs_submission *submission = NULL
+    if what.notify != C_SIGEV_NONE:
+        submission = make_ready(what, cb)
+    try:
+        if result == 0:
+            result = try_inline(ask, notifier, call)
+        if result == AIOFS_NOT_INLINE and submission == NULL:
+            submission = make_ready(what, cb)
+    except BaseException:
+        if submission != NULL:
+            discard(submission)
+        raise
+    if submission == NULL:
+        cb.end(result)
+    else:
+        hold(cb, submission)
+    if result == AIOFS_NOT_INLINE:
+        return submission
+    if call != NULL:
+        aiofs_list_note(call, result)
+    if submission != NULL:
+        end_inside(submission, cb, result, notifier)
+    return NULL
 
 
 cdef void refused(aiofs_submission *submission, aiocb cb, int error) noexcept:
-    """The engine did not take it: so it has ended."""
+    """The engine did not take it: so it has ended, and nobody is notified."""
     unpin(submission)
-    drop_notice(&submission.notice)
+    drop_notice(submission)
     cb.end(error)
 
 
 cdef int submit(plan *what, aiocb cb, LoopNotifier notifier) except -1:
     """Carries out or submits what was drawn up. 0, or a positive errno that the call has to fail with."""
+    cdef aiofs_ask ask = ask_of(what)
     cdef aiofs_submission *submission
-    cdef int error
+    cdef int error = aiofs_ask_check(&ask, NULL)
+    cb.operation = what.operation
+    if error < 0:
+        cb.end(error)
+        return -error
     try:
-        submission = begin(what, cb, notifier, False, False)
+        submission = begin(what, &ask, 0, cb, notifier, NULL)
     except BlockingIOError:  # no thread to be had for its notification
         cb.end(-EAGAIN)
         return EAGAIN
@@ -328,7 +358,8 @@ def aio_fsync(op, cb):
     if not isinstance(op, int) or type(cb) is not aiocb:
         raise TypeError("aio_fsync takes (op, cb), op os.O_SYNC or os.O_DSYNC and cb an aiocb, not "
                         f"({type(op).__name__}, {type(cb).__name__})")
-    if op != O_SYNC and op != O_DSYNC:
+    kind = aiofs_sync_op(small_int(op, "op"))
+    if kind < 0:
         raise make_error(EINVAL, (<aiocb>cb).aio_fildes, "aio_fsync", f"op {op} is neither os.O_SYNC nor os.O_DSYNC")
-    transfer(cb, AIOFS_FSYNC if op == O_SYNC else AIOFS_FDATASYNC)
+    transfer(cb, kind)
     return ZERO

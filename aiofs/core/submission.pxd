@@ -6,8 +6,8 @@ cdef extern from "core/submission.h" nogil:
     ctypedef struct aiofs_submission:
         aiofs_request request
         aiofs_submission *next
-        aiofs_group *group
-        aiofs_notice notice
+        aiofs_aio aio
+        aiofs_callback *callback
         PyObject *owner
         PyObject *waiters
         Py_buffer view
@@ -15,6 +15,7 @@ cdef extern from "core/submission.h" nogil:
         iovec *vector
         int pinned
         bint delivered
+        bint unposted
         bint no_wakeup
 
     aiofs_submission *submission_new()
@@ -23,8 +24,8 @@ cdef aiofs_submission *new_submission() except NULL
 cdef void pin_view(aiofs_submission *submission, Py_buffer *view) noexcept
 cdef int pin_all(aiofs_submission *submission, object buffers, bint writable) except -1
 cdef void unpin(aiofs_submission *submission) noexcept
-cdef void set_function(aiofs_notice *notice, int kind, object function, object value, object context) noexcept
-cdef void drop_notice(aiofs_notice *notice) noexcept
+cdef int set_callback(aiofs_submission *submission, object function, object value, object context) except -1
+cdef void drop_notice(aiofs_submission *submission) noexcept
 cdef void discard(aiofs_submission *submission) noexcept
 cdef void withdraw(aiofs_submission *submission) noexcept
 cdef void before_submit(aiofs_submission *submission, object owner, LoopNotifier notifier) noexcept

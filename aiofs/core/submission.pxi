@@ -54,32 +54,39 @@ cdef void unpin(aiofs_submission *submission) noexcept:
         PyBuffer_Release(&submission.view)
 
 
-cdef void set_function(aiofs_notice *notice, int kind, object function, object value, object context) noexcept:
-    """A function to be called, with references of the notice's own."""
-    notice.kind = kind
+cdef int set_callback(aiofs_submission *submission, object function, object value, object context) except -1:
+    """A function to be called by its notice, with references of its own."""
+    cdef aiofs_callback *callback = <aiofs_callback *>calloc(1, sizeof(aiofs_callback))
+    if callback == NULL:
+        raise MemoryError
     Py_INCREF(function)
     Py_INCREF(value)
     Py_INCREF(context)
-    notice.function = <PyObject *>function
-    notice.value = <PyObject *>value
-    notice.context = <PyObject *>context
+    callback.function = <PyObject *>function
+    callback.value = <PyObject *>value
+    callback.context = <PyObject *>context
+    submission.callback = callback
+    return 0
 
 
-cdef void drop_notice(aiofs_notice *notice) noexcept:
-    cdef PyObject *function = notice.function
-    cdef PyObject *value = notice.value
-    cdef PyObject *context = notice.context
-    notice.function = notice.value = notice.context = NULL
-    notice_unprepare(notice)
-    Py_XDECREF(function)
-    Py_XDECREF(value)
-    Py_XDECREF(context)
+cdef void drop_notice(aiofs_submission *submission) noexcept:
+    """It will not be given, or has been."""
+    cdef aiofs_callback *callback = submission.callback
+    cdef aiofs_callback taken
+    submission.callback = NULL
+    aiofs_notice_drop(&submission.aio.ending.notice)
+    if callback != NULL:
+        taken = callback[0]
+        free(callback)
+        Py_DECREF(<object>taken.function)
+        Py_DECREF(<object>taken.value)
+        Py_DECREF(<object>taken.context)
 
 
 cdef void discard(aiofs_submission *submission) noexcept:
     """Takes back a submission that was never submitted."""
     unpin(submission)
-    drop_notice(&submission.notice)
+    drop_notice(submission)
     aiofs_request_release(&submission.request)
 
 

@@ -249,7 +249,7 @@ static bool arrive(struct arrival *arrival, struct aiofs_batch_entry *entry, con
 {
     aiofs_request *request = entry->request;
     *arrival = (struct arrival){.entry = entry, .request = request, .file = entry->file};
-    entry->error = request->reqprio < 0 || request->reqprio > AIOFS_PRIO_DELTA_MAX ? -EINVAL : 0;
+    entry->error = aiofs_reqprio_is_valid(request->reqprio) ? 0 : -EINVAL;
     if (entry->error < 0)
         return false;
     reset(request);

@@ -29,7 +29,7 @@ enum aiofs_state control_state(const struct aiocb *cb)
     return state <= AIOFS_CANCELED ? state : AIOFS_NEW;
 }
 
-void control_begin(struct aiocb *cb, struct posix_request *request)
+void control_begin(struct aiocb *cb, aiofs_request *request)
 {
     struct control *control = control_of(cb);
     control->seal = SEAL;
@@ -50,14 +50,14 @@ bool control_end(struct aiocb *cb, int64_t result)
     return aiofs_word_end(&control->state, result);
 }
 
-struct posix_request *control_request(const struct aiocb *cb)
+aiofs_request *control_request(const struct aiocb *cb)
 {
-    struct posix_request *request = NULL;
+    aiofs_request *request = NULL;
     pthread_mutex_lock(&control_lock);
     if (control_state(cb) == AIOFS_SUBMITTED)
         request = control_of(cb)->request;
     if (request)
-        aiofs_request_retain(&request->request);
+        aiofs_request_retain(request);
     pthread_mutex_unlock(&control_lock);
     return request;
 }

@@ -27,8 +27,6 @@
 
 #include "engine.h"
 
-struct posix_request;
-
 struct control {
     uint64_t seal;
     uint32_t generation;
@@ -36,7 +34,7 @@ struct control {
     _Atomic uint32_t state;
     int64_t result;
     int64_t aio_offset; /* the program's */
-    struct posix_request *request;
+    aiofs_request *request;
     const struct aiocb *self;
 };
 
@@ -56,11 +54,11 @@ static inline struct control *control_of(const struct aiocb *cb)
 enum aiofs_state control_state(const struct aiocb *cb);
 
 /* The request is submitted: sets the state AIOFS_SUBMITTED. */
-void control_begin(struct aiocb *cb, struct posix_request *request);
+void control_begin(struct aiocb *cb, aiofs_request *request);
 /* The request is terminal, and the program may use the aiocb again. True: the caller must wake sleeping threads, see
  * aiofs_wake_sleepers. */
 bool control_end(struct aiocb *cb, int64_t result);
 /* The aiocb's request in flight, with a reference for the caller; NULL: none is in flight. */
-struct posix_request *control_request(const struct aiocb *cb);
+aiofs_request *control_request(const struct aiocb *cb);
 
 #endif
