@@ -43,7 +43,7 @@ static bool publish(void *control, int64_t result)
 
 static void tell(void *what)
 {
-    note(*(char *)what);
+    note(*(const char *)what);
 }
 
 static void drop(void *what)
@@ -52,9 +52,9 @@ static void drop(void *what)
     note('d');
 }
 
-static aiofs_notice notice_of(char *what)
+static aiofs_notice notice_of(const char *what)
 {
-    return (aiofs_notice){.kind = 4711, .tell = tell, .drop = drop, .face = what};
+    return (aiofs_notice){.kind = 4711, .tell = tell, .drop = drop, .face = (char *)(uintptr_t)what};
 }
 
 static struct block *block_of(const struct aiofs_ask *ask)
@@ -126,7 +126,7 @@ static void results(void)
 
 /* ---- inside the call ---------------------------------------------------------------------------------------------- */
 
-static struct aiofs_list_call begun(int mode, char *what)
+static struct aiofs_list_call begun(int mode, const char *what)
 {
     struct aiofs_list_call call;
     aiofs_notice notice = what ? notice_of(what) : (aiofs_notice){.kind = SIGEV_NONE};
