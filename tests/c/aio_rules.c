@@ -43,7 +43,7 @@ static bool publish(void *control, int64_t result)
 
 static void tell(void *what)
 {
-    note(*(char *)what);
+    note(*(const char *)what);
 }
 
 static void drop(void *what)
@@ -54,7 +54,7 @@ static void drop(void *what)
 
 static aiofs_notice notice_of(const char *what)
 {
-    return (aiofs_notice){.kind = 4711, .tell = tell, .drop = drop, .face = (void *)(uintptr_t)what};
+    return (aiofs_notice){.kind = 4711, .tell = tell, .drop = drop, .face = (char *)(uintptr_t)what};
 }
 
 static struct block *block_of(const struct aiofs_ask *ask)
