@@ -147,8 +147,8 @@ static void one_bad_descriptor(void)
     write_byte(file);
     fault_clear();
     long asked = fault_calls("cachestat");
-    write_byte(file);
-    CHECK(asked == 0 || fault_calls("cachestat") == asked + 1, "a descriptor that cachestat refuses does not end its use");
+    CHECK(asked == 0 || (EVENTUALLY(PATIENCE, write_byte(file) == 1) && fault_calls("cachestat") > asked),
+          "a descriptor that cachestat refuses does not end its use");
     drop_file(file);
 }
 

@@ -464,7 +464,7 @@ def test_file_that_changed_is_not_readable(run, volume, tmp_path):
     def write_in_another_process():
         program = (
             "import sys, aiofs\n"
-            "tree = aiofs.PrivateVolume(sys.argv[1])._ops\n"
+            "ops = aiofs.PrivateVolume(sys.argv[1])._ops\n"
             "with ops.sync_access_handle('file', 'in-place', False) as h: h.write(b'atad')\n"
         )
         python(program, tmp_path / "volume")

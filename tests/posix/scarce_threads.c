@@ -62,7 +62,7 @@ static int host_threads(void)
         snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
         int fd = open(path, O_RDONLY);
         if (fd >= 0 && read(fd, name, sizeof name - 1) > 0)
-            count += strncmp(name, "aiofs-host", 12) == 0;
+            count += strncmp(name, "aiofs-host", 10) == 0;
         if (fd >= 0)
             close(fd);
     }
