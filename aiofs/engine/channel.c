@@ -370,6 +370,8 @@ int aiofs_wakeup_open(int eventfd, aiofs_wakeup **wakeup)
     int error = aiofs_engine_start();
     if (error == 0)
         error = file_examine(eventfd, &facts);
+    if (error == 0)
+        error = file_reserve(eventfd, 1);
     if (error < 0)
         return error;
     pthread_mutex_lock(&engine.lock);
