@@ -62,6 +62,38 @@ static bool is_closed_by_workers(bool at_once)
     return by_workers >= before + 5;
 }
 
+/* What a worker carries out, and the loss of the name, come between reads that follow each other closely: a binding
+ * that was kept must be let go of once. Were it twice, another file's descriptor would be closed. */
+static void let_go_of_once(void)
+{
+    enum { ROUNDS = 100 };
+    char *bytes = aligned(4096), path[512];
+    const char *directory = getenv("TMPDIR");
+    int good = 0, other = scratch(O_RDWR), descriptors = engine_descriptors();
+    MUST(pwrite(other, "other", 5, 0));
+    for (int i = 0; i < ROUNDS; i++) {
+        char text[8] = "";
+        snprintf(path, sizeof path, "%s/aiofs-named-XXXXXX", directory ? directory : "/tmp");
+        int made = (int)MUST(mkstemp(path));
+        MUST(pwrite(made, bytes, 4096, 0));
+        int fd = (int)MUST(open(path, O_RDONLY | O_DIRECT | O_CLOEXEC));
+        close(made);
+        good += op_finish(start(AIOFS_READ, fd, bytes, 4096, 0)) == 4096;
+        good += op_finish(start(AIOFS_FSYNC, fd, NULL, 0, 0)) == 0;
+        good += op_finish(start(AIOFS_READ, fd, bytes, 4096, 0)) == 4096;
+        struct op *waiting = start(AIOFS_READ, other, text, 5, 0);
+        unlink(path);
+        good += op_finish(start(AIOFS_READ, fd, bytes, 4096, 0)) == 4096;
+        good += op_finish(start(AIOFS_FSYNC, fd, NULL, 0, 0)) == 0;
+        good += op_finish(waiting) == 5 && strcmp(text, "other") == 0;
+        close(fd);
+    }
+    CHECK(good == 6 * ROUNDS, "reads, syncs and an unlink, one after the other");
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= descriptors), "nothing is left of them");
+    close(other);
+    free(bytes);
+}
+
 int main(void)
 {
     check_begin(60);
@@ -71,6 +103,7 @@ int main(void)
     CHECK(is_closed_by_workers(true), "unlinked while reads are in flight: workers close it");
     if (strcmp(aiofs_engine_name(), "io_uring") == 0)
         CHECK(is_closed_by_workers(false), "unlinked when they have ended: workers close it");
+    let_go_of_once();
     CHECK(by_reactor == 0, "the reactor closes none of them");
     return check_end();
 }
