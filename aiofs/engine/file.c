@@ -41,7 +41,8 @@ struct slot {
 };
 
 static _Atomic(struct slot *) table[CHUNKS];
-static struct aiofs_link retired = {&retired, &retired}; /* files free for use again; engine lock */
+static struct aiofs_link retired = {&retired, &retired}; /* files free for use; engine lock */
+static _Atomic unsigned spare;                           /* how many; changed under that lock */
 
 /* ---- numbers -------------------------------------------------------------------------------------- */
 
@@ -68,6 +69,39 @@ static struct slot *slot_make(int fd)
             free(fresh);
     }
     return &chunk[fd % CHUNK];
+}
+
+/* ---- memory --------------------------------------------------------------------------------------- */
+
+/* Lock held. */
+static void retire(struct aiofs_link *file)
+{
+    list_append(&retired, file);
+    atomic_fetch_add(&spare, 1);
+}
+
+/* Lock held, under which nothing is allocated: an allocator may close a file of ours under a lock of its own. */
+static aiofs_file *take_spare(void)
+{
+    struct aiofs_link *link = list_pop(&retired);
+    if (link)
+        atomic_fetch_sub(&spare, 1);
+    return link ? CONTAINER(link, aiofs_file, all) : NULL;
+}
+
+int file_reserve(int fd, unsigned count)
+{
+    if (!slot_make(fd))
+        return -ENOMEM;
+    while (atomic_load(&spare) < count) {
+        aiofs_file *file = calloc(1, sizeof *file);
+        if (!file)
+            return -ENOMEM;
+        pthread_mutex_lock(&engine.lock);
+        retire(&file->all);
+        pthread_mutex_unlock(&engine.lock);
+    }
+    return 0;
 }
 
 bool file_number_busy(int fd)
@@ -231,8 +265,7 @@ static void flags_change(aiofs_file *file, int flags)
 
 static aiofs_file *file_new(int fd, const struct file_facts *facts)
 {
-    struct aiofs_link *used = list_pop(&retired);
-    aiofs_file *file = used ? CONTAINER(used, aiofs_file, all) : calloc(1, sizeof *file);
+    aiofs_file *file = take_spare();
     if (!file)
         return NULL;
     file->flags = facts->flags;
@@ -336,12 +369,17 @@ int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file
         aiofs_file_retain(*file);
         return 0;
     }
-    struct slot *slot = slot_make(fd);
-    *file = slot ? file_new(fd, facts) : NULL;
+    *file = file_new(fd, facts);
     if (!*file)
-        return -ENOMEM;
-    atomic_store(&slot->plain, *file);
+        return -EAGAIN;
+    atomic_store(&slot_find(fd)->plain, *file);
     return 0;
+}
+
+bool file_is_found(const aiofs_file *file)
+{
+    const struct slot *slot = slot_find(atomic_load(&file->fd));
+    return slot && atomic_load(&slot->plain) == file;
 }
 
 void file_forget(aiofs_file *file)
@@ -353,52 +391,6 @@ void file_forget(aiofs_file *file)
         atomic_store(&slot->plain, NULL);
     if (atomic_load(&slot->owned) == file)
         atomic_store(&slot->owned, NULL);
-}
-
-/* ---- bindings that stay ------------------------------------------------------------------------------ */
-
-/* Where nobody misses the program's close for a moment: a file on a disk that the next read finds the same, whoever
- * opened it anew, and whose last close has nothing to do. An open file that may be written is not kept: it could not
- * be executed meanwhile. */
-static bool is_keepable(const aiofs_file *file)
-{
-    const int matter = O_ACCMODE | O_DIRECT;
-    const struct slot *slot = slot_find(atomic_load(&file->fd));
-    return !file->owned && file->type == S_IFREG && (file->flags & matter) == (O_RDONLY | O_DIRECT) && !file->refuses &&
-           !file->nameless && atomic_load(&file->engine_fd) >= 0 && slot && atomic_load(&slot->plain) == file;
-}
-
-bool file_keep(aiofs_file *file)
-{
-    enum { KEPT_NS = 2000000 };
-    if (!on_reactor || !is_keepable(file))
-        return false;
-    if (!file->kept_until)
-        aiofs_file_retain(file);
-    file->kept_until = aiofs_now() + KEPT_NS;
-    list_remove(&file->leaving);
-    list_append(&engine.kept, &file->leaving);
-    return true;
-}
-
-int files_let_go(void)
-{
-    enum { MS = 1000000 };
-    int64_t now = list_empty(&engine.kept) ? 0 : aiofs_now();
-    while (!list_empty(&engine.kept)) {
-        aiofs_file *file = CONTAINER(engine.kept.next, aiofs_file, leaving);
-        if (file->kept_until > now)
-            return (int)((file->kept_until - now) / MS) + 1;
-        list_remove(&file->leaving);
-        file->kept_until = 0;
-        if (file->outstanding) { /* its last request does it; the reference is not the last */
-            aiofs_file_release(file);
-        } else {
-            file_forget(file);
-            list_append(&engine.releasing, &file->leaving);
-        }
-    }
-    return -1;
 }
 
 /* ---- owned files ------------------------------------------------------------------------------------ */
@@ -419,6 +411,26 @@ int file_classify(int fd)
     return (int)hint_of(fd, &facts) | (facts.flags & O_DSYNC ? HINT_SYNC : 0);
 }
 
+/* Registers it under its number. Lock held. */
+static void own(aiofs_file *file, enum inline_hint hint, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self)
+{
+    struct slot *slot = slot_find(atomic_load(&file->fd));
+    /* A file still registered there has lost its number behind our back: ours would be another. */
+    aiofs_file *stale = atomic_load(&slot->owned);
+    if (stale)
+        atomic_store(&stale->fd, -1);
+    file->owned = true;
+    file->lock_ref = lock_ref;
+    file->ops = ops;
+    file->self = self;
+    if (hint == HINT_MEMORY) { /* tmpfs refuses RWF_NOWAIT because it never waits */
+        file->refuses = false;
+        lanes_init(file);
+    }
+    atomic_store(&file->hint, hint);
+    atomic_store_explicit(&slot->owned, file, memory_order_release);
+}
+
 int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self, aiofs_file **out)
 {
     struct file_facts facts = {.flags = flags, .kind = KIND_REGULAR, .seekable = true};
@@ -428,29 +440,17 @@ int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const struct a
     if (error < 0)
         return error;
     enum inline_hint hint = ops ? HINT_ENGINE : hint_of(fd, &facts);
-    struct slot *slot = slot_make(fd);
-
-    pthread_mutex_lock(&engine.lock);
-    aiofs_file *file = slot ? file_new(fd, &facts) : NULL;
-    if (file) {
-        /* A file still registered here has lost its number behind our back: ours would be another. */
-        aiofs_file *stale = atomic_load(&slot->owned);
-        if (stale)
-            atomic_store(&stale->fd, -1);
-        file->owned = true;
-        file->lock_ref = lock_ref;
-        file->ops = ops;
-        file->self = self;
-        if (hint == HINT_MEMORY) { /* tmpfs refuses RWF_NOWAIT because it never waits */
-            file->refuses = false;
-            lanes_init(file);
-        }
-        atomic_store(&file->hint, hint);
-        atomic_store_explicit(&slot->owned, file, memory_order_release);
+    aiofs_file *file = NULL;
+    while (error == 0 && !file) {
+        error = file_reserve(fd, 1);
+        pthread_mutex_lock(&engine.lock);
+        file = error == 0 ? file_new(fd, &facts) : NULL;
+        if (file)
+            own(file, hint, lock_ref, ops, self);
+        pthread_mutex_unlock(&engine.lock);
     }
-    pthread_mutex_unlock(&engine.lock);
     *out = file;
-    return file ? 0 : -ENOMEM;
+    return error;
 }
 
 bool file_number_lost(const aiofs_file *file)
@@ -517,16 +517,6 @@ void file_end_use(aiofs_file *file)
         aiofs_lock_ref_unlock(file->lock_ref);
 }
 
-bool file_close_can_block(const aiofs_file *file)
-{
-    struct stat stat;
-    if (file->type == S_IFIFO || file->type == 0)
-        return false;
-    int fd = atomic_load(&file->engine_fd);
-    bool keeps_name = file->type == S_IFREG && !file->owned && !file->refuses && !file->nameless;
-    return !keeps_name || (fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0 && stat.st_nlink == 0);
-}
-
 void aiofs_file_drain(aiofs_file *file)
 {
     pthread_mutex_lock(&engine.lock);
@@ -548,7 +538,7 @@ static void destroy(aiofs_file *file)
     file->ops = NULL;
     pthread_mutex_lock(&engine.lock);
     list_remove(&file->all);
-    list_append(&retired, &file->all);
+    retire(&file->all);
     engine.counters.files--;
     pthread_mutex_unlock(&engine.lock);
 }
@@ -642,7 +632,7 @@ void files_after_fork(void)
             file_forget(file);
         if (users && atomic_fetch_sub(&file->refs, users) == users) {
             list_remove(link);
-            list_append(&retired, link);
+            retire(link);
             engine.counters.files--;
         }
     }

@@ -123,14 +123,19 @@ struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
 };
 
 int file_examine(int fd, struct file_facts *facts);
+/* Memory for a file under that number, and for so many in all, before the lock is taken. 0 or -ENOMEM. */
+int file_reserve(int fd, unsigned count);
+/* NULL: what was reserved is taken; reserve again, without the lock. Lock held. */
+aiofs_file *file_new(int fd, const struct file_facts *facts);
 /* The file that requests on a plain descriptor share, retained; found among those with requests in
- * flight, or new. 0; -ENOMEM; -EAGAIN: it cannot be told yet, try again without the lock. Lock held. */
+ * flight, or new. 0; -EAGAIN: it cannot be told yet, or nothing is reserved: try again without the lock. Lock held. */
 int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file);
 /* Those with requests in flight on a plain descriptor, one after the other, retained; NULL: no more. There
  * are several only where open files cannot be told apart. No lock. */
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
+bool file_is_found(const aiofs_file *file); /* a plain one's: by its number, lock held */
 void file_forget(aiofs_file *file);  /* no longer findable by its number */
-/* Its last request leaves, on the reactor: does its binding stay for the next one? Lock held. */
+/* The last request of a plain file leaves: does the binding stay for the next one? Lock held. */
 bool file_keep(aiofs_file *file);
 /* Lets go of the bindings that nobody used for a while; the ms after which it has to be called again, -1: never. On the
  * reactor, lock held. */

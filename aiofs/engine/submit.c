@@ -129,12 +129,24 @@ static int enter(struct arrival *arrival, struct aiofs_link *outside)
     return 0;
 }
 
+/* For those that wait: what must not be allocated under the lock. */
+static void reserve(struct arrival *arrivals, size_t count)
+{
+    unsigned files = 0;
+    for (struct arrival *arrival = arrivals; arrival < arrivals + count; arrival++)
+        if (arrival->waits && !arrival->file && file_reserve(arrival->request->fd, ++files) < 0) {
+            arrival->error = -ENOMEM;
+            arrival->waits = false;
+        }
+}
+
 /* Those that wait, in order, until one has to try again: true. */
 static bool enter_waiting(struct arrival *arrivals, size_t count)
 {
     struct aiofs_link outside;
     bool again = false;
     list_init(&outside);
+    reserve(arrivals, count);
     pthread_mutex_lock(&engine.lock);
     for (size_t i = 0; i < count && !again; i++) {
         if (!arrivals[i].waits)

@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 READS = 200
-BLOCK = 4096
+STRIDE = 9 * 4096  # so that no read finds in the page cache what one before it brought there
 
 # One after the other, as many as its last argument says; the file is not in the page cache.
 PROGRAM = """
@@ -27,13 +27,13 @@ import uvloop
 import aiofs
 from aiofs import aio
 
-kind, folder, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+kind, folder, count, stride = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 buffer = aiofs.aligned_buffer(4096)
 
 async def read_all(descriptor):
     cb = aio.aiocb(descriptor, buffer)
     for number in range(count):
-        cb.aio_offset = number * 4096
+        cb.aio_offset = number * stride
         aio.aio_read(cb)
         assert await cb == 4096
 
@@ -53,7 +53,7 @@ async def main():
             os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             for number in range(count):
-                assert await handle.read(buffer, at=number * 4096) == 4096
+                assert await handle.read(buffer, at=number * stride) == 4096
             await handle.close()
 
 uvloop.run(main())
@@ -63,7 +63,7 @@ uvloop.run(main())
 def calls_of(kind, folder, reads):
     """All system calls of a program that makes so many reads."""
     summary = folder / "summary"
-    program = [sys.executable, "-c", PROGRAM, kind, folder / "files", str(reads)]
+    program = [sys.executable, "-c", PROGRAM, kind, folder / "files", str(reads), str(STRIDE)]
     strace = ["strace", "-f", "-c", "-o", summary, *program]
     done = subprocess.run(strace, capture_output=True, text=True, check=False)
     if done.returncode != 0 and "ptrace" in done.stderr:
@@ -81,7 +81,7 @@ def calls_of(kind, folder, reads):
 def folder(tmp_path):
     (tmp_path / "files").mkdir()
     with open(tmp_path / "files" / "file", "wb") as file:
-        file.write(os.urandom(2 * READS * BLOCK))
+        file.write(os.urandom(2 * READS * STRIDE))
         os.fsync(file.fileno())
     try:
         os.close(os.open(tmp_path / "files" / "file", os.O_RDONLY | os.O_DIRECT))
