@@ -233,7 +233,7 @@ struct reactor_ops {
 extern const struct reactor_ops reactor_ring, reactor_poll;
 
 /* The reactor; reactor.c. */
-int reactor_start(const struct reactor_ops *ops); /* with its channel and the first worker; 0, or why not */
+int reactor_start(const struct reactor_ops *reactor); /* with its channel and the first worker; 0, or why not */
 bool engine_has_work(void); /* lock held: for the reactor */
 /* On the reactor: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
 void engine_nap(void);
