@@ -18,6 +18,7 @@ cdef class AccessHandle:
     cdef Operation closing
     cdef object deferred         # deque of Operations that have to wait for others
     cdef int in_flight, changing
+    cdef int attached            # Operations whose handle it is
     cdef bint sizing             # a get_size is in flight
     cdef bint writable, closed, aborted
     cdef bint unwanted           # never given out: no warning when it is dropped
@@ -32,6 +33,7 @@ cdef class AccessHandle:
     cdef Operation vectored(self, int kind, object buffers, object at)
     cdef Operation finish(self, bint flush)
     cdef void give_up(self) noexcept
+    cdef void detach(self, Operation operation) noexcept
     cdef bint ready(self, Operation operation) noexcept
     cdef int start(self, Operation operation) except -1
     cdef int go(self, Operation operation) except -1

@@ -37,7 +37,7 @@ cdef str why_not_accepted(aiocb cb, int64_t error)
 @cython.final
 cdef class Awaiting:
     cdef aiocb cb
-    cdef aiofs_submission *submission  # of a request in submission; a reference
+    cdef aiofs_submission *submission  # of a request in flight; a reference
     cdef bint waited  # it has let the loop turn
     cdef inline bint may_return(self) except -1
     cdef inline bint has_ended(self) noexcept

@@ -90,6 +90,7 @@ cdef extern from "engine/engine.h" nogil:
 
     int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const aiofs_ops *ops, void *self,
                          aiofs_file **file)
+    void aiofs_file_unwanted(aiofs_file *file)
     aiofs_file *aiofs_file_find(int fd)
     void aiofs_file_retain(aiofs_file *file)
     void aiofs_file_release(aiofs_file *file)

@@ -11,7 +11,7 @@ cdef enum:
 @cython.final
 cdef class Operation:
     cdef aiofs_submission *submission    # while pending and submitted; a reference
-    cdef AccessHandle handle     # whose operation it is, from its start to its end
+    cdef PyObject *handle        # whose operation it is, from its start to its end; borrowed, see AccessHandle.__del__
     cdef object value            # the result, or the exception
     cdef object function         # of offload: what to call
     cdef object arguments

@@ -314,7 +314,7 @@ def aio_read(aiocb cb):
     What is wrong with the descriptor, the offset or the memory is the request's error (aio_error), not
     the call's: EBADF closed or not open for reading, EINVAL a negative offset or an end beyond 2**63 - 1,
     EISDIR, EFAULT, EAGAIN nothing to read with O_NONBLOCK, ECANCELED, EIO. At the call: OSError EINVAL
-    for a reqprio out of range or an aiocb in submission, EAGAIN when a resource is exhausted; TypeError,
+    for a reqprio out of range or an aiocb in flight, EAGAIN when a resource is exhausted; TypeError,
     ValueError, BufferError for fields that cannot be right; RuntimeError for SIGEV_LOOP with no running
     loop. Nothing was started then.
 
@@ -349,7 +349,7 @@ def aio_fsync(op, cb):
     other than aio_fildes and aio_sigevent are ignored. The name of a new file is not made durable: flush
     of an access handle does that, or a sync of the directory.
 
-    At the call: OSError EINVAL for another op or an aiocb in submission, EBADF for a bad descriptor, EAGAIN
+    At the call: OSError EINVAL for another op or an aiocb in flight, EBADF for a bad descriptor, EAGAIN
     when a resource is exhausted. Of the request (aio_error): EINVAL for what cannot be synced, as a pipe,
     EIO, ENOSPC, EDQUOT when earlier writes do not reach the disk, ECANCELED.
 

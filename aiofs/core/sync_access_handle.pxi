@@ -41,7 +41,7 @@ cdef object refused_error(str path, str doing):
 
 
 cdef int64_t end_file(aiofs_file *file, bint flush) noexcept nogil:
-    """Waits for what is in submission, makes it durable, ends the use and gives up the reference."""
+    """Waits for what is in flight, makes it durable, ends the use and gives up the reference."""
     cdef int64_t outcome = 0, closed
     aiofs_file_drain(file)
     if flush:
@@ -84,8 +84,7 @@ cdef class SyncAccessHandle:
         self.file = NULL
         if file != NULL:
             with nogil:
-                if not aiofs_file_busy(file):  # then the lock goes now
-                    aiofs_lock_ref_releasing(aiofs_file_lock_ref(file))
+                aiofs_file_unwanted(file)
                 aiofs_file_close(file)
                 aiofs_file_release(file)
 
@@ -256,7 +255,7 @@ cdef class SyncAccessHandle:
             raise make_error(-outcome, self.path, "flush")
 
     def close(self):
-        """Flushes, waits for requests in submission, releases the lock. A second call does nothing.
+        """Flushes, waits for requests in flight, releases the lock. A second call does nothing.
 
         The handle is closed and the lock released even when it raises: the OSError of the flush. But a
         Volume's method that this handle has called cannot close it: OSError EDEADLK, and it stays open.

@@ -5,7 +5,7 @@
  *
  *   file      an open file: a descriptor of the program, and for entries of a volume the lock that
  *             stays held until the descriptor is closed and the last request on it is terminal.
- *   request   one operation in submission. The face allocates it, fills the first part and submits it;
+ *   request   one operation in flight. The face allocates it, fills the first part and submits it;
  *             from then until the state is terminal it and the memory it points at belong to the
  *             engine. Each accepted request ends exactly once, and `done` is called exactly once,
  *             after the state is final, with no engine lock held, on any thread. That thread may have
@@ -259,6 +259,9 @@ AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, cons
 /* Opens a file of a volume as aiofs_entry_open does, and gives the open file, which holds the lock. */
 AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                      enum aiofs_lock lock, const void *owner, aiofs_file **file);
+/* Before its opener closes it because nobody wants it any more: threads that ask for its lock wait for the requests in
+ * flight, if those end soon and by themselves, instead of being refused. */
+AIOFS_API void aiofs_file_unwanted(aiofs_file *file);
 /* The open file registered under a descriptor, retained; NULL: the descriptor is not aiofs's. */
 AIOFS_API aiofs_file *aiofs_file_find(int fd);
 AIOFS_API void aiofs_file_retain(aiofs_file *file);

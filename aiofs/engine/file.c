@@ -167,7 +167,7 @@ static bool is_cloned(const struct stat *stat)
     return (stat->st_mode & S_IFMT) == 0 || (S_ISCHR(stat->st_mode) && stat->st_rdev == makedev(5, 2));
 }
 
-/* Is a plain file, with requests in submission, the open file that its number leads to now? 1, 0, -EAGAIN as
+/* Is a plain file, with requests in flight, the open file that its number leads to now? 1, 0, -EAGAIN as
  * channel_compare, or -ENOSYS: it may be. Lock held: no request of the file can be its last. */
 static int compare(aiofs_file *file, const struct file_facts *facts)
 {
@@ -582,7 +582,7 @@ bool aiofs_file_busy(const aiofs_file *file)
     return atomic_load_explicit(&file->outstanding, memory_order_relaxed) != 0;
 }
 
-/* A forked child may get another reactor than its parent had. Lock held, nothing in submission. */
+/* A forked child may get another reactor than its parent had. Lock held, nothing in flight. */
 void files_meet_reactor(void)
 {
     for (struct aiofs_link *link = engine.files.next; link != &engine.files; link = link->next)

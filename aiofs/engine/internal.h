@@ -11,7 +11,7 @@
  *
  * Two descriptor tables. The engine's threads (the reactor and the workers) have a table of their own:
  * the open file of a request is handed over to it at the call (SCM_RIGHTS over the channel), so a number
- * that the program closes and reuses means nothing to a request in submission, and closing our copy does
+ * that the program closes and reuses means nothing to a request in flight, and closing our copy does
  * not drop the program's fcntl locks. What needs the program's own numbers (AIOFS_CALL, releasing a
  * lock reference, syncing a name) runs on the host threads, the second kind of worker. Whatever is called `engine_fd`
  * is a number of the engine's table; everything else is the program's.
@@ -125,8 +125,6 @@ struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
 int file_examine(int fd, struct file_facts *facts);
 /* Memory for a file under that number, and for so many in all, before the lock is taken. 0 or -ENOMEM. */
 int file_reserve(int fd, unsigned count);
-/* NULL: what was reserved is taken; reserve again, without the lock. Lock held. */
-aiofs_file *file_new(int fd, const struct file_facts *facts);
 /* The file that requests on a plain descriptor share, retained; found among those with requests in
  * flight, or new. 0; -EAGAIN: it cannot be told yet, or nothing is reserved: try again without the lock. Lock held. */
 int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file);

@@ -13,7 +13,7 @@
  * A request that waits by the first rule is in file->held, by the third in lane->waiting. One that waits by the second
  * is in the `blocked` list of a single earlier one, the latest of those that it has to wait for: the others have mostly
  * ended when that ends. Only then is it looked up whether one is left. So what a request costs does not grow with the
- * number of those in submission. Nothing here sleeps or calls the kernel.
+ * number of those in flight. Nothing here sleeps or calls the kernel.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

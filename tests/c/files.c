@@ -1,5 +1,5 @@
 /*
- * files.c - open files of aiofs: adopting, closing with requests in submission, the hold on their entry, and files
+ * files.c - open files of aiofs: adopting, closing with requests in flight, the hold on their entry, and files
  * that are no kernel files.
  */
 #include "check.h"

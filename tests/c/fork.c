@@ -189,7 +189,7 @@ static void owned_files(void)
     aiofs_file_adopt(fd, O_RDWR, NULL, NULL, NULL, &owned);
     fault_inject("pwritev2", 1, FAULT_LOCK, 0);
     struct op *op = start_on(owned, AIOFS_WRITE, -1, "parent", 6, 0);
-    CHECK(in_child(use_owned) == 0, "an open file with a request in submission, in the child");
+    CHECK(in_child(use_owned) == 0, "an open file with a request in flight, in the child");
     fault_clear();
     CHECK(op_finish(op) == 6 && aiofs_file_close(owned) == 0, "in the parent it goes on");
     aiofs_file_release(owned);

@@ -1,5 +1,5 @@
 /*
- * streams.c - descriptors that wait, and what they must not hold up; numbers that are closed in submission.
+ * streams.c - descriptors that wait, and what they must not hold up; numbers that are closed in flight.
  */
 #include "check.h"
 #include "fault.h"

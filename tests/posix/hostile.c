@@ -154,7 +154,7 @@ static void *juggle(void *argument)
                 if (state % 3 == 0)
                     cb->aio_buf = got;
             }
-            if (cb->aio_buf == got ? aio_read(cb) : aio_write(cb)) /* in submission: EINVAL */
+            if (cb->aio_buf == got ? aio_read(cb) : aio_write(cb)) /* in flight: EINVAL */
                 refused += errno != EINVAL;
             break;
         case 2:

@@ -10,7 +10,7 @@ static void in_flight(void)
     struct conduit pipe = conduit();
     struct aiocb cb = request(pipe.out, bytes, 10, 0);
     aio_read(&cb);
-    CHECK(aio_error(&cb) == EINPROGRESS, "a request in submission: aio_error says EINPROGRESS");
+    CHECK(aio_error(&cb) == EINPROGRESS, "a request in flight: aio_error says EINPROGRESS");
     CHECK(REFUSED(aio_return(&cb), EINPROGRESS), "aio_return gives -1 with EINPROGRESS");
     CHECK(aio_error(&cb) == EINPROGRESS, "and that changes nothing");
     MUST(write(pipe.in, "hello", 5));

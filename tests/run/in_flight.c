@@ -1,5 +1,5 @@
 /*
- * in_flight.c - a program of test_run_sessions.py: it closes a file on which a write is in submission.
+ * in_flight.c - a program of test_run_sessions.py: it closes a file on which a write is in flight.
  *
  *     in_flight FILE HOW
  *
