@@ -1,4 +1,4 @@
-"""The types of the core; what it does stands in the .pxi files, part by part."""
+"""The types of the core, in the order of its .pxi files, which hold the docstrings."""
 
 import os
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -125,7 +125,7 @@ class SyncAccessHandle:
 
 @final
 class AccessHandle:
-    # Coroutine itself, not Operation: of that alone type checkers tell that an await is missing.
+    # Coroutine and not Operation: type checkers report a missing await for Coroutine only.
     @property
     def mode(self) -> _Mode: ...
     def read(self, buffer: Buffer, *, at: int | None = None) -> Coroutine[Any, Any, int]: ...
