@@ -1,10 +1,10 @@
-"""Draws which floor of aiofs uses which, and fails where a lower one reaches up to a higher one.
+"""Prints which layer ("floor") of aiofs uses which, and fails if a lower one uses a higher one.
 
-    python tools/floors.py           a line for each floor: what it is made of and what it uses
+    python tools/floors.py           a line for each floor: the number of its files, what it uses
     python tools/floors.py --files   and a line for each file
 
-It fails, too, where files use each other. What counts is #include, import and cimport. A part that
-is included by `_core.pyx` belongs to it. An import for types only (`if TYPE_CHECKING:`) is none.
+It also fails if files use each other in a circle. A use is an #include, an import or a cimport,
+except an import for types only (`if TYPE_CHECKING:`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "aiofs"
 
-# The lowest first. Files and folders of aiofs/; a folder means all that is in it.
+# The lowest floor first. Files and folders of aiofs/; a folder stands for all files below it.
 FLOORS = {
     "sys": ["sys"],
     "entries": ["entries"],
@@ -35,7 +35,7 @@ FLOORS = {
     ],
 }
 
-# What reaches up today: file, and what it uses. This list only ever gets shorter.
+# Known uses of a higher floor: (file, the file that it uses). Only remove from this list.
 KNOWN: set[tuple[str, str]] = set()
 
 
@@ -49,7 +49,7 @@ def floor_of(path: Path) -> int:
 
 
 def included_by(text: str) -> Iterator[Path]:
-    """Headers of ours, and parts; each has a name of its own."""
+    """The headers and parts of aiofs that a text includes; their file names are unique."""
     for name in re.findall(r'^\s*(?:#\s*include|include|cdef extern from) "([^"]+)"', text, re.M):
         yield from PACKAGE.rglob(Path(name).name)
 
@@ -77,7 +77,7 @@ def imported_by(tree: ast.AST) -> Iterator[Path]:
 
 
 def module_named(name: str) -> Iterator[Path]:
-    """The file of a module of ours."""
+    """The file of a module, if it is one of aiofs."""
     package, *rest = name.split(".")
     if package == "aiofs":
         path = PACKAGE.joinpath(*rest)
