@@ -50,7 +50,7 @@ class _Mount(NamedTuple):
         return self.volume._ops
 
 
-class _Place(NamedTuple):
+class _ResolvedPath(NamedTuple):
     """A resolved path of the namespace.
 
     If `mount` is None, the path lies in no mount: it is an implicit directory above a mount point,
@@ -148,13 +148,13 @@ class FileSystem:
         `TypeMismatchError` (EISDIR) for a directory, and otherwise the errors of `os.open`.
         """
         _check_flags(flags)
-        place = self._find(path, "open")
+        resolved = self._find(path, "open")
         if flags & os.O_CREAT and _ends_in_slash(path):
-            raise errors.from_errno(errno.EISDIR, place.shown, "open")
+            raise errors.from_errno(errno.EISDIR, resolved.shown, "open")
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         lock = _core.LOCK_EXCLUSIVE if writes else _core.LOCK_NONE
-        mount = self._mount_of(place, "open", directory=errno.EISDIR)
-        opened = mount.ops.open(place.path, flags, mode, lock, self._owner, place.shown)
+        mount = self._mount_of(resolved, "open", directory=errno.EISDIR)
+        opened = mount.ops.open(resolved.path, flags, mode, lock, self._owner, resolved.shown)
         with self._lock:
             descriptor = opened.fileno()
             # If the program closed an earlier descriptor of this number with os.close, this
@@ -182,75 +182,81 @@ class FileSystem:
 
     def stat(self, path: Path) -> os.stat_result:
         """As `os.stat`."""
-        place = self._find(path, "stat")
-        if place.mount is None:
-            return self._stat_of_lead(place)
+        resolved = self._find(path, "stat")
+        if resolved.mount is None:
+            return self._stat_of_implicit_directory(resolved)
         try:
-            return place.mount.ops.stat(place.path, place.shown)
+            return resolved.mount.ops.stat(resolved.path, resolved.shown)
         except FileNotFoundError:
-            if self._mounts_below(place.namespace):
-                return self._stat_of_lead(place)
+            if self._mounts_below(resolved.namespace):
+                return self._stat_of_implicit_directory(resolved)
             raise
 
     def mkdir(self, path: Path, mode: int = 0o777) -> None:
         """As `os.mkdir`."""
-        place = self._find(path, "mkdir")
-        if self._leads_to_mount(place):
-            raise errors.from_errno(errno.EEXIST, place.shown, "mkdir")
-        self._mount_of(place, "mkdir").ops.mkdir(place.path, mode, place.shown)
+        resolved = self._find(path, "mkdir")
+        if self._has_mount_at_or_below(resolved):
+            raise errors.from_errno(errno.EEXIST, resolved.shown, "mkdir")
+        self._mount_of(resolved, "mkdir").ops.mkdir(resolved.path, mode, resolved.shown)
 
     def rmdir(self, path: Path) -> None:
         """As `os.rmdir`; EBUSY for a mount point, and if an entry in it is locked."""
-        place = self._changeable(path, "rmdir")
-        self._mount_of(place, "rmdir").ops.rmdir(place.path, place.shown)
+        resolved = self._changeable(path, "rmdir")
+        self._mount_of(resolved, "rmdir").ops.rmdir(resolved.path, resolved.shown)
 
     def unlink(self, path: Path) -> None:
         """As `os.unlink`; EBUSY if another holder has locked the file.
 
         A file that this FileSystem has open stays readable, writable and locked until it is closed.
         """
-        place = self._changeable(path, "unlink")
-        self._mount_of(place, "unlink").ops.unlink(place.path, self._owner, place.shown)
+        resolved = self._changeable(path, "unlink")
+        self._mount_of(resolved, "unlink").ops.unlink(resolved.path, self._owner, resolved.shown)
 
     def rename(self, source: Path, target: Path) -> None:
         """As `os.rename`; EXDEV between mounts, EBUSY if another holder has locked one of the two.
 
         Descriptors of this FileSystem stay open, and their lock moves to the new path.
         """
-        from_place = self._changeable(source, "rename")
-        to_place = self._changeable(target, "rename")
-        mount = self._mount_of(from_place, "rename")
-        if self._mount_of(to_place, "rename") is not mount:
-            error = errors.from_errno(errno.EXDEV, from_place.shown, "rename across mounts")
-            error.filename2 = to_place.shown
+        resolved_source = self._changeable(source, "rename")
+        resolved_target = self._changeable(target, "rename")
+        mount = self._mount_of(resolved_source, "rename")
+        if self._mount_of(resolved_target, "rename") is not mount:
+            error = errors.from_errno(errno.EXDEV, resolved_source.shown, "rename across mounts")
+            error.filename2 = resolved_target.shown
             raise error
         if _ends_in_slash(source) or _ends_in_slash(target):
-            if not stat.S_ISDIR(mount.ops.stat(from_place.path, from_place.shown).st_mode):
-                error = errors.from_errno(errno.ENOTDIR, from_place.shown, "rename")
-                error.filename2 = to_place.shown
+            if not stat.S_ISDIR(
+                mount.ops.stat(resolved_source.path, resolved_source.shown).st_mode
+            ):
+                error = errors.from_errno(errno.ENOTDIR, resolved_source.shown, "rename")
+                error.filename2 = resolved_target.shown
                 raise error
         mount.ops.rename(
-            from_place.path, to_place.path, self._owner, from_place.shown, to_place.shown
+            resolved_source.path,
+            resolved_target.path,
+            self._owner,
+            resolved_source.shown,
+            resolved_target.shown,
         )
 
     def truncate(self, path: Path, length: int) -> None:
         """As `os.truncate`; length is in bytes. EBUSY if another holder has locked the file."""
-        place = self._find(path, "truncate")
-        mount = self._mount_of(place, "truncate", directory=errno.EISDIR)
-        mount.ops.truncate(place.path, length, self._owner, place.shown)
+        resolved = self._find(path, "truncate")
+        mount = self._mount_of(resolved, "truncate", directory=errno.EISDIR)
+        mount.ops.truncate(resolved.path, length, self._owner, resolved.shown)
 
     def listdir(self, path: Path = "/") -> list[str]:
         """As `os.listdir`: the names in arbitrary order, those of mount points included."""
-        place = self._find(path, "listdir")
+        resolved = self._find(path, "listdir")
         mounted = {
-            at[len(place.namespace) + 1 :].partition("/")[0]: None
-            for at in self._mounts_below(place.namespace)
+            at[len(resolved.namespace) + 1 :].partition("/")[0]: None
+            for at in self._mounts_below(resolved.namespace)
         }
-        if place.mount is None:
-            self._stat_of_lead(place)
+        if resolved.mount is None:
+            self._stat_of_implicit_directory(resolved)
             return list(mounted)
         try:
-            found = place.mount.ops.scan(place.path, place.shown)
+            found = resolved.mount.ops.scan(resolved.path, resolved.shown)
         except FileNotFoundError:
             if not mounted:
                 raise
@@ -266,11 +272,11 @@ class FileSystem:
         Raises `NotFoundError` if the directory is missing or only exists implicitly above a mount
         point, and `TypeMismatchError` for a file.
         """
-        place = self._find(path, "directory")
-        mount = self._mount_of(place, "directory", directory=errno.ENOENT)
-        if not stat.S_ISDIR(mount.ops.stat(place.path, place.shown).st_mode):
-            raise errors.from_errno(errno.ENOTDIR, place.shown, "directory")
-        return DirectoryHandle._of(mount.volume, place.path)
+        resolved = self._find(path, "directory")
+        mount = self._mount_of(resolved, "directory", directory=errno.ENOENT)
+        if not stat.S_ISDIR(mount.ops.stat(resolved.path, resolved.shown).st_mode):
+            raise errors.from_errno(errno.ENOTDIR, resolved.shown, "directory")
+        return DirectoryHandle._of(mount.volume, resolved.path)
 
     def create_access_handle(
         self, path: Path, *, mode: Mode | None = None, create: bool = False
@@ -280,11 +286,13 @@ class FileSystem:
         mode: as for `FileHandle.create_access_handle`. create: create an empty file if it is
         missing. Raises as that method does; a bad path or mode is refused at the call.
         """
-        mount, place, checked = self._for_handle(path, mode)
+        mount, resolved, checked = self._for_handle(path, mode)
 
         def open_it() -> AccessHandle:
-            with missing(mount.ops, place.path, create):
-                handle = mount.ops.access_handle(place.path, checked, bool(create), place.shown)
+            with missing(mount.ops, resolved.path, create):
+                handle = mount.ops.access_handle(
+                    resolved.path, checked, bool(create), resolved.shown
+                )
             self._remember(handle)
             return handle
 
@@ -294,9 +302,11 @@ class FileSystem:
         self, path: Path, *, mode: Mode | None = None, create: bool = False
     ) -> SyncAccessHandle:
         """As `create_access_handle`, but blocks, and returns a `SyncAccessHandle`."""
-        mount, place, checked = self._for_handle(path, mode)
-        with missing(mount.ops, place.path, create):
-            handle = mount.ops.sync_access_handle(place.path, checked, bool(create), place.shown)
+        mount, resolved, checked = self._for_handle(path, mode)
+        with missing(mount.ops, resolved.path, create):
+            handle = mount.ops.sync_access_handle(
+                resolved.path, checked, bool(create), resolved.shown
+            )
         self._remember(handle)
         return handle
 
@@ -377,7 +387,7 @@ class FileSystem:
 
     # ---- paths
 
-    def _find(self, path: Path, doing: str) -> _Place:
+    def _find(self, path: Path, doing: str) -> _ResolvedPath:
         """Resolves a path: the mount with the longest mount point above it, and the path there."""
         shown, namespace = os.fspath(path), _canonical(path)
         if not shown:
@@ -387,52 +397,54 @@ class FileSystem:
             at = at.rpartition("/")[0]
         mount = self._mounts.get(at)
         if mount is None:
-            return _Place(None, "", namespace, shown)
+            return _ResolvedPath(None, "", namespace, shown)
         below = namespace[len(at) + 1 :]
         inside = f"{mount.base}/{below}" if mount.base and below else mount.base or below
-        place = _Place(mount, inside, namespace, shown)
+        resolved = _ResolvedPath(mount, inside, namespace, shown)
         if _ends_in_slash(shown) and inside:
-            self._refuse_file(place, doing)
-        return place
+            self._refuse_file(resolved, doing)
+        return resolved
 
-    def _refuse_file(self, place: _Place, doing: str) -> None:
+    def _refuse_file(self, resolved: _ResolvedPath, doing: str) -> None:
         """Raises ENOTDIR if the path, which ends in '/', is a file."""
-        assert place.mount is not None
+        assert resolved.mount is not None
         try:
-            mode = place.mount.ops.stat(place.path, place.shown).st_mode
+            mode = resolved.mount.ops.stat(resolved.path, resolved.shown).st_mode
         except FileNotFoundError:
             return
         if not stat.S_ISDIR(mode):
-            raise errors.from_errno(errno.ENOTDIR, place.shown, doing)
+            raise errors.from_errno(errno.ENOTDIR, resolved.shown, doing)
 
-    def _mount_of(self, place: _Place, doing: str, directory: int = errno.EROFS) -> _Mount:
+    def _mount_of(
+        self, resolved: _ResolvedPath, doing: str, directory: int = errno.EROFS
+    ) -> _Mount:
         """The mount of a resolved path. Without one, raises the errno `directory` for an implicit
         directory, and ENOENT for a path that does not exist."""
-        if place.mount is not None:
-            return place.mount
-        lead = self._mounts_below(place.namespace)
-        raise errors.from_errno(directory if lead else errno.ENOENT, place.shown, doing)
+        if resolved.mount is not None:
+            return resolved.mount
+        implicit = self._mounts_below(resolved.namespace)
+        raise errors.from_errno(directory if implicit else errno.ENOENT, resolved.shown, doing)
 
-    def _changeable(self, path: Path, doing: str) -> _Place:
+    def _changeable(self, path: Path, doing: str) -> _ResolvedPath:
         """Resolves a path that may be changed: EBUSY for a mount point, and above one."""
-        place = self._find(path, doing)
-        if place.namespace in self._mounts:
-            raise errors.from_errno(errno.EBUSY, place.shown, doing, "it is a mount point")
-        below = self._mounts_below(place.namespace)
+        resolved = self._find(path, doing)
+        if resolved.namespace in self._mounts:
+            raise errors.from_errno(errno.EBUSY, resolved.shown, doing, "it is a mount point")
+        below = self._mounts_below(resolved.namespace)
         if below:
             reason = f"{_listed(below)} is mounted below it"
-            raise errors.from_errno(errno.EBUSY, place.shown, doing, reason)
-        return place
+            raise errors.from_errno(errno.EBUSY, resolved.shown, doing, reason)
+        return resolved
 
-    def _leads_to_mount(self, place: _Place) -> bool:
-        return place.namespace in self._mounts or bool(self._mounts_below(place.namespace))
+    def _has_mount_at_or_below(self, resolved: _ResolvedPath) -> bool:
+        return resolved.namespace in self._mounts or bool(self._mounts_below(resolved.namespace))
 
     def _mounts_below(self, namespace: str) -> list[str]:
         return [at for at in self._mounts if at.startswith(namespace + "/")]
 
-    def _stat_of_lead(self, place: _Place) -> os.stat_result:
-        if not self._mounts_below(place.namespace):
-            raise errors.from_errno(errno.ENOENT, place.shown, "stat")
+    def _stat_of_implicit_directory(self, resolved: _ResolvedPath) -> os.stat_result:
+        if not self._mounts_below(resolved.namespace):
+            raise errors.from_errno(errno.ENOENT, resolved.shown, "stat")
         return entry_stat("directory", mode=0o555)
 
     def _exists(self, path: str) -> bool:
@@ -442,11 +454,11 @@ class FileSystem:
             return False
         return True
 
-    def _for_handle(self, path: Path, mode: Mode | None) -> tuple[_Mount, _Place, str]:
-        place = self._find(path, "create access handle")
-        mount = self._mount_of(place, "create access handle", directory=errno.EISDIR)
+    def _for_handle(self, path: Path, mode: Mode | None) -> tuple[_Mount, _ResolvedPath, str]:
+        resolved = self._find(path, "create access handle")
+        mount = self._mount_of(resolved, "create access handle", directory=errno.EISDIR)
         name, _, _ = _core.mode_of_handle(mount.volume.default_mode if mode is None else mode)
-        return mount, place, name
+        return mount, resolved, name
 
 
 _FLAGS = {

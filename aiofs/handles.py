@@ -183,14 +183,14 @@ class _Handle:
             raise TypeError(f"a handle is wanted, not {type(other).__name__}")
         return _done(self == other)
 
-    def _beside(self, other: _Handle) -> bool:
+    def _in_same_volume(self, other: _Handle) -> bool:
         """Whether both are in the same volume, even if the volume was opened twice."""
         return self._volume._ops.same(other._volume._ops)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Handle) or type(self) is not type(other):
             return NotImplemented
-        return self._path == other._path and self._beside(other)
+        return self._path == other._path and self._in_same_volume(other)
 
     def __hash__(self) -> int:
         return hash((type(self), self._path))
@@ -216,7 +216,7 @@ class FileHandle(_Handle):
         Raises `NotFoundError` if the file is missing, `TypeMismatchError` if it is a directory now.
         WHATWG File System: `getFile`.
         """
-        return _core.offload(self._look)
+        return _core.offload(self._snapshot)
 
     def create_access_handle(self, *, mode: Mode | None = None) -> Opening[AccessHandle]:
         """Opens and locks the file. Gives an `AccessHandle`, by `await` or by `async with`.
@@ -246,7 +246,7 @@ class FileHandle(_Handle):
         name, _, _ = _core.mode_of_handle(self._volume.default_mode if mode is None else mode)
         return name
 
-    def _look(self) -> File:
+    def _snapshot(self) -> File:
         ops = self._volume._ops
         found = ops.snapshot(self._path)
         if stat.S_ISDIR(found.st_mode):
@@ -389,7 +389,7 @@ class DirectoryHandle(_Handle):
         return f"{self._path}/{name}" if self._path else name
 
     def _names_to(self, handle: _Handle) -> list[str] | None:
-        if not self._beside(handle):
+        if not self._in_same_volume(handle):
             return None
         if handle._path == self._path:
             return [] if isinstance(handle, DirectoryHandle) else None
