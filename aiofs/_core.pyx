@@ -37,11 +37,13 @@ import asyncio
 import os
 import signal
 import sys
+import warnings
 from asyncio import _get_running_loop
 from collections import deque
 from contextvars import copy_context
 from weakref import ref as weakref
 
+from aiofs import errors
 from aiofs.c_engine cimport *
 from aiofs.c_volume cimport *
 
@@ -53,16 +55,10 @@ cdef class Operation
 cdef class SyncAccessHandle
 cdef class AccessHandle
 
-cdef object errors = None  # aiofs.errors, imported when first needed
-
 
 cdef object make_error(long error, object target, str doing, str reason=None):
     """The exception for a (positive) errno: `doing` what, to which path or descriptor, and the reason
     where more is known than the errno says."""
-    global errors
-    if errors is None:
-        from aiofs import errors as module
-        errors = module
     return errors.from_errno(error, target, doing, reason)
 
 

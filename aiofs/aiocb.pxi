@@ -208,8 +208,7 @@ cdef object request_error(aiocb cb, int64_t outcome):
 
 
 cdef object read_only_error(object fildes, str doing):
-    from aiofs.errors import NoModificationAllowedError
-    return NoModificationAllowedError(EBADF, f"{doing}: {descriptor_word(fildes)} is open read-only", fildes)
+    return errors.NoModificationAllowedError(EBADF, f"{doing}: {descriptor_word(fildes)} is open read-only", fildes)
 
 
 cdef str descriptor_word(object fildes):

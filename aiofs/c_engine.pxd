@@ -19,7 +19,6 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef extern from "engine/engine.h" nogil:
     ctypedef struct aiofs_file
-    ctypedef aiofs_file aiofs_wakeup
     ctypedef struct aiofs_lock_ref
 
     ctypedef struct aiofs_request:
@@ -92,6 +91,7 @@ cdef extern from "engine/engine.h" nogil:
 
     int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const aiofs_ops *ops, void *self,
                          aiofs_file **file)
+    void aiofs_file_unwanted(aiofs_file *file)
     aiofs_file *aiofs_file_find(int fd)
     void aiofs_file_retain(aiofs_file *file)
     void aiofs_file_release(aiofs_file *file)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import aiofs
+from aiofs import config, doctor, run
+from aiofs.programs import Refused
 
 if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -27,8 +29,6 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiofs import run
-
     command = options.command[options.command[:1] == ["--"] :]
     if not command:
         options.misuse("which PROGRAM?")
@@ -36,8 +36,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> int:
-    from aiofs import linking
-
     if options.check is not None:
         if options.wanted:
             options.misuse("--check stands alone")
@@ -45,7 +43,7 @@ def _config(options: argparse.Namespace) -> int:
     if not options.wanted:
         options.misuse("which of --cflags, --libs, --preload and --check?")
     try:
-        print("\n".join(getattr(linking, wanted)() for wanted in options.wanted))
+        print("\n".join(getattr(config, wanted)() for wanted in options.wanted))
     except ValueError as error:
         print(f"aiofs config: {error}", file=sys.stderr)
         return 1
@@ -53,11 +51,8 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _check(program: str) -> int:
-    from aiofs import linking
-    from aiofs.programs import Refused
-
     try:
-        is_ours, said = linking.check(program)
+        is_ours, said = config.check(program)
     except Refused as refused:
         print(f"aiofs config: {refused}", file=sys.stderr)
         return 2
@@ -66,8 +61,6 @@ def _check(program: str) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from aiofs import doctor
-
     return doctor.main(options.directory, options.json)
 
 

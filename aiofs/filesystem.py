@@ -22,16 +22,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from weakref import WeakSet
 
 from aiofs import _core, errors
-from aiofs._core import AccessHandle, SyncAccessHandle
+from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle
 from aiofs.handles import DirectoryHandle, Opening, missing
-from aiofs.volumes.ops import Mode
-from aiofs.volumes.volume import Volume, entry_stat
+from aiofs.volume_ops import HasOps, Mode, VolumeOps
+from aiofs.volumes import Volume, entry_stat
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from aiofs._core import OpenFile
-    from aiofs.volumes.ops import VolumeOps
 
     Path = str | os.PathLike[str]
 
@@ -42,7 +39,7 @@ _owners = itertools.count(1)
 
 class _Mount(NamedTuple):
     at: str  # the mount point in the namespace; "" is "/"
-    volume: Volume
+    volume: HasOps
     base: str  # the mounted directory's path in the volume
 
     @property
@@ -378,6 +375,8 @@ class FileSystem:
                 closable.close()
             except OSError as error:
                 first = first or error
+                if error.errno == errno.EDEADLK and isinstance(closable, SyncAccessHandle):
+                    self._remember(closable)  # it is open yet: the next time closes it
         if first is not None:
             raise first
 

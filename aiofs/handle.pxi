@@ -58,6 +58,9 @@ cdef void drop_file_elsewhere(aiofs_file *file) noexcept nogil:
         drop_file(file)
 
 
+cdef set leaving = set()  # AccessHandles that only their Operations have
+
+
 @cython.final
 cdef class AccessHandle:
     """AccessHandle()
@@ -81,6 +84,7 @@ cdef class AccessHandle:
     cdef Operation closing
     cdef object deferred         # deque of Operations that have to wait for others
     cdef int in_flight, changing
+    cdef int attached            # Operations whose handle it is
     cdef bint sizing             # a get_size is in flight
     cdef bint writable, closed, aborted
     cdef bint unwanted           # never given out: no warning when it is dropped
@@ -97,7 +101,11 @@ cdef class AccessHandle:
 
     def __del__(self):
         cdef bint unclosed = self.file != NULL and not self.closed
-        self.let_go()  # first: whoever is warned gets the handle, and may use and keep it
+        if self.attached:  # Operations need it until they end. They do not keep it, or this would not be called
+            leaving.add(self)
+        if not self.attached or (not self.deferred and not self.sizing and self.closing is None):
+            self.let_go()
+        self.closed = True  # first: whoever is warned gets the handle, and may use and keep it
         if unclosed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
 
@@ -108,8 +116,7 @@ cdef class AccessHandle:
         self.closed = True
         if file != NULL:
             with nogil:
-                if not aiofs_file_busy(file):  # then the lock goes soon
-                    aiofs_lock_ref_releasing(aiofs_file_lock_ref(file))
+                aiofs_file_unwanted(file)
                 if self.made == generation and not aiofs_python_ends and aiofs_file_blocks(file):
                     drop_file_elsewhere(file)
                 else:
@@ -296,7 +303,7 @@ cdef class AccessHandle:
             try:
                 self.start(operation)
             except MemoryError:
-                if operation.handle is not None and aiofs_request_state(&operation.submission.request) == AIOFS_NEW:
+                if operation.handle != NULL and aiofs_request_state(&operation.submission.request) == AIOFS_NEW:
                     self.closed = False  # nothing has begun: it can be closed again
                     self.closing = None
                 raise
@@ -328,7 +335,8 @@ cdef class AccessHandle:
         return self.cursor_owner is None or (operation.kind != AIOFS_TRUNCATE and operation.submission.request.offset >= 0)
 
     cdef int start(self, Operation operation) except -1:
-        operation.handle = self
+        operation.handle = <PyObject *>self
+        self.attached += 1
         if self.deferred or not self.ready(operation):
             if self.deferred is None:
                 self.deferred = deque()
@@ -402,8 +410,14 @@ cdef class AccessHandle:
         if self.cursor_owner is operation:
             self.cursor_owner = before
 
+    cdef void detach(self, Operation operation) noexcept:
+        operation.handle = NULL
+        self.attached -= 1
+        if self.attached == 0:
+            leaving.discard(self)
+
     cdef int conclude(self, Operation operation, int64_t result) except -1:
-        operation.handle = None
+        self.detach(operation)
         if result >= 0:
             operation.succeed(result)
         elif result == -ECANCELED and not self.aborted:

@@ -22,12 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 from aiofs import _core, errors
 from aiofs._core import AccessHandle, SyncAccessHandle
 from aiofs.errors import NotFoundError
-from aiofs.volumes.ops import Mode, VolumeOps, check_name
+from aiofs.volume_ops import HasOps, Mode, VolumeOps, check_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from aiofs.volumes.volume import Volume
 
 __all__ = [
     "AccessHandle",
@@ -152,14 +150,14 @@ def _is_directory(ops: VolumeOps, path: str) -> bool:
 class _Handle:
     """The path of an entry in a volume: what FileHandle and DirectoryHandle have in common."""
 
-    _volume: Volume
+    _volume: HasOps
     _path: str
 
     def __init__(self) -> None:
         raise TypeError(f"a {type(self).__name__} comes from a volume or a DirectoryHandle")
 
     @classmethod
-    def _of(cls, volume: Volume, path: str) -> Self:
+    def _of(cls, volume: HasOps, path: str) -> Self:
         handle = cls.__new__(cls)
         handle._volume = volume
         handle._path = path
@@ -198,7 +196,7 @@ class _Handle:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._path!r} of {self._volume!r}>"
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Volume, str]]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[HasOps, str]]:
         return type(self)._of, (self._volume, self._path)
 
 

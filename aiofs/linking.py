@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 
 __all__ = ["get_include", "get_library_dir"]
 
-_BINDING = re.compile(
-    r"binding file (.*) \[\d+\] to (.*) \[\d+\]: normal symbol "
-    r"`(?:aiofs_)?(?:aio_(?:read|write|fsync|error|return|suspend|cancel)|lio_listio)(?:64)?'"
-)
-
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
-_LIBRARY = os.path.join(_PACKAGE, "libaiofs.so")
 
 
 def get_include() -> str:
@@ -33,78 +26,3 @@ def get_library_dir() -> str:
     `runtime_library_dirs` the way from the module to the package, as `$ORIGIN/../aiofs`.
     """
     return _PACKAGE
-
-
-def cflags() -> str:
-    """What the compiler has to be output, as the shell wants it."""
-    import shlex
-
-    return shlex.quote(f"-I{get_include()}")
-
-
-def libs() -> str:
-    """What the linker has to be output, as the shell wants it."""
-    import shlex
-
-    directory = get_library_dir()
-    return shlex.join([f"-L{directory}", f"-Wl,-rpath,{directory}", "-laiofs"])
-
-
-def preload() -> str:
-    """What LD_PRELOAD must be; ValueError if it cannot be said there."""
-    if any(character in _LIBRARY for character in " \t\n:$"):
-        raise ValueError(
-            f"{_LIBRARY}: LD_PRELOAD cannot name a path with a space, ':' or '$' in it: "
-            "install aiofs elsewhere"
-        )
-    return _LIBRARY
-
-
-def check(program: str) -> tuple[bool, str]:
-    """Which `<aio.h>` a program gets when it runs: whether it is aiofs's, and what to say of it.
-
-    The dynamic linker is asked, as ldd(1) does: it binds all functions, and runs nothing.
-    What a program loads later it does not know. programs.Refused if it cannot be told.
-    """
-    from aiofs.programs import Refused
-
-    output = _bindings(program)
-    if re.search(r"^\s*libaiofs\.so => not found", output, re.MULTILINE):
-        return False, (
-            f"{program}: cannot start, because libaiofs.so is not where it was linked to look: "
-            "link it with $(aiofs config --libs), or with a RUNPATH that exists when it runs"
-        )
-    if "binding file" not in output:
-        raise Refused(f"{program}: its dynamic linker does not say what it binds")
-    bound = dict.fromkeys(match.groups() for match in _BINDING.finditer(output))
-    if not bound:
-        return False, f"{program}: uses no function of <aio.h>"
-    lines = [f"{user}: <aio.h> is {_owner(library)}" for user, library in bound]
-    good = all(os.path.basename(library) == "libaiofs.so" for _, library in bound)
-    if not good:
-        lines.append(
-            "to get aiofs's, give the linker its flags behind the source and before -lc: "
-            "cc prog.c $(aiofs config --cflags --libs)"
-        )
-    return good, "\n".join(lines)
-
-
-def _owner(library: str) -> str:
-    owner = "aiofs's" if os.path.basename(library) == "libaiofs.so" else "the C library's"
-    return f"{owner}, {library}"
-
-
-def _bindings(program: str) -> str:
-    import subprocess
-
-    from aiofs.programs import dynamic_linker, find
-
-    path = program if os.path.exists(program) else find(program)
-    tracing = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_BIND_NOW": "1", "LD_WARN": "1"}
-    environment = {**os.environ, **tracing, "LD_DEBUG": "bindings"}
-    environment.pop("LD_DEBUG_OUTPUT", None)
-    command = [dynamic_linker(path), path if "/" in path else f"./{path}"]
-    done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    return os.fsdecode(done.stdout)

@@ -20,7 +20,7 @@ cdef class Operation:
     loop's exception handler.
     """
     cdef aiofs_submission *submission    # while pending and submitted; a reference
-    cdef AccessHandle handle     # whose operation it is, from its start to its end
+    cdef PyObject *handle        # whose operation it is, from its start to its end; borrowed, see AccessHandle.__del__
     cdef object value            # the result, or the exception
     cdef object function         # of offload: what to call
     cdef object arguments
@@ -36,6 +36,8 @@ cdef class Operation:
     cdef Operation before        # the one in flight that had moved it last, or would
 
     def __dealloc__(self):
+        if self.handle != NULL:
+            (<AccessHandle>self.handle).detach(self)
         if self.kind == AIOFS_CALL:
             with nogil:
                 aiofs_acquisition_end(&self.acquisition)
@@ -62,7 +64,7 @@ cdef class Operation:
 
     cdef int ended(self, int64_t result) except -1:
         """The engine is done with it."""
-        cdef AccessHandle handle = self.handle
+        cdef AccessHandle handle = None if self.handle == NULL else <AccessHandle>self.handle
         if self.submission != NULL:
             aiofs_request_release(&self.submission.request)
             self.submission = NULL
@@ -127,7 +129,7 @@ cdef class Operation:
         cdef str what = ("of " + getattr(self.function, "__name__", "a function") if self.kind == AIOFS_CALL
                          and self.function is not None else "" if self.kind == AIOFS_CALL
                          else operation_doing(self.kind))
-        where = "" if self.handle is None else f" of {self.handle.path!r}"
+        where = "" if self.handle == NULL else f" of {(<AccessHandle>self.handle).path!r}"
         state = ("in progress" if self.state == PENDING else f"failed: {self.value!r}" if self.state == FAILED
                  else f"gave {self.value if self.gives == GIVES_OBJECT else self.count!r}" if self.gives != GIVES_NONE
                  else "done")

@@ -62,6 +62,8 @@ def _make_room() -> int:
 def _session(directory: str, number: int) -> tuple[int, bytes]:
     if not os.path.isdir("/proc/self/fd"):
         raise Refused("volumes need /proc, and it is not mounted")
+    if not directory:
+        raise Refused("the --volume is '': name the directory ('.' for the current one)")
     if ":" in os.path.realpath(directory):
         raise Refused(f"{directory}: a volume's path may have no ':' in it")
     try:

@@ -149,6 +149,8 @@ static inline aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool 
         return NULL;
     atomic_store(&queue->notified, false); /* before: what is pushed behind it rings again */
     aiofs_submission *submission = atomic_exchange(&queue->top, seal ? SEALED : NULL), *oldest = NULL;
+    if (seal)
+        aiofs_wakeup_close(queue->wakeup); /* its LoopNotifier is about to close the number */
     if (submission == SEALED)
         return NULL;
     while (submission) {

@@ -37,8 +37,7 @@ cdef object closed_error(str path, str doing, int made):
 
 
 cdef object refused_error(str path, str doing):
-    from aiofs.errors import NoModificationAllowedError
-    return NoModificationAllowedError(EBADF, f"{doing}: the access handle is read-only", path)
+    return errors.NoModificationAllowedError(EBADF, f"{doing}: the access handle is read-only", path)
 
 
 cdef int64_t end_file(aiofs_file *file, bint flush) noexcept nogil:
@@ -95,8 +94,7 @@ cdef class SyncAccessHandle:
         self.file = NULL
         if file != NULL:
             with nogil:
-                if not aiofs_file_busy(file):  # then the lock goes now
-                    aiofs_lock_ref_releasing(aiofs_file_lock_ref(file))
+                aiofs_file_unwanted(file)
                 aiofs_file_close(file)
                 aiofs_file_release(file)
 
@@ -315,7 +313,6 @@ cdef class SyncAccessHandle:
 cdef int warn_unclosed(object handle, str path) except -1:
     if sys.is_finalizing():
         return 0
-    import warnings
     warnings.warn(f"unclosed access handle of {path!r}", ResourceWarning, source=handle)
     return 0
 

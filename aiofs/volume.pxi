@@ -122,8 +122,7 @@ cdef class OpenFile:
         self.file = NULL
         if file != NULL:
             with nogil:
-                if not aiofs_file_busy(file):  # no request keeps the lock: its release is under way
-                    aiofs_lock_ref_releasing(aiofs_file_lock_ref(file))
+                aiofs_file_unwanted(file)
                 aiofs_file_close(file)
                 aiofs_file_release(file)
 

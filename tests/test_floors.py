@@ -43,8 +43,15 @@ def test_files_are_drawn_with_what_they_use():
     [
         ("entries/path.c", '#include "internal.h"', "engine/internal.h"),
         ("engine/ring.c", '#  include "posix.h"', "posix/posix.h"),
-        ("volumes/ops.py", "def late():\n    from aiofs import cli", "cli.py"),
+        ("volumes/private.py", "def late():\n    from aiofs import cli", "cli.py"),
         ("handles.py", "import aiofs.demo.screen", "demo/screen.py"),
+        (
+            "handles.py",
+            "if TYPE_CHECKING:\n    from aiofs.volumes import Volume",
+            "volumes/__init__.py",
+        ),
+        ("volume_ops.py", "from aiofs.volumes import memory", "volumes/memory.py"),
+        ("volume_ops.py", "from aiofs.handles import File", "handles.py"),
         ("aiocb.pxi", "from aiofs import handles", "handles.py"),
     ],
 )
@@ -54,6 +61,22 @@ def test_floor_that_reaches_up_is_named(copy, low, line, high):
     drawn = floors(copy)
     assert drawn.returncode == 1
     assert f"aiofs/{low} reaches up to aiofs/{high}" in drawn.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "lines", "module"),
+    [
+        ("volumes/private.py", "def late():\n    import shutil", "shutil"),
+        ("handles.py", "async def late():\n    from aiofs import errors", "aiofs.errors"),
+        ("aiocb.pxi", "cdef late():\n    from aiofs.errors import AbortError", "aiofs.errors"),
+    ],
+)
+def test_import_in_a_function_is_named(copy, file, lines, module):
+    with (copy / "aiofs" / file).open("a") as text:
+        text.write(f"\n{lines}\n")
+    drawn = floors(copy)
+    assert drawn.returncode == 1
+    assert f"a function of aiofs/{file} imports {module}" in drawn.stderr
 
 
 def test_files_that_use_each_other_are_named(copy):

@@ -18,6 +18,7 @@ from pages import blocks_of, run
 from support import eventually, failed
 
 import aiofs
+import aiofs.config
 from aiofs import FileSystem, PrivateVolume, _core, aio, cli, linking
 
 SOURCES = Path(__file__).parent / "linking"
@@ -63,7 +64,7 @@ def test_config_of_nothing_says_how_to_use_it(capsys):
 
 def test_path_with_a_space_is_quoted_and_cannot_be_preloaded(capsys, monkeypatch):
     monkeypatch.setattr(linking, "_PACKAGE", "/a b/aiofs")
-    monkeypatch.setattr(linking, "_LIBRARY", "/a b/aiofs/libaiofs.so")
+    monkeypatch.setattr(aiofs.config, "_LIBRARY", "/a b/aiofs/libaiofs.so")
     _, cflags, _ = config(capsys, "--cflags")
     assert call("sh", "-c", f"printf %s {cflags}") == "-I/a b/aiofs/include"
     _, libs, _ = config(capsys, "--libs")
@@ -127,7 +128,7 @@ def uses_aiofs(program, **environment):
 
 @needs_compiler
 def test_check_of_a_program_with_the_flags_behind_its_source(hello, capsys):
-    program = hello(behind=linking.libs().split())
+    program = hello(behind=aiofs.config.libs().split())
     library = f"{aiofs.get_library_dir()}/libaiofs.so"
     said = f"{program}: <aio.h> is aiofs's, {library}\n"
     assert config(capsys, "--check", str(program)) == (0, said, "")
@@ -137,7 +138,7 @@ def test_check_of_a_program_with_the_flags_behind_its_source(hello, capsys):
 @needs_compiler
 @pytest.mark.parametrize("before", ["", "-Wl,--as-needed -I. LIBS", "-lc LIBS"])
 def test_check_of_a_program_that_gets_libcs_says_what_to_do(hello, capsys, before):
-    flags = ["-Wl,--as-needed", *before.replace("LIBS", linking.libs()).split()]
+    flags = ["-Wl,--as-needed", *before.replace("LIBS", aiofs.config.libs()).split()]
     program = hello(before=flags)
     status, out, err = config(capsys, "--check", str(program))
     assert (status, err) == (1, "")
@@ -149,7 +150,7 @@ def test_check_of_a_program_that_gets_libcs_says_what_to_do(hello, capsys, befor
 @pytest.mark.skipif(bool(SANITIZE), reason="a sanitized library cannot be preloaded alone")
 def test_check_knows_what_is_preloaded(hello, capsys, monkeypatch):
     program = hello()
-    monkeypatch.setenv("LD_PRELOAD", linking.preload())
+    monkeypatch.setenv("LD_PRELOAD", aiofs.config.preload())
     assert config(capsys, "--check", str(program))[0] == 0
     assert uses_aiofs(program)
 
@@ -181,7 +182,7 @@ def build_c(folder):
     target = folder / f"shared_c{SUFFIX}"
     python = sysconfig.get_paths()["include"]
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{python}"]
-    ours = [linking.cflags(), *linking.libs().split()]
+    ours = [aiofs.config.cflags(), *aiofs.config.libs().split()]
     compile_c(*flags, SOURCES / "shared.c", *ours, "-o", target)
     return target
 
@@ -194,7 +195,7 @@ def build_cython(folder):
     call(*cython, SOURCES / "shared.pyx", "-o", source, "--module-name", "shared_cython")
     python = sysconfig.get_paths()["include"]
     flags = ["-O0", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{python}"]
-    ours = [linking.cflags(), *linking.libs().split()]
+    ours = [aiofs.config.cflags(), *aiofs.config.libs().split()]
     compile_c(*flags, source, *ours, "-o", target)
     return target
 

@@ -3,8 +3,10 @@
     python tools/floors.py           a line for each floor: the number of its files, what it uses
     python tools/floors.py --files   and a line for each file
 
-It also fails if files use each other in a circle. A use is an #include, an import or a cimport,
-except an import for types only (`if TYPE_CHECKING:`).
+It also fails if files use each other in a circle, and if a function imports a module: imports stand
+at the top of a file. A function may import what an optional extra brings. A use is an #include, an
+import or a cimport, also an import for types only (`if TYPE_CHECKING:`). A part that `_core.pyx`
+includes belongs to it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -27,13 +29,19 @@ FLOORS = {
     "dresses": ["posix", "preload", "include"],
     "errors": ["errors.py"],
     "core": ["_core.pyx", "core", "*.pxi", "*.pxd", "submission.h"],
-    "filesystem": ["volumes", "filesystem.py", "handles.py", "files"],
+    "ops": ["volume_ops.py"],
+    "handles": ["handles.py"],
+    "volumes": ["volumes"],
+    "filesystem": ["filesystem.py", "files"],
     "faces": ["aio.py", "sqlite", "fsspec.py", "fuse.py", "sync"],
     "command": [
         *("__init__.py", "__main__.py", "cli.py", "demo", "doctor.py"),
-        *("run_session.py", "linking.py", "programs.py", "run.py"),
+        *("config.py", "linking.py", "programs.py", "run.py", "run_session.py"),
     ],
 }
+
+# Imports in a function: the demo needs an extra, and loads modules that no other command uses.
+LATE = {("cli.py", "aiofs.demo")}
 
 # Known uses of a higher floor: (file, the file that it uses). Only remove from this list.
 KNOWN: set[tuple[str, str]] = set()
@@ -63,17 +71,43 @@ def cimported_by(text: str) -> Iterator[Path]:
 
 def imported_by(tree: ast.AST) -> Iterator[Path]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from module_named(alias.name)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            for alias in node.names:
-                inner = list(module_named(f"{node.module}.{alias.name}"))
-                yield from inner or module_named(node.module)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for name in names_in(node):
+                yield from module_named(name)
         else:
             yield from imported_by(node)
+
+
+def names_in(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """Modules, as `package.module`; of something in a module, the module."""
+    for alias in node.names:
+        if isinstance(node, ast.Import):
+            yield alias.name
+        elif node.module and node.level == 0:
+            inner = f"{node.module}.{alias.name}"
+            yield inner if any(module_named(inner)) else node.module
+
+
+def late_imports(path: Path) -> Iterator[str]:
+    """Modules that functions of a file import: ours, and those of the standard library."""
+    ours = sys.stdlib_module_names | {"aiofs"}
+    for name in late_in_python(path) if path.suffix == ".py" else late_in_cython(path):
+        if name.partition(".")[0] in ours and (name_of(path), name) not in LATE:
+            yield name
+
+
+def late_in_python(path: Path) -> Iterator[str]:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    for function in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(function) if isinstance(function, functions) else ():
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                yield from names_in(node)
+
+
+def late_in_cython(path: Path) -> Iterator[str]:
+    pattern = r"^ +(?:from ([\w.]+) )?import ([\w.]+)"
+    for module, name in re.findall(pattern, path.read_text(), re.M):
+        yield module or name
 
 
 def module_named(name: str) -> Iterator[Path]:
@@ -90,10 +124,18 @@ def module_named(name: str) -> Iterator[Path]:
 def used_by(path: Path) -> set[Path]:
     text = path.read_text()
     if path.suffix == ".py":
-        used = imported_by(ast.parse(text))
+        used = [*imported_by(ast.parse(text))]
     else:
-        used = (*included_by(text), *cimported_by(text))
-    return set(used) - {path}
+        used = [*included_by(text), *cimported_by(text)]
+    return {*used, *packages_of(used, path)} - {path}
+
+
+def packages_of(used: Iterable[Path], user: Path) -> Iterator[Path]:
+    """An import of a module from outside its package loads the package, too."""
+    for path in used:
+        package = path.with_name("__init__.py")
+        if path.suffix == ".py" and path.parent not in (PACKAGE, user.parent) and package.exists():
+            yield package
 
 
 def main(options: list[str]) -> int:
@@ -121,10 +163,13 @@ def main(options: list[str]) -> int:
         print(f"floors: aiofs/{low} reaches up to aiofs/{high}", file=sys.stderr)
     for low, high in sorted(KNOWN - upwards):
         print(f"floors: {low} does not use {high} any more: take it from KNOWN", file=sys.stderr)
+    late = [(name_of(path), name) for path in files for name in late_imports(path)]
+    for low, name in late:
+        print(f"floors: a function of aiofs/{low} imports {name}", file=sys.stderr)
     circle = circle_in(uses)
     if circle:
         print(f"floors: files use each other: {' '.join(map(name_of, circle))}", file=sys.stderr)
-    return int(upwards != KNOWN or bool(circle))
+    return int(upwards != KNOWN or bool(late) or bool(circle))
 
 
 def circle_in(uses: dict[Path, set[Path]]) -> list[Path]:

@@ -131,7 +131,7 @@ static bool is_ours(int fd)
 
 /* Gives this thread a descriptor table of its own with nothing in it but the channel. Where the kernel does not
  * let us, the program's table is shared, and our copies of its descriptors are in it. */
-bool channel_leave_table(void)
+void channel_leave_table(void)
 {
     int last = 0;
     const int ours[] = {channel.here.inside, channel.wake.inside, channel.there, channel.woken};
@@ -139,7 +139,7 @@ bool channel_leave_table(void)
         last = ours[i] > last ? ours[i] : last;
     if (aiofs_sys.close_range((unsigned)last + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) < 0) {
         if (aiofs_sys.unshare(CLONE_FILES) < 0)
-            return false;
+            return;
         long limit = sysconf(_SC_OPEN_MAX);
         for (int fd = last + 1; fd < (limit > 0 && limit < 65536 ? limit : 65536); fd++)
             aiofs_sys.close(fd);
@@ -156,7 +156,11 @@ bool channel_leave_table(void)
         if (!is_ours(fd))
             aiofs_sys.openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
     atomic_store(&channel.keeper, gettid());
-    return true;
+}
+
+bool channel_has_own_table(void)
+{
+    return atomic_load(&channel.keeper) != 0;
 }
 
 /* ---- the program's ends ----------------------------------------------------------------------------------- */
@@ -220,17 +224,17 @@ union rights {
     char space[CMSG_SPACE(sizeof(int))];
 };
 
-int engine_bind(aiofs_file *file, int fd)
+int channel_send(_Atomic int *engine_fd, int fd)
 {
     union rights rights;
-    struct iovec bytes = {&file, sizeof(aiofs_file *)};
+    struct iovec bytes = {&engine_fd, sizeof engine_fd};
     struct msghdr message = {
         .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights};
     int here = end_fd(&channel.here);
     if (here < 0)
         return -ENOMEM;
-    /* The receiver knows the file by its address alone: this makes what stands there visible to it. */
-    atomic_store_explicit(&file->engine_fd, -1, memory_order_release);
+    /* The receiver knows it by its address alone: this makes what stands there visible to it. */
+    atomic_store_explicit(engine_fd, -1, memory_order_release);
     memset(&rights, 0, sizeof rights);
     rights.header.cmsg_level = SOL_SOCKET;
     rights.header.cmsg_type = SCM_RIGHTS;
@@ -246,18 +250,22 @@ int engine_bind(aiofs_file *file, int fd)
     }
     if (sent < 0)
         return sent == -EBADF ? -EBADF : -ENOMEM;
-    file->bound = true;
     return 0;
 }
 
-/* Asked under the engine lock: until it is let go, no request of the file can be its last. */
-int channel_compare(aiofs_file *file, int fd)
+int channel_look(const _Atomic int *engine_fd)
 {
-    int inside = atomic_load_explicit(&file->engine_fd, memory_order_acquire);
-    if (inside == -1) {
+    int inside = atomic_load_explicit(engine_fd, memory_order_acquire);
+    if (inside == -1)
         atomic_store(&channel.crowded, true);
+    return inside;
+}
+
+int channel_compare(const _Atomic int *engine_fd, int fd)
+{
+    int inside = channel_look(engine_fd);
+    if (inside == -1)
         return -EAGAIN;
-    }
     pid_t self = gettid(), keeper = atomic_load(&channel.keeper);
     int order = inside < 0 ? inside : aiofs_sys.kcmp(self, keeper ? keeper : self, KCMP_FILE, fd, inside);
     return order < 0 ? -ENOSYS : order == 0;
@@ -268,48 +276,37 @@ int channel_compare(aiofs_file *file, int fd)
 /* Receives one message; channel.lock held. False: there was none. */
 static bool receive(int flags)
 {
-    aiofs_file *file = NULL;
+    _Atomic int *engine_fd = NULL;
     union rights rights;
-    struct iovec bytes = {&file, sizeof file};
+    struct iovec bytes = {&engine_fd, sizeof engine_fd};
     struct msghdr message = {
         .msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights};
     ssize_t got;
     do
         got = aiofs_sys.recvmsg(channel.there, &message, flags | MSG_CMSG_CLOEXEC);
     while (got == -EINTR);
-    if (got != sizeof file)
+    if (got != sizeof engine_fd)
         return false;
-    (void)atomic_load_explicit(&file->engine_fd, memory_order_acquire); /* see engine_bind */
+    (void)atomic_load_explicit(engine_fd, memory_order_acquire); /* see channel_send */
     int fd = -EMFILE; /* what a truncated control message means */
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof fd))
         memcpy(&fd, CMSG_DATA(header), sizeof fd);
-    atomic_store(&file->engine_fd, fd);
+    atomic_store(engine_fd, fd);
     return true;
 }
 
-int engine_fd_of(aiofs_file *file)
+int channel_receive(_Atomic int *engine_fd)
 {
-    enum { TRIES = 3 }; /* its message must not stay behind: the next file at this address would get it */
-    int fd = atomic_load_explicit(&file->engine_fd, memory_order_acquire);
+    enum { TRIES = 3 }; /* its message must not stay behind: the next one at this address would get it */
+    int fd = atomic_load_explicit(engine_fd, memory_order_acquire);
     if (fd != -1)
         return fd;
     pthread_mutex_lock(&channel.lock);
-    for (int failures = 0; (fd = atomic_load(&file->engine_fd)) == -1 && failures < TRIES;)
+    for (int failures = 0; (fd = atomic_load(engine_fd)) == -1 && failures < TRIES;)
         failures += !receive(0);
     pthread_mutex_unlock(&channel.lock);
     return fd == -1 ? -EBADF : fd;
-}
-
-void engine_fd_close(aiofs_file *file)
-{
-    int fd = engine_fd_of(file);
-    MUST_NOT_BLOCK_REACTOR(file_close_can_block(file));
-    if (fd < 0)
-        return;
-    if (file->watched)
-        engine.reactor->release(file);
-    aiofs_sys.close(fd);
 }
 
 void engine_notified(void)
@@ -346,68 +343,30 @@ void channel_drain(void)
     pthread_mutex_unlock(&channel.lock);
 }
 
-/* ---- wakeup fds --------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------- */
 
-int aiofs_wakeup_open(int eventfd, aiofs_wakeup **wakeup)
+int engine_bind(aiofs_file *file, int fd)
 {
-    struct file_facts facts;
-    int error = aiofs_engine_start();
+    int error = channel_send(&file->engine_fd, fd);
     if (error == 0)
-        error = file_examine(eventfd, &facts);
-    if (error < 0)
-        return error;
-    pthread_mutex_lock(&engine.lock);
-    aiofs_file *file = file_new(eventfd, &facts);
-    error = file ? 0 : -ENOMEM;
-    while (error == 0 && (error = engine_bind(file, eventfd)) == -EAGAIN) {
-        pthread_mutex_unlock(&engine.lock);
-        engine_wake();
-        sched_yield();
-        pthread_mutex_lock(&engine.lock);
-        error = 0;
-    }
-    pthread_mutex_unlock(&engine.lock);
-    if (error < 0 && file)
-        aiofs_file_release(file);
-    else
-        *wakeup = file;
+        file->bound = true;
     return error;
 }
 
-/* An eventfd takes it. In the program's table its number may have come to lead to something else. */
-void aiofs_wakeup_notify(aiofs_wakeup *wakeup)
+int engine_fd_of(aiofs_file *file)
 {
-    enum { TRIES = 3 };
-    static const uint64_t one = 1;
-    const struct end end = {.dev = wakeup->dev, .ino = wakeup->ino};
-    int fd = on_engine_table ? engine_fd_of(wakeup) : atomic_load(&wakeup->fd);
-    if (fd < 0 || (!on_engine_table && leads_elsewhere(fd, &end) > 0))
+    return channel_receive(&file->engine_fd);
+}
+
+void engine_fd_close(aiofs_file *file)
+{
+    int fd = engine_fd_of(file);
+    MUST_NOT_BLOCK_REACTOR(file_close_can_block(file));
+    if (fd < 0)
         return;
-    for (int tries = 0; tries < TRIES && aiofs_sys.write(fd, &one, sizeof one) == -EINTR; tries++)
-        ;
-}
-
-void aiofs_wakeup_retain(aiofs_wakeup *wakeup)
-{
-    aiofs_file_retain(wakeup);
-}
-
-/* The last reference goes to the reactor, which closes what the engine's table has of it. */
-void aiofs_wakeup_release(aiofs_wakeup *wakeup)
-{
-    int32_t refs = atomic_load(&wakeup->refs);
-    while (refs > 1)
-        if (atomic_compare_exchange_weak(&wakeup->refs, &refs, refs - 1))
-            return;
-    pthread_mutex_lock(&engine.lock);
-    bool leaves = wakeup->bound;
-    if (leaves)
-        list_append(&engine.releasing, &wakeup->leaving);
-    pthread_mutex_unlock(&engine.lock);
-    if (leaves)
-        engine_wake();
-    else
-        aiofs_file_release(wakeup);
+    if (file->watched)
+        engine.reactor->release(file);
+    aiofs_sys.close(fd);
 }
 
 /* ---- fork ------------------------------------------------------------------------------------------------------ */
@@ -425,11 +384,11 @@ void channel_fork_parent(void)
 }
 
 /* The parent's engine is not the child's. */
-void channel_fork_child(bool running, bool own_table)
+void channel_fork_child(bool running)
 {
     if (running) {
         channel_close();
-        if (!own_table)
+        if (!channel_has_own_table())
             channel_close_inside();
     }
     channel_fork_parent();

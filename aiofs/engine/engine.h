@@ -65,7 +65,7 @@ struct aiofs_counters {
     uint64_t inline_reads, inline_writes; /* finished inside the call */
     uint64_t ring, polled, pooled;        /* finished by each carrier */
     uint64_t outstanding;                 /* requests not terminal now */
-    uint64_t files;                       /* open files known now */
+    uint64_t files;                       /* open files known now, wakeup fds too */
     uint64_t workers;                     /* threads of the pools now */
 };
 AIOFS_API void aiofs_engine_counters(struct aiofs_counters *out);
@@ -255,6 +255,9 @@ AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, cons
 /* Opens a file of a volume as aiofs_entry_open does, and gives the open file, which holds the lock. */
 AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                      enum aiofs_lock lock, const void *owner, aiofs_file **file);
+/* Before its opener closes it because nobody wants it any more: threads that ask for its lock wait for the requests in
+ * flight, if those end soon and by themselves, instead of being refused. */
+AIOFS_API void aiofs_file_unwanted(aiofs_file *file);
 /* The open file registered under a descriptor, retained; NULL: the descriptor is not aiofs's. */
 AIOFS_API aiofs_file *aiofs_file_find(int fd);
 AIOFS_API void aiofs_file_retain(aiofs_file *file);
@@ -287,9 +290,13 @@ AIOFS_API int64_t aiofs_file_flush(aiofs_file *file); /* syncs what changed sinc
 
 /* `done` may run on a thread with another descriptor table, where the number of an eventfd means nothing.
  * A wakeup fd is an eventfd known to both. The number stays its owner's to poll, read and close. */
-typedef struct aiofs_file aiofs_wakeup;
+typedef struct aiofs_wakeup aiofs_wakeup;
+/* 0; -EBADF; -ENOMEM; -EAGAIN: there is no room for one more in the engine. */
 AIOFS_API int aiofs_wakeup_open(int eventfd, aiofs_wakeup **wakeup);
+/* Adds one to the eventfd, and to no other file: also where the program has closed the number, or uses it again. */
 AIOFS_API void aiofs_wakeup_notify(aiofs_wakeup *wakeup);
+/* Before the owner closes the number: when this returns nobody uses it any more, and nothing is notified. */
+AIOFS_API void aiofs_wakeup_close(aiofs_wakeup *wakeup);
 /* Wakeup fds are counted, by their opener first. */
 AIOFS_API void aiofs_wakeup_retain(aiofs_wakeup *wakeup);
 AIOFS_API void aiofs_wakeup_release(aiofs_wakeup *wakeup);

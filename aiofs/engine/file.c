@@ -134,7 +134,7 @@ static bool is_cloned(const struct stat *stat)
 }
 
 /* Is a plain file, with requests in submission, the open file that its number leads to now? 1, 0, -EAGAIN as
- * channel_compare, or -ENOSYS: it may be. Lock held. */
+ * channel_compare, or -ENOSYS: it may be. Lock held: no request of the file can be its last. */
 static int compare(aiofs_file *file, const struct file_facts *facts)
 {
     const int fixed = O_ACCMODE | O_SYNC, changeable = file->kind == KIND_STREAM ? 0 : O_APPEND | O_DIRECT;
@@ -142,10 +142,10 @@ static int compare(aiofs_file *file, const struct file_facts *facts)
     if (file->dev != facts->stat.st_dev || file->ino != facts->stat.st_ino || changed & fixed)
         return 0;
     if (is_cloned(&facts->stat))
-        return channel_compare(file, atomic_load(&file->fd));
+        return channel_compare(&file->engine_fd, atomic_load(&file->fd));
     if (!(changed & changeable))
         return 1;
-    int same = channel_compare(file, atomic_load(&file->fd));
+    int same = channel_compare(&file->engine_fd, atomic_load(&file->fd));
     return same == -ENOSYS ? 0 : same;
 }
 
@@ -229,7 +229,7 @@ static void flags_change(aiofs_file *file, int flags)
     lane_offer(&file->lanes[LANE_WRITE]);
 }
 
-aiofs_file *file_new(int fd, const struct file_facts *facts)
+static aiofs_file *file_new(int fd, const struct file_facts *facts)
 {
     struct aiofs_link *used = list_pop(&retired);
     aiofs_file *file = used ? CONTAINER(used, aiofs_file, all) : calloc(1, sizeof *file);

@@ -80,7 +80,7 @@ static int spare(void)
     host_threads.threads++;
     count_threads_by(1);
     pthread_mutex_unlock(&engine.lock);
-    int error = engine_thread("aiofs-host", host_thread_main, DEEP_STACK);
+    int error = thread_start("aiofs-host", host_thread_main, DEEP_STACK);
     pthread_mutex_lock(&engine.lock);
     if (error < 0) {
         host_threads.starting--;

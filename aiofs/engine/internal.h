@@ -29,9 +29,10 @@
 #include "engine.h"
 #include "list.h"
 #include "sys.h"
+#include "thread.h"
 #include "volume.h"
 
-/* ---- files --------------------------------------------------------------------------------------- */
+/* ---- files: file.c -------------------------------------------------------------------------------- */
 
 enum file_kind {
     KIND_REGULAR, /* seekable: regular files and block devices */
@@ -40,7 +41,7 @@ enum file_kind {
 };
 
 enum lane_name {
-    LANE_READ,  /* reads that the reactor can have in submission, or any read with the threads engine */
+    LANE_READ,  /* reads that the reactor can have in flight, or any read with the threads engine */
     LANE_COPY,  /* long buffered reads: mostly memory copies, for workers */
     LANE_WRITE,
     LANE_SYNC,  /* fsync, flush, truncate: one at a time, after everything before them */
@@ -105,7 +106,7 @@ struct aiofs_file {
     _Atomic unsigned ending;     /* requests that have left, and whose end is not yet published */
     struct lane lanes[LANES];
     struct aiofs_link held;      /* barriers that wait until they are the oldest */
-    struct aiofs_span *writes, *reads; /* trees of the ordered ones in submission; truncates are writes */
+    struct aiofs_span *writes, *reads; /* trees of the ordered ones in flight; truncates are writes */
     uint64_t sequence;           /* of the last request */
     _Atomic uint64_t appending;  /* bytes of appends in flight */
     struct aiofs_link all;       /* engine.files */
@@ -121,16 +122,15 @@ struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
 };
 
 int file_examine(int fd, struct file_facts *facts);
-aiofs_file *file_new(int fd, const struct file_facts *facts);
 /* The file that requests on a plain descriptor share, retained; found among those with requests in
- * submission, or new. 0; -ENOMEM; -EAGAIN: it cannot be told yet, try again without the lock. Lock held. */
+ * flight, or new. 0; -ENOMEM; -EAGAIN: it cannot be told yet, try again without the lock. Lock held. */
 int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file);
 /* Those with requests in flight on a plain descriptor, one after the other, retained; NULL: no more. There
  * are several only where open files cannot be told apart. No lock. */
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
 void file_forget(aiofs_file *file);  /* no longer findable by its number */
 bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else closed it. No lock. */
-/* The opener has closed it and nothing is in submission: gives up its lock. On the program's table, no lock held. */
+/* The opener has closed it and nothing is in flight: gives up its lock. On the program's table, no lock held. */
 void file_end_use(aiofs_file *file);
 /* Can closing its descriptor wait: for a peer, a server, a device, or the freeing of many blocks? */
 bool file_close_can_block(const aiofs_file *file);
@@ -146,7 +146,7 @@ struct file_hint *file_hint(int fd); /* NULL: number out of range. No lock. */
 void files_after_fork(void);
 void files_meet_reactor(void);
 
-/* ---- requests ------------------------------------------------------------------------------------ */
+/* ---- requests: request.c, and in what order they run: lane.c -------------------------------------- */
 
 enum request_phase {
     PHASE_WAITING,    /* in a lane, held back, or a call not yet begun: cancelling it is taking it out */
@@ -208,13 +208,6 @@ void request_accept(aiofs_request *request);
 int request_reject(aiofs_request *request);
 /* Gives back what was charged for growth that did not come; on any table. */
 void request_settle(const aiofs_request *request, aiofs_file *file);
-/* Hands requests on to their files' own operations; no lock held. outside.c */
-void request_start_outside(struct aiofs_link *outside);
-/* For a host thread: may it carry the request out? False: the request waits at its volume's gate. Lock held. */
-bool outside_begin(aiofs_request *request);
-/* Carries it out, and those that wait behind it; no lock held. */
-void outside_carry(aiofs_request *request);
-void outside_after_fork(void);
 /* Detaches a request from its file and ends it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
 /* Publishes the end of a detached request and calls its hook; no lock held. */
@@ -225,7 +218,7 @@ static inline int64_t request_outcome(const aiofs_request *request, int64_t erro
     return request->moved ? (int64_t)request->moved : error;
 }
 
-/* ---- carriers ------------------------------------------------------------------------------------ */
+/* ---- what carries them out: reactor.c with ring.c or poll.c, pool.c, host_threads.c, outside.c ---- */
 
 /* What the reactor thread runs: io_uring (ring.c) or epoll (poll.c). Only that thread calls these. */
 struct reactor_ops {
@@ -238,6 +231,12 @@ struct reactor_ops {
     void (*turn)(int timeout_ms);        /* submit, wait, finish what is complete; -1 waits */
 };
 extern const struct reactor_ops reactor_ring, reactor_poll;
+
+/* The reactor; reactor.c. */
+int reactor_start(const struct reactor_ops *reactor); /* with its channel and the first worker; 0, or why not */
+bool engine_has_work(void); /* lock held: for the reactor */
+/* On the reactor: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
+void engine_nap(void);
 
 /* One attempt at a stream that does not block, on the reactor: what was moved, -EAGAIN, another error, or
  * -EOPNOTSUPP: only a call that may block can do it. poll.c */
@@ -256,7 +255,7 @@ bool pool_adopt(aiofs_request *request); /* by the reactor: a stream's request t
                                             has been asked to cancel it */
 void pool_reset(void);           /* no worker is there: at the start, and in the child of a fork */
 
-/* Callers: threads on the program's table that may block; host_threads.c. */
+/* Host threads: threads on the program's table that may block; host_threads.c. */
 int host_threads_start(void);               /* the first one; on a thread of the program's */
 void host_threads_stop(void);               /* there is no engine, after all */
 void host_threads_notify(void);             /* no lock: there are notifications whose thread is to be started */
@@ -269,11 +268,20 @@ void host_threads_carry(aiofs_request *request);                   /* one for ou
 void host_threads_sync_dir(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
 void host_threads_retire(aiofs_request *request, int64_t result);  /* ends the use of its file, then the request */
 
+/* Requests on files whose operations are not the kernel's; outside.c. */
+/* Hands requests on to their files' own operations; no lock held. */
+void request_start_outside(struct aiofs_link *outside);
+/* For a host thread: may it carry the request out? False: the request waits at its volume's gate. Lock held. */
+bool outside_begin(aiofs_request *request);
+/* Carries it out, and those that wait behind it; no lock held. */
+void outside_carry(aiofs_request *request);
+void outside_after_fork(void);
+
 /* The end of a program whose main thread has left; main_exit.c. On the reactor, no lock: has the process ended if no
  * thread but ours is left; the ms after which it wants to look again, -1: never. */
 int main_exit_watch(void);
 
-/* ---- the engine ---------------------------------------------------------------------------------- */
+/* ---- the engine: engine.c ------------------------------------------------------------------------- */
 
 struct engine {
     pthread_mutex_t lock;
@@ -287,6 +295,7 @@ struct engine {
     struct aiofs_link cancelling;     /* requests the reactor shall cancel */
     struct aiofs_link releasing;      /* files whose engine_fd the reactor shall close, or hand on to be closed */
     struct aiofs_link closing;        /* files whose engine_fd a worker shall close */
+    struct aiofs_link wakeups;        /* wakeup fds that the reactor shall write to, or close */
     unsigned long outstanding;
     _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
     unsigned long thread_changes;     /* how often a thread of ours started or ended */
@@ -319,7 +328,8 @@ static inline void count_threads_by(int by)
 int channel_open(void); /* 0 or -EAGAIN */
 void channel_close(void); /* the program's ends of it */
 void channel_close_inside(void); /* what of the engine's ends is in this thread's table */
-bool channel_leave_table(void); /* the reactor's first act; false: the program's table is shared */
+void channel_leave_table(void); /* the reactor's first act */
+bool channel_has_own_table(void); /* false: the kernel did not let it, and the program's table is shared */
 bool channel_owns(int fd); /* in the program's table it is an end of the channel: the program has not opened it */
 bool channel_reaches(void); /* the reactor is awake, or can be woken; lock held */
 void channel_sleep(void); /* the reactor's: from now on it has to be woken */
@@ -327,31 +337,37 @@ void channel_awake(void);
 void channel_drain(void);
 void channel_fork_prepare(void);
 void channel_fork_parent(void);
-void channel_fork_child(bool running, bool own_table);
+void channel_fork_child(bool running);
 
 /* Makes the reactor look at its queues; needs no lock, cheap if it is awake. */
 void engine_wake(void);
-/* The reactor's: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
-void engine_nap(void);
-/* Sends a file's descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is
- * full, try again without the lock. */
+
+/* An open file in the engine's table is a number that stands where its user keeps it (engine_fd): -1 until the message
+ * with the descriptor is received, another negative number if that failed. */
+/* Sends a descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is full, try again
+ * without the lock. */
+int channel_send(_Atomic int *engine_fd, int fd);
+/* The number, received if need be; on the engine's table only, no lock. */
+int channel_receive(_Atomic int *engine_fd);
+/* The number, or -1: not yet; the reactor receives it in its next turn. */
+int channel_look(const _Atomic int *engine_fd);
+/* Is `fd`, of this thread's table, the same open file? 1, 0; -EAGAIN: not received yet; -ENOSYS: this kernel does not
+ * tell. Nothing may close the engine's number meanwhile. */
+int channel_compare(const _Atomic int *engine_fd, int fd);
+
+/* The same of a file. */
 int engine_bind(aiofs_file *file, int fd);
-/* Is `fd`, of the program's table, the open file that `file` was bound to? 1, 0; -EAGAIN: not received yet, try again
- * without the lock; -ENOSYS: this kernel does not tell. Lock held, requests in flight on `file`. */
-int channel_compare(aiofs_file *file, int fd);
-/* The number of a bound file in the engine's table, received if need be; on that table only, no lock. */
 int engine_fd_of(aiofs_file *file);
 /* Closes it, for good; on that table only, no lock. */
 void engine_fd_close(aiofs_file *file);
+
 int engine_wake_fd(void); /* readable when the reactor shall look at its queues */
 void engine_notified(void);   /* the carrier tells that it is */
-bool engine_has_work(void); /* lock held: for the reactor */
-/* Conditions whose timed waits go by CLOCK_MONOTONIC, which nobody sets. `until` is a time of aiofs_now(). */
-void condition_init(pthread_cond_t *condition);
-int condition_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t until); /* 0 or ETIMEDOUT */
-/* Starts a thread of ours: detached, small, all signals blocked. 0 or -EAGAIN. */
-int engine_thread(const char *name, void *(*main)(void *), size_t stack);
-enum { SMALL_STACK = 256 * 1024, DEEP_STACK = 8 * 1024 * 1024 }; /* bytes; deep: it runs code that is not ours */
+
+/* ---- how the program hears of an end: wakeup.c, notify.c ------------------------------------------ */
+
+/* Writes to the wakeup fds in engine.wakeups, and closes those without a reference; on the reactor. wakeup.c */
+void wakeups_serve(void);
 
 /* Sends again the signals that the kernel refused; true: some are left. */
 bool notify_retry(void);

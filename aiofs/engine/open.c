@@ -1,5 +1,6 @@
 /*
- * open.c - joins the two floors: opens an entry of a volume, under its lock, as an open file of the engine.
+ * open.c - joins the two floors: opens an entry of a volume, under its lock, as an open file of the engine, and says
+ * to the entry that such a file is given up.
  *
  * The open file takes over the descriptor and the lock_ref. No locks are taken here.
  */
@@ -21,4 +22,12 @@ int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mo
         aiofs_lock_ref_release(lock_ref);
     }
     return status;
+}
+
+/* What the kernel does, or a method on a thread of the engine's, ends by itself. What a volume completes in its own time
+ * may need the very thread that would wait. */
+void aiofs_file_unwanted(aiofs_file *file)
+{
+    if (file->lock_ref && (!file->ops || file->ops->blocks || !aiofs_file_busy(file)))
+        aiofs_lock_ref_releasing(file->lock_ref);
 }

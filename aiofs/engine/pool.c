@@ -291,7 +291,7 @@ static bool spawn(bool anyway)
         count_threads_by(1);
     }
     pthread_mutex_unlock(&engine.lock);
-    if (!wanted || engine_thread("aiofs-worker", worker_main, SMALL_STACK) == 0)
+    if (!wanted || thread_start("aiofs-worker", worker_main, SMALL_STACK) == 0)
         return true;
     pthread_mutex_lock(&engine.lock);
     pool.starting--;

@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "sys.h"
+#include "thread.h"
 #include "volume_internal.h"
 
 struct aiofs_tree *aiofs_trees;
@@ -43,9 +44,9 @@ void aiofs_namespace_unlock(void)
     pthread_mutex_unlock(&namespace_mutex);
 }
 
-int aiofs_namespace_wait(pthread_cond_t *condition, const struct timespec *until)
+int aiofs_namespace_wait(pthread_cond_t *condition, int64_t until)
 {
-    return pthread_cond_timedwait(condition, &namespace_mutex, until);
+    return condition_wait_until(condition, &namespace_mutex, until);
 }
 
 /* ---- between processes ------------------------------------------------------------------------------ */
@@ -92,8 +93,9 @@ static int bytes_check(int fd, int64_t start, int64_t length)
     return status < 0 ? status : bytes.l_type == F_UNLCK ? 0 : -EBUSY;
 }
 
-static int share_once(int fd, int64_t range, int64_t byte)
+int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte)
 {
+    int64_t range = aiofs_range_of(hash);
     int status = aiofs_bytes_set(fd, F_RDLCK, range + byte, 1);
     if (status == 0) {
         status = bytes_check(fd, range, byte);
@@ -105,34 +107,6 @@ static int share_once(int fd, int64_t range, int64_t byte)
     return status;
 }
 
-/* Whether another open file description has a read lock on the byte. (An exclusive holder has a write lock.) */
-static bool is_shared(int fd, int64_t at)
-{
-    struct flock bytes = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
-    return aiofs_sys.fcntl(fd, F_OFD_GETLK, (long)&bytes) == 0 && bytes.l_type == F_RDLCK;
-}
-
-/* If another description shares our byte, no lock on another byte can be valid: the lock that share_once saw belongs to
- * a call that is being refused and will unlock within microseconds, or later on a busy machine. So this retries. */
-int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte, int patience_ms)
-{
-    enum { MS = 1000000 };
-    const struct timespec moment = {.tv_nsec = 20000};
-    int64_t range = aiofs_range_of(hash), until = 0;
-    int status = share_once(fd, range, byte);
-    while (status == -EBUSY && is_shared(fd, range + byte)) {
-        int64_t now = aiofs_now();
-        until = until ? until : now + patience_ms * (int64_t)MS;
-        if (now >= until)
-            break;
-        nanosleep(&moment, NULL);
-        status = share_once(fd, range, byte);
-    }
-    return status;
-}
-
-enum { PATIENCE_MS = 5 }; /* short: the caller holds the namespace lock, and an event loop may wait for it */
-
 /* Locks the entry's bytes for `lock`. 0 without a lock where no other process can have one: in a virtual tree, or in a
  * read-only one without lock files. */
 static int bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lock)
@@ -142,9 +116,9 @@ static int bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lo
     int fd = lock_file_open(tree, aiofs_lock_file_of(hash));
     if (fd < 0)
         return fd == -ENOENT && !tree->writable ? 0 : fd;
-    if (lock == AIOFS_LOCK_EXCLUSIVE)
+    if (aiofs_byte_of(lock) < 0)
         return aiofs_bytes_set(fd, F_WRLCK, aiofs_range_of(hash), AIOFS_RANGE_MARK);
-    return aiofs_bytes_share(fd, hash, lock, PATIENCE_MS);
+    return aiofs_bytes_share(fd, hash, aiofs_byte_of(lock));
 }
 
 static void bytes_release(struct aiofs_tree *tree, uint64_t hash)
@@ -315,7 +289,7 @@ int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *c
         status = aiofs_acquisition_abandoned_locked()
                      ? -ECANCELED
                      : aiofs_lock_ref_take_locked(volume, canonical, lock, owner, lock_ref);
-    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, canonical, &patience));
+    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, canonical, lock, &patience));
     if (status == 0)
         aiofs_acquisition_done_locked(*lock_ref);
     aiofs_namespace_unlock();
@@ -333,7 +307,7 @@ int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canon
     aiofs_namespace_lock();
     do
         status = aiofs_lock_ref_take_locked(volume, canonical, AIOFS_LOCK_EXCLUSIVE, owner, lock_ref);
-    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, canonical, &patience));
+    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, canonical, AIOFS_LOCK_EXCLUSIVE, &patience));
     if (status == 0)
         (*lock_ref)->temporary = true;
     aiofs_namespace_unlock();
@@ -408,16 +382,6 @@ void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to
 aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref)
 {
     return lock_ref->volume;
-}
-
-enum aiofs_lock aiofs_lock_ref_lock(const aiofs_lock_ref *lock_ref)
-{
-    return lock_ref->lock;
-}
-
-bool aiofs_lock_ref_lost(const aiofs_lock_ref *lock_ref)
-{
-    return lock_ref->lost;
 }
 
 _Atomic int64_t *aiofs_lock_ref_write_brake(aiofs_lock_ref *lock_ref)

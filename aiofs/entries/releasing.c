@@ -12,6 +12,10 @@
  * the kernel removes the mark of a process that dies. A process unlocks the entry before it removes the mark. Hence a
  * refusal is final only if the mark was missing before the attempt and after it.
  *
+ * One more refusal is not final. If two processes ask for different sharing locks at the same moment, each sees the
+ * other's byte and both are refused. If a third process shares one of the two bytes, the lock on that byte is
+ * compatible, and its process tries again.
+ *
  * An acquisition connects the thread that takes a lock to the thread that may abandon it meanwhile. If it is abandoned
  * before the lock is taken, the lock is never taken; if later, the lock reference is marked as releasing.
  *
@@ -24,6 +28,7 @@
 #include <time.h>
 
 #include "sys.h"
+#include "thread.h"
 #include "volume_internal.h"
 
 enum { MOMENT_NS = 50000, PATIENCE_NS = 2000000000 };
@@ -34,11 +39,7 @@ static _Thread_local struct aiofs_acquisition *acquiring;
 
 static void make_condition(void)
 {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&released, &attributes);
-    pthread_condattr_destroy(&attributes);
+    condition_init(&released);
 }
 
 static void wake_all(void)
@@ -54,10 +55,19 @@ static int64_t mark_of(uint64_t hash)
     return aiofs_range_of(hash) + AIOFS_RANGE_MARK;
 }
 
-bool aiofs_bytes_releasing(int fd, uint64_t hash)
+/* Whether another process has marked a lock on the entry as releasing. */
+static bool is_marked(int fd, uint64_t hash)
 {
     struct flock byte = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = mark_of(hash), .l_len = 1};
     return aiofs_sys.fcntl(fd, F_OFD_GETLK, (long)&byte) == 0 && byte.l_type != F_UNLCK;
+}
+
+/* Whether another open file description has a read lock on the byte. (An exclusive holder has a write lock.) Then no
+ * lock on another byte can be valid: it belongs to a call that is being refused, and unlocks within microseconds. */
+static bool is_shared(int fd, uint64_t hash, int64_t byte)
+{
+    struct flock one = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = aiofs_range_of(hash) + byte, .l_len = 1};
+    return byte >= 0 && aiofs_sys.fcntl(fd, F_OFD_GETLK, (long)&one) == 0 && one.l_type == F_RDLCK;
 }
 
 static void set_mark(const struct aiofs_tree *tree, uint64_t hash, short type)
@@ -103,17 +113,16 @@ void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref)
 
 static bool wait_inside(int64_t until)
 {
-    struct timespec deadline = {until / 1000000000, until % 1000000000};
     pthread_once(&once, make_condition);
-    return aiofs_namespace_wait(&released, &deadline) == 0 || aiofs_now() < until;
+    return aiofs_namespace_wait(&released, until) == 0 || aiofs_now() < until;
 }
 
-bool aiofs_releasing_pause(struct aiofs_patience *patience, bool marked)
+bool aiofs_bytes_retry(int fd, uint64_t hash, int64_t byte, struct aiofs_patience *patience)
 {
     const struct timespec moment = {.tv_nsec = MOMENT_NS};
     int64_t now = aiofs_now();
     patience->until = patience->until ? patience->until : now + PATIENCE_NS;
-    if (!marked) {
+    if (!is_marked(fd, hash) && !is_shared(fd, hash, byte)) {
         bool first = !patience->unmarked;
         patience->unmarked = true;
         return first;
@@ -125,17 +134,18 @@ bool aiofs_releasing_pause(struct aiofs_patience *patience, bool marked)
     return true;
 }
 
-static bool wait_for_others(int fd, uint64_t hash, struct aiofs_patience *patience)
+/* Unlocks the namespace lock while it sleeps, because other threads and event loops may wait for it. */
+static bool wait_for_others(int fd, uint64_t hash, enum aiofs_lock lock, struct aiofs_patience *patience)
 {
     aiofs_namespace_unlock();
-    bool again = aiofs_releasing_pause(patience, aiofs_bytes_releasing(fd, hash));
+    bool again = aiofs_bytes_retry(fd, hash, aiofs_byte_of(lock), patience);
     aiofs_namespace_lock();
     return again;
 }
 
 /* After a refusal: waits for a release that is under way. True: try again. */
 bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical,
-                                 struct aiofs_patience *patience)
+                                 enum aiofs_lock lock, struct aiofs_patience *patience)
 {
     const struct aiofs_entry *entry = aiofs_entry_find_locked(tree, canonical);
     if (entry && entry->lock != AIOFS_LOCK_NONE) {
@@ -145,7 +155,7 @@ bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aio
         return wait_inside(patience->until);
     }
     int fd = tree->lock_files[aiofs_lock_file_of(canonical->hash)];
-    return fd >= 0 && wait_for_others(fd, canonical->hash, patience);
+    return fd >= 0 && wait_for_others(fd, canonical->hash, lock, patience);
 }
 
 /* ---- acquisitions ------------------------------------------------------------------------------------ */

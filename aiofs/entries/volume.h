@@ -96,15 +96,12 @@ AIOFS_API int aiofs_volume_open_directory(aiofs_volume *volume, const char *path
 AIOFS_API int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
                                   aiofs_lock_ref **lock_ref);
 /* Unlocks; the lock reference itself stays valid until aiofs_lock_ref_release. */
-AIOFS_API void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref);
+void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref);
 AIOFS_API void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref);
 /* Marks the lock reference as releasing: its holder will release it soon, without waiting for the program. Threads
  * that ask for its lock wait for the release instead of failing with -EBUSY. */
 AIOFS_API void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref);
-AIOFS_API aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref);
-AIOFS_API enum aiofs_lock aiofs_lock_ref_lock(const aiofs_lock_ref *lock_ref);
-/* Whether this process is a forked child that inherited the lock reference: it has no lock. */
-AIOFS_API bool aiofs_lock_ref_lost(const aiofs_lock_ref *lock_ref);
+aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref);
 
 /* The acquisition of one lock by a worker thread, which another thread may abandon meanwhile. The caller zeroes it and
  * keeps it alive until aiofs_acquisition_end. The namespace lock guards both fields. */
@@ -159,17 +156,16 @@ AIOFS_API int aiofs_bytes_set(int fd, short type, int64_t start, int64_t length)
 AIOFS_API uint64_t aiofs_path_hash(const char *path, size_t length);
 AIOFS_API unsigned aiofs_lock_file_of(uint64_t hash);
 /* Read-locks one byte of an entry's range in the lock file `fd`. -EBUSY if another open file description holds another
- * byte of the range. `patience_ms`: how long to retry after a collision with a call that is itself being refused. */
-AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte, int patience_ms);
-/* Whether another open file description has marked a lock on the entry as releasing. */
-AIOFS_API bool aiofs_bytes_releasing(int fd, uint64_t hash);
-/* After a refusal: returns whether to try again. Sleeps some microseconds if the lock is `marked` as releasing. The
- * caller zeroes `patience` before the first attempt. */
+ * byte of the range. */
+AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte);
+/* After a refusal: returns whether to try again. Sleeps some microseconds if the conflicting lock is about to be
+ * released. `byte`: the byte that the caller wants to share; -1: the whole range. The caller zeroes `patience` before
+ * the first attempt. */
 struct aiofs_patience {
     int64_t until; /* CLOCK_MONOTONIC, ns: when to give up */
-    bool unmarked; /* the mark was missing at the last check */
+    bool unmarked; /* at the last check, no lock was about to be released */
 };
-AIOFS_API bool aiofs_releasing_pause(struct aiofs_patience *patience, bool marked);
+AIOFS_API bool aiofs_bytes_retry(int fd, uint64_t hash, int64_t byte, struct aiofs_patience *patience);
 
 /* ---- fork: the engine calls these around it, and holds no other lock but its start lock ------------------ */
 

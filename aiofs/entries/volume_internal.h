@@ -129,9 +129,14 @@ struct aiofs_volume {
 extern struct aiofs_tree *aiofs_trees; /* every open tree of the process */
 void aiofs_namespace_lock(void);
 void aiofs_namespace_unlock(void);
-/* pthread_cond_timedwait with the namespace lock as the mutex; `until` is on CLOCK_MONOTONIC. 0 or ETIMEDOUT. */
-int aiofs_namespace_wait(pthread_cond_t *condition, const struct timespec *until);
+/* pthread_cond_timedwait with the namespace lock as the mutex; `until` is a time of aiofs_now(). 0 or ETIMEDOUT. */
+int aiofs_namespace_wait(pthread_cond_t *condition, int64_t until);
 int64_t aiofs_range_of(uint64_t hash); /* where an entry's range begins in its lock file */
+/* The byte of the range that a sharing lock read-locks; -1: the lock is exclusive, on the whole range. */
+static inline int64_t aiofs_byte_of(enum aiofs_lock lock)
+{
+    return lock == AIOFS_LOCK_EXCLUSIVE ? -1 : (int64_t)lock;
+}
 int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
                                const void *owner, aiofs_lock_ref **out);
 int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
@@ -146,7 +151,7 @@ bool aiofs_path_below(const char *path, size_t length, const char *top, size_t t
 void aiofs_releasing_add_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
 void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
 bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical,
-                                 struct aiofs_patience *patience);
+                                 enum aiofs_lock lock, struct aiofs_patience *patience);
 bool aiofs_acquisition_abandoned_locked(void); /* this thread's acquisition was abandoned before it had a lock */
 void aiofs_acquisition_done_locked(aiofs_lock_ref *lock_ref);
 void aiofs_releasing_fork_child(void);

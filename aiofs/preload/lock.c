@@ -101,7 +101,6 @@ int move_up(int fd)
 
 int lock_take(const struct resolved *resolved, int *next)
 {
-    enum { PATIENCE_MS = 2000 }; /* another process that is being refused may not run for long on a busy machine */
     if (resolved->session <= 0)
         return -ENOLCK;
     *next = resolved_open_lock_file(resolved);
@@ -111,8 +110,8 @@ int lock_take(const struct resolved *resolved, int *next)
     struct aiofs_patience patience = {0};
     int status;
     do
-        status = aiofs_bytes_share(lock, resolved->hash, resolved->session, PATIENCE_MS);
-    while (status == -EBUSY && aiofs_releasing_pause(&patience, aiofs_bytes_releasing(lock, resolved->hash)));
+        status = aiofs_bytes_share(lock, resolved->hash, resolved->session);
+    while (status == -EBUSY && aiofs_bytes_retry(lock, resolved->hash, resolved->session, &patience));
     if (status == 0 && aiofs_sys.lseek(lock, UNTAGGED, SEEK_SET) < 0)
         status = -ENOLCK;
     if (status < 0)

@@ -252,12 +252,6 @@ static int sys_epoll_wait(int epoll, struct epoll_event *events, int count, int 
     return (int)KERNEL(SYS_epoll_pwait, epoll, events, count, timeout_ms, NULL, 8);
 }
 
-static int sys_poll(struct pollfd *fds, unsigned long count, int timeout_ms)
-{
-    struct timespec timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1000000L};
-    return (int)KERNEL(SYS_ppoll, fds, count, timeout_ms < 0 ? NULL : &timeout, NULL, 8);
-}
-
 static int sys_futex(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout,
                      uint32_t bits)
 {
@@ -355,7 +349,6 @@ struct aiofs_sys aiofs_sys = {
     .epoll_create1 = sys_epoll_create1,
     .epoll_ctl = sys_epoll_ctl,
     .epoll_wait = sys_epoll_wait,
-    .poll = sys_poll,
     .futex = sys_futex,
     .rt_sigqueueinfo = sys_rt_sigqueueinfo,
     .openat = sys_openat,

@@ -10,7 +10,6 @@
 #ifndef AIOFS_SYS_H
 #define AIOFS_SYS_H
 
-#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/epoll.h>
@@ -72,7 +71,6 @@ struct aiofs_sys {
     int (*epoll_create1)(int flags);
     int (*epoll_ctl)(int epoll, int operation, int fd, struct epoll_event *event);
     int (*epoll_wait)(int epoll, struct epoll_event *events, int count, int timeout_ms);
-    int (*poll)(struct pollfd *fds, unsigned long count, int timeout_ms);
     int (*futex)(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout, uint32_t bits);
     int (*rt_sigqueueinfo)(pid_t pid, int signo, siginfo_t *info);
 

@@ -1,7 +1,9 @@
 """Volumes, each a tree of files; one module for each kind of volume."""
 
+from aiofs.volume_ops import Kind
 from aiofs.volumes.memory import MemoryVolume
+from aiofs.volumes.methods import entry_stat
 from aiofs.volumes.private import PrivateVolume
-from aiofs.volumes.volume import Kind, Volume, entry_stat
+from aiofs.volumes.volume import Volume
 
 __all__ = ["Kind", "MemoryVolume", "PrivateVolume", "Volume", "entry_stat"]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import weakref
 from collections.abc import Callable
 
 from aiofs import _core, errors
+from aiofs.volume_ops import check_name
 from aiofs.volumes.directory import DirectoryVolume
-from aiofs.volumes.ops import check_name
 
 _SHARED_MEMORY = "/dev/shm"
 
@@ -114,6 +115,4 @@ def _in_use(path: str) -> bool:
 def _remove_directory(path: str, maker: int) -> None:
     """Removes a volume's directory, but only in the process that created it, not in its fork."""
     if maker == os.getpid():
-        import shutil
-
         shutil.rmtree(path, ignore_errors=True)

@@ -12,24 +12,22 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiofs import _core, errors
 from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle, volume_call
-from aiofs.volumes.ops import Kind, check_name
-
-if TYPE_CHECKING:
-    from aiofs.volumes.volume import Volume
+from aiofs.volume_ops import Kind, check_name
+from aiofs.volumes.methods import VolumeMethods
 
 
 class VirtualOps:
-    """See `aiofs.volumes.ops.VolumeOps`."""
+    """See `aiofs.volume_ops.VolumeOps`."""
 
-    def __init__(self, volume: Volume) -> None:
-        self._volume: Volume | None = volume
+    def __init__(self, volume: VolumeMethods) -> None:
+        self._volume: VolumeMethods | None = volume
         self._names = Names()
 
-    def _use(self, shown: str | None) -> Volume:
+    def _use(self, shown: str | None) -> VolumeMethods:
         if self._volume is None:
             raise errors.from_errno(errno.EBADF, shown, "use a closed volume")
         return self._volume
@@ -66,7 +64,7 @@ class VirtualOps:
                 return self._names.access_handle(lock_ref, volume, file, flags, name, shown)
 
     @contextmanager
-    def _found(self, path: str, flags: int, shown: str) -> Iterator[tuple[Volume, Any]]:
+    def _found(self, path: str, flags: int, shown: str) -> Iterator[tuple[VolumeMethods, Any]]:
         """Opens the volume's file for the body, which adopts it; closes it if the body raises."""
         volume = self._use(shown)
         create = bool(flags & os.O_CREAT)

@@ -41,7 +41,7 @@ const char *fault_name(int index);
     X(read) X(write) X(preadv2) X(pwritev2) X(pread64) X(pwrite64) X(recvmsg) X(sendmsg) X(fsync) X(fdatasync)          \
     X(ftruncate) X(cachestat) X(close) X(close_range) X(unshare) X(fcntl) X(ioctl) X(fstat) X(fstatfs) X(lseek)                  \
     X(eventfd) X(pipe2) X(pidfd_open) X(pidfd_getfd) X(kcmp) X(socketpair) X(getrlimit) X(uname) X(io_uring_setup)              \
-    X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(poll) X(futex)                 \
+    X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(futex)                 \
     X(rt_sigqueueinfo) X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat)                \
     X(faccessat) X(getdents64)
 
@@ -220,7 +220,6 @@ FAULT_WRAP(int, epoll_create1, (int flags), flags)
 FAULT_WRAP(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event *event), epoll, operation, fd, event)
 FAULT_WRAP(int, epoll_wait, (int epoll, struct epoll_event *events, int count, int timeout_ms), epoll, events, count,
            timeout_ms)
-FAULT_WRAP(int, poll, (struct pollfd * fds, unsigned long count, int timeout_ms), fds, count, timeout_ms)
 FAULT_WRAP(int, futex,
            (_Atomic uint32_t * word, int operation, uint32_t expected, const struct timespec *timeout, uint32_t bits),
            word, operation, expected, timeout, bits)

@@ -199,6 +199,57 @@ static void wakeup_fds(void)
     close(fd);
 }
 
+static bool is_readable(int fd)
+{
+    return poll(&(struct pollfd){fd, POLLIN, 0}, 1, 0) == 1;
+}
+
+static int64_t nothing(aiofs_request *request)
+{
+    (void)request;
+    return 0;
+}
+
+/* Notifies from the thread that calls this, and from a host thread; `fd` hears each of them. */
+static bool notified_from_everywhere(aiofs_wakeup *wakeup, int fd)
+{
+    uint64_t count, total = 0;
+    struct op *call = op_new(AIOFS_CALL, -1, NULL, 0, 0);
+    call->request.call = nothing;
+    call->at_end = notify_wakeup;
+    call->note = wakeup;
+    aiofs_wakeup_notify(wakeup);
+    aiofs_submit(&call->request, NULL);
+    op_finish(call);
+    for (int i = 0; i < 1000 && total < 2; i++)
+        total += poll(&(struct pollfd){fd, POLLIN, 0}, 1, 10) == 1 && read(fd, &count, 8) == 8 ? count : 0;
+    return total == 2;
+}
+
+/* The program closes a number, and opens something under it, without a word to anybody. */
+static void wakeup_fd_whose_number_is_reused(void)
+{
+    int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), kept = dup(event), before = engine_descriptors();
+    aiofs_wakeup *wakeup;
+    CHECK(aiofs_wakeup_open(event, &wakeup) == 0, "a wakeup fd is opened");
+    CHECK(notified_from_everywhere(wakeup, kept), "threads of the program's table notify it");
+    close(event);
+    CHECK(notified_from_everywhere(wakeup, kept), "also when its number is closed");
+    int foreign = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    CHECK(foreign == event, "its number leads to another eventfd");
+    CHECK(notified_from_everywhere(wakeup, kept) && !is_readable(foreign), "which is left alone");
+    fault_inject("kcmp", 0, FAULT_ERROR, EPERM);
+    CHECK(notified_from_everywhere(wakeup, kept) && !is_readable(foreign), "also where kcmp(2) is forbidden");
+    fault_clear();
+    aiofs_wakeup_close(wakeup);
+    aiofs_wakeup_notify(wakeup);
+    CHECK(!is_readable(kept) && !is_readable(foreign), "one that its owner has closed is not notified any more");
+    aiofs_wakeup_release(wakeup);
+    close(foreign);
+    close(kept);
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= before), "and the engine has let go of it");
+}
+
 /* ---- the engine's threads --------------------------------------------------------------------------------------- */
 
 static void signals_are_blocked(void)
@@ -265,6 +316,7 @@ int main(void)
     signals();
     threads();
     wakeup_fds();
+    wakeup_fd_whose_number_is_reused();
     signals_are_blocked();
     program_is_left_alone();
     CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");

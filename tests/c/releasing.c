@@ -3,8 +3,9 @@
  * no longer than the marking process lives.
  */
 #include "check.h"
+#include "fault.h"
 
-#include "volume.h"
+#include "volume_internal.h"
 
 static aiofs_volume *volume;
 static char directory[] = "/tmp/aiofs-releasing-XXXXXX";
@@ -159,16 +160,69 @@ static void between_processes(void)
     aiofs_lock_ref_release(lock_ref);
 }
 
+/* ---- a lock that is shared ------------------------------------------------------------------------------- */
+
+static int lock_file_of(uint64_t hash)
+{
+    char path[64];
+    snprintf(path, sizeof path, "%s/.aiofs/locks/%02x", directory, aiofs_lock_file_of(hash));
+    return (int)MUST(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+}
+
+static void lock_byte(int fd, uint64_t hash, int64_t byte)
+{
+    MUST(aiofs_bytes_set(fd, F_RDLCK, aiofs_range_of(hash) + byte, 1));
+}
+
+static struct sharing {
+    aiofs_lock_ref *lock_ref;
+    int status;
+} sharing;
+
+static void *share(void *nothing)
+{
+    (void)nothing;
+    sharing.status = aiofs_lock_ref_take(volume, "shared", AIOFS_LOCK_SHARED, NULL, &sharing.lock_ref);
+    return NULL;
+}
+
+/* Another process shares the lock, and a third one has just asked for a lock of another kind: its byte is there until
+ * it sees that it is refused. */
+static void contended_sharing(void)
+{
+    aiofs_lock_ref *other;
+    pthread_t thread;
+    uint64_t hash = aiofs_path_hash("shared", strlen("shared"));
+    int sharer = lock_file_of(hash), refused = lock_file_of(hash);
+    lock_byte(sharer, hash, AIOFS_LOCK_SHARED);
+    lock_byte(refused, hash, AIOFS_LOCK_READ_ONLY);
+    long before = fault_calls("fcntl");
+    MUST(-pthread_create(&thread, NULL, share, NULL));
+    CHECK(EVENTUALLY(20, fault_calls("fcntl") > before + 10), "a thread asks again and again for a lock that it may share");
+    for (int i = 0; i < 20; i++) {
+        MUST(ask("another", &other));
+        aiofs_lock_ref_release(other);
+    }
+    close(refused);
+    pthread_join(thread, NULL);
+    CHECK(sharing.status == 0, "other threads take locks meanwhile, and then it has its own");
+    if (sharing.status == 0)
+        aiofs_lock_ref_release(sharing.lock_ref);
+    close(sharer);
+}
+
 int main(void)
 {
     char command[64];
     check_begin(60);
     MUST(mkdtemp(directory) ? 0 : -1);
+    fault_attach(&aiofs_sys);
     if (aiofs_volume_open(directory, 0, -1, &volume) != 0)
         exit(1);
     in_one_process();
     calls_of_the_tree();
     acquisitions();
+    contended_sharing();
     if (CAN_FORK_WITH_THREADS)
         between_processes();
     aiofs_volume_release(volume);

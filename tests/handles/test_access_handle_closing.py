@@ -197,5 +197,5 @@ async def test_dropped_with_delayed_writes_nobody_gets_the_lock_before_the_last_
         aio_write(cb)
         cb.aio_fildes = -1
         del handle
-    await lock_ends(on_disk)
+    on_disk.create_sync_access_handle().close()
     assert aio_return(cb) == 400_000

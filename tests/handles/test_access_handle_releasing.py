@@ -8,6 +8,8 @@ import pytest
 from asking import asking
 from coroutines import turns, wait
 
+from aiofs import aio
+
 ROUNDS = 150
 
 
@@ -53,6 +55,31 @@ async def drop_a_handle(file, turn):
     del handle
 
 
+async def drop_a_handle_that_writes(file, turn):
+    handle = await file.create_access_handle()
+    operations = [handle.write(bytes(1_000_000), at=part) for part in range(turn % 3 + 1)]
+    if turn % 2:
+        await operations[0]
+    del handle
+
+
+async def drop_a_handle_that_flushes(file, turn):
+    handle = await file.create_access_handle()
+    await handle.write(b"x" * 10_000, at=0)
+    operation = handle.flush()
+    del handle
+    await turns(turn % 3)
+    del operation
+
+
+async def drop_a_handle_that_a_request_writes_to(file, turn):
+    handle = await file.create_access_handle()
+    request = aio.aiocb(handle, bytes(1_000_000))
+    aio.aio_write(request)
+    request.aio_fildes = -1
+    del handle
+
+
 async def wait_for(awaitable, seconds):
     return await asyncio.wait_for(awaitable, seconds)
 
@@ -72,6 +99,9 @@ WAYS = [
     time_an_opening_out,
     close_an_opening,
     drop_a_handle,
+    drop_a_handle_that_writes,
+    drop_a_handle_that_flushes,
+    drop_a_handle_that_a_request_writes_to,
 ]
 
 

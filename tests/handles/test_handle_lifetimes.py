@@ -321,6 +321,21 @@ with aiofs.FileSystem() as fs:
     assert printed == ["EDEADLK EDEADLK", "0 EBADF"]
 
 
+def test_filesystem_that_a_method_leaves_closes_the_handle_the_next_time(program):
+    printed = program("""
+class Leaving(DictVolume):
+    def write_at(self, file, data, offset):
+        print("inside", answer(fs.__exit__, None, None, None))
+        return super().write_at(file, data, offset)
+with aiofs.FileSystem() as fs:
+    fs.mount("/", Leaving())
+    handle = fs.create_sync_access_handle("/file", create=True)
+    print("written", handle.write(b"data"))
+print("left", answer(handle.get_size))
+""")
+    assert printed == ["inside EDEADLK", "written 4", "left EBADF"]
+
+
 def test_other_handles_are_closed_by_a_method(program):
     printed = program("""
 class Closing(DictVolume):

@@ -209,6 +209,10 @@ def test_engine_that_does_not_exist():
     assert done.returncode == 2 and "--engine" in done.stderr
 
 
+def test_volume_without_a_name():
+    assert "--volume is ''" in refused(2, "--volume", "", "true")
+
+
 @pytest.mark.parametrize("arguments", [[], ["--"], ["--engine"], ["--speed", "true"]])
 def test_misuse_is_status_2(arguments):
     done = run(*arguments)

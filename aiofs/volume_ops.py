@@ -11,7 +11,7 @@ open, unlink and truncate what it has locked itself. Owner 0 shares no lock, not
 from __future__ import annotations
 
 import os
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle
 
@@ -69,3 +69,12 @@ class VolumeOps(Protocol):
     def remove_tree(self, path: str, shown: str | None = None) -> None: ...
     def same(self, other: object) -> bool: ...
     def close(self) -> None: ...
+
+
+class HasOps(Protocol):
+    """What handles and FileSystem know of a volume."""
+
+    default_mode: ClassVar[str]  # of an access handle that is asked for none
+
+    @property
+    def _ops(self) -> VolumeOps: ...
