@@ -1,15 +1,16 @@
-"""Builds the libraries and aiofs._core; everything else stands in pyproject.toml.
+"""Builds the C libraries and the extension aiofs._core; pyproject.toml holds all other metadata.
 
-libaiofs.so lies inside the package, beside _core, which is linked to it and finds it by its rpath
-`$ORIGIN`: so Python and C programs meet the same engine, wherever the package was put. Beside them
-lies libaiofs-run.so, linked to it in the same way, which `aiofs run` preloads. All are made by
-build_ext, which compiles only what is older than what it is made from.
+libaiofs.so is in the package's directory. _core is linked to it and finds it by the rpath
+`$ORIGIN`, wherever the package is installed. So Python code and C code in one process use the same
+engine. libaiofs-run.so, which `aiofs run` preloads, is in the same directory and linked to
+libaiofs.so in the same way. The command build_ext builds all three, and compiles only sources that
+are newer than their objects.
 
-The environment chooses the variant, for all of them:
+An environment variable selects the variant of all three:
 
     AIOFS_SANITIZE=address,undefined    with these sanitizers of the compiler (or: thread)
     AIOFS_DEBUG=1                       without optimisation, with assertions
-    AIOFS_COVERAGE=1                    the same, and it counts what is run (gcov)
+    AIOFS_COVERAGE=1                    as AIOFS_DEBUG, and with line counts (gcov)
 """
 
 import sys
@@ -33,7 +34,7 @@ from setuptools.modified import newer_group
 
 LIBRARY = "aiofs/libaiofs.so"
 RUN_LIBRARY = "aiofs/libaiofs-run.so"
-FLOORS = ["sys", "entries", "engine", "posix"]  # of libaiofs.so, each knows only those before it
+FLOORS = ["sys", "entries", "engine", "posix"]  # of libaiofs.so; each uses only those before it
 # What _core is made of beside what Cython makes: the last is what the command `aiofs run` needs.
 CORE_SOURCES = [*sorted(glob("aiofs/core/*.c")), *glob("aiofs/preload/run_session.c")]
 CORE_PARTS = sorted(
@@ -50,21 +51,21 @@ INCLUDE_DIRS = ["aiofs", *(f"aiofs/{folder}" for folder in FLOORS)]
 
 C_FLAGS = ["-std=gnu11", "-O2", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra"]
 if libc_ver()[0] == "glibc":
-    # Thread-local variables are reached without a call that may allocate. Other C libraries do not
-    # load such a library after the program has started, as Python does.
+    # With this model, access to a thread-local variable makes no call that may allocate. Only glibc
+    # can load such a library into a running program, as Python does.
     C_FLAGS.append("-ftls-model=initial-exec")
-# Their threads run their code: they stay, whoever lets go of them.
+# nodelete: their threads run their code, so dlclose must not unmap them.
 LINK_FLAGS = {
     LIBRARY: ["-ldl", "-pthread", "-Wl,-z,nodelete"],
     RUN_LIBRARY: [
         *("-laiofs", "-ldl", "-pthread", "-Wl,-z,nodelete", "-Wl,-rpath,$ORIGIN"),
-        "-Wl,-z,now",  # an allocator may be the caller: nothing is left to be found during a call
+        "-Wl,-z,now",  # no lazy binding: the caller may be an allocator that holds its own lock
     ],
 }
 
 
 def variant():
-    """The flags that the asked-for variant adds: to the compiler's, to the linker's."""
+    """The flags that the selected variant adds: for the compiler, and for the linker."""
     if sanitizers := os.environ.get("AIOFS_SANITIZE"):
         sanitize = "-fsanitize=" + sanitizers
         return ["-O1", "-g", "-UNDEBUG", "-DAIOFS_DEBUG", "-fno-omit-frame-pointer", sanitize], [
@@ -82,14 +83,14 @@ VARIANT_C_FLAGS, VARIANT_LINK_FLAGS = variant()
 
 
 class BuildExt(build_ext):
-    """build_ext that makes the libraries first, and takes them wherever it takes the extension."""
+    """build_ext that also builds the libraries, and installs them beside the extension."""
 
     def finalize_options(self):
         super().finalize_options()
         self.destination = self.build_lib
         if self.editable_mode:
-            # pip has an editable build start from nothing in a folder that it throws away; what it
-            # needs are the in-place build's results, which may be there already.
+            # pip gives an editable build an empty temporary folder. Use the folders of the in-place
+            # build instead, whose results may exist already.
             platform = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
             self.build_lib = f"build/lib.{platform}"
             self.build_temp = f"build/temp.{platform}"
@@ -141,8 +142,8 @@ class BuildExt(build_ext):
         )
 
     def copy_extensions_to_source(self):
-        # By content, for variants and Pythons take turns here and the newest is not always the one
-        # that is wanted; by rename, because a process may have the old one mapped.
+        # Compare contents, not times: builds of several variants and Pythons use this folder in
+        # turn. Replace by rename, because a process may have the old file mapped.
         for in_place in self.products():
             built = os.path.join(self.build_lib, in_place)
             if not (os.path.exists(in_place) and filecmp.cmp(built, in_place, shallow=False)):
@@ -150,7 +151,7 @@ class BuildExt(build_ext):
                 os.replace(in_place + ".new", in_place)
 
     def products(self):
-        """What is built, relative to the folder that holds the package."""
+        """The paths of the built files, relative to the folder that holds the package."""
         return [*SOURCES, *(self.get_ext_filename(ext.name) for ext in self.extensions)]
 
     def get_outputs(self):

@@ -125,7 +125,7 @@ class SyncAccessHandle:
 
 @final
 class AccessHandle:
-    # Coroutine itself, not Operation: of that alone type checkers tell that an await is missing.
+    # Coroutine and not Operation: type checkers report a missing await for Coroutine only.
     @property
     def mode(self) -> _Mode: ...
     def read(self, buffer: Buffer, *, at: int | None = None) -> Coroutine[Any, Any, int]: ...

@@ -1,15 +1,14 @@
 # cython: language_level=3
-"""<aio.h> for Cython: `from aiofs.aio cimport aiocb, aio_read, ...`, and what aiofs.h adds to it.
+"""<aio.h> for Cython, and the additions of aiofs.h: `from aiofs.aio cimport aiocb, aio_read, ...`.
 
-The functions are C's, with C's contract: -1 and errno, which has to be looked at before the GIL is
-taken again. They are called without the GIL: what waits (aio_suspend, lio_listio, aio_cancel) must
-not hold it, for there are requests of Python's that need it to end. A sigev_notify_function runs on a
-thread that does not have it.
+These are the C functions: on failure they return -1 and set errno. Call them without the GIL, and
+read errno before the GIL is taken again. A function that waits (aio_suspend, lio_listio,
+aio_cancel) must not hold the GIL, because requests of Python code need it to end. A
+sigev_notify_function runs on a thread that does not hold the GIL.
 
-libaiofs has its names with aiofs_ in front, too, and those are meant here: an extension module is
-loaded into a program where libc's aio_read has been found already. Compile with aiofs.get_include()
-in include_dirs; link with libraries=["aiofs"], and aiofs.get_library_dir() in library_dirs and
-runtime_library_dirs.
+The names refer to libaiofs's aiofs_aio_read and so on, because an extension module is loaded into a
+program whose symbol aio_read is libc's. Compile with aiofs.get_include() in include_dirs. Link with
+libraries=["aiofs"], and with aiofs.get_library_dir() in library_dirs and runtime_library_dirs.
 """
 
 from posix.signal cimport sigval

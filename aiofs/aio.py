@@ -1,8 +1,8 @@
 """POSIX asynchronous I/O, under the names of <aio.h>.
 
-Everything here has the name, the argument order and the meaning of its C original; where C returns
--1 and sets errno, an OSError with that errno is raised. Added, because there is an event loop:
-SIGEV_LOOP, `await cb`, and `await suspend(list, timeout)`. The functions are the core's.
+Names, argument order and meaning are those of C. Where a C function returns -1 and sets errno, the
+Python function raises OSError with that errno. SIGEV_LOOP, `await cb` and `await suspend(list,
+timeout)` are additions for event loops. The core implements the functions.
 """
 
 from __future__ import annotations
@@ -40,33 +40,34 @@ from aiofs._core import (
 )
 
 AIO_LISTIO_MAX = -1
-"""Most entries in a list of lio_listio; -1: no limit. Source: POSIX.1-2017, <limits.h>."""
+"""Maximum length of a list of lio_listio; -1: no limit. Source: POSIX.1-2017, <limits.h>."""
 
 AIO_MAX = -1
-"""Most requests outstanding; -1: no limit. Source: POSIX.1-2017, <limits.h>."""
+"""Maximum number of outstanding requests; -1: no limit. Source: POSIX.1-2017, <limits.h>."""
 
 AIO_PRIO_DELTA_MAX = 20
 """The highest aio_reqprio. Source: POSIX.1-2017, <limits.h>."""
 
 
 async def suspend(list: Iterable[aiocb | None], timeout: float | None = None) -> int:
-    """aio_suspend that suspends the coroutine, not the thread: waits until a request is terminal.
+    """aio_suspend for coroutines: suspends the task until a request of the list is terminal.
 
-    `list` holds aiocbs, or None to be passed over; with no request in it that was ever submitted
-    it returns at once. `timeout` is in seconds; None waits, zero or less only looks. Returns 0.
-    OSError EAGAIN when the time is up; RuntimeError where no event loop runs; TypeError for what is
-    no aiocb. Cancelling it leaves the requests as they are.
+    list: aiocbs; None entries are ignored. If no aiocb in it was ever submitted, it returns at
+    once. timeout: in seconds; None waits without limit, zero or less does not wait. Returns 0.
+    Raises OSError EAGAIN when the time is up, RuntimeError if no event loop runs in this thread,
+    TypeError for an entry that is neither an aiocb nor None. Cancelling it leaves the requests in
+    flight.
 
     Source: POSIX.1-2017, aio_suspend.
     """
     list = (*list,)
     ended = _future()
     if _watch(list, ended):
-        await _let_a_spent_turn_end()
+        await _yield_if_turn_is_spent()
         return 0
     try:
         if ended.done():
-            await _let_a_spent_turn_end()
+            await _yield_if_turn_is_spent()
         await asyncio.wait_for(ended, None if timeout is None else max(timeout, 0))
     except asyncio.TimeoutError:
         if not ended.done() or ended.cancelled():
@@ -77,7 +78,7 @@ async def suspend(list: Iterable[aiocb | None], timeout: float | None = None) ->
     return 0
 
 
-async def _let_a_spent_turn_end() -> None:
+async def _yield_if_turn_is_spent() -> None:
     if _turn_is_spent():
         await asyncio.sleep(0)
 

@@ -1,7 +1,7 @@
-"""The errors of aiofs: each an OSError, each with the name that the WHATWG standard gives it.
+"""The errors of aiofs: subclasses of OSError with the names of the WHATWG standard.
 
-`from_errno` makes the right one from an errno, for the core and for the modules above it. An errno
-that the standard has no name for (EACCES, EINTR, ...) stays what Python makes of it:
+`from_errno` makes the exception for an errno, for the core and for the modules above it. An errno
+without a name in the standard (EACCES, EINTR, ...) becomes the class that Python uses for it:
 PermissionError, InterruptedError, or plain OSError.
 """
 
@@ -26,41 +26,41 @@ __all__ = [
 
 
 class NotFoundError(FileNotFoundError):
-    """The entry, or the directory it should lie in, is not there (ENOENT)."""
+    """The entry, or its directory, does not exist (ENOENT)."""
 
     name: ClassVar[str] = "NotFoundError"
 
 
 class TypeMismatchError(OSError):
-    """A file where a directory was asked for (ENOTDIR), or the reverse (EISDIR).
+    """The entry is a file and not a directory (ENOTDIR), or the reverse (EISDIR).
 
-    Those that aiofs raises are also NotADirectoryError or IsADirectoryError.
+    aiofs raises subclasses that are also NotADirectoryError or IsADirectoryError.
     """
 
     name: ClassVar[str] = "TypeMismatchError"
 
 
 class InvalidModificationError(OSError):
-    """A change that cannot be made: a directory that is not empty (ENOTEMPTY), a move to another
-    volume (EXDEV), an entry that is there already (EEXIST; then also FileExistsError)."""
+    """The change is not possible: the directory is not empty (ENOTEMPTY), the target is in another
+    volume (EXDEV), or the entry exists already (EEXIST; then it is also a FileExistsError)."""
 
     name: ClassVar[str] = "InvalidModificationError"
 
 
 class NoModificationAllowedError(OSError):
-    """Somebody else has the entry locked (EBUSY), or the handle is read-only (EBADF)."""
+    """Another holder has locked the entry (EBUSY), or the handle is read-only (EBADF)."""
 
     name: ClassVar[str] = "NoModificationAllowedError"
 
 
 class InvalidStateError(OSError, ValueError):
-    """Used after it was closed (EBADF), or the disk failed (EIO)."""
+    """The object is closed (EBADF), or the disk failed (EIO)."""
 
     name: ClassVar[str] = "InvalidStateError"
 
 
 class QuotaExceededError(OSError):
-    """The volume's quota forbids the growth, and nothing was written (EDQUOT); or the disk is full
+    """The write would exceed the volume's quota, and wrote nothing (EDQUOT); or the disk is full
     (ENOSPC)."""
 
     name: ClassVar[str] = "QuotaExceededError"
@@ -73,13 +73,16 @@ class NotReadableError(OSError):
 
 
 class AbortError(OSError):
-    """In flight when `abort()` was called (ECANCELED)."""
+    """`abort()` ended the operation while it was in flight (ECANCELED)."""
 
     name: ClassVar[str] = "AbortError"
 
 
 class _Both:
-    """Of two classes, so that `except` finds it under either; shown and pickled as the first."""
+    """A class that derives from an aiofs error and a built-in one, so that `except` matches both.
+
+    Its name, and what pickle writes, are those of the aiofs error.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert isinstance(self, OSError)
@@ -126,7 +129,7 @@ _CLASSES: dict[int, type[OSError]] = {
     errno.ECANCELED: AbortError,
 }
 
-# What the errno's usual words do not say well: of an errno, or of one in a certain undertaking.
+# Messages that are clearer than os.strerror: for an errno, or for an errno in one operation.
 _MESSAGES: dict[int | tuple[int, str | None], str] = {
     errno.EBADF: "it is closed",
     errno.EBUSY: "it is in use: locked by another handle, FileSystem or process",
@@ -157,10 +160,10 @@ def from_errno(
     doing: str | None = None,
     reason: str | None = None,
 ) -> OSError:
-    """The exception for an errno.
+    """Returns the exception for an errno.
 
-    subject: the path or descriptor that it is about. doing: what was tried, in a word or two.
-    reason: why it failed, where the caller knows more than the errno says.
+    subject: the path or descriptor, for `filename`. doing: the operation, in a word or two.
+    reason: the message, if the caller knows more than the errno says.
     """
     text = reason or _MESSAGES.get((number, doing)) or _MESSAGES.get(number) or os.strerror(number)
     if doing:

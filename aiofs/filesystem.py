@@ -1,4 +1,10 @@
-"""One namespace over many volumes: mounts, paths, and real descriptors."""
+"""`FileSystem`: one namespace over several volumes, with mounts, paths and real descriptors.
+
+A FileSystem owns the descriptors that it opened, and remembers the access handles that it created
+(by weak reference), so that its end closes them. `FileSystem._lock` guards its mounts, descriptors
+and handles; it is a threading.Lock, because `os`-like calls come from any thread. Locks on entries
+belong to the FileSystem's number, `_owner`.
+"""
 
 from __future__ import annotations
 
@@ -32,35 +38,39 @@ _owners = itertools.count(1)
 
 
 class _Mount(NamedTuple):
-    at: str  # in the namespace; "" is "/"
+    at: str  # the mount point in the namespace; "" is "/"
     volume: HasOps
-    base: str  # in the volume
+    base: str  # the mounted directory's path in the volume
 
     @property
     def ops(self) -> VolumeOps:
         return self.volume._ops
 
 
-class _Place(NamedTuple):
-    """Where a path of the namespace leads: an entry of a volume, or with mount None only upwards of
-    mounts, if anywhere."""
+class _ResolvedPath(NamedTuple):
+    """A resolved path of the namespace.
+
+    If `mount` is None, the path lies in no mount: it is an implicit directory above a mount point,
+    or does not exist.
+    """
 
     mount: _Mount | None
     path: str  # in the volume
-    namespace: str  # canonical, "" is "/"
-    shown: str
+    namespace: str  # the canonical path in the namespace; "" is "/"
+    shown: str  # the path as the program gave it, for errors
 
 
 class FileSystem:
     """A namespace of volumes, with calls as in `os`.
 
-    Its calls are synchronous and can block, as those of `os` do: on an event loop use handles.
-    Paths begin at "/", which a relative one is taken from too; "." and ".." are resolved inside the
-    namespace, and "/.." is "/". Directories that only lead to a mount point exist by themselves.
+    The calls are synchronous and can block, as those of `os` do: on an event loop use handles.
+    Paths begin at "/"; a relative path is relative to "/", too. "." and ".." are resolved inside
+    the namespace, and "/.." is "/". The directories above a mount point exist implicitly.
 
-    A FileSystem is one holder of locks. What it opens for writing it locks, once per entry however
-    many descriptors it has there: another FileSystem or process, and any access handle, is refused
-    (EBUSY). It is a context manager, also an asynchronous one, that closes what it opened.
+    A FileSystem is one holder of locks. An open for writing locks the entry, once for all
+    descriptors that this FileSystem has of it. Another FileSystem or process, and every access
+    handle, is refused meanwhile (EBUSY). A FileSystem is a context manager, and an asynchronous
+    one, that closes the descriptors and the handles that it opened.
     """
 
     def __init__(self) -> None:
@@ -74,11 +84,13 @@ class FileSystem:
     # ---- mounts
 
     def mount(self, path: Path, source: Volume | DirectoryHandle) -> None:
-        """Shows a volume, or a directory of one, at a path.
+        """Mounts a volume, or a directory of a volume, at a path. Compare mount(2).
 
-        The path need not exist. Raises `InvalidModificationError` (EEXIST) where an entry or a
-        mount stands, but for "/", which may be mounted first or last; `NotFoundError` or
-        `TypeMismatchError` if the source is a handle of no directory. mount(2).
+        path: need not exist. source: a volume, or a DirectoryHandle.
+        Raises `InvalidModificationError` (EEXIST) if the path is an entry or a mount point already;
+        but "/" may be mounted over other mounts. Raises `NotFoundError` if the source is missing,
+        `TypeMismatchError` if it is not a directory, TypeError if it is neither a volume nor a
+        DirectoryHandle.
         """
         if isinstance(source, DirectoryHandle):
             mount = _Mount(_canonical(path), source._volume, source._path)
@@ -99,11 +111,11 @@ class FileSystem:
             self._mounts[mount.at] = mount
 
     def unmount(self, path: Path) -> None:
-        """Takes a mount away; the volume stays open.
+        """Removes a mount; the volume stays open. Compare umount(2).
 
-        Raises EBUSY while descriptors or handles of this process are open in it, or another mount
-        lies below; EINVAL if nothing is mounted at the path, `NotFoundError` if nothing is there.
-        umount(2).
+        Raises `NoModificationAllowedError` (EBUSY) while descriptors or handles of this process are
+        open in it, or another mount lies below it; OSError EINVAL if the path is no mount point,
+        `NotFoundError` if it does not exist.
         """
         at, shown = _canonical(path), os.fspath(path)
         with self._lock:
@@ -122,33 +134,37 @@ class FileSystem:
     # ---- descriptors
 
     def open(self, path: Path, flags: int, mode: int = 0o666) -> int:
-        """Opens a file: a descriptor that `os`, `mmap`, C and `aiofs.aio` work on. open(2).
+        """Opens a file. Returns a descriptor that `os`, `mmap`, C code and `aiofs.aio` can use.
 
-        Opening for writing takes the entry's lock before it creates or truncates anything; with
-        O_RDONLY no lock is taken. Raises `NoModificationAllowedError` (EBUSY) if another holder has
-        it, and otherwise as `os.open`; `TypeMismatchError` (EISDIR) for a directory. Close the
-        descriptor with `close`, not with `os.close`. A descriptor of a volume that is not a
-        directory is a placeholder: only aiofs's own calls work on it.
+        flags, mode: as for open(2). An open for writing takes the entry's lock before it creates or
+        truncates the file; O_RDONLY takes no lock. Close the descriptor with `close`, not with
+        `os.close`. A descriptor of a volume that is a Python object is a placeholder: only aiofs's
+        own calls accept it.
+
+        Raises `NoModificationAllowedError` (EBUSY) if another holder has the lock,
+        `TypeMismatchError` (EISDIR) for a directory, and otherwise the errors of `os.open`.
         """
         _check_flags(flags)
-        place = self._find(path, "open")
+        resolved = self._find(path, "open")
         if flags & os.O_CREAT and _ends_in_slash(path):
-            raise errors.from_errno(errno.EISDIR, place.shown, "open")
+            raise errors.from_errno(errno.EISDIR, resolved.shown, "open")
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         lock = _core.LOCK_EXCLUSIVE if writes else _core.LOCK_NONE
-        mount = self._mount_of(place, "open", directory=errno.EISDIR)
-        opened = mount.ops.open(place.path, flags, mode, lock, self._owner, place.shown)
+        mount = self._mount_of(resolved, "open", directory=errno.EISDIR)
+        opened = mount.ops.open(resolved.path, flags, mode, lock, self._owner, resolved.shown)
         with self._lock:
             descriptor = opened.fileno()
-            # One that somebody closed with os.close may stand there: dropped, it gives its lock up.
+            # If the program closed an earlier descriptor of this number with os.close, this
+            # replaces its OpenFile, whose finalizer releases the lock.
             self._files[descriptor] = opened
         return descriptor
 
     def close(self, fd: int) -> None:
-        """Closes a descriptor that `open` returned; requests in flight on it end first. close(2).
+        """Closes a descriptor that `open` returned. Compare close(2).
 
-        The lock goes with the last descriptor and the last request. Raises EBADF if it is not open,
-        or was closed behind aiofs's back.
+        The lock is released when the last descriptor of the entry is closed and the last request in
+        flight is terminal. Raises `InvalidStateError` (EBADF) if the descriptor is not one of this
+        FileSystem, or was closed before, by `os.close` too.
         """
         with self._lock:
             opened = self._files.pop(fd, None)
@@ -163,75 +179,81 @@ class FileSystem:
 
     def stat(self, path: Path) -> os.stat_result:
         """As `os.stat`."""
-        place = self._find(path, "stat")
-        if place.mount is None:
-            return self._stat_of_lead(place)
+        resolved = self._find(path, "stat")
+        if resolved.mount is None:
+            return self._stat_of_implicit_directory(resolved)
         try:
-            return place.mount.ops.stat(place.path, place.shown)
+            return resolved.mount.ops.stat(resolved.path, resolved.shown)
         except FileNotFoundError:
-            if self._mounts_below(place.namespace):
-                return self._stat_of_lead(place)
+            if self._mounts_below(resolved.namespace):
+                return self._stat_of_implicit_directory(resolved)
             raise
 
     def mkdir(self, path: Path, mode: int = 0o777) -> None:
         """As `os.mkdir`."""
-        place = self._find(path, "mkdir")
-        if self._leads_to_mount(place):
-            raise errors.from_errno(errno.EEXIST, place.shown, "mkdir")
-        self._mount_of(place, "mkdir").ops.mkdir(place.path, mode, place.shown)
+        resolved = self._find(path, "mkdir")
+        if self._has_mount_at_or_below(resolved):
+            raise errors.from_errno(errno.EEXIST, resolved.shown, "mkdir")
+        self._mount_of(resolved, "mkdir").ops.mkdir(resolved.path, mode, resolved.shown)
 
     def rmdir(self, path: Path) -> None:
-        """As `os.rmdir`; EBUSY for a mount point, or if something in it is locked."""
-        place = self._changeable(path, "rmdir")
-        self._mount_of(place, "rmdir").ops.rmdir(place.path, place.shown)
+        """As `os.rmdir`; EBUSY for a mount point, and if an entry in it is locked."""
+        resolved = self._changeable(path, "rmdir")
+        self._mount_of(resolved, "rmdir").ops.rmdir(resolved.path, resolved.shown)
 
     def unlink(self, path: Path) -> None:
-        """As `os.unlink`; EBUSY if another holder has it locked.
+        """As `os.unlink`; EBUSY if another holder has locked the file.
 
-        What this FileSystem has open stays readable and writable, and locked, until it is closed.
+        A file that this FileSystem has open stays readable, writable and locked until it is closed.
         """
-        place = self._changeable(path, "unlink")
-        self._mount_of(place, "unlink").ops.unlink(place.path, self._owner, place.shown)
+        resolved = self._changeable(path, "unlink")
+        self._mount_of(resolved, "unlink").ops.unlink(resolved.path, self._owner, resolved.shown)
 
     def rename(self, source: Path, target: Path) -> None:
-        """As `os.rename`; EXDEV from one mount to another, EBUSY if another holder has one locked.
+        """As `os.rename`; EXDEV between mounts, EBUSY if another holder has locked one of the two.
 
-        Descriptors of this FileSystem stay open, and their lock moves along.
+        Descriptors of this FileSystem stay open, and their lock moves to the new path.
         """
-        from_place = self._changeable(source, "rename")
-        to_place = self._changeable(target, "rename")
-        mount = self._mount_of(from_place, "rename")
-        if self._mount_of(to_place, "rename") is not mount:
-            error = errors.from_errno(errno.EXDEV, from_place.shown, "rename across mounts")
-            error.filename2 = to_place.shown
+        resolved_source = self._changeable(source, "rename")
+        resolved_target = self._changeable(target, "rename")
+        mount = self._mount_of(resolved_source, "rename")
+        if self._mount_of(resolved_target, "rename") is not mount:
+            error = errors.from_errno(errno.EXDEV, resolved_source.shown, "rename across mounts")
+            error.filename2 = resolved_target.shown
             raise error
         if _ends_in_slash(source) or _ends_in_slash(target):
-            if not stat.S_ISDIR(mount.ops.stat(from_place.path, from_place.shown).st_mode):
-                error = errors.from_errno(errno.ENOTDIR, from_place.shown, "rename")
-                error.filename2 = to_place.shown
+            if not stat.S_ISDIR(
+                mount.ops.stat(resolved_source.path, resolved_source.shown).st_mode
+            ):
+                error = errors.from_errno(errno.ENOTDIR, resolved_source.shown, "rename")
+                error.filename2 = resolved_target.shown
                 raise error
         mount.ops.rename(
-            from_place.path, to_place.path, self._owner, from_place.shown, to_place.shown
+            resolved_source.path,
+            resolved_target.path,
+            self._owner,
+            resolved_source.shown,
+            resolved_target.shown,
         )
 
     def truncate(self, path: Path, length: int) -> None:
-        """As `os.truncate`, to a length in bytes; EBUSY if another holder has it locked."""
-        place = self._find(path, "truncate")
-        mount = self._mount_of(place, "truncate", directory=errno.EISDIR)
-        mount.ops.truncate(place.path, length, self._owner, place.shown)
+        """As `os.truncate`; length is in bytes. EBUSY if another holder has locked the file."""
+        resolved = self._find(path, "truncate")
+        mount = self._mount_of(resolved, "truncate", directory=errno.EISDIR)
+        mount.ops.truncate(resolved.path, length, self._owner, resolved.shown)
 
     def listdir(self, path: Path = "/") -> list[str]:
-        """As `os.listdir`: names in no particular order, those of mounts too."""
-        place = self._find(path, "listdir")
+        """As `os.listdir`: the names in arbitrary order, those of mount points included."""
+        resolved = self._find(path, "listdir")
         mounted = {
-            at[len(place.namespace) + 1 :].partition("/")[0]: None
-            for at in self._mounts_below(place.namespace)
+            at[len(resolved.namespace) + 1 :].partition("/")[0]: None
+            for at in self._mounts_below(resolved.namespace)
         }
-        if place.mount is None:
-            self._stat_of_lead(place)
+        if resolved.mount is None:
+            self._stat_of_implicit_directory(resolved)
             return list(mounted)
         try:
-            found = place.mount.ops.scan(place.path, place.shown)
+            found = resolved.mount.ops.scan(resolved.path, resolved.shown)
         except FileNotFoundError:
             if not mounted:
                 raise
@@ -241,30 +263,33 @@ class FileSystem:
     # ---- handles
 
     def directory(self, path: Path = "/") -> DirectoryHandle:
-        """The handle of a directory. It belongs to the volume there, and sees no other mount.
+        """Returns the handle of a directory.
 
-        Raises `NotFoundError`, also for a directory that only leads to mount points, and
-        `TypeMismatchError` for a file.
+        The handle belongs to the volume, not to the namespace: it does not see mounts below it.
+        Raises `NotFoundError` if the directory is missing or only exists implicitly above a mount
+        point, and `TypeMismatchError` for a file.
         """
-        place = self._find(path, "directory")
-        mount = self._mount_of(place, "directory", directory=errno.ENOENT)
-        if not stat.S_ISDIR(mount.ops.stat(place.path, place.shown).st_mode):
-            raise errors.from_errno(errno.ENOTDIR, place.shown, "directory")
-        return DirectoryHandle._of(mount.volume, place.path)
+        resolved = self._find(path, "directory")
+        mount = self._mount_of(resolved, "directory", directory=errno.ENOENT)
+        if not stat.S_ISDIR(mount.ops.stat(resolved.path, resolved.shown).st_mode):
+            raise errors.from_errno(errno.ENOTDIR, resolved.shown, "directory")
+        return DirectoryHandle._of(mount.volume, resolved.path)
 
     def create_access_handle(
         self, path: Path, *, mode: Mode | None = None, create: bool = False
     ) -> Opening[AccessHandle]:
-        """Opens and locks a file: an `AccessHandle`, by `await` or by `async with`.
+        """Opens and locks a file. Gives an `AccessHandle`, by `await` or by `async with`.
 
-        mode: as of `FileHandle.create_access_handle`. create: make the file, empty, if it is
-        missing. Raises as that does; the path and the mode are checked at the call.
+        mode: as for `FileHandle.create_access_handle`. create: create an empty file if it is
+        missing. Raises as that method does; a bad path or mode is refused at the call.
         """
-        mount, place, checked = self._for_handle(path, mode)
+        mount, resolved, checked = self._for_handle(path, mode)
 
         def open_it() -> AccessHandle:
-            with missing(mount.ops, place.path, create):
-                handle = mount.ops.access_handle(place.path, checked, bool(create), place.shown)
+            with missing(mount.ops, resolved.path, create):
+                handle = mount.ops.access_handle(
+                    resolved.path, checked, bool(create), resolved.shown
+                )
             self._remember(handle)
             return handle
 
@@ -273,10 +298,12 @@ class FileSystem:
     def create_sync_access_handle(
         self, path: Path, *, mode: Mode | None = None, create: bool = False
     ) -> SyncAccessHandle:
-        """The same, at once: a `SyncAccessHandle`, whose methods block."""
-        mount, place, checked = self._for_handle(path, mode)
-        with missing(mount.ops, place.path, create):
-            handle = mount.ops.sync_access_handle(place.path, checked, bool(create), place.shown)
+        """As `create_access_handle`, but blocks, and returns a `SyncAccessHandle`."""
+        mount, resolved, checked = self._for_handle(path, mode)
+        with missing(mount.ops, resolved.path, create):
+            handle = mount.ops.sync_access_handle(
+                resolved.path, checked, bool(create), resolved.shown
+            )
         self._remember(handle)
         return handle
 
@@ -292,10 +319,10 @@ class FileSystem:
         )
 
     def __del__(self) -> None:
-        # After a fork the child's copy is the parent's business.
+        # A forked child's copy owns nothing: the descriptors' locks are the parent's.
         if not getattr(self, "_files", None) or self._process != os.getpid():
             return
-        files, self._files = self._files, {}  # a warning that is kept keeps no lock
+        files, self._files = self._files, {}  # a recorded warning keeps self, but not the locks
         if not sys.is_finalizing():
             message = f"unclosed FileSystem with open descriptors {sorted(files)}"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
@@ -324,12 +351,12 @@ class FileSystem:
     ) -> None:
         closing = self._start_closing_handles()
         await _core.offload(self._close_all)
-        closing += self._start_closing_handles()  # of those that were being opened
+        closing += self._start_closing_handles()  # handles whose opening ended meanwhile
         for operation in closing:
             await operation
 
     def _start_closing_handles(self) -> list[Coroutine[Any, Any, None]]:
-        """Of those whose methods are awaited: their closing goes on by itself."""
+        """Starts to close the AccessHandles; the returned operations run whether awaited or not."""
         with self._lock:
             handles = [handle for handle in self._handles if isinstance(handle, AccessHandle)]
             self._handles -= WeakSet(handles)
@@ -359,8 +386,8 @@ class FileSystem:
 
     # ---- paths
 
-    def _find(self, path: Path, doing: str) -> _Place:
-        """The mount that a path lies in: the longest one above it."""
+    def _find(self, path: Path, doing: str) -> _ResolvedPath:
+        """Resolves a path: the mount with the longest mount point above it, and the path there."""
         shown, namespace = os.fspath(path), _canonical(path)
         if not shown:
             raise errors.from_errno(errno.ENOENT, shown, doing)
@@ -369,52 +396,54 @@ class FileSystem:
             at = at.rpartition("/")[0]
         mount = self._mounts.get(at)
         if mount is None:
-            return _Place(None, "", namespace, shown)
+            return _ResolvedPath(None, "", namespace, shown)
         below = namespace[len(at) + 1 :]
         inside = f"{mount.base}/{below}" if mount.base and below else mount.base or below
-        place = _Place(mount, inside, namespace, shown)
+        resolved = _ResolvedPath(mount, inside, namespace, shown)
         if _ends_in_slash(shown) and inside:
-            self._refuse_file(place, doing)
-        return place
+            self._refuse_file(resolved, doing)
+        return resolved
 
-    def _refuse_file(self, place: _Place, doing: str) -> None:
-        """A path that ends in '/' names a directory, if anything."""
-        assert place.mount is not None
+    def _refuse_file(self, resolved: _ResolvedPath, doing: str) -> None:
+        """Raises ENOTDIR if the path, which ends in '/', is a file."""
+        assert resolved.mount is not None
         try:
-            mode = place.mount.ops.stat(place.path, place.shown).st_mode
+            mode = resolved.mount.ops.stat(resolved.path, resolved.shown).st_mode
         except FileNotFoundError:
             return
         if not stat.S_ISDIR(mode):
-            raise errors.from_errno(errno.ENOTDIR, place.shown, doing)
+            raise errors.from_errno(errno.ENOTDIR, resolved.shown, doing)
 
-    def _mount_of(self, place: _Place, doing: str, directory: int = errno.EROFS) -> _Mount:
-        """The place's mount. What only leads to mounts is a directory that nothing can be done to:
-        `directory` is the error."""
-        if place.mount is not None:
-            return place.mount
-        lead = self._mounts_below(place.namespace)
-        raise errors.from_errno(directory if lead else errno.ENOENT, place.shown, doing)
+    def _mount_of(
+        self, resolved: _ResolvedPath, doing: str, directory: int = errno.EROFS
+    ) -> _Mount:
+        """The mount of a resolved path. Without one, raises the errno `directory` for an implicit
+        directory, and ENOENT for a path that does not exist."""
+        if resolved.mount is not None:
+            return resolved.mount
+        implicit = self._mounts_below(resolved.namespace)
+        raise errors.from_errno(directory if implicit else errno.ENOENT, resolved.shown, doing)
 
-    def _changeable(self, path: Path, doing: str) -> _Place:
-        """A place that is no mount point, and leads to none."""
-        place = self._find(path, doing)
-        if place.namespace in self._mounts:
-            raise errors.from_errno(errno.EBUSY, place.shown, doing, "it is a mount point")
-        below = self._mounts_below(place.namespace)
+    def _changeable(self, path: Path, doing: str) -> _ResolvedPath:
+        """Resolves a path that may be changed: EBUSY for a mount point, and above one."""
+        resolved = self._find(path, doing)
+        if resolved.namespace in self._mounts:
+            raise errors.from_errno(errno.EBUSY, resolved.shown, doing, "it is a mount point")
+        below = self._mounts_below(resolved.namespace)
         if below:
             reason = f"{_listed(below)} is mounted below it"
-            raise errors.from_errno(errno.EBUSY, place.shown, doing, reason)
-        return place
+            raise errors.from_errno(errno.EBUSY, resolved.shown, doing, reason)
+        return resolved
 
-    def _leads_to_mount(self, place: _Place) -> bool:
-        return place.namespace in self._mounts or bool(self._mounts_below(place.namespace))
+    def _has_mount_at_or_below(self, resolved: _ResolvedPath) -> bool:
+        return resolved.namespace in self._mounts or bool(self._mounts_below(resolved.namespace))
 
     def _mounts_below(self, namespace: str) -> list[str]:
         return [at for at in self._mounts if at.startswith(namespace + "/")]
 
-    def _stat_of_lead(self, place: _Place) -> os.stat_result:
-        if not self._mounts_below(place.namespace):
-            raise errors.from_errno(errno.ENOENT, place.shown, "stat")
+    def _stat_of_implicit_directory(self, resolved: _ResolvedPath) -> os.stat_result:
+        if not self._mounts_below(resolved.namespace):
+            raise errors.from_errno(errno.ENOENT, resolved.shown, "stat")
         return entry_stat("directory", mode=0o555)
 
     def _exists(self, path: str) -> bool:
@@ -424,11 +453,11 @@ class FileSystem:
             return False
         return True
 
-    def _for_handle(self, path: Path, mode: Mode | None) -> tuple[_Mount, _Place, str]:
-        place = self._find(path, "create access handle")
-        mount = self._mount_of(place, "create access handle", directory=errno.EISDIR)
+    def _for_handle(self, path: Path, mode: Mode | None) -> tuple[_Mount, _ResolvedPath, str]:
+        resolved = self._find(path, "create access handle")
+        mount = self._mount_of(resolved, "create access handle", directory=errno.EISDIR)
         name, _, _ = _core.mode_of_handle(mount.volume.default_mode if mode is None else mode)
-        return mount, place, name
+        return mount, resolved, name
 
 
 _FLAGS = {
@@ -456,7 +485,7 @@ def _ends_in_slash(path: Path) -> bool:
 
 
 def _canonical(path: Path) -> str:
-    """The path's components from "/" on, joined: "" for "/" itself, "/a/b" for what lies below."""
+    """The canonical path in the namespace: "" for "/" itself, "/a/b" for a path below it."""
     text = os.fspath(path)
     if not isinstance(text, str):
         raise TypeError(f"a path must be a str, not {type(text).__name__}")

@@ -1,11 +1,11 @@
-"""Handles, by the names of the WHATWG File System standard.
+"""Handles, under the names of the WHATWG File System standard.
 
-A `DirectoryHandle` or `FileHandle` names an entry of a volume and holds nothing open. An
-`AccessHandle` or `SyncAccessHandle` is an open, locked file: those are made in the core. A `File`
-is what a file was when `get_file` looked at it.
+A `DirectoryHandle` or `FileHandle` is the path of an entry in a volume; it keeps nothing open and
+no lock. An `AccessHandle` or `SyncAccessHandle`, which the core implements, is an open, locked
+file. A `File` is the state of a file at the time of `get_file`.
 
-Everything that touches the disk is started at the call, on a thread of the engine, and returns a
-coroutine; bad arguments are refused at the call.
+A method that uses the disk starts its operation at the call, on a thread of the engine, and returns
+a coroutine that waits for it. A bad argument raises at the call.
 """
 
 from __future__ import annotations
@@ -42,13 +42,15 @@ Async = Coroutine[Any, Any, T]
 
 
 class Opening(Coroutine[Any, Any, T], Generic[T]):
-    """What opens a handle: await it for the handle, or enter it with `async with`.
+    """The operation that opens a handle: await it for the handle, or enter it with `async with`.
 
-    Cancelled or dropped before the handle was given out, it leaves no lock and no descriptor: for
-    that it drops the operation, and with it what that may have opened, at the first exception.
+    If it is cancelled or dropped before it returned the handle, it leaves no lock and no
+    descriptor: at the first exception it drops the operation, which closes a handle that the
+    operation has opened already.
 
-    A refusal (EBUSY) is final only after the loop has turned: until then the event loop itself may
-    keep alive what the task has just let go, in the traceback of an exception that it delivered.
+    A refusal (EBUSY) is final only after one more turn of the event loop. Until then the loop may
+    keep a handle alive that the task has dropped, in the traceback of an exception that it
+    delivered. So the opening is tried a second time after that turn.
     """
 
     _operation: _core.Operation[T] | None = None
@@ -79,10 +81,10 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
             self._operation = call()
         try:
             return self._operation.send(value)
-        except BaseException as error:  # the handle comes as a StopIteration
+        except BaseException as error:  # also StopIteration, which carries the handle
             if getattr(error, "errno", None) == errno.EBUSY and self._call is not None:
                 self._operation = None
-                return None  # lets the loop turn
+                return None  # suspends the task for one turn of the loop
             self.close()
             raise
 
@@ -128,7 +130,7 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
 
 @contextmanager
 def missing(ops: VolumeOps, path: str, create: bool) -> Iterator[None]:
-    """Says in a NotFoundError of the body what would have made the entry."""
+    """Adds "(create=True makes it)" to a NotFoundError of the body if that is true."""
     try:
         yield
     except NotFoundError as error:
@@ -146,7 +148,7 @@ def _is_directory(ops: VolumeOps, path: str) -> bool:
 
 
 class _Handle:
-    """An entry of a volume, by its path there."""
+    """The path of an entry in a volume: what FileHandle and DirectoryHandle have in common."""
 
     _volume: HasOps
     _path: str
@@ -163,7 +165,7 @@ class _Handle:
 
     @property
     def name(self) -> str:
-        """The last component of its path; '' for the root of a volume."""
+        """The last component of the path; '' for the root of a volume."""
         return self._path.rpartition("/")[2]
 
     @property
@@ -171,22 +173,22 @@ class _Handle:
         return self._path.rpartition("/")[0]
 
     def is_same_entry(self, other: FileHandle | DirectoryHandle) -> Async[bool]:
-        """`await handle.is_same_entry(other)`: whether both name one entry of one volume.
+        """`await handle.is_same_entry(other)`: whether both name the same entry of the same volume.
 
-        WHATWG File System: `isSameEntry`.
+        Raises TypeError if other is not a handle. WHATWG File System: `isSameEntry`.
         """
         if not isinstance(other, _Handle):
             raise TypeError(f"a handle is wanted, not {type(other).__name__}")
         return _done(self == other)
 
-    def _beside(self, other: _Handle) -> bool:
-        """Whether both are in one volume, however often that was opened."""
+    def _in_same_volume(self, other: _Handle) -> bool:
+        """Whether both are in the same volume, even if the volume was opened twice."""
         return self._volume._ops.same(other._volume._ops)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Handle) or type(self) is not type(other):
             return NotImplemented
-        return self._path == other._path and self._beside(other)
+        return self._path == other._path and self._in_same_volume(other)
 
     def __hash__(self) -> int:
         return hash((type(self), self._path))
@@ -199,45 +201,50 @@ class _Handle:
 
 
 class FileHandle(_Handle):
-    """Names a file; holds nothing open. From `DirectoryHandle.get_file_handle`.
+    """The handle of a file: its path in a volume. It keeps nothing open and no lock.
 
-    WHATWG File System: `FileSystemFileHandle`.
+    `DirectoryHandle.get_file_handle` returns it. WHATWG File System: `FileSystemFileHandle`.
     """
 
     kind: ClassVar[str] = "file"
 
     def get_file(self) -> Async[File]:
-        """`await handle.get_file()`: the file as it is now; takes no lock. WHATWG: `getFile`.
+        """`await handle.get_file()`: a `File`, the present state of the file. Takes no lock.
 
-        Raises `NotFoundError`, or `TypeMismatchError` if it is a directory by now.
+        Raises `NotFoundError` if the file is missing, `TypeMismatchError` if it is a directory now.
+        WHATWG File System: `getFile`.
         """
-        return _core.offload(self._look)
+        return _core.offload(self._snapshot)
 
     def create_access_handle(self, *, mode: Mode | None = None) -> Opening[AccessHandle]:
-        """Opens and locks the file: an `AccessHandle`, by `await` or by `async with`.
+        """Opens and locks the file. Gives an `AccessHandle`, by `await` or by `async with`.
 
         mode: "in-place" (the same as "readwrite"), "read-only" or "readwrite-unsafe"; None is the
-        volume's default. Raises `NoModificationAllowedError` (EBUSY) at once if another holder's
-        lock forbids it, `NotFoundError`, `ValueError` for an unknown mode.
-        WHATWG File System: `createSyncAccessHandle`, asynchronous.
+        volume's default. Raises `NoModificationAllowedError` (EBUSY), without waiting, if another
+        holder has an incompatible lock; `NotFoundError` if the file is missing; `ValueError` for an
+        unknown mode. WHATWG File System: `createSyncAccessHandle`, made asynchronous.
         """
         checked = self._checked_mode(mode)
         return Opening(self._volume._ops.access_handle, self._path, checked, False)
 
     def create_sync_access_handle(self, *, mode: Mode | None = None) -> SyncAccessHandle:
-        """The same, at once: a `SyncAccessHandle`, whose methods block."""
+        """As `create_access_handle`, but blocks, and returns a `SyncAccessHandle`."""
         checked = self._checked_mode(mode)
         return self._volume._ops.sync_access_handle(self._path, checked, False)
 
     def remove(self) -> Async[None]:
-        """`await handle.remove()`: removes the file, which must be unlocked (EBUSY)."""
+        """`await handle.remove()`: removes the file.
+
+        Raises `NoModificationAllowedError` (EBUSY) if the file is locked, `NotFoundError` if it is
+        missing. WHATWG File System: `remove`.
+        """
         return _core.offload(self._volume._ops.unlink, self._path)
 
     def _checked_mode(self, mode: Mode | None) -> str:
         name, _, _ = _core.mode_of_handle(self._volume.default_mode if mode is None else mode)
         return name
 
-    def _look(self) -> File:
+    def _snapshot(self) -> File:
         ops = self._volume._ops
         found = ops.snapshot(self._path)
         if stat.S_ISDIR(found.st_mode):
@@ -246,80 +253,84 @@ class FileHandle(_Handle):
 
 
 class DirectoryHandle(_Handle):
-    """Names a directory; holds nothing open. From `volume.root` or another DirectoryHandle.
+    """The handle of a directory: its path in a volume. It keeps nothing open and no lock.
 
-    Iterating it, with `async for`, gives what `entries` gives.
-    WHATWG File System: `FileSystemDirectoryHandle`.
+    `Volume.root`, `FileSystem.directory` and `get_directory_handle` return it. `async for` over a
+    handle iterates over `entries()`. WHATWG File System: `FileSystemDirectoryHandle`.
     """
 
     kind: ClassVar[str] = "directory"
 
     def get_file_handle(self, name: str, *, create: bool = False) -> Async[FileHandle]:
-        """`await directory.get_file_handle(name)`: the file of that name in this directory.
+        """`await directory.get_file_handle(name)`: the handle of the file `name` in this directory.
 
-        create: make it, empty, if it is missing. Raises `NotFoundError`, `TypeMismatchError` for a
-        directory, `ValueError` for a bad name. WHATWG: `getFileHandle`.
+        create: create an empty file if it is missing. Raises `NotFoundError` if it is missing,
+        `TypeMismatchError` if it is a directory, `ValueError` for a bad name.
+        WHATWG File System: `getFileHandle`.
         """
         return _core.offload(self._get_file, self._below(name), bool(create))
 
     def get_directory_handle(self, name: str, *, create: bool = False) -> Async[DirectoryHandle]:
-        """`await directory.get_directory_handle(name)`: the directory of that name in this one.
+        """`await directory.get_directory_handle(name)`: the handle of the directory `name` in it.
 
-        create: make it if it is missing. Raises as `get_file_handle`, `TypeMismatchError` for a
-        file. WHATWG: `getDirectoryHandle`.
+        create: create the directory if it is missing. Raises as `get_file_handle`, but
+        `TypeMismatchError` if it is a file. WHATWG File System: `getDirectoryHandle`.
         """
         return _core.offload(self._get_directory, self._below(name), bool(create))
 
     def remove_entry(self, name: str, *, recursive: bool = False) -> Async[None]:
-        """`await directory.remove_entry(name)`: removes the file or the empty directory.
+        """`await directory.remove_entry(name)`: removes the file or the empty directory `name`.
 
-        recursive: a directory with all that is in it. Nothing is removed if anything of it is
-        locked: `NoModificationAllowedError` (EBUSY). Raises `NotFoundError`, also where there is
-        nothing to remove, and `InvalidModificationError` for a directory that is not empty.
-        WHATWG: `removeEntry`.
+        recursive: remove a directory with everything below it. Raises `NoModificationAllowedError`
+        (EBUSY) if the entry, or an entry below it, is locked; then nothing is removed. Raises
+        `NotFoundError` if the entry is missing, `InvalidModificationError` (ENOTEMPTY) for a
+        directory that is not empty, `ValueError` for a bad name. WHATWG File System: `removeEntry`.
         """
         return _core.offload(self._remove_entry, self._below(name), bool(recursive))
 
     def remove(self, *, recursive: bool = False) -> Async[None]:
-        """`await directory.remove()`: removes this directory, as `remove_entry` does.
+        """`await directory.remove()`: removes this directory.
 
-        The root of a volume stays, and is emptied.
+        recursive, and what it raises: as for `remove_entry`. The root of a volume is emptied, and
+        remains. WHATWG File System: `remove`.
         """
         if self._path:
             return _core.offload(self._remove_directory, self._path, bool(recursive))
         return _core.offload(self._empty_root, bool(recursive))
 
     def resolve(self, possible_descendant: FileHandle | DirectoryHandle) -> Async[list[str] | None]:
-        """`await directory.resolve(handle)`: the names that lead from here to the handle's entry.
+        """`await directory.resolve(handle)`: the list of names from this directory to the entry.
 
-        [] for this directory itself, None for what does not lie in it. WHATWG: `resolve`.
+        [] for this directory itself, None for an entry that does not lie in it. Raises TypeError if
+        the argument is not a handle. WHATWG File System: `resolve`.
         """
         if not isinstance(possible_descendant, _Handle):
             raise TypeError(f"a handle is wanted, not {type(possible_descendant).__name__}")
         return _done(self._names_to(possible_descendant))
 
     def entries(self) -> AsyncIterator[tuple[str, FileHandle | DirectoryHandle]]:
-        """An asynchronous iterator of (name, handle), in no particular order.
+        """An asynchronous iterator of (name, handle), in arbitrary order.
 
-        It looks at the directory once; if the directory is removed on the way, the next step raises
-        `NotFoundError`. What is neither file nor directory is left out. WHATWG: `entries`.
+        It reads the directory once, at the first step. If the directory is removed meanwhile, the
+        next step raises `NotFoundError`. FIFOs, sockets and devices are omitted.
+        WHATWG File System: `entries`.
         """
         return self._entries()
 
     async def keys(self) -> AsyncIterator[str]:
-        """An asynchronous iterator of the names in it. WHATWG: `keys`."""
+        """An asynchronous iterator of the names in it. WHATWG File System: `keys`."""
         async for name, _ in self._entries():
             yield name
 
     async def values(self) -> AsyncIterator[FileHandle | DirectoryHandle]:
-        """An asynchronous iterator of the handles of what is in it. WHATWG: `values`."""
+        """An asynchronous iterator of the handles of its entries. WHATWG File System: `values`."""
         async for _, handle in self._entries():
             yield handle
 
     def __aiter__(self) -> AsyncIterator[tuple[str, FileHandle | DirectoryHandle]]:
         return self._entries()
 
-    # ---- on a worker
+    # ---- run on a worker thread
 
     def _get_file(self, path: str, create: bool) -> FileHandle:
         ops = self._volume._ops
@@ -369,14 +380,14 @@ class DirectoryHandle(_Handle):
             raise errors.from_errno(errno.ENOTEMPTY, ops.show(""), "remove", reason)
         ops.remove_tree("")
 
-    # ---- inside
+    # ---- internal
 
     def _below(self, name: str) -> str:
         check_name(name)
         return f"{self._path}/{name}" if self._path else name
 
     def _names_to(self, handle: _Handle) -> list[str] | None:
-        if not self._beside(handle):
+        if not self._in_same_volume(handle):
             return None
         if handle._path == self._path:
             return [] if isinstance(handle, DirectoryHandle) else None
@@ -387,7 +398,7 @@ class DirectoryHandle(_Handle):
         ops = self._volume._ops
         for name, kind in await _core.offload(ops.scan, self._path):
             if isinstance(ops, _core.DirectoryOps):
-                ops.stat(self._path)  # the kernel has it in memory: it was read a moment ago
+                ops.stat(self._path)  # does not block: the kernel has cached the directory's inode
             else:
                 await _core.offload(ops.stat, self._path)
             if kind is not None:
@@ -396,10 +407,10 @@ class DirectoryHandle(_Handle):
 
 
 class File:
-    """A file as it was when `get_file` looked at it: its size, and its bytes as long as they last.
+    """The state of a file at the time of `get_file`: its size, its time, and its bytes.
 
-    Reading it looks again, after the bytes were read: if they may have changed since `get_file`,
-    `NotReadableError` (ESTALE) is raised instead. WHATWG File API: `File`.
+    The bytes are read from the file later, when `read` or `text` is called. If the file may have
+    changed since `get_file`, they raise `NotReadableError` (ESTALE). WHATWG File API: `File`.
     """
 
     _handle: FileHandle
@@ -424,20 +435,27 @@ class File:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The file's size in bytes."""
         return self._found.st_size
 
     @property
     def last_modified(self) -> int:
-        """When its bytes changed last, in milliseconds since the epoch."""
+        """The time of the last change of its bytes, in milliseconds since the epoch."""
         return self._found.st_mtime_ns // 1_000_000
 
     def read(self) -> Async[bytes]:
-        """`await file.read()`: all its bytes. Raises `NotReadableError`, `NotFoundError`."""
+        """`await file.read()`: all bytes of the file.
+
+        Raises `NotReadableError` (ESTALE) if the file may have changed since `get_file`,
+        `NotFoundError` if it was removed.
+        """
         return _core.offload(self._read)
 
     def text(self) -> Async[str]:
-        """`await file.text()`: its bytes as UTF-8; what is not UTF-8 becomes U+FFFD."""
+        """`await file.text()`: the bytes decoded as UTF-8; invalid bytes become U+FFFD.
+
+        Raises as `read`. WHATWG File API: `text`.
+        """
         return _core.offload(self._text)
 
     def __repr__(self) -> str:

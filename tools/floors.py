@@ -1,13 +1,12 @@
-"""Draws which floor of aiofs uses which, and fails where a lower one reaches up to a higher one.
+"""Prints which layer ("floor") of aiofs uses which, and fails if a lower one uses a higher one.
 
-    python tools/floors.py           a line for each floor: what it is made of and what it uses
+    python tools/floors.py           a line for each floor: the number of its files, what it uses
     python tools/floors.py --files   and a line for each file
 
-It fails, too, where files use each other; where a part of the core other than delivery names an
-event loop or a future; and where a function imports something: what a module uses stands at its
-top. A function may import what an optional extra brings. What counts as use is #include, import
-and cimport; imports for types only (`if TYPE_CHECKING:`) count as well. A part that is included by
-`_core.pyx` belongs to it.
+It also fails if files use each other in a circle, if a part of the core other than delivery names
+an event loop or a future, and if a function imports a module: imports stand at the top of a file. A
+function may import what an optional extra brings. A use is an #include, an import or a cimport,
+also an import for types only (`if TYPE_CHECKING:`). A part that `_core.pyx` includes belongs to it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "aiofs"
 
-# The lowest first. Files and folders of aiofs/; a folder means all that is in it.
+# The lowest floor first. Files and folders of aiofs/; a folder stands for all files below it.
 FLOORS = {
     "sys": ["sys"],
     "entries": ["entries"],
@@ -41,10 +40,10 @@ FLOORS = {
     ],
 }
 
-# What a function imports: the demo, which needs an extra and loads much that no other command uses.
+# Imports in a function: the demo needs an extra, and loads modules that no other command uses.
 LATE = {("cli.py", "aiofs.demo")}
 
-# What reaches up today: file, and what it uses. This list only ever gets shorter.
+# Known uses of a higher floor: (file, the file that it uses). Only remove from this list.
 KNOWN: set[tuple[str, str]] = set()
 
 # The part of the core that knows loops, and how one would be known: see `loops_in`.
@@ -64,7 +63,7 @@ def floor_of(path: Path) -> int:
 
 
 def included_by(text: str) -> Iterator[Path]:
-    """Headers of ours, and parts; each has a name of its own."""
+    """The headers and parts of aiofs that a text includes; their file names are unique."""
     for name in re.findall(r'^\s*(?:#\s*include|include|cdef extern from) "([^"]+)"', text, re.M):
         yield from PACKAGE.rglob(Path(name).name)
 
@@ -118,7 +117,7 @@ def late_in_cython(path: Path) -> Iterator[str]:
 
 
 def module_named(name: str) -> Iterator[Path]:
-    """The file of a module of ours."""
+    """The file of a module, if it is one of aiofs."""
     package, *rest = name.split(".")
     if package == "aiofs":
         path = PACKAGE.joinpath(*rest)
@@ -138,7 +137,7 @@ def used_by(path: Path) -> set[Path]:
 
 
 def packages_of(used: Iterable[Path], user: Path) -> Iterator[Path]:
-    """Who imports a module of a package from outside loads the package."""
+    """An import of a module from outside its package loads the package, too."""
     for path in used:
         package = path.with_name("__init__.py")
         if path.suffix == ".py" and path.parent not in (PACKAGE, user.parent) and package.exists():

@@ -1,18 +1,17 @@
-# Volumes that are Python objects: how the engine reads and writes their files.
+# Volumes that are Python objects: how the engine calls their methods.
 #
-# A Bridge is one open file of such a volume. The engine's open file owns one reference to it, which its `release`
-# gives up. The engine calls the functions below without the GIL and with none of its locks held: those of a volume
-# that may block on its host threads, or on a thread that called a synchronous method. They take the GIL and call the
-# volume's methods. Memory that a method is given is valid while it runs, or until `VolumeRequest.complete`: the view
-# of it is released then.
+# A Bridge is one open file of such a volume. The engine's open file owns one reference to the Bridge, which
+# `_bridge_release` drops. The engine calls the `_bridge_` functions without the GIL and with none of its locks
+# held; they take the GIL and call the volume's methods. For a volume that may block, the engine calls them on its
+# host threads, or on a thread that called a synchronous method. The memory that a method gets is valid until the
+# method returns, or until `VolumeRequest.complete`; then its memoryview is released.
 #
-# What a method raises, or returns without being allowed to, reaches the engine as a negated errno. An
-# exception that has no errno becomes EIO, and the interpreter reports it as an unraisable one: no exception
-# ends as a success. The functions that the engine calls return what `_negated_errno` says, and nothing
-# after it may raise.
+# If a method raises or returns a wrong value, the engine gets a negated errno. An exception without an errno
+# becomes EIO, and `sys.unraisablehook` gets it: no exception may look like a success. The result of a `_bridge_`
+# function comes from `_negated_errno`, and no code after that may raise.
 #
-# The locks of such a volume are in this process only: Names owns its aiofs_volume, a LockRef one lock until
-# an open file takes it over.
+# The locks of such a volume exist in this process only. Names owns the aiofs_volume, whose entries and locks they
+# are. A LockRef owns one lock until an open file adopts it.
 
 from operator import index
 
@@ -61,7 +60,10 @@ cdef object _view(const iovec *piece, bint writes):
 
 
 cpdef int64_t volume_count(result, int64_t most) except -1:
-    """The count of bytes that a volume's method returned: an int (not a bool) from 0 to `most`."""
+    """Checks the count of bytes that a volume's method returned, an int from 0 to `most`, and returns it.
+
+    Raises TypeError if it is no int or a bool, ValueError if it is out of range.
+    """
     if isinstance(result, bool) or not hasattr(type(result), "__index__"):
         raise TypeError(f"a volume's method must return an int, not {type(result).__name__}")
     count = index(result)
@@ -71,19 +73,19 @@ cpdef int64_t volume_count(result, int64_t most) except -1:
 
 
 cdef int volume_done(result) except -1:
-    """Refuses what an `async def` returned: nobody would await it, and nothing was done."""
+    """Raises TypeError for the coroutine of an `async def`: nothing awaits it, so the method did not run."""
     if hasattr(type(result), "__await__"):
         raise TypeError(f"a volume's method must not be asynchronous, but it returned a {type(result).__name__}")
     return 0
 
 
 def volume_call(method, *arguments):
-    """Calls a method of a volume that returns nothing; TypeError if it turns out to be an `async def`."""
+    """Calls a volume's method and ignores its result; TypeError if the method is an `async def`."""
     volume_done(method(*arguments))
 
 
 cdef int64_t _errno_of(error) noexcept:
-    """The errno of an exception; 0: it has none that the engine can pass on."""
+    """The errno of an exception; 0 if it has none, or none that the engine can return."""
     cdef int64_t number = 0
     try:
         if isinstance(error, MemoryError):
@@ -96,13 +98,13 @@ cdef int64_t _errno_of(error) noexcept:
 
 
 cdef void _report(error, volume) noexcept:
-    """Through sys.unraisablehook or, where that is missing or fails, as the interpreter does it by itself."""
+    """Passes the exception to sys.unraisablehook. If that is missing or fails, the interpreter prints the exception."""
     PyErr_SetObject(type(error), error)
     PyErr_WriteUnraisable(volume)
 
 
 cdef int64_t _negated_errno(error, volume) noexcept:
-    """What the engine is notified; an exception with no errno is reported, and becomes EIO."""
+    """The negated errno of an exception, for the engine. One without an errno is reported, and becomes EIO."""
     cdef int64_t number = _errno_of(error)
     if number == 0:
         _report(error, volume)
@@ -173,7 +175,7 @@ cdef void _bridge_submit(void *self, aiofs_request *request) noexcept with gil:
         elif wrapped.request != NULL:
             wrapped.end(_negated_errno(error, bridge.volume))
         else:
-            _report(error, bridge.volume)  # the request has its outcome already
+            _report(error, bridge.volume)  # `submit` completed the request before it raised
     inside_leave(&here)
 
 
@@ -182,7 +184,7 @@ cdef void _bridge_close(void *self) noexcept with gil:
     try:
         volume_done(bridge.volume.close_file(bridge.file))
     except BaseException as error:
-        _report(error, bridge.volume)  # also an OSError: no caller is left to get it
+        _report(error, bridge.volume)  # also an OSError: the close has no caller that could get it
 
 
 cdef void _bridge_release(void *self) noexcept with gil:
@@ -215,11 +217,12 @@ cdef const aiofs_ops *_ops_of(volume) except NULL:
 
 @cython.no_gc_clear  # the buffers are released by its __dealloc__
 cdef class VolumeRequest:
-    """One operation that a volume was given to carry out: `complete` ends it, on any thread, once.
+    """One operation for `Volume.submit` to perform. Call `complete` once, on any thread.
 
-    `op` is "read", "write", "truncate" or "flush"; `file` is what the volume's open_file returned;
-    `offset` is in bytes, for "truncate" the new size; `buffers` are the memoryviews to fill or to
-    write, in order, valid until `complete` is called. A request that is dropped ends with EIO.
+    `op` is "read", "write", "truncate" or "flush"; `file` is the object that the volume's open_file
+    returned; `offset` is in bytes, and for "truncate" the new size; `buffers` are the memoryviews
+    to fill or to write, in order, valid until `complete` is called. A request that is dropped
+    without `complete` ends with EIO.
     """
 
 
@@ -254,7 +257,7 @@ cdef class VolumeRequest:
             self.publish(request, result)
 
     cdef int release_buffers(self) except -1:
-        """The memory is the requester's again; BufferError if the volume has other objects made of it."""
+        """Releases the memoryviews; BufferError if the volume still has other views of the memory."""
         for view in self.buffers:
             view.release()
         return 0
@@ -279,16 +282,17 @@ cdef class VolumeRequest:
         return self.request.offset
 
     def complete(self, result):
-        """Ends the request with the count of bytes moved (of a truncate or flush: 0), or with an exception.
+        """Ends the request with the count of bytes moved (0 for truncate and flush), or with an exception.
 
-        The count is at most what `buffers` lock_ref. With anything else the request ends with EIO, and this
-        raises TypeError or ValueError. OSError EBADF when the request has ended before.
+        The count is at most the total size of `buffers`. With any other result the request ends with EIO, and
+        `complete` raises TypeError or ValueError. It raises BufferError, and the request ends with EIO, if a view of
+        `buffers` is still in use. OSError EBADF if the request has ended before.
         """
         cdef aiofs_request *request = self.request
         cdef int64_t outcome = -EIO
         if request == NULL:
             raise make_error(EBADF, None, "complete a request twice")
-        self.request = NULL  # before any Python code runs: another thread may call complete, too
+        self.request = NULL  # before Python code runs, which may let another thread call complete
         try:
             self.release_buffers()
             if isinstance(result, BaseException):
@@ -300,7 +304,7 @@ cdef class VolumeRequest:
 
 
 cdef class LockRef:
-    """A lock on an entry of a volume that is a Python object; released at `release`, or when dropped."""
+    """Owns a lock on an entry of a volume that is a Python object, until `release` or its finalizer."""
 
 
     def __dealloc__(self):
@@ -321,7 +325,7 @@ cdef class LockRef:
 
 
 cdef class Names:
-    """The entries and locks of a volume that is a Python object."""
+    """Owns the aiofs_volume of a volume that is a Python object: its entries and locks."""
 
 
     def __cinit__(self):
@@ -336,14 +340,14 @@ cdef class Names:
             aiofs_volume_release(volume)
 
     def lock(self, str path, int lock, unsigned long long owner, shown):
-        """The lock on an entry, which is EBUSY if another owner has it: a LockRef."""
+        """Locks an entry: returns a LockRef, or raises EBUSY if another owner has locked the entry."""
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
-        cdef const void *who = _owner(owner)
+        cdef const void *c_owner = _owner(owner)
         cdef LockRef taken = LockRef.__new__(LockRef)
         cdef int status
         with nogil:
-            status = aiofs_lock_ref_take(self.volume, c_path, <aiofs_lock>lock, who, &taken.lock_ref)
+            status = aiofs_lock_ref_take(self.volume, c_path, <aiofs_lock>lock, c_owner, &taken.lock_ref)
         if status < 0:
             raise make_error(-status, shown, "lock")
         return taken
@@ -361,7 +365,7 @@ cdef class Names:
         return aiofs_volume_generation(self.volume, encoded)
 
     def open(self, LockRef lock_ref, volume, file, int flags, shown):
-        """An open file of the volume, with a placeholder for a descriptor; it takes the lock over."""
+        """An OpenFile with a placeholder as its descriptor. It adopts the lock, and closes `file` at its end."""
         return _open_file(_adopt(lock_ref, volume, file, flags, shown), shown)
 
     def sync_access_handle(self, LockRef lock_ref, volume, file, int flags, str mode, str shown):
@@ -372,7 +376,10 @@ cdef class Names:
 
 
 cdef aiofs_file *_adopt(LockRef lock_ref, volume, file, int flags, shown) except NULL:
-    """Reading the placeholder, /dev/null opened as a path only, fails with EBADF: it does not lie."""
+    """The engine's open file for a volume's file object; it adopts the lock.
+
+    Its descriptor is a placeholder: /dev/null opened O_PATH, so that read(2) on it fails with EBADF.
+    """
     cdef Bridge bridge = Bridge.__new__(Bridge)
     cdef const aiofs_ops *ops = _ops_of(volume)
     cdef aiofs_file *opened = NULL

@@ -1,9 +1,9 @@
-# Volumes as the core shows them to Python: thin wrappers of entries/volume.h.
+# Volumes in Python: thin wrappers of entries/volume.h.
 #
-# A DirectoryOps owns one reference to its aiofs_volume until it is closed, and each call takes one more for as
-# long as it runs, so closing a volume in one thread takes nothing away from another. An OpenFile owns
-# the opener's reference to an open file; dropped, it closes it. Every call that can reach the disk or
-# another process's lock runs without the GIL.
+# A DirectoryOps owns one reference to its aiofs_volume until it is closed. Each call takes one more until it
+# returns, so a thread can close the volume while another uses it. An OpenFile owns the opener's reference to an
+# open file; its finalizer closes the file. A call that can wait for the disk or for another process's lock runs
+# without the GIL.
 
 from posix.types cimport mode_t
 
@@ -30,7 +30,10 @@ VOLUME_READ_ONLY = AIOFS_VOLUME_READ_ONLY
 
 
 def mode_of_handle(mode):
-    """The mode as a handle reports it, and the lock and open(2) flags that go with it: a tuple."""
+    """Returns a tuple for an access handle's mode: its canonical name, its lock, its open(2) flags.
+
+    Raises TypeError if the mode is no str, ValueError if it is unknown.
+    """
     if not isinstance(mode, str):
         raise TypeError(f"mode must be a str, not {type(mode).__name__}")
     lock = _MODES.get(mode)
@@ -41,7 +44,7 @@ def mode_of_handle(mode):
 
 
 def volume_in_use(directory):
-    """Whether any process has a directory open as a volume."""
+    """Whether any process has the directory open as a volume. Raises OSError if it cannot be opened."""
     cdef bytes path = _path_bytes(directory)
     cdef const char *c_path = path
     cdef int status
@@ -53,9 +56,10 @@ def volume_in_use(directory):
 
 
 def begin_run_session(directory, int number):
-    """Opens a directory as a volume for a tree of processes: all that inherit the descriptor.
+    """Begins a session of `aiofs run`: this process, and all that inherit the descriptor, have the directory open.
 
-    The descriptor is `number` or the next that is free; it is inherited.
+    Returns the descriptor, the lowest free number from `number` on; it stays open across exec. Raises OSError as
+    opening a volume does.
     """
     cdef bytes path = _path_bytes(directory)
     cdef const char *c_path = path
@@ -79,7 +83,7 @@ cdef inline const void *_owner(unsigned long long owner) noexcept:
 
 
 cdef object _stat_result(const status_of_file *status):
-    """os.stat's answer: the ten fields that are its sequence, and those that have names only."""
+    """An os.stat_result: the ten fields of its sequence, and the fields that only have names."""
     cdef long long second = 1_000_000_000
     access = status.st_atim.tv_sec * second + status.st_atim.tv_nsec
     change = status.st_mtim.tv_sec * second + status.st_mtim.tv_nsec
@@ -108,7 +112,7 @@ cdef str CLOSED_BEHIND = "the descriptor was closed already, by os.close or the 
 
 
 cdef class OpenFile:
-    """A file that a volume opened: its descriptor, until `close`."""
+    """An open file of a volume, and its descriptor, until `close` or the finalizer."""
 
 
     def __dealloc__(self):
@@ -121,14 +125,17 @@ cdef class OpenFile:
                 aiofs_file_release(file)
 
     def fileno(self):
-        """The descriptor; EBADF once it is closed, also behind aiofs's back."""
+        """The descriptor; OSError EBADF once it is closed, by os.close too."""
         cdef int fd = -1 if self.file == NULL else aiofs_file_fd(self.file)
         if fd < 0:
             raise make_error(EBADF, self.path, "fileno", CLOSED_BEHIND)
         return fd
 
     def close(self):
-        """Closes the descriptor; the lock goes with the last request on it."""
+        """Closes the descriptor. The lock is released when the last request on the file is terminal.
+
+        OSError EBADF if it is closed already, by os.close too.
+        """
         cdef aiofs_file *file = self.file
         cdef int status = -EBADF
         self.file = NULL
@@ -140,7 +147,7 @@ cdef class OpenFile:
             raise make_error(-status, self.path, "close", CLOSED_BEHIND if status == -EBADF else None)
 
     def read(self, Py_ssize_t size, long long offset):
-        """Up to `size` bytes from `offset`: fewer at the end of the file only."""
+        """Returns `size` bytes from `offset` (both in bytes), fewer at the end of the file only. See pread(2)."""
         cdef aiofs_file *file = self.file
         cdef int64_t got
         cdef iovec piece
@@ -159,7 +166,7 @@ cdef class OpenFile:
 
 
 cdef OpenFile _open_file(aiofs_file *file, path):
-    """Takes over the reference."""
+    """An OpenFile that owns the caller's reference to `file`."""
     cdef OpenFile opened = OpenFile.__new__(OpenFile)
     opened.file = file
     opened.path = path
@@ -167,10 +174,10 @@ cdef OpenFile _open_file(aiofs_file *file, path):
 
 
 cdef class DirectoryOps:
-    """A directory opened as a volume. Paths are relative to its root, "" is the root.
+    """A directory opened as a volume: `aiofs.volumes.ops.VolumeOps`.
 
-    `shown`, last of every method's arguments, is what an error names: by default the path below the
-    directory.
+    Paths are relative to its root; "" is the root. `shown` is the path that errors name; by default it is the path on
+    disk. Every method raises OSError EBADF after `close`.
     """
 
 
@@ -196,7 +203,7 @@ cdef class DirectoryOps:
             aiofs_volume_release(volume)
 
     cdef aiofs_volume *use(self) except NULL:
-        """A reference for the time of one call."""
+        """The volume, with a reference that the call releases. EBADF if it is closed."""
         if self.volume == NULL:
             raise make_error(EBADF, self.directory, "use a closed volume")
         aiofs_volume_retain(self.volume)
@@ -209,7 +216,7 @@ cdef class DirectoryOps:
         return make_error(-status, self.shown(path, shown), doing)
 
     def show(self, str path):
-        """The path as errors name it: where it is on disk."""
+        """The path on disk, as errors name it."""
         return self.shown(path, None)
 
     @property
@@ -217,7 +224,7 @@ cdef class DirectoryOps:
         return self.volume == NULL
 
     def close(self):
-        """Gives the volume up; what is open in it stays open and locked."""
+        """Closes the volume; open files stay open and locked."""
         cdef aiofs_volume *volume = self.volume
         self.volume = NULL
         with nogil:
@@ -249,7 +256,7 @@ cdef class DirectoryOps:
         return file
 
     def open(self, str path, int flags, mode_t mode, int lock, unsigned long long owner, shown=None):
-        """open(2) under `lock`, shared by all that one `owner` (not 0) opens: an OpenFile."""
+        """open(2) under a lock: returns an OpenFile. An owner that is not 0 shares one exclusive lock per entry."""
         cdef aiofs_file *file = self.open_file(path, flags, mode, lock, _owner(owner), shown, "open")
         return _open_file(file, self.shown(path, shown))
 
@@ -287,7 +294,7 @@ cdef class DirectoryOps:
         return _stat_result(&found)
 
     def snapshot(self, str path, shown=None):
-        """As `stat`, waiting until any later change must give the file other times."""
+        """As `stat`, but first waits, at most a clock tick, until a later change must change the file's mtime."""
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
         cdef status_of_file found
@@ -301,11 +308,11 @@ cdef class DirectoryOps:
         return _stat_result(&found)
 
     def generation(self, str path):
-        """Moves on with each change of a file, where no stat tells: here it does."""
+        """A counter of changes for volumes whose stat need not show a change. Here stat does: always 0."""
         return 0
 
     def scan(self, str path, shown=None):
-        """What is in a directory: pairs of a name and "file", "directory", or None for neither."""
+        """The entries of a directory: pairs of a name and "file", "directory", or None for neither."""
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
         cdef int status
@@ -337,7 +344,7 @@ cdef class DirectoryOps:
         return "file" if entry.is_file(follow_symlinks=False) else None
 
     def lock_count(self, str path):
-        """How many open files this process has at `path` and below it."""
+        """How many open files and locks this process has on `path` and on the entries below it."""
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
         cdef long count
@@ -350,7 +357,7 @@ cdef class DirectoryOps:
         return count
 
     def estimate(self):
-        """The bytes in the volume, counted now, and its quota or None."""
+        """The sum of the sizes of all files, counted now, and the quota or None; both in bytes."""
         cdef int64_t usage = 0, quota = -1
         cdef int status
         cdef aiofs_volume *volume = self.use()
@@ -388,11 +395,11 @@ cdef class DirectoryOps:
     def unlink(self, str path, unsigned long long owner=0, shown=None):
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
-        cdef const void *who = _owner(owner)
+        cdef const void *c_owner = _owner(owner)
         cdef int status
         cdef aiofs_volume *volume = self.use()
         with nogil:
-            status = aiofs_volume_unlink(volume, c_path, who)
+            status = aiofs_volume_unlink(volume, c_path, c_owner)
             aiofs_volume_release(volume)
         if status < 0:
             raise self.failed(status, path, shown, "unlink")
@@ -402,11 +409,11 @@ cdef class DirectoryOps:
         cdef bytes encoded_source = _path_bytes(source), encoded_target = _path_bytes(target)
         cdef const char *c_source = encoded_source
         cdef const char *c_target = encoded_target
-        cdef const void *who = _owner(owner)
+        cdef const void *c_owner = _owner(owner)
         cdef int status
         cdef aiofs_volume *volume = self.use()
         with nogil:
-            status = aiofs_volume_rename(volume, c_source, c_target, who)
+            status = aiofs_volume_rename(volume, c_source, c_target, c_owner)
             aiofs_volume_release(volume)
         if status < 0:
             error = self.failed(status, source, shown, "rename")
@@ -416,17 +423,18 @@ cdef class DirectoryOps:
     def truncate(self, str path, long long size, unsigned long long owner=0, shown=None):
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
-        cdef const void *who = _owner(owner)
+        cdef const void *c_owner = _owner(owner)
         cdef int status
         cdef aiofs_volume *volume = self.use()
         with nogil:
-            status = aiofs_volume_truncate(volume, c_path, size, who)
+            status = aiofs_volume_truncate(volume, c_path, size, c_owner)
             aiofs_volume_release(volume)
         if status < 0:
             raise self.failed(status, path, shown, "truncate")
 
     def remove_tree(self, str path, shown=None):
-        """Removes a directory with all that is in it, if nothing of it is locked; "" is emptied."""
+        """Removes a directory with everything below it, or empties the root. EBUSY, and nothing removed, if an entry
+        in it is locked."""
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
         cdef int status

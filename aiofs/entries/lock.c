@@ -286,8 +286,9 @@ int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *c
         return status;
     aiofs_namespace_lock();
     do
-        status = aiofs_acquisition_abandoned_locked() ? -ECANCELED
-                                                      : aiofs_lock_ref_take_locked(volume, canonical, lock, owner, lock_ref);
+        status = aiofs_acquisition_abandoned_locked()
+                     ? -ECANCELED
+                     : aiofs_lock_ref_take_locked(volume, canonical, lock, owner, lock_ref);
     while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, canonical, lock, &patience));
     if (status == 0)
         aiofs_acquisition_done_locked(*lock_ref);

@@ -12,8 +12,9 @@
  * the kernel removes the mark of a process that dies. A process unlocks the entry before it removes the mark. Hence a
  * refusal is final only if the mark was missing before the attempt and after it.
  *
- * There is one more refusal that passes. Two processes that ask for different shared locks at once see each other's
- * byte, though a third process shares one of them. The one that the third allows tries again.
+ * One more refusal is not final. If two processes ask for different sharing locks at the same moment, each sees the
+ * other's byte and both are refused. If a third process shares one of the two bytes, the lock on that byte is
+ * compatible, and its process tries again.
  *
  * An acquisition connects the thread that takes a lock to the thread that may abandon it meanwhile. If it is abandoned
  * before the lock is taken, the lock is never taken; if later, the lock reference is marked as releasing.
@@ -61,8 +62,8 @@ static bool is_marked(int fd, uint64_t hash)
     return aiofs_sys.fcntl(fd, F_OFD_GETLK, (long)&byte) == 0 && byte.l_type != F_UNLCK;
 }
 
-/* Whether others share a byte. While they do, nobody can hold another one: whoever is seen there is about to be
- * refused, and gone in a moment. (One that holds the byte alone has a write lock on it.) */
+/* Whether another open file description has a read lock on the byte. (An exclusive holder has a write lock.) Then no
+ * lock on another byte can be valid: it belongs to a call that is being refused, and unlocks within microseconds. */
 static bool is_shared(int fd, uint64_t hash, int64_t byte)
 {
     struct flock one = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = aiofs_range_of(hash) + byte, .l_len = 1};
@@ -133,7 +134,7 @@ bool aiofs_bytes_retry(int fd, uint64_t hash, int64_t byte, struct aiofs_patienc
     return true;
 }
 
-/* Other threads and event loops wait for the namespace lock: nobody sleeps with it. */
+/* Unlocks the namespace lock while it sleeps, because other threads and event loops may wait for it. */
 static bool wait_for_others(int fd, uint64_t hash, enum aiofs_lock lock, struct aiofs_patience *patience)
 {
     aiofs_namespace_unlock();
@@ -143,8 +144,8 @@ static bool wait_for_others(int fd, uint64_t hash, enum aiofs_lock lock, struct 
 }
 
 /* After a refusal: waits for a release that is under way. True: try again. */
-bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
-                                 struct aiofs_patience *patience)
+bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical,
+                                 enum aiofs_lock lock, struct aiofs_patience *patience)
 {
     const struct aiofs_entry *entry = aiofs_entry_find_locked(tree, canonical);
     if (entry && entry->lock != AIOFS_LOCK_NONE) {

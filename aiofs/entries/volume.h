@@ -158,11 +158,12 @@ AIOFS_API unsigned aiofs_lock_file_of(uint64_t hash);
 /* Read-locks one byte of an entry's range in the lock file `fd`. -EBUSY if another open file description holds another
  * byte of the range. */
 AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte);
-/* After a refusal: returns whether to try again. Sleeps a moment if another process is about to release what is in the
- * way. `byte`: the one that was to be shared; -1: the whole range was wanted. Zeroed before the first call. */
+/* After a refusal: returns whether to try again. Sleeps some microseconds if the conflicting lock is about to be
+ * released. `byte`: the byte that the caller wants to share; -1: the whole range. The caller zeroes `patience` before
+ * the first attempt. */
 struct aiofs_patience {
     int64_t until; /* CLOCK_MONOTONIC, ns: when to give up */
-    bool unmarked; /* the mark was missing at the last check */
+    bool unmarked; /* at the last check, no lock was about to be released */
 };
 AIOFS_API bool aiofs_bytes_retry(int fd, uint64_t hash, int64_t byte, struct aiofs_patience *patience);
 

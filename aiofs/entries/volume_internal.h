@@ -132,7 +132,7 @@ void aiofs_namespace_unlock(void);
 /* pthread_cond_timedwait with the namespace lock as the mutex; `until` is a time of aiofs_now(). 0 or ETIMEDOUT. */
 int aiofs_namespace_wait(pthread_cond_t *condition, int64_t until);
 int64_t aiofs_range_of(uint64_t hash); /* where an entry's range begins in its lock file */
-/* The byte of the range that holders of such a shared lock have; -1: the lock is the whole range. */
+/* The byte of the range that a sharing lock read-locks; -1: the lock is exclusive, on the whole range. */
 static inline int64_t aiofs_byte_of(enum aiofs_lock lock)
 {
     return lock == AIOFS_LOCK_EXCLUSIVE ? -1 : (int64_t)lock;
@@ -150,8 +150,8 @@ bool aiofs_path_below(const char *path, size_t length, const char *top, size_t t
 /* releasing.c */
 void aiofs_releasing_add_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
 void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
-bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
-                                 struct aiofs_patience *patience);
+bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical,
+                                 enum aiofs_lock lock, struct aiofs_patience *patience);
 bool aiofs_acquisition_abandoned_locked(void); /* this thread's acquisition was abandoned before it had a lock */
 void aiofs_acquisition_done_locked(aiofs_lock_ref *lock_ref);
 void aiofs_releasing_fork_child(void);

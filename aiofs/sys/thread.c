@@ -1,8 +1,8 @@
 /*
- * thread.c - starting threads, and conditions: no state but one number that never changes, no locks.
+ * thread.c - starting threads, and condition variables. No locks, and no state but one cached constant.
  *
- * Every thread of ours starts with all signals blocked, so that the program's handlers run on the program's threads
- * only.
+ * Every thread that aiofs starts has all signals blocked, so that the program's signal handlers run on the program's
+ * threads only.
  */
 #define _GNU_SOURCE
 #include "thread.h"
@@ -14,16 +14,17 @@
 #include <stdatomic.h>
 #include <time.h>
 
-/* What libc puts on each stack before the thread's first frame: the program's static thread-local storage has no
- * upper bound. glibc tells it to those that know the name; musl adds it by itself. */
+/* The bytes that libc needs on each stack, which include the program's static thread-local storage and so have no upper
+ * bound. glibc has an internal function that returns them; musl adds them to the stack size itself. */
 static size_t least_stack(const pthread_attr_t *attributes)
 {
     static _Atomic(size_t) known;
     size_t least = atomic_load_explicit(&known, memory_order_relaxed);
     if (least)
         return least;
-    size_t (*ask)(const pthread_attr_t *) = (size_t(*)(const pthread_attr_t *))dlsym(RTLD_DEFAULT, "__pthread_get_minstack");
-    least = ask ? ask(attributes) : 0;
+    size_t (*get_minstack)(const pthread_attr_t *) =
+        (size_t(*)(const pthread_attr_t *))dlsym(RTLD_DEFAULT, "__pthread_get_minstack");
+    least = get_minstack ? get_minstack(attributes) : 0;
     if (least < (size_t)PTHREAD_STACK_MIN)
         least = (size_t)PTHREAD_STACK_MIN;
     atomic_store_explicit(&known, least, memory_order_relaxed);

@@ -1,4 +1,4 @@
-"""The methods that a volume of your own brings."""
+"""`VolumeMethods`: the methods that a volume of your own implements, and `entry_stat`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def entry_stat(
 
 
 class VolumeMethods:
-    """The methods that a class derived from `Volume` implements; the rules for them are there."""
+    """The methods that a class derived from `Volume` implements; `Volume` states the rules."""
 
     #: Whether the methods for files may block; read when a file is opened.
     blocking: ClassVar[bool] = True
@@ -136,7 +136,7 @@ class VolumeMethods:
         """As `os.rename`: an existing file at `target` is replaced atomically."""
         raise _not_there("rename")
 
-    # ---- what aiofs asks of it
+    # ---- for aiofs itself
 
     @property
     def submits(self) -> bool:

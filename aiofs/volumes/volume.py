@@ -1,4 +1,4 @@
-"""What a volume is: the base class of all."""
+"""`Volume`, the base class of all volumes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Volume(VolumeMethods):
     A volume is a context manager that closes the volume at its end.
     """
 
-    #: The mode of an access handle that is opened with `mode=None`.
+    #: The mode of an access handle that is asked for none.
     default_mode: ClassVar[str] = "in-place"
 
     _own_ops: VolumeOps | None = None
@@ -96,7 +96,7 @@ class Volume(VolumeMethods):
     ) -> None:
         await _core.offload(self.close)
 
-    # ---- what aiofs asks of it
+    # ---- for aiofs itself
 
     @property
     def _ops(self) -> VolumeOps:
