@@ -162,6 +162,11 @@ bool channel_leave_table(void)
     return true;
 }
 
+bool channel_has_own_table(void)
+{
+    return atomic_load(&channel.keeper) != 0;
+}
+
 /* ---- the program's ends ----------------------------------------------------------------------------------- */
 
 bool channel_owns(int fd)
@@ -314,7 +319,7 @@ int engine_fd_of(aiofs_file *file)
 void engine_fd_close(aiofs_file *file)
 {
     int fd = engine_fd_of(file);
-    MUST_NOT_BLOCK_REACTOR(file_close_can_block(file));
+    MUST_NOT_BLOCK_REACTOR(file_kind_can_block(file));
     if (fd < 0)
         return;
     if (file->watched)

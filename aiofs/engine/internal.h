@@ -144,6 +144,7 @@ bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else 
 void file_end_use(aiofs_file *file);
 /* Can closing its descriptor wait: for a peer, a server, a device, or the freeing of many blocks? */
 bool file_close_can_block(const aiofs_file *file);
+bool file_kind_can_block(const aiofs_file *file); /* whether or not it has lost its name since its last request came */
 int file_classify(int fd);           /* the hint for a plain descriptor */
 bool file_number_busy(int fd);       /* requests are in flight on a plain descriptor. No lock. */
 /* How many requests on a plain number have left their file, and are not yet notified. NULL: none ever. No lock. */
@@ -337,6 +338,7 @@ int channel_open(void); /* 0 or -EAGAIN */
 void channel_close(void); /* the program's ends of it */
 void channel_close_inside(void); /* what of the engine's ends is in this thread's table */
 bool channel_leave_table(void); /* the reactor's first act; false: the program's table is shared */
+bool channel_has_own_table(void); /* else the program's is shared */
 bool channel_owns(int fd); /* in the program's table it is an end of the channel: the program has not opened it */
 bool channel_reaches(void); /* the reactor is awake, or can be woken; lock held */
 void channel_sleep(void); /* the reactor's: from now on it has to be woken */

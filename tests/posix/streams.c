@@ -379,10 +379,10 @@ static void as_the_kernel_says(const char *kind, int (*make)(void))
     char byte;
     int theirs = make(), ours = make();
     struct aiocb in = request(ours, &byte, 0, 0), out = request(ours, &byte, 0, 0);
-    ssize_t got = read(theirs, &byte, 0);
+    ssize_t taken = read(theirs, &byte, 0);
     int read_error = errno;
-    CHECK(aio_read(&in) == 0 && ends_as(&in, got, read_error), "%s: a read of 0 bytes is as read(2): %s", kind,
-          got < 0 ? strerror(read_error) : "0");
+    CHECK(aio_read(&in) == 0 && ends_as(&in, taken, read_error), "%s: a read of 0 bytes is as read(2): %s", kind,
+          taken < 0 ? strerror(read_error) : "0");
     signal(SIGPIPE, SIG_IGN);
     ssize_t put = write(theirs, &byte, 0);
     int write_error = errno;
@@ -427,14 +427,14 @@ static void empty_datagrams(const char *kind, int type, int flags)
 static void empty_datagram_waits(void)
 {
     struct conduit pair = socket_pair(SOCK_DGRAM);
-    int queued = 0, found = 0;
+    int queued = 0, came = 0;
     while (send(pair.in, "x", 1, MSG_DONTWAIT) == 1)
         queued++;
     struct aiocb cb = request(pair.in, "", 0, 0);
     CHECK(aio_write(&cb) == 0 && files_work() && in_progress(&cb), "a full socket: a write of 0 bytes waits");
-    while (found < queued && comes(pair.out, "x"))
-        found++;
-    CHECK(found == queued && succeeds(&cb, 0) && comes(pair.out, ""), "and goes out when there is room");
+    while (came < queued && comes(pair.out, "x"))
+        came++;
+    CHECK(came == queued && succeeds(&cb, 0) && comes(pair.out, ""), "and goes out when there is room");
     conduit_close(pair);
 }
 
