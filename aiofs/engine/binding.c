@@ -21,7 +21,7 @@ static bool is_keepable(const aiofs_file *file)
 {
     const int matter = O_ACCMODE | O_DIRECT;
     return !file->owned && file->type == S_IFREG && (file->flags & matter) == (O_RDONLY | O_DIRECT) && !file->refuses &&
-           !file->nameless && atomic_load(&file->engine_fd) >= 0 && file_is_found(file);
+           !file->nameless && atomic_load(&file->engine_fd) >= 0 && file_is_found(file) && channel_has_own_table();
 }
 
 bool file_keep(aiofs_file *file)
@@ -60,12 +60,17 @@ int files_let_go(void)
     return -1;
 }
 
+bool file_kind_can_block(const aiofs_file *file)
+{
+    bool has_name = file->type == S_IFREG && !file->owned && !file->refuses && !file->nameless;
+    return !(file->type == S_IFIFO || file->type == 0 || has_name);
+}
+
 bool file_close_can_block(const aiofs_file *file)
 {
     struct stat stat;
-    if (file->type == S_IFIFO || file->type == 0)
-        return false;
+    if (file_kind_can_block(file) || file->type != S_IFREG)
+        return file_kind_can_block(file);
     int fd = atomic_load(&file->engine_fd);
-    bool keeps_name = file->type == S_IFREG && !file->owned && !file->refuses && !file->nameless;
-    return !keeps_name || (fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0 && stat.st_nlink == 0);
+    return fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0 && stat.st_nlink == 0;
 }

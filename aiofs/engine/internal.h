@@ -143,6 +143,7 @@ bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else 
 void file_end_use(aiofs_file *file);
 /* Can closing its descriptor wait: for a peer, a server, a device, or the freeing of many blocks? */
 bool file_close_can_block(const aiofs_file *file);
+bool file_kind_can_block(const aiofs_file *file); /* whether or not it has lost its name since its last request came */
 int file_classify(int fd);           /* the hint for a plain descriptor */
 bool file_number_busy(int fd);       /* requests are in flight on a plain descriptor. No lock. */
 /* How many requests on a plain number have left their file, and are not yet notified. NULL: none ever. No lock. */
