@@ -31,6 +31,7 @@ PYTEST := $(PY) -m pytest
 
 ENGINE_C := $(wildcard aiofs/sys/*.c aiofs/entries/*.c aiofs/engine/*.c aiofs/posix/*.c)
 PRELOAD_C := $(wildcard aiofs/preload/*.c)
+CORE_C := $(wildcard aiofs/core/*.c)
 INCLUDES := -Iaiofs -Iaiofs/sys -Iaiofs/entries -Iaiofs/engine -Iaiofs/posix
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wold-style-definition -Wwrite-strings -Wundef -Wvla -Werror
@@ -100,6 +101,11 @@ lint: $(VENV)/.with-dev build ## check style, types, floors and the compilers' w
 	    $(CC) -std=gnu11 -O2 -pthread $(WARNINGS) $(INCLUDES) -c $$source -o build/lint/out.o || exit 1; \
 	done
 	@python=$$($(PY) -c 'import sysconfig as s; print(s.get_paths()["include"])'); \
+	! command -v $(VENV)/bin/clang-tidy >/dev/null \
+	    || $(VENV)/bin/clang-tidy --quiet $(CORE_C) -- -std=gnu11 $(INCLUDES) -isystem $$python 2>/dev/null || exit 1; \
+	for source in $(CORE_C); do \
+	    $(CC) -std=gnu11 -O2 $(WARNINGS) $(INCLUDES) -isystem $$python -c $$source -o build/lint/out.o || exit 1; \
+	done; \
 	for source in $(C_USERS); do \
 	    $(CC) -std=gnu11 -O2 $(WARNINGS) -Iaiofs/include -isystem $$python -c $$source -o build/lint/out.o || exit 1; \
 	done

@@ -34,7 +34,11 @@ from setuptools.modified import newer_group
 LIBRARY = "aiofs/libaiofs.so"
 RUN_LIBRARY = "aiofs/libaiofs-run.so"
 FLOORS = ["sys", "entries", "engine", "posix"]  # of libaiofs.so, each knows only those before it
-CORE_SOURCES = glob("aiofs/preload/run_session.c")  # what only the command `aiofs run` needs
+# What _core is made of beside what Cython makes: the last is what the command `aiofs run` needs.
+CORE_SOURCES = [*sorted(glob("aiofs/core/*.c")), *glob("aiofs/preload/run_session.c")]
+CORE_PARTS = sorted(
+    [*glob("aiofs/_core.pxd"), *glob("aiofs/core/*.px[id]"), *glob("aiofs/core/*.h")]
+)
 SOURCES = {
     LIBRARY: sorted(source for folder in FLOORS for source in glob(f"aiofs/{folder}/*.c")),
     RUN_LIBRARY: sorted({*glob("aiofs/preload/*.c")} - {*CORE_SOURCES}),
@@ -159,7 +163,7 @@ class BuildExt(build_ext):
 core = Extension(
     "aiofs._core",
     ["aiofs/_core.pyx", *CORE_SOURCES],
-    depends=[*sorted(glob("aiofs/*.px[id]") + glob("aiofs/*.h")), *HEADERS, "setup.py"],
+    depends=[*CORE_PARTS, *HEADERS, "setup.py"],
     include_dirs=INCLUDE_DIRS,
     libraries=["aiofs"],
     runtime_library_dirs=["$ORIGIN"],

@@ -1,4 +1,4 @@
-"""The command `aiofs`: its arguments, and which module does what they ask for."""
+"""The command `aiofs`: parses the arguments and calls the module of the subcommand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, 1 if it failed, 2 if it was not to be done."""
+    """Runs the command. Returns its exit status: 0, 1 if it failed, 2 if it could not begin."""
     options = _parser().parse_args(arguments)
     status: int = options.run(options)
     return status
@@ -31,17 +31,17 @@ def _demo(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     command = options.command[options.command[:1] == ["--"] :]
     if not command:
-        options.misuse("which PROGRAM?")
+        options.misuse("no PROGRAM given")
     return run.main(options.volume, options.engine, command)
 
 
 def _config(options: argparse.Namespace) -> int:
     if options.check is not None:
         if options.wanted:
-            options.misuse("--check stands alone")
+            options.misuse("--check cannot be combined with other options")
         return _check(options.check)
     if not options.wanted:
-        options.misuse("which of --cflags, --libs, --preload and --check?")
+        options.misuse("one of --cflags, --libs, --preload and --check is required")
     try:
         print("\n".join(getattr(config, wanted)() for wanted in options.wanted))
     except ValueError as error:
@@ -52,11 +52,11 @@ def _config(options: argparse.Namespace) -> int:
 
 def _check(program: str) -> int:
     try:
-        is_ours, said = config.check(program)
+        is_ours, report = config.check(program)
     except Refused as refused:
         print(f"aiofs config: {refused}", file=sys.stderr)
         return 2
-    print(said)
+    print(report)
     return 0 if is_ours else 1
 
 
@@ -79,11 +79,12 @@ def _add_demo(commands: _Commands) -> None:
     demo = commands.add_parser(
         "demo",
         help="show one request, then copy a tree of files into a private volume and back",
-        description="Act one: one request, its callback on the event loop, and the refused lock. "
-        "Act two: copies real files into a private volume, reads them back, compares them, and "
-        "says how fast that was and how long the loop stood still. Act three: a C program that "
-        "knows nothing of aiofs, under `aiofs run`; left out where there is no C compiler.",
-        epilog="Exit status: 0 if all was copied and is equal, 1 if not, 2 if it could not begin.",
+        description="Act one shows one request, its callback on the event loop, and a refused "
+        "lock. Act two copies real files into a private volume, reads them back, compares them, "
+        "and prints the speed and the longest delay of the loop. Act three runs a C program "
+        "without any code of aiofs under `aiofs run`; it needs a C compiler.",
+        epilog="Exit status: 0 if all files were copied and are equal, 1 if not, 2 if the demo "
+        "could not begin.",
     )
     demo.add_argument(
         "path",
@@ -94,7 +95,7 @@ def _add_demo(commands: _Commands) -> None:
     demo.add_argument(
         "--volume",
         metavar="DIR",
-        help="make the volume there, and keep it; DIR is new or empty "
+        help="the directory of the volume, which is kept; it must be new or empty "
         "(default: a temporary directory, removed at the end)",
     )
     demo.set_defaults(run=_demo)
@@ -103,12 +104,13 @@ def _add_demo(commands: _Commands) -> None:
 def _add_run(commands: _Commands) -> None:
     run = commands.add_parser(
         "run",
-        help="run a program as it is, with aiofs in the place of the C library's <aio.h>",
+        help="run an unmodified program with the <aio.h> of aiofs instead of the C library's",
         usage="aiofs run [-h] [--volume DIR]... [--engine ENGINE] [--] PROGRAM [ARGUMENT]...",
-        description="Becomes PROGRAM, with libaiofs.so preloaded. A file under a --volume that it, "
-        "or a process it starts, opens for writing is locked: others are refused (EBUSY).",
-        epilog="Exit status: the program's; 127 if it is not found, 126 if it cannot be executed, "
-        "2 if it is one that libaiofs.so cannot be loaded into.",
+        description="Replaces this process by PROGRAM, with libaiofs.so preloaded. A file under a "
+        "--volume that PROGRAM, or a process it starts, opens for writing is locked: other "
+        "processes that open it for writing through aiofs are refused (EBUSY).",
+        epilog="Exit status: the program's own; 127 if PROGRAM is not found, 126 if it cannot be "
+        "executed, 2 if libaiofs.so cannot be loaded into it.",
         allow_abbrev=False,
     )
     run.add_argument(
@@ -116,37 +118,37 @@ def _add_run(commands: _Commands) -> None:
         metavar="DIR",
         action="append",
         default=[],
-        help="a directory whose files are locked; made if it is missing. May be given again",
+        help="a directory whose files are locked; made if it is missing. May be repeated",
     )
     run.add_argument(
         "--engine",
         choices=("auto", "io_uring", "threads"),
-        help="what carries its requests out (default: $AIOFS_ENGINE, or auto)",
+        help="the engine of the program (default: $AIOFS_ENGINE, or auto)",
     )
-    run.add_argument("command", metavar="PROGRAM", nargs=argparse.REMAINDER, help="what to run")
+    run.add_argument("command", metavar="PROGRAM", nargs=argparse.REMAINDER, help="the program")
     run.set_defaults(run=_run, misuse=run.error)
 
 
 def _add_config(commands: _Commands) -> None:
     config = commands.add_parser(
         "config",
-        help="print what compiles and links a C program with aiofs",
-        description="Prints a line for each option, in their order, as the shell wants it: "
-        "cc prog.c $(aiofs config --cflags --libs)",
-        epilog="Exit status: 0; of --check 1 if the program does not get aiofs's <aio.h>, and 2 if "
-        "that cannot be told.",
+        help="print the flags that compile and link a C program with aiofs",
+        description="Prints one line for each option, in the order of the options, quoted for the "
+        "shell: cc prog.c $(aiofs config --cflags --libs)",
+        epilog="Exit status: 0; with --check, 1 if the program does not get the <aio.h> of aiofs, "
+        "and 2 if the dynamic linker cannot be asked.",
         allow_abbrev=False,
     )
     for name, meaning in (
-        ("cflags", "for the compiler: where aiofs.h is"),
-        ("libs", "for the linker: libaiofs.so, and where it is, now and when the program runs"),
-        ("preload", "what LD_PRELOAD must be for a program that was not linked with aiofs"),
+        ("cflags", "for the compiler: the directory of aiofs.h"),
+        ("libs", "for the linker: libaiofs.so and its directory, when linking and at run time"),
+        ("preload", "the value of LD_PRELOAD for a program that was not linked with aiofs"),
     ):
         config.add_argument(
             f"--{name}", dest="wanted", action="append_const", const=name, help=meaning
         )
     config.add_argument(
-        "--check", metavar="PROGRAM", help="say which <aio.h> a program gets: it is not run"
+        "--check", metavar="PROGRAM", help="print which <aio.h> a program gets, without running it"
     )
     config.set_defaults(run=_config, misuse=config.error)
 
@@ -154,18 +156,18 @@ def _add_config(commands: _Commands) -> None:
 def _add_doctor(commands: _Commands) -> None:
     doctor = commands.add_parser(
         "doctor",
-        help="say what this machine allows, and what the lack of each thing costs",
-        description="Tries what aiofs makes use of: io_uring, other system calls, limits, and in "
-        "each directory reads that cannot wait, O_DIRECT and locks.",
-        epilog="Exit status: 0, whatever it finds.",
+        help="print what this machine allows, and what it costs if something is missing",
+        description="Tries what aiofs uses: io_uring, other system calls, limits, and in each "
+        "directory reads that cannot block (RWF_NOWAIT), O_DIRECT and locks.",
+        epilog="Exit status: 0, whatever the answers are.",
     )
     doctor.add_argument(
         "directory",
         metavar="DIR",
         nargs="*",
-        help="where volumes shall lie (default: the current directory, /tmp and /dev/shm)",
+        help="a directory for volumes (default: the current directory, /tmp and /dev/shm)",
     )
-    doctor.add_argument("--json", action="store_true", help="print a list of objects instead")
+    doctor.add_argument("--json", action="store_true", help="print a JSON list of objects instead")
     doctor.set_defaults(run=_doctor)
 
 

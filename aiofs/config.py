@@ -21,18 +21,18 @@ _LIBRARY = os.path.join(get_library_dir(), "libaiofs.so")
 
 
 def cflags() -> str:
-    """What the compiler has to be output, as the shell wants it."""
+    """Returns the flags for the compiler, quoted for the shell."""
     return shlex.quote(f"-I{get_include()}")
 
 
 def libs() -> str:
-    """What the linker has to be output, as the shell wants it."""
+    """Returns the flags for the linker, quoted for the shell."""
     directory = get_library_dir()
     return shlex.join([f"-L{directory}", f"-Wl,-rpath,{directory}", "-laiofs"])
 
 
 def preload() -> str:
-    """What LD_PRELOAD must be; ValueError if it cannot be said there."""
+    """Returns the value of LD_PRELOAD. Raises ValueError if LD_PRELOAD cannot contain the path."""
     if any(character in _LIBRARY for character in " \t\n:$"):
         raise ValueError(
             f"{_LIBRARY}: LD_PRELOAD cannot name a path with a space, ':' or '$' in it: "
@@ -42,19 +42,20 @@ def preload() -> str:
 
 
 def check(program: str) -> tuple[bool, str]:
-    """Which `<aio.h>` a program gets when it runs: whether it is aiofs's, and what to say of it.
+    """Returns whether a program gets the `<aio.h>` of aiofs when it runs, and a text that says why.
 
-    The dynamic linker is asked, as ldd(1) does: it binds all functions, and runs nothing.
-    What a program loads later it does not know. programs.Refused if it cannot be told.
+    As ldd(1) does, this asks the dynamic linker, which binds all functions and does not run the
+    program. The linker does not know libraries that a program loads later. Raises programs.Refused
+    if the linker cannot be asked.
     """
     output = _bindings(program)
     if re.search(r"^\s*libaiofs\.so => not found", output, re.MULTILINE):
         return False, (
-            f"{program}: cannot start, because libaiofs.so is not where it was linked to look: "
-            "link it with $(aiofs config --libs), or with a RUNPATH that exists when it runs"
+            f"{program}: cannot start, because libaiofs.so is not in any directory of its RUNPATH: "
+            "link it with $(aiofs config --libs), or with a RUNPATH that exists at run time"
         )
     if "binding file" not in output:
-        raise Refused(f"{program}: its dynamic linker does not say what it binds")
+        raise Refused(f"{program}: its dynamic linker does not print its bindings")
     bound = dict.fromkeys(match.groups() for match in _BINDING.finditer(output))
     if not bound:
         return False, f"{program}: uses no function of <aio.h>"
@@ -62,7 +63,7 @@ def check(program: str) -> tuple[bool, str]:
     good = all(os.path.basename(library) == "libaiofs.so" for _, library in bound)
     if not good:
         lines.append(
-            "to get aiofs's, give the linker its flags behind the source and before -lc: "
+            "to get the <aio.h> of aiofs, put its flags behind the source and before -lc: "
             "cc prog.c $(aiofs config --cflags --libs)"
         )
     return good, "\n".join(lines)

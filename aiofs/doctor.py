@@ -1,7 +1,8 @@
-"""`aiofs doctor`: what this machine allows, and what the lack of each thing costs.
+"""`aiofs doctor`: what this machine allows, and what it costs if something is missing.
 
-Everything is tried, nothing is concluded from a version. System calls that a sandbox may forbid are
-made in a child process, because some sandboxes kill who makes them. docs/engines.md explains the
+The command makes each system call; it does not look at version numbers (but for RLIMIT_MEMLOCK,
+whose meaning depends on the kernel's version). A system call that a sandbox may forbid is made in a
+child process, because some sandboxes kill the process that makes it. docs/engines.md explains the
 answers.
 """
 
@@ -44,18 +45,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Finding(NamedTuple):
     """The answer to one question."""
 
-    subject: str  # what is asked about: "io_uring", a limit, a directory
+    subject: str  # "io_uring", "limits", a directory, ...
     name: str
-    good: bool | None  # None: it is only told, not judged
+    good: bool | None  # None: information only
     detail: str
-    cost: str = ""  # of its lack
+    cost: str = ""  # what its lack costs
 
 
 def main(directories: Sequence[str], as_json: bool) -> int:
     findings = [*of_kernel(), *of_limits()]
     for directory in dict.fromkeys(directories or filter(os.path.isdir, PLACES)):
         findings += of_directory(directory)
-    findings += of_engine()  # the last: it starts threads, and children are forked before
+    findings += of_engine()  # last, because it starts threads, and the others fork
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings], indent=2))
         return 0
@@ -75,7 +76,7 @@ def main(directories: Sequence[str], as_json: bool) -> int:
 
 
 def system_call(number: int, *arguments: object) -> int:
-    """What it returns; an OSError if that is an error."""
+    """Makes a system call and returns its result; raises OSError for an error."""
     ctypes.set_errno(0)
     known = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
     returned = int(_libc.syscall(ctypes.c_long(number), *known))
@@ -85,7 +86,7 @@ def system_call(number: int, *arguments: object) -> int:
 
 
 def tried(action: Callable[[], object]) -> str:
-    """Does it in a child process: nothing, or the name of the errno or signal that it met."""
+    """Runs `action` in a child process. Returns "", or the name of its errno or fatal signal."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -126,23 +127,23 @@ def of_kernel() -> Iterator[Finding]:
     ):
         met = tried(action)
         cost = (
-            "The engine is `threads`: requests beyond the page cache cost a thread each while they "
-            "run, and waits for devices are not overlapped as deeply."
+            "The engine is `threads`: each running read of a device occupies a thread, and fewer "
+            "requests are with a device at the same time."
         )
         yield answer("io_uring", name, met, cost, reason_of(met))
     yield answer(
         *("system calls", "cachestat", tried(ask_cachestat)),
-        "Overwrites of several cached pages go to a worker instead of being made inside the call.",
+        "A write to several cached pages goes to a worker thread; it is not made inside the call.",
     )
     yield answer(
         *("system calls", "pidfd_getfd", tried(get_descriptor)),
-        "If the program closes a descriptor of the engine's, the engine cannot fetch it back: "
+        "If the program closes a descriptor of the engine, the engine cannot get it back: "
         "requests are refused (EAGAIN).",
     )
     yield answer(
         *("system calls", "kcmp", tried(compare_descriptors)),
-        "aiofs cannot ask whether a number still leads to the open file it knows, and hands the "
-        "file over to the engine again.",
+        "aiofs cannot ask whether a number still leads to the same open file, and sends the file "
+        "to the engine again.",
     )
 
 
@@ -158,18 +159,18 @@ def disabled_in_words() -> str:
     try:
         value = Path("/proc/sys/kernel/io_uring_disabled").read_text().strip()
     except OSError:
-        return "this kernel has no such switch"
+        return "this kernel has no such setting"
     meaning = {
-        "0": "0: for everybody",
-        "1": "1: only with CAP_SYS_ADMIN, or in the group kernel.io_uring_group",
-        "2": "2: for nobody",
+        "0": "0: every process may use io_uring",
+        "1": "1: only processes with CAP_SYS_ADMIN or in the group kernel.io_uring_group",
+        "2": "2: no process may use io_uring",
     }
     return f"kernel.io_uring_disabled = {meaning.get(value, value)}"
 
 
 def reason_of(met: str) -> str:
     if met == "ENOSYS":
-        return "the kernel has no io_uring (before Linux 5.1), or a seccomp filter says so"
+        return "the kernel has no io_uring (before Linux 5.1), or a seccomp filter forbids it"
     if met in ("EPERM", "EACCES"):
         if disabled_in_words().split(" = ")[-1].startswith(("1", "2")):
             return "kernel.io_uring_disabled forbids it"
@@ -195,7 +196,10 @@ def enter_ring() -> None:
 
 
 def without_ring(use: Callable[[int], object]) -> None:
-    """On a ring; where there is none, on a file: that it is none says that the call is allowed."""
+    """Calls `use` with a ring, or with another file if there is no ring.
+
+    EOPNOTSUPP, the error for a file that is not a ring, shows that the call is allowed.
+    """
     try:
         ring = new_ring()
     except OSError:
@@ -234,8 +238,8 @@ def of_limits() -> Iterator[Finding]:
     )
     for name, enough, cost in (
         ("RLIMIT_MEMLOCK", 1 << 20 if memlock else 0, memlock),
-        ("RLIMIT_NOFILE", 1024, "Each open file of a volume has a descriptor: EMFILE comes soon."),
-        ("RLIMIT_NPROC", 256, "Threads may be refused: requests wait for one, or are EAGAIN."),
+        ("RLIMIT_NOFILE", 1024, "Each open file of a volume needs a descriptor: EMFILE is likely."),
+        ("RLIMIT_NPROC", 256, "Threads may be refused: requests then wait, or fail with EAGAIN."),
     ):
         soft, hard = resource.getrlimit(getattr(resource, name))
         good = soft == resource.RLIM_INFINITY or soft >= enough
@@ -243,7 +247,7 @@ def of_limits() -> Iterator[Finding]:
         yield Finding("limits", name, good, detail, "" if good else cost)
     most = pids_max()
     if most:
-        yield Finding("limits", "pids.max", int(most) >= 256, f"{most}, of the control group")
+        yield Finding("limits", "pids.max", int(most) >= 256, f"{most}, set by a control group")
     yield answer(
         *("limits", "a thread", started_thread()),
         "No request can be started: the engine needs threads of its own.",
@@ -255,7 +259,7 @@ def in_words(limit: int) -> str:
 
 
 def pids_max() -> str:
-    """The fewest processes and threads that a control group of ours allows; or nothing."""
+    """The lowest pids.max of this process's control groups; "" if none is set."""
     try:
         line = next(
             line for line in Path("/proc/self/cgroup").read_text().splitlines() if "::" in line
@@ -292,18 +296,20 @@ def of_directory(directory: str) -> Iterator[Finding]:
         subject = f"{directory} ({kind})"
         descriptor, name = tempfile.mkstemp(prefix=".aiofs-doctor-", dir=path)
     except OSError as error:
-        yield Finding(subject, "a file in it", False, error.strerror or "", "Nothing can be tried.")
+        yield Finding(
+            subject, "a file in it", False, error.strerror or "", "No property can be tried."
+        )
         return
     try:
         os.write(descriptor, bytes(2 * PAGE))
         yield nowait_of(subject, kind, descriptor)
         yield answer(
             *(subject, "O_DIRECT", raised(lambda: read_directly(name))),
-            "Reads go through the page cache, whatever the program wants.",
+            "O_DIRECT cannot be used: reads and writes go through the page cache.",
         )
         yield answer(
             *(subject, "OFD locks", raised(lambda: lock_twice(name))),
-            "Locks of a volume here would not hold: put volumes elsewhere.",
+            "The locks of a volume would not hold here: use another directory for volumes.",
         )
     finally:
         os.close(descriptor)
@@ -312,16 +318,16 @@ def of_directory(directory: str) -> Iterator[Finding]:
 
 def nowait_of(subject: str, kind: str, descriptor: int) -> Finding:
     met = raised(lambda: os.preadv(descriptor, [bytearray(PAGE)], 0, os.RWF_NOWAIT))
-    if met == "EAGAIN":  # it knows the flag, and would have to wait
+    if met == "EAGAIN":  # the kernel knows the flag, and the read would block
         met = ""
     if met and kind == "tmpfs":
         return Finding(
-            subject, "RWF_NOWAIT", None, f"{met}, but tmpfs never waits: it is read inside the call"
+            *(subject, "RWF_NOWAIT", None),
+            f"{met}, but a read of tmpfs never blocks, and is made inside the call",
         )
     return answer(
         *(subject, "RWF_NOWAIT", met),
-        "Every read, cached or not, is a trip to a worker thread and back, instead of a copy "
-        "inside the call.",
+        "Every read, cached or not, goes to a worker thread; none is made inside the call.",
     )
 
 
@@ -343,7 +349,7 @@ def read_directly(name: str) -> None:
 
 
 def lock_twice(name: str) -> None:
-    """Locks by two descriptions of one file exclude each other, and go when one is closed."""
+    """Two descriptions of a file must exclude each other's locks, and a close must drop a lock."""
     wanted = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
     first, second = (os.open(name, os.O_RDWR) for _ in range(2))
     try:
@@ -353,7 +359,7 @@ def lock_twice(name: str) -> None:
         except (BlockingIOError, PermissionError):
             pass
         else:
-            raise OSError("two holders at a time")
+            raise OSError("two holders at the same time")
         os.close(first)
         first = -1
         fcntl.fcntl(second, fcntl.F_OFD_SETLK, wanted)
@@ -364,7 +370,7 @@ def lock_twice(name: str) -> None:
 
 
 def filesystem_of(path: str) -> str:
-    """The type of the filesystem that a path lies on."""
+    """The type of the filesystem of a path."""
     device = os.stat(path).st_dev
     wanted, kinds = f"{os.major(device)}:{os.minor(device)}", {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -373,13 +379,13 @@ def filesystem_of(path: str) -> str:
     return kinds.get(wanted, "unknown")
 
 
-# ---- what it comes to ---------------------------------------------------------------------------
+# ---- the engine ----------------------------------------------------------------------------------
 
 
 def of_engine() -> Iterator[Finding]:
     chosen = os.environ.get("AIOFS_ENGINE") or "not set: auto"
     yield Finding("engine", "AIOFS_ENGINE", None, chosen)
     try:
-        yield Finding("engine", "what carries requests", None, _core.engine())
+        yield Finding("engine", "engine in use", None, _core.engine())
     except OSError as error:
-        yield Finding("engine", "what carries requests", False, str(error), "No request starts.")
+        yield Finding("engine", "engine in use", False, str(error), "No request can be started.")

@@ -1,4 +1,4 @@
-"""Where compiled code finds aiofs: its header, and the library that this process runs on."""
+"""The paths and flags by which compiled code uses aiofs: the header, and libaiofs.so."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
 def get_include() -> str:
-    """The directory of `aiofs.h`, absolute: for `include_dirs` of an extension, or a compiler's -I.
+    """Returns the directory of `aiofs.h`, for `include_dirs` of an extension or a compiler's -I.
 
-    For Cython, `from aiofs.aio cimport ...` needs it too. Always the same in one environment; it is
-    part of the installed package, and there without a compiler.
+    The path is absolute, and the same for every call in one environment. In Cython,
+    `from aiofs.aio cimport ...` needs it too. The directory is part of the installed package.
     """
     return os.path.join(_PACKAGE, "include")
 
 
 def get_library_dir() -> str:
-    """The directory of `libaiofs.so`, absolute: for `library_dirs` and `runtime_library_dirs`.
+    """Returns the directory of `libaiofs.so`, for `library_dirs` and `runtime_library_dirs`.
 
-    An extension module that is linked to it (`libraries=["aiofs"]`) shares the engine, its requests
-    and its locks with Python. It keeps the path: for a wheel that is used elsewhere, give
-    `runtime_library_dirs` the way from the module to the package, as `$ORIGIN/../aiofs`.
+    The path is absolute. An extension module that is linked to the library (`libraries=["aiofs"]`)
+    shares the engine, its requests and its locks with Python. The module keeps the path in
+    `runtime_library_dirs`. For a wheel that is installed elsewhere, use the path from the module to
+    the package there, as `$ORIGIN/../aiofs`.
     """
     return _PACKAGE

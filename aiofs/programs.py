@@ -1,4 +1,4 @@
-"""Programs: finding one as a shell does, and whether libraries can be preloaded into it."""
+"""Finds a program as a shell does, and checks whether libraries can be preloaded into it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = [
     *("check", "dynamic_linker", "find"),
 ]
 
-# Exit statuses of a command that runs others, as shells and env(1) have them.
+# The exit statuses that shells and env(1) use for programs that they cannot run.
 REFUSED, NOT_EXECUTABLE, NOT_FOUND = 2, 126, 127
 
 LIBRARY = Path(__file__).with_name("libaiofs.so")
-INTERPRETERS_MAX = 5  # of scripts of scripts, as the kernel has it
+INTERPRETERS_MAX = 5  # the kernel's limit for scripts whose interpreters are scripts
 
 
 class Refused(Exception):
-    """Why a program is not run; `status` is the exit status for that."""
+    """A program cannot be run. The message says why; `status` is the exit status to use."""
 
     def __init__(self, message: str, status: int = REFUSED) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class Refused(Exception):
 
 
 def find(name: str) -> str:
-    """The file that a shell would run under this name."""
+    """Returns the file that a shell would run for this name. Raises Refused if there is none."""
     if "/" in name:
         candidates = [name]
     else:
@@ -47,9 +47,10 @@ def find(name: str) -> str:
 
 
 def check(path: str, depth: int = 0) -> None:
-    """Refuses what the dynamic linker would not load libaiofs.so into.
+    """Raises Refused for a program into which the dynamic linker would not load libaiofs.so.
 
-    What is neither ELF nor a script is the kernel's to judge, as is what may be run but not read.
+    A file that is neither ELF nor a script passes, and so does a file that cannot be read: execve
+    will accept or refuse it.
     """
     try:
         with open(path, "rb") as file:
@@ -68,11 +69,11 @@ def check(path: str, depth: int = 0) -> None:
 
 
 def dynamic_linker(path: str) -> str:
-    """The file that loads a program's libraries; Refused if it loads none, or not libaiofs.so."""
+    """Returns the dynamic linker of a program. Raises Refused if it would not load libaiofs.so."""
     try:
         with open(path, "rb") as file:
             if file.read(4) != b"\x7fELF":
-                raise Refused(f"{path}: is not in machine code: ask for its interpreter")
+                raise Refused(f"{path}: is not an ELF file: check its interpreter instead")
             return os.fsdecode(_dynamic_linker(path, file))
     except OSError as error:
         raise Refused(f"{path}: {error.strerror}") from None
@@ -93,25 +94,25 @@ def _dynamic_linker(path: str, file: BinaryIO) -> bytes:
     elf = _Elf(file)
     if elf.kind != ours.kind:
         raise Refused(
-            f"{path}: is made for another kind of machine than {LIBRARY}: "
-            "use an aiofs that was built for that kind"
+            f"{path}: is built for another kind of machine than {LIBRARY}: "
+            "use an aiofs that was built for that kind of machine"
         )
     interpreter = elf.interpreter()
     if interpreter is None:
         raise Refused(
-            f"{path}: is statically linked, so nothing in it can be replaced: "
+            f"{path}: is statically linked, so its functions cannot be replaced: "
             "link it dynamically, or with libaiofs"
         )
     if libc and os.path.basename(interpreter) != os.path.basename(libc):
         raise Refused(
             f"{path}: uses another C library than aiofs ({os.fsdecode(interpreter)}): "
-            "use an aiofs that was built for that one"
+            "use an aiofs that was built for that C library"
         )
     return interpreter
 
 
 class _Elf:
-    """What the header of an ELF file says; its program headers are read if they are asked for."""
+    """The header of an ELF file. The program headers are read only when they are needed."""
 
     def __init__(self, file: BinaryIO) -> None:
         file.seek(0)
@@ -123,7 +124,10 @@ class _Elf:
         self.offset, self.size, self.count = fields[5], fields[9], fields[10]
 
     def interpreter(self) -> bytes | None:
-        """The dynamic linker (PT_INTERP); None: the file is static. Of this machine's kind only."""
+        """Returns the dynamic linker (PT_INTERP), or None if the file is static.
+
+        The file must be for this kind of machine.
+        """
         PT_INTERP = 3
         for index in range(self.count):
             self.file.seek(self.offset + index * self.size)
@@ -137,7 +141,7 @@ class _Elf:
 
 
 def _gains_privileges(path: str) -> bool:
-    """Whether the kernel would tell the dynamic linker to trust nobody (AT_SECURE)."""
+    """Returns whether the kernel would set AT_SECURE, so that the linker ignores LD_PRELOAD."""
     if os.statvfs(path).f_flag & os.ST_NOSUID:
         return False
     status = os.stat(path)

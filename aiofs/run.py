@@ -1,8 +1,8 @@
-"""`aiofs run`: an unmodified program, with the <aio.h> of libaiofs.so in the place of libc's.
+"""`aiofs run`: runs an unmodified program with the <aio.h> of libaiofs.so instead of libc's.
 
-The command does not stay beside the program, it becomes it (execve). So the program has the
-process, its parent, its streams and its signals to itself, and its exit status needs no passing on.
-What cannot be run so is refused before anything runs, in one sentence.
+The command replaces itself by the program (execve). So the program has the process, its parent, its
+streams and its signals to itself, and its exit status reaches the caller directly. A program that
+cannot be run in this way is refused before it starts, with one sentence.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SANITIZER = re.compile(rb"(^|/)lib((a|hwa|l|m|t|ub)san|clang_rt\.[a-z]+san[^/]*)
 
 
 def main(volumes: Sequence[str], engine: str | None, command: Sequence[str]) -> int:
-    """Becomes the program, or returns the exit status that says why not."""
+    """Replaces this process by the program, or prints why not and returns the exit status."""
     try:
         program = find(command[0])
         check(program)
@@ -44,7 +44,7 @@ def main(volumes: Sequence[str], engine: str | None, command: Sequence[str]) -> 
 
 
 def choose(engine: str | None) -> None:
-    """Sets the engine and tries it: the program could not say why its requests are refused."""
+    """Sets and starts the engine, because the program could not report why its requests fail."""
     if engine is not None:
         os.environ["AIOFS_ENGINE"] = engine
     try:
@@ -54,9 +54,10 @@ def choose(engine: str | None) -> None:
 
 
 def environment(libraries: Sequence[Path]) -> dict[bytes, bytes]:
-    """The command's own, with these libraries preloaded before any that were to be.
+    """Returns the environment of this process, with these libraries first in LD_PRELOAD.
 
-    But for the run-time library of a sanitizer, which ends a program where it is not the first.
+    Only the run-time library of a sanitizer stays before them: it ends a program in which it is not
+    the first library.
     """
     for path in libraries:
         if re.search(r"[\s:$]", str(path)):
@@ -75,7 +76,7 @@ def environment(libraries: Sequence[Path]) -> dict[bytes, bytes]:
 
 
 def was_given(name: bytes) -> bool:
-    """Whether this process was started with a variable; Python sets LC_CTYPE itself (PEP 538)."""
+    """Whether this process was started with a variable. Python sets LC_CTYPE itself (PEP 538)."""
     try:
         given = Path("/proc/self/environ").read_bytes()
     except OSError:
@@ -96,7 +97,7 @@ def become(program: str, command: Sequence[str], variables: dict[bytes, bytes]) 
 
 
 def is_text(path: str) -> bool:
-    """Whether a file without `#!` may be a script of the shell's."""
+    """Whether a file without `#!` may be a shell script."""
     try:
         with open(path, "rb") as file:
             return b"\0" not in file.read(128)

@@ -1,8 +1,8 @@
-"""Sessions: the descriptors by which a session of processes has its volumes open.
+"""Run sessions: the descriptors (session fds) by which a session's processes have volumes open.
 
-What they mean is told in preload/run_session.c, and where they lie among the descriptors of the
-program in preload/preload.h. AIOFS_RUN in the environment says both to the program: the base, and
-the number and the directory of each session fd, as in `1024:2048=/srv/media:2049=/srv/cache`.
+preload/run_session.c says what a session fd means. preload/preload.h says which numbers the session
+fds have. The variable AIOFS_RUN passes both to the program: the base, and the number and the
+directory of each session fd, as in `1024:2048=/srv/media:2049=/srv/cache`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["VARIABLE", "open_session"]
 
 VARIABLE = b"AIOFS_RUN"
 
-# As preload.h has them.
+# The same values as in preload/preload.h.
 VOLUMES_MAX, SPARE = 64, 128
-BASE_MAX = 4096  # a fork copies the table up to the highest descriptor
+BASE_MAX = 4096  # a fork copies the descriptor table up to the highest descriptor
 
 
 def open_session(directories: Sequence[str], environment: Mapping[bytes, bytes]) -> bytes:
-    """Opens each directory as a volume of a new session; the AIOFS_RUN for it.
+    """Opens each directory as a volume of a new run session. Returns the session's AIOFS_RUN.
 
-    Volumes of the session that this process is in stay volumes, with that session's sessions.
+    If this process is in a session, the volumes of that session stay volumes, with its session fds.
     """
     base, inherited = _parse(environment.get(VARIABLE, b""))
     base = base or _make_room()
@@ -44,16 +44,17 @@ def _parse(variable: bytes) -> tuple[int, list[tuple[int, bytes]]]:
 
 
 def _make_room() -> int:
-    """The base: descriptors below it are the program's, as many above it are their locks'.
+    """Returns the base. The program's descriptors are below it, and as many above it are for locks.
 
-    Where the hard limit lets it, the soft one is raised, so that the program loses none.
+    The soft limit is raised, as far as the hard limit allows, so that the program can open as many
+    files as before.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, most = (value if value >= 0 else 2**31 for value in (soft, hard))
     ours = SPARE + VOLUMES_MAX
     base = min(soft, BASE_MAX, (most - ours) // 2)
     if base < 16:
-        raise Refused(f"{most} descriptors are too few for volumes: see ulimit -n")
+        raise Refused(f"a limit of {most} descriptors is too few for volumes: see ulimit -n")
     if soft < 2 * base + ours:
         resource.setrlimit(resource.RLIMIT_NOFILE, (2 * base + ours, hard))
     return base
@@ -61,11 +62,11 @@ def _make_room() -> int:
 
 def _session(directory: str, number: int) -> tuple[int, bytes]:
     if not os.path.isdir("/proc/self/fd"):
-        raise Refused("volumes need /proc, and it is not mounted")
+        raise Refused("volumes need /proc, which is not mounted")
     if not directory:
         raise Refused("the --volume is '': name the directory ('.' for the current one)")
     if ":" in os.path.realpath(directory):
-        raise Refused(f"{directory}: a volume's path may have no ':' in it")
+        raise Refused(f"{directory}: the path of a volume cannot contain ':'")
     try:
         descriptor = _core.begin_run_session(directory, number)
         return descriptor, os.fsencode(os.path.realpath(directory))

@@ -1,9 +1,11 @@
-"""What every volume is to handles and FileSystem: operations on paths that take locks first.
+"""The operations that every volume offers to `FileSystem` and the handles.
 
-`aiofs._core.DirectoryOps` has them over a directory, `VirtualOps` over the methods of a `Volume`.
-Paths are relative to the root, canonical, with '/' between components; "" is the root. An `owner`
-is a number that names who asks: what one owner has open it may open again, unlink and truncate;
-0 is nobody, who shares nothing. `shown` is the path that errors name.
+Each operation takes the locks that it needs before it acts. Two classes implement the protocol:
+`aiofs._core.DirectoryOps` for a directory, and `VirtualOps` for the methods of a `Volume` written
+in Python. Paths are relative to the root and canonical, with '/' between components; "" is the
+root. An `owner` is a number that identifies a holder of locks, such as a FileSystem: an owner may
+open, unlink and truncate what it has locked itself. Owner 0 shares no lock, not even with owner 0.
+`shown` is the path that errors name.
 """
 
 from __future__ import annotations
@@ -18,7 +20,11 @@ Mode = Literal["in-place", "readwrite", "read-only", "readwrite-unsafe"]
 
 
 def check_name(name: str, what: str = "name") -> str:
-    """Refuses what no entry can be called: '', '.', '..', and what has '/' or NUL in it."""
+    """Returns the name of an entry, checked: one component of a path.
+
+    Raises ValueError for '', '.', '..', a name with '/' or NUL in it, and a name that cannot be
+    encoded for the filesystem; TypeError if it is no str. `what` names the argument in the message.
+    """
     if not isinstance(name, str):
         raise TypeError(f"a {what} must be a str, not {type(name).__name__}")
     if name in ("", ".", ".."):
@@ -30,7 +36,7 @@ def check_name(name: str, what: str = "name") -> str:
 
 
 class VolumeOps(Protocol):
-    """Every method may block; `aiofs._core.offload` runs one on a worker."""
+    """Every method may block; `aiofs._core.offload` runs it on a worker thread."""
 
     def open(
         self, path: str, flags: int, mode: int, lock: int, owner: int, shown: str | None = None
@@ -46,7 +52,7 @@ class VolumeOps(Protocol):
     def generation(self, path: str) -> int: ...
     def scan(self, path: str, shown: str | None = None) -> list[tuple[str, Kind | None]]: ...
     def lock_count(self, path: str) -> int: ...
-    def show(self, path: str) -> str: ...  # as errors name it, where no `shown` is given
+    def show(self, path: str) -> str: ...  # how errors name the path if no `shown` is given
     def estimate(self) -> tuple[int, int | None]: ...
     def mkdir(self, path: str, mode: int = 0o777, shown: str | None = None) -> None: ...
     def rmdir(self, path: str, shown: str | None = None) -> None: ...

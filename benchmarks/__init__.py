@@ -1,20 +1,20 @@
-"""How fast aiofs is, beside C and beside its peers, and how long it holds a loop.
+"""Measures how fast aiofs is, compared with C and with its peers, and how long it holds a loop.
 
     python -m benchmarks                  the comparison: all cases, in about ten minutes
-    python -m benchmarks --list           what the cases are
-    python -m benchmarks --only P1,P8     some of them
+    python -m benchmarks --list           the list of cases
+    python -m benchmarks --only P1,P8     some of the cases
     pytest benchmarks --benchmark-only    the core's operations one by one
 
-Only ratios of one run are worth quoting: contenders are measured in turn, A B A B ..., each in a
-process of its own, for at least five rounds. From the ground up:
+Quote only ratios of one run. The contenders are measured in turn, A B A B ..., each in a process
+of its own, for at least five rounds. The files, from the lowest floor up:
 
-    native/       what is in C: the floor, a heartbeat's clock, threads that do I/O
-    work.py       what one measurement does
-    contenders/   who does it: C, aiofs, its peers, other programs
-    heartbeat.py  loop stall
-    measure.py    one measurement of a Python library, in its own process
-    crowd.py      the same for many requests outstanding
-    cases.py      the table: work, contenders, goals
-    compare.py    the rounds of a case
-    report.py     tables
+    native/       the parts in C: the floor, a heartbeat's clock, threads that do I/O
+    work.py       the work of one measurement
+    contenders/   what is measured: C, aiofs, its peers, other programs
+    heartbeat.py  measures the loop stall
+    measure.py    measures one Python library, in a process of its own
+    crowd.py      the same, with many requests in flight
+    cases.py      the table of cases: work, contenders, goals
+    compare.py    runs the rounds of a case
+    report.py     makes the tables
 """

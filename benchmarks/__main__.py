@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run the comparison, print its tables, and keep them if asked to."""
+"""`python -m benchmarks`: runs the comparison, prints its tables, and saves them with --save."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run(chosen: list[Case], options: argparse.Namespace) -> report.Document:
 
 
 def tell(what: str) -> None:
-    """What is going on, on one line of the terminal."""
+    """Shows the progress on one line of the terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
 

@@ -1,7 +1,7 @@
-"""The table of cases: what is done, who does it, and what aiofs has to reach.
+"""The table of cases: each has its work, its contenders, and the goals of aiofs.
 
-Numbers (P1, P2, ...) are those of the project's performance goals. Contenders are measured in the
-order that they have here, so what a goal compares stands close together.
+The keys (P1, P2, ...) are those of the project's performance goals. Contenders are measured in the
+order of this table, so the contenders that a goal compares are measured close together.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ REQUESTS, HANDLE = "aiofs await aiocb", "aiofs AccessHandle"
 AWAITED = (REQUESTS, HANDLE)
 LISTS = "aiofs lio_listio"
 
-# Where not all peers are measured, for the sake of time: those that are fast with many requests;
-# and of those that hold the loop, one of each kind (aiofile moves bytes as caio does).
+# For cases that would take too long with all peers: the peers that are fast with many requests, and
+# one peer of each kind that holds the loop (aiofile moves bytes as caio does).
 FAST_PEERS = ("caio linux", "caio io_uring", "aiofile", "ayafileio")
 STALLING_PEERS = ("caio linux", "caio io_uring", "ayafileio", "asyncio.to_thread", "aiofiles")
 FLOODED_PEERS = ("caio io_uring", "ayafileio", "asyncio.to_thread")
@@ -31,7 +31,7 @@ NOT_MEASURED = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything: for numbers, or only to see that it all runs."""
+    """The amount of work: enough for numbers, or only enough to test that every case runs."""
 
     file: int
     stream: int
@@ -48,7 +48,7 @@ QUICK = Scale(16 * MiB, 64 * MiB, requests=500, saves=32, seconds=0.02, observed
 
 @dataclass(frozen=True)
 class Case:
-    """One piece of work for several contenders; tables show ratios to the first of them."""
+    """One piece of work for several contenders. Tables show ratios to the first contender."""
 
     key: str
     title: str
@@ -144,7 +144,7 @@ def direct_reads(direct: Work) -> Case:
 
 
 def real_programs(cached: Work, direct: Work) -> list[Case]:
-    """fio by itself, and the same through `aiofs run`."""
+    """fio alone, and fio under `aiofs run`."""
     ours, threads, glibc = "fio posixaio, aiofs", "fio posixaio, aiofs threads", "fio posixaio"
 
     def case(key: str, title: str, work: Work, other: str, *goals: Goal) -> Case:
@@ -178,7 +178,7 @@ def real_programs(cached: Work, direct: Work) -> list[Case]:
 
 
 def crowds(work: Work) -> list[Case]:
-    """What a request costs among many outstanding ones, beside the same among few."""
+    """Compares the cost of a request when many are in flight with its cost when few are."""
     pairs = [(f"{face}, 100", f"{face}, 100,000") for face in ("C", "Python")]
     goals = [
         goal

@@ -1,4 +1,4 @@
-"""Runs a case: its contenders in turn, each in a process of its own, round after round."""
+"""Runs a case: in each round, it measures each contender in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .work import DataFile, Unavailable, Work
 
 TIMEOUT = 120
 TMPFS = Path("/dev/shm")
-# The repository goes to the end of the path, and no current directory before it: `import aiofs`
-# means the package that is installed, which has its compiled parts.
+# The repository is the last directory of the path, and the current directory is not in it. So
+# `import aiofs` imports the installed package, which has the compiled parts.
 START = "import sys; sys.path.append(sys.argv.pop(1)); from benchmarks.measure import main; main()"
 
 
 @dataclass
 class Outcome:
-    """What a case's contenders did: metrics by round, or why there are none."""
+    """The metrics of a case's contenders in each round, or the reason why there are none."""
 
     case: Case
     rounds: dict[str, list[Metrics]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Outcome:
         return Spread.of([metrics[metric] for metrics in self.rounds[contender]])
 
     def ratio(self, contender: str, metric: str = "time") -> Spread:
-        """To the case's first contender, round by round."""
+        """The ratio to the case's first contender, over the rounds."""
         pairs = zip(self.rounds[contender], self.rounds[self.case.contenders[0]], strict=True)
         return Spread.of([own[metric] / reference[metric] for own, reference in pairs])
 
@@ -46,7 +46,7 @@ class Outcome:
         return min(measured, key=lambda name: self.spread(name, "time").median, default=None)
 
     def judge(self, goal: Goal) -> Spread | None:
-        """What the goal's number came to; None if one of those it compares was not measured."""
+        """The goal's value over the rounds; None if a contender that it needs is missing."""
         over = self.compared_with(goal)
         if not goal.needs(over) <= self.rounds.keys():
             return None
@@ -55,12 +55,12 @@ class Outcome:
         return Spread.of([goal.value(results, over) for results in rounds])
 
     def compared_with(self, goal: Goal) -> str:
-        """The contender's name; "" if it has to be a peer and there is none."""
+        """The contender's name; "" if it should be the fastest peer and no peer was measured."""
         return self.fastest_peer() or "" if goal.over == FASTEST_PEER else goal.over
 
 
 class Comparison:
-    """A run: the files that it works on, and what holds for all of its cases."""
+    """A run: its data files, and the settings of all its cases."""
 
     def __init__(
         self, directory: Path | None, rounds: int, loop: str, tell: Callable[[str], None]
@@ -102,7 +102,7 @@ class Comparison:
         return outcome
 
     def _place(self, file: DataFile) -> str:
-        """The directory of a data file, which is made the first time."""
+        """The directory of a data file. It is made at the first call."""
         directory = Path((self._tmpfs if file.on_tmpfs else self._disk).name)
         if not (directory / file.name).exists():
             self._tell(f"filling {file.name}")
@@ -111,7 +111,7 @@ class Comparison:
 
 
 def measure(name: str, work: Work) -> Metrics:
-    """One measurement of one contender, in a process of its own."""
+    """Measures one contender once, in a process of its own."""
     program = PROGRAMS.get(name)
     if program:
         command = program.command(work)

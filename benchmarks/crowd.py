@@ -1,9 +1,9 @@
-"""What native/crowd.c measures, from Python: requests are awaited on a loop.
+"""Measures the same as native/crowd.c, in Python: requests are awaited on a loop.
 
     python -m benchmarks.crowd pipe|direct FILE COUNT BLOCK SECONDS LOOP
 
-The same steps and the same line of JSON. Memory is all that a request costs the process: the
-aiocbs are made after the first look at it.
+The steps and the line of JSON are those of crowd.c. The memory of a request includes its aiocb:
+the aiocbs are made after the memory of the process is first read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 class Crowd:
-    """`count` reads of one descriptor; the oldest is that of turn `turn`."""
+    """`count` reads of one descriptor. The oldest read is that of turn `turn`."""
 
     descriptor: int
     requests: list[Any]
@@ -57,10 +57,10 @@ class Crowd:
         return 0
 
     def before_a_batch(self) -> None:
-        """What has to be done so that the oldest end."""
+        """Makes the oldest reads end, if they do not end by themselves."""
 
     def wrong(self, turn: int) -> bool:
-        """Whether other bytes were read than belong there."""
+        """Whether a read gave wrong bytes."""
         raise NotImplementedError
 
     def submit(self, turn: int) -> None:
@@ -75,7 +75,7 @@ class Crowd:
             self.submit(turn)
 
     async def roll(self) -> None:
-        """Takes the oldest, and submits as many."""
+        """Awaits the oldest reads, and submits as many new ones."""
         self.before_a_batch()
         for turn in range(self.turn, self.turn + BATCH):
             request = self.requests[turn % self.count]
@@ -85,9 +85,9 @@ class Crowd:
         self.turn += BATCH
 
     async def warm_up(self) -> None:
-        """Until each has been used again: touching memory for the first time is not the requests'.
+        """Uses each request once more, so that the first touch of memory is not timed.
 
-        It also makes up for those that ended before the last was submitted.
+        It also replaces the requests that ended before the last one was submitted.
         """
         while self.turn < max(WARM_UP, self.count):
             await self.roll()
@@ -121,7 +121,7 @@ class Crowd:
             self.aio.aio_suspend([request])
 
     async def check(self) -> None:
-        """A few more, one at a time."""
+        """Checks the bytes of a few more reads, one at a time."""
         self.before_a_batch()
         for turn in range(self.turn, self.turn + BATCH):
             self.submit(turn)
@@ -131,7 +131,7 @@ class Crowd:
 
 
 class PipeCrowd(Crowd):
-    """Of one pipe, each a message with its number in it."""
+    """Reads of one pipe. Each message contains its own number."""
 
     def __init__(self, path: str, count: int, block: int) -> None:
         super().__init__(count, block)
@@ -152,7 +152,7 @@ class PipeCrowd(Crowd):
 
 
 class DirectCrowd(Crowd):
-    """Of a file that is open with O_DIRECT, at random."""
+    """Reads at random offsets of a file that is open with O_DIRECT."""
 
     def __init__(self, path: str, count: int, block: int) -> None:
         super().__init__(count, block)
@@ -168,7 +168,7 @@ class DirectCrowd(Crowd):
 
 
 def kernel_memory() -> int:
-    """What the whole system's kernel cannot give back, in bytes."""
+    """The kernel memory of the whole system that cannot be reclaimed, in bytes."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return sum(int(fields[name].split()[0]) * 1024 for name in ("SUnreclaim", "KernelStack"))

@@ -1,7 +1,7 @@
-"""What the measurements of a case have to show.
+"""The goals that the measurements of a case must meet.
 
-A goal is reckoned in every round, from measurements that were taken in turn, and judged by the
-median. Its text says what is compared; `value` gives it for one round.
+A goal has a value in every round, from measurements that were taken in turn. The median of the
+values is judged. The goal's text says what is compared; `value` computes it for one round.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FASTEST_PEER = "the fastest async peer"
 
 @dataclass(frozen=True)
 class Goal:
-    """Something that `of` has to reach, beside `over`."""
+    """A limit for the contender `of`, relative to the contender `over`."""
 
     of: str
     bound: float
@@ -32,7 +32,7 @@ class Goal:
         raise NotImplementedError
 
     def value(self, results: Round, over: str) -> float:
-        """`over` is who is compared with: the peer that was fastest, where that was asked for."""
+        """The value in one round. `over` is the other contender, or the fastest peer."""
         raise NotImplementedError
 
     def format(self, value: float) -> str:
@@ -42,13 +42,13 @@ class Goal:
         return value <= self.bound if self.at_most else value >= self.bound
 
     def needs(self, over: str) -> set[str]:
-        """The contenders without which the goal cannot be judged."""
+        """The contenders that must be measured before the goal can be judged."""
         return {self.of, over}
 
 
 @dataclass(frozen=True)
 class AtMost(Goal):
-    """So many times the other's time."""
+    """At most so many times the time of the other contender."""
 
     metric: str = "time"
 
@@ -63,7 +63,7 @@ class AtMost(Goal):
 
 @dataclass(frozen=True)
 class Faster(Goal):
-    """So many times the other's rate."""
+    """At least so many times the rate of the other contender."""
 
     at_most = False
 
@@ -77,7 +77,7 @@ class Faster(Goal):
 
 @dataclass(frozen=True)
 class AtMostMore(Goal):
-    """So many seconds more than the other."""
+    """At most so many seconds more than the other contender."""
 
     metric: str = "time"
 
@@ -94,7 +94,7 @@ class AtMostMore(Goal):
 
 @dataclass(frozen=True)
 class Overhead(Goal):
-    """Time above `floor`, as a part of what `over` takes above it."""
+    """The time above `floor`, divided by the time of `over` above `floor`."""
 
     floor: str = "C"
 
@@ -104,7 +104,7 @@ class Overhead(Goal):
 
     def value(self, results: Round, over: str) -> float:
         floor = results[self.floor]["time"]
-        # In a noisy round nothing may be left above the floor.
+        # In a noisy round, a contender may be as fast as the floor.
         others = max(results[over]["time"] - floor, 1e-12)
         return (results[self.of]["time"] - floor) / others
 
@@ -114,7 +114,7 @@ class Overhead(Goal):
 
 @dataclass(frozen=True)
 class Each(Goal):
-    """So many bytes of some memory for each request."""
+    """At most so many bytes of one kind of memory for each request."""
 
     over: str = ""
     metric: str = "memory each"
@@ -135,7 +135,7 @@ class Each(Goal):
 
 @dataclass(frozen=True)
 class Memory(Goal):
-    """So many bytes of resident memory, at the peak, above what there was before."""
+    """At most so many bytes of resident memory at the peak, above the memory before."""
 
     over: str = ""
 

@@ -1,4 +1,4 @@
-"""Loop stall: a heartbeat of 1 ms on the loop under measurement, and how late its beats come."""
+"""Measures the loop stall: a beat is due each millisecond on the loop, and may come late."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ PERIOD = 1_000_000
 
 
 class Heartbeat:
-    """Beats while it is entered, again and again if need be; `lateness` gathers them all, in ns.
+    """A context manager that beats while it is entered. It may be entered again.
 
-    Beats are due at fixed times, so a loop held for 500 ms is 500 late beats (by 500, 499, ... ms)
-    and not one: what every user of that loop felt, whenever they came.
+    `lateness` has the lateness of all beats, in nanoseconds. The beats are due at fixed times. So a
+    loop that is held for 500 ms has 500 late beats (500, 499, ... ms late), not one. They are the
+    delays of callbacks that became due at these times.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

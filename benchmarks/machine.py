@@ -1,4 +1,4 @@
-"""Where and with what a run was made: what a reader needs in order to judge its numbers."""
+"""Describes the machine and the software of a run, for readers of its numbers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def memory() -> str:
 
 
 def filesystem(directory: Path) -> str:
-    """The kind and the options of the filesystem with the longest mount point above `directory`."""
+    """The type and the options of the filesystem with the longest mount point above `directory`."""
     best, kind = "", "unknown"
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, point, name, options, *_ = line.split()

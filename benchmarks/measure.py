@@ -1,12 +1,12 @@
-"""One measurement in a process of its own: one Python library doing one work on one loop.
+"""Measures one Python library doing one work on one loop, in a process of its own.
 
-Passes, in this order: a warm-up that also finds how much work fills the time; the timed one, with
-nothing beside the work (time and CPU per operation, memory); a heartbeat on the idle loop; the
-observed one, with that heartbeat and every operation's latency; and one that checks bytes.
+The passes, in this order: a warm-up, which also finds how much work fills the time; the timed pass,
+with nothing beside the work (time and CPU per operation, memory); a heartbeat on the idle loop; the
+observed pass, with the heartbeat and the latency of every operation; and a pass that checks bytes.
 The result is one line of JSON, in seconds and bytes.
 
-The loop must be held by what is measured, not by the measuring: the garbage collector is off, as in
-`timeit`, and what a go leaves behind is freed when the heartbeat is not looking.
+The measuring itself must not hold the loop. So the garbage collector is off, as in `timeit`, and
+the garbage of a go is freed while the heartbeat is stopped.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
 
 
 class Measurement:
-    """The passes over one library's operation."""
+    """The passes over the operation of one library."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, library: Library) -> None:
         self.loop = loop
@@ -102,7 +102,7 @@ class Measurement:
         return metrics
 
     def warm_up(self) -> Offsets:
-        """What one go consists of."""
+        """Finds how fast the operation is. Returns the offsets of one go."""
         offsets = self.work.offsets()
         first = cycle_to(offsets, max(1, min(WARM_UP, WARM_UP_BYTES // self.work.block)))
         for _ in range(2):
@@ -153,7 +153,7 @@ class Measurement:
         }
 
     def shortened(self, offsets: Offsets) -> Offsets:
-        """Calibrated work may be cut to any length: goes short enough to keep to the time given."""
+        """Cuts a calibrated go, so that goes are short enough for the given time."""
         return offsets if self.work.sweep else offsets[: math.ceil(len(offsets) / 4)]
 
     def repeat(
@@ -163,7 +163,7 @@ class Measurement:
         each: Callable[[Offsets], Iterable[int]] = iter,
         beside: contextlib.AbstractContextManager[Any] | None = None,
     ) -> Metrics:
-        """Go again and again until the time is over: seconds per operation, of time and CPU."""
+        """Runs goes until the time is over. Returns seconds per operation, elapsed and of CPU."""
         count, wall, cpu = 0, 0.0, 0.0
         while wall < seconds:
             self.tasks.clear()
@@ -178,7 +178,7 @@ class Measurement:
         return {"time": wall / count, "cpu": cpu / count}
 
     def go(self, offsets: Offsets, each: Callable[[Offsets], Iterable[int]] = iter) -> Any:
-        """Carry out the operation once at each offset; what the last one read."""
+        """Carries out the operation once at each offset. Returns the bytes of the last read."""
         if not self.awaited:
             return self.operation(0, each(offsets))
         lanes = self.library.lanes
@@ -189,7 +189,7 @@ class Measurement:
         return self.loop.run_until_complete(side_by_side(coroutines, lanes, self.tasks))
 
     def check(self) -> None:
-        """Bytes read and written at some of the offsets; of large blocks, some of the pages."""
+        """Checks bytes that are read and written at some offsets; of large blocks, some pages."""
         block, path = self.work.block, self.work.path
         step = PAGE * max(1, block // PAGE // CHECKED)
         for offset in self.work.offsets()[:CHECKED]:
@@ -215,10 +215,10 @@ class Measurement:
 async def side_by_side(
     coroutines: Iterable[Coroutine[Any, Any, Any]], count: int, tasks: list[asyncio.Task[None]]
 ) -> None:
-    """Run long-lived coroutines, started in portions so that the loop breathes between.
+    """Runs long-lived coroutines. It starts them in portions and lets the loop turn in between.
 
-    `gather` would add a callback for each of them to the loop's work; this wakes once, at the end.
-    The caller keeps the list of tasks, and frees it when it likes.
+    `gather` would add one callback for each coroutine to the loop's work. This function wakes once,
+    at the end. The caller owns the list of tasks, and decides when to free it.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
@@ -243,7 +243,7 @@ async def side_by_side(
 
 
 def stamp(offsets: Offsets, times: list[int]) -> Iterator[int]:
-    """The offsets, noting when each is asked for: from one to the next is a latency."""
+    """Yields the offsets, and records the time of each. The time between two is a latency."""
     clock = time.perf_counter_ns
     for offset in offsets:
         times.append(clock())
@@ -261,7 +261,7 @@ def stall(name: str, lateness: list[int]) -> Metrics:
 
 
 def reset_peak_memory() -> int:
-    """Start the process's peak of resident memory anew; what is resident now, in bytes."""
+    """Resets the peak of the process's resident memory. Returns the resident memory, in bytes."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     return memory_field("VmRSS")

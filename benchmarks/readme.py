@@ -1,6 +1,6 @@
-"""The measured table of the README, from the results that were saved last.
+"""Makes the measured table of the README from the saved results.
 
-It stands between two marks, of which the first names the file that it is made from:
+The table stands between two marks. The first mark names the file of the results:
 
     <!-- table: benchmarks/results/latest.json -->
     <!-- end of table -->
@@ -20,7 +20,7 @@ BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DO
 
 
 def filled(text: str, root: Path = ROOT) -> str:
-    """The text with every table made anew; a table whose results are not there yet is empty."""
+    """Returns the text with every table made anew. A table without saved results is empty."""
     return BLOCK.sub(lambda found: found[1] + table(root / found[2], found[2]) + found[3], text)
 
 

@@ -1,6 +1,6 @@
-"""Results as a document (what is saved) and as text (what is printed): tables of Markdown.
+"""Makes the results a document, which is saved, and a text of Markdown tables, which is printed.
 
-The text is made from the document alone, so a saved one can be shown again.
+The text is made from the document alone, so a saved document can be printed again.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def text(results: Document) -> str:
 
 
 def goals(results: Document) -> str:
-    """The verdicts, one line for each goal."""
+    """The verdict of each goal, one line each."""
 
     def row(case: Document, goal: Document) -> Row:
         measured, *ends = goal.get("shown", (NONE,))
@@ -136,7 +136,7 @@ def not_measured() -> str:
 
 
 def in_short(results: Document) -> Iterable[str]:
-    """One table for people in a hurry: awaited reads and writes beside C, and the loop stall."""
+    """A short table: awaited reads and writes as multiples of C's, and the loop stall."""
     ratios = {"P1": "read", "P2/32": "32 reads", "P4/1": "write", "P4/32": "32 writes"}
     found = {case["key"]: case["contenders"] for case in results["cases"]}
     if not {*ratios, "P8/cached-file"} <= found.keys():
@@ -185,7 +185,7 @@ def case_text(case: Document) -> Iterable[str]:
 
 
 def column(found: Document, metric: str, form: Form) -> str:
-    """The median; of ratios also how far the rounds lie apart, and of the worst the very worst."""
+    """The median. For ratios also the spread of the rounds, for worst values also the maximum."""
     shown, spread = median(found, metric, form), found.get(metric)
     if spread and metric == "ratio":
         return f"{shown} ({form(spread['least'])} to {form(spread['most'])})"
@@ -199,7 +199,7 @@ def median(found: Document, metric: str, form: Form) -> str:
 
 
 def table(head: Row, rows: Iterable[Row]) -> str:
-    """A Markdown table whose columns also stand straight as plain text."""
+    """A Markdown table whose columns are also aligned as plain text."""
     cells = [head, *rows]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
 

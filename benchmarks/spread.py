@@ -1,4 +1,4 @@
-"""The few statistics that the comparison quotes."""
+"""The statistics that the comparison uses."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 
 def percentile(ascending: Sequence[float], part: float) -> float:
-    """The smallest value that at least `part` of all do not exceed; of a sorted sequence."""
+    """The smallest value of a sorted sequence that at least `part` of the values do not exceed."""
     return ascending[min(len(ascending) - 1, int(len(ascending) * part))]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What the rounds of a run say of one number."""
+    """The median and the range of one number over the rounds of a run."""
 
     median: float
     least: float

@@ -1,7 +1,7 @@
-"""The core's operations one by one: `pytest benchmarks --benchmark-only`.
+"""Measures the core's operations one by one: `pytest benchmarks --benchmark-only`.
 
-What a call costs inside one process, for finding what a change to the core does. For how aiofs
-stands beside C and its peers, run `python -m benchmarks`.
+They give the cost of a call inside one process, and so the effect of a change to the core.
+`python -m benchmarks` compares aiofs with C and with its peers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAGES = 256
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file of 1 MiB, in the page cache, in a directory of its own."""
+    """A cached file of 1 MiB, in a directory of its own."""
     directory = tmp_path / "volume"
     directory.mkdir(mode=0o700)
     DataFile("file", PAGES * PAGE).make(directory)

@@ -1,4 +1,4 @@
-"""The harness itself: that it measures what it says. `pytest benchmarks --benchmark-disable`."""
+"""Tests the harness: does it measure what it says? `pytest benchmarks --benchmark-disable`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from .work import DataFile, KiB, Unavailable, Work, drop_cache, pages_in_cache, 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Work:
-    """A short measurement of reads, of a file that is there."""
+    """A short measurement of reads, with an existing file."""
     file = DataFile("file", 256 * KiB)
     file.make(tmp_path)
     return Work(file, seconds=0.001, observed=0.01, directory=str(tmp_path))
 
 
 def outcome(*goals: Any, **times: list[float]) -> Outcome:
-    """Rounds in which nothing but these times was measured."""
+    """Rounds in which only these times were measured."""
     case = Case("P0", "a case", Work(DataFile("file", 0)), tuple(times), goals)
     return Outcome(case, {name: [{"time": t} for t in taken] for name, taken in times.items()})
 
@@ -104,7 +104,7 @@ def test_wrong_bytes_are_noticed(
     work: Work, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Wrong(ToThread):
-        """Moves a zero where another byte belongs."""
+        """Writes zeros in place of the payload, and reads wrong bytes."""
 
         def __init__(self, work: Work) -> None:
             super().__init__(work)

@@ -1,4 +1,4 @@
-"""What one measurement does: which operation on which file, in which order, for how long."""
+"""The work of one measurement: the operation, the file, the order of offsets, the time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import TypeAlias
 
 from . import native
 
-# Not a list: the objects of a shuffled one are scattered over memory, and every contender in Python
-# would pay for fetching them, which C does not.
+# Not a list: the objects of a shuffled list are scattered over memory. Every contender in Python
+# would pay for fetching them, and C would not.
 Offsets: TypeAlias = "array.array[int]"
 
 KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
@@ -26,15 +26,15 @@ SEED = 20
 
 
 class Unavailable(Exception):
-    """This contender cannot do this work here; the message says why, and the report shows it."""
+    """This contender cannot do this work here. The message says why, and the report shows it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DataFile:
-    """A file that measurements work on; made anew for every run, by writes of `fill` bytes.
+    """A file for measurements. It is made anew for every run, by writes of `fill` bytes.
 
-    How a file was filled matters: large writes give the page cache large folios, and later small
-    writes into those cost many times more.
+    The size of these writes matters: large writes give the page cache large folios, and a later
+    small write into a large folio costs many times more.
     """
 
     name: str
@@ -50,21 +50,21 @@ class DataFile:
 
 
 def content(offset: int, size: int) -> bytes:
-    """What a data file holds there: in each 8 bytes of a page, the page's own offset."""
+    """The bytes of a data file at an offset: each 8 bytes of a page are the page's own offset."""
     pages = range(offset, offset + size, PAGE)
     return b"".join(struct.pack("<q", page) * (PAGE // 8) for page in pages)
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """One measurement's work.
+    """The work of one measurement.
 
     operation  read, write, save (a write, then fdatasync), open (open, lock, close), import, crowd
-               (as many reads as the contender says, of a pipe, or of the file if it is `direct`)
-    depth      operations in flight, each of a coroutine that awaits one at a time
+               (the contender's number of reads, of a pipe, or of the file if it is `direct`)
+    depth      operations in flight; each coroutine awaits one at a time
     sweep      operations in one go; None: as many as take about `seconds`
-    seconds    length of the timed pass; 0: there is only the observed one
-    observed   length of the pass with a heartbeat and with every operation's latency taken
+    seconds    length of the timed pass; 0: only the observed pass runs
+    observed   length of the pass with a heartbeat, which records every operation's latency
     """
 
     file: DataFile
@@ -85,14 +85,14 @@ class Work:
         return os.path.join(self.directory, self.file.name)
 
     def offsets(self) -> Offsets:
-        """One visit of every block of the file, in the order that all contenders follow."""
+        """The offsets of all blocks of the file, in the order that all contenders use."""
         order = list(range(0, self.file.size - self.block + 1, self.block))
         if not self.sequential:
             random.Random(SEED).shuffle(order)
         return array.array("q", order)
 
     def offsets_path(self) -> str:
-        """The offsets as a file, for programs in C."""
+        """The path of a file with the offsets, for programs in C."""
         kind = "sequential" if self.sequential else "random"
         path = f"{self.path}.{kind}-{self.block}"
         if not os.path.exists(path):
@@ -100,7 +100,7 @@ class Work:
         return path
 
     def describe(self) -> str:
-        """The case wholly, but for what is the same in the whole run."""
+        """Describes the work, without what is the same in the whole run."""
         if self.operation == "open":
             return f"open, lock and close a file of {size_text(self.file.size)}"
         if self.operation == "import":
@@ -139,7 +139,7 @@ def size_text(size: int) -> str:
 
 
 def new_buffer(size: int) -> mmap.mmap:
-    """A page-aligned buffer, as the C floor has, with its pages already there."""
+    """A page-aligned buffer, as the C floor has, with its pages already allocated."""
     buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     for offset in range(0, size, PAGE):
         buffer[offset] = 1
@@ -147,7 +147,7 @@ def new_buffer(size: int) -> mmap.mmap:
 
 
 def load_cache(path: str) -> None:
-    """Make a file cached, and see that it is."""
+    """Reads a file into the page cache, and checks that it is there."""
     with open(path, "rb", buffering=0) as file:
         while file.read(MiB):
             pass
@@ -157,7 +157,7 @@ def load_cache(path: str) -> None:
 
 
 def drop_cache(path: str) -> None:
-    """Make a file cold, and see that it is."""
+    """Drops a file from the page cache, and checks that it is gone."""
     with open(path, "rb", buffering=0) as file:
         os.fdatasync(file)
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -174,11 +174,11 @@ def pages_in_cache(path: str) -> tuple[int, int]:
 
 
 def cycle_to(offsets: Offsets, count: int) -> Offsets:
-    """The offsets again and again, until there are `count`."""
+    """Repeats the offsets until there are `count`."""
     times, rest = divmod(count, len(offsets))
     return offsets * times + offsets[:rest]
 
 
 def shares(offsets: Offsets, lanes: int) -> Iterator[Offsets]:
-    """Deal the offsets out to the lanes, as evenly as can be."""
+    """Distributes the offsets over the lanes, as evenly as possible."""
     return (offsets[lane::lanes] for lane in range(lanes))

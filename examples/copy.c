@@ -1,4 +1,4 @@
-/* Copies a file by POSIX AIO; copy.py is the same in Python. cc -o copy copy.c && ./copy SOURCE TARGET */
+/* Copies a file by POSIX AIO. copy.py is the same in Python. Usage: cc -o copy copy.c && ./copy SOURCE TARGET */
 #include <aio.h>
 #include <err.h>
 #include <errno.h>

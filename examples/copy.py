@@ -1,4 +1,4 @@
-"""Copies a file by POSIX AIO; copy.c is the same in C. python copy.py SOURCE TARGET"""
+"""Copies a file by POSIX AIO. copy.c is the same in C. Usage: python copy.py SOURCE TARGET"""
 
 import os
 import sys

@@ -1,6 +1,6 @@
-"""Awaits requests on a plain descriptor, with no volume at all: python descriptor.py FILE
+"""Counts the lines of a file by requests on a plain descriptor, without a volume.
 
-Counts the lines of a file while the loop stays free for everything else.
+Usage: python descriptor.py FILE. Other tasks could run on the loop meanwhile.
 """
 
 import os

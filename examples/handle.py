@@ -1,7 +1,7 @@
-"""A log that nobody else touches: an AccessHandle on a private volume. python handle.py DIRECTORY
+"""Writes a log file under an exclusive lock, by an AccessHandle on a private volume.
 
-While the handle is open, nobody else opens the file; when it is closed, what was written is on the
-disk.
+Usage: python handle.py DIRECTORY. While the handle is open, no other handle can open the file. When
+it is closed, the written bytes are on the disk.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ async def main(directory: str) -> None:
         file = await volume.root.get_file_handle("log.txt", create=True)
         async with file.create_access_handle() as log:
             end = await log.get_size()
-            # Calling a method starts it; they take effect in the order of the calls.
+            # A call starts its operation. Operations take effect in the order of the calls.
             await asyncio.gather(log.write(b"one\n", at=end), log.write(b"two\n"), log.flush())
 
             try:

@@ -1,8 +1,8 @@
 /*
- * Keeps what arrives on its input in a file that nobody else can write meanwhile. One loop around poll waits for
- * both, the input and the ends of the writes; for the disk it waits only at the end.
+ * Writes its standard input to a file, under a lock that refuses other writers. One loop around poll waits for the
+ * input and for the ends of the writes. The program waits for the disk only before it exits.
  *
- * cc keep.c $(aiofs config --cflags --libs) -o keep && some-program | ./keep VOLUME FILE
+ * Usage: cc keep.c $(aiofs config --cflags --libs) -o keep && some-program | ./keep VOLUME FILE
  */
 #include <aiofs.h>
 #include <err.h>
@@ -43,7 +43,7 @@ static void start(struct piece *piece, size_t size)
     kept += size;
 }
 
-/* How many writes have ended since the last time; not always in order. */
+/* Returns how many writes have ended since the last call. Writes may end in any order. */
 static int finish(void)
 {
     uint64_t count = 0;

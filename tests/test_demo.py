@@ -91,11 +91,11 @@ def test_act_one_shows_request_callback_and_refused_lock(capsys, tree):
     assert shown["aio_error(cb)"] in ("0", "EINPROGRESS")
     assert shown["aio_suspend([cb])"].startswith("0")
     assert shown["aio_return(cb)"].startswith("18 bytes")
-    assert shown["its callback, on the loop"] == "called with 'hello.txt'"
+    assert shown["the callback, on the loop"] == "called with 'hello.txt'"
     assert shown["aio_read(cb), await cb"] == r"18 bytes: b'Hello, POSIX AIO!\n'"
     assert shown["a second handle on the file"] == "EBUSY, NoModificationAllowedError"
     assert shown["a handle of another process"] == "EBUSY"
-    assert shown["the same, now that it is closed"] == "opened"
+    assert shown["the same, after the close"] == "opened"
 
 
 def pairs(output):
@@ -111,7 +111,7 @@ def test_act_three_runs_a_c_program_whose_file_is_locked(capsys, compiler, tree,
     assert shown["aiofs run --volume DIR -- ./copy"] == "has copied 500.0 kB to DIR/FILE"
     assert shown["a handle on FILE"] == "EBUSY, NoModificationAllowedError"
     assert shown["a handle of another process"] == "EBUSY"
-    assert shown["the same, now that it has ended"] == "opened"
+    assert shown["the same, after the program's end"] == "opened"
     assert list(contents(tmp_path / "volume")) == ["hello.txt"]
 
 

@@ -41,7 +41,7 @@ def named(findings, name):
 
 def test_it_tells_the_engine_that_programs_get(tmp_path):
     findings = doctor("--json", str(tmp_path))
-    assert named(findings, "what carries requests")["detail"] == _core.engine()
+    assert named(findings, "engine in use")["detail"] == _core.engine()
 
 
 def test_what_is_missing_has_a_cost_and_what_is_there_has_none(tmp_path):
@@ -58,7 +58,7 @@ def test_forbidden_call_is_named_with_a_reason(call, error, tmp_path):
     assert "seccomp" in named(findings, call)["detail"]
     assert "threads" in named(findings, call)["cost"]
     assert named(findings, "seccomp")["detail"] == "a filter"
-    assert named(findings, "what carries requests")["detail"] == "threads"
+    assert named(findings, "engine in use")["detail"] == "threads"
 
 
 def test_directories_are_tried_and_nothing_is_left_in_them(tmp_path):
@@ -82,5 +82,5 @@ def test_text_has_a_line_for_each(tmp_path):
 
 
 def test_engine_that_does_not_exist_is_told_and_not_a_failure(tmp_path):
-    finding = named(doctor("--json", str(tmp_path), AIOFS_ENGINE="steam"), "what carries requests")
+    finding = named(doctor("--json", str(tmp_path), AIOFS_ENGINE="steam"), "engine in use")
     assert finding["good"] is False and "steam" in finding["detail"]

@@ -45,6 +45,7 @@ def test_files_are_drawn_with_what_they_use():
         ("engine/ring.c", '#  include "posix.h"', "posix/posix.h"),
         ("volumes/private.py", "def late():\n    from aiofs import cli", "cli.py"),
         ("handles.py", "import aiofs.demo.screen", "demo/screen.py"),
+        ("core/aiocb.pxi", "from aiofs import handles", "handles.py"),
         (
             "handles.py",
             "if TYPE_CHECKING:\n    from aiofs.volumes import Volume",
@@ -52,7 +53,6 @@ def test_files_are_drawn_with_what_they_use():
         ),
         ("volume_ops.py", "from aiofs.volumes import memory", "volumes/memory.py"),
         ("volume_ops.py", "from aiofs.handles import File", "handles.py"),
-        ("aiocb.pxi", "from aiofs import handles", "handles.py"),
     ],
 )
 def test_floor_that_reaches_up_is_named(copy, low, line, high):
@@ -68,7 +68,7 @@ def test_floor_that_reaches_up_is_named(copy, low, line, high):
     [
         ("volumes/private.py", "def late():\n    import shutil", "shutil"),
         ("handles.py", "async def late():\n    from aiofs import errors", "aiofs.errors"),
-        ("aiocb.pxi", "cdef late():\n    from aiofs.errors import AbortError", "aiofs.errors"),
+        ("core/aiocb.pxi", "cdef late():\n    from aiofs.errors import AbortError", "aiofs.errors"),
     ],
 )
 def test_import_in_a_function_is_named(copy, file, lines, module):
@@ -85,6 +85,18 @@ def test_files_that_use_each_other_are_named(copy):
     drawn = floors(copy)
     assert drawn.returncode == 1
     assert "files use each other" in drawn.stderr and "handles.py" in drawn.stderr
+
+
+@pytest.mark.parametrize("line", ["loop = notifier.loop", "from asyncio import sleep"])
+def test_part_of_the_core_that_knows_a_loop_is_named(copy, line):
+    with (copy / "aiofs" / "core" / "aiocb.pxi").open("a") as file:
+        file.write(f"\n{line}\n")
+    drawn = floors(copy)
+    assert drawn.returncode == 1 and "core/aiocb.pxi knows a loop" in drawn.stderr
+    shutil.copy(ROOT / "aiofs" / "core" / "aiocb.pxi", copy / "aiofs" / "core")
+    with (copy / "aiofs" / "core" / "delivery.pxi").open("a") as file:
+        file.write(f"\n{line}\n")
+    assert floors(copy).returncode == 0
 
 
 def test_file_on_no_floor_is_named(copy):

@@ -100,7 +100,7 @@ def test_sdist_holds_every_source(sdist):
         names = {name.partition("/")[2] for name in archive.getnames()}
     sources = {
         str(path.relative_to(ROOT))
-        for pattern in ("aiofs/**/*.py", "aiofs/**/*.[ch]", "aiofs/*.p[yx]*", "tests/**/*.py")
+        for pattern in ("aiofs/**/*.py", "aiofs/**/*.[ch]", "aiofs/**/*.p[yx]*", "tests/**/*.py")
         for path in ROOT.glob(pattern)
         if path.suffix != ".pyc" and path.name != "_core.c"
     }
@@ -121,7 +121,7 @@ def test_wheel_holds_the_libraries_and_what_others_compile_against(wheel):
     assert libraries | {"aiofs/py.typed"} <= names
     headers_and_types = {
         str(path.relative_to(ROOT))
-        for pattern in ("aiofs/*.pyi", "aiofs/*.pxd", "aiofs/**/*.h")
+        for pattern in ("aiofs/*.pyi", "aiofs/aio.pxd", "aiofs/**/*.h")
         for path in ROOT.glob(pattern)
     }
     assert {"aiofs/include/aiofs.h", "aiofs/aio.pxd"} <= headers_and_types <= names
@@ -348,9 +348,9 @@ SMALL_PROJECT = {
     "aiofs/preload/run.c": "int engine_number(void);\nint run_number(void);\n"
     "int run_number(void) { return engine_number(); }\n",
     "aiofs/_core.pyx": (
-        'cdef extern from "engine/engine.h":\n    int engine_number()\ninclude "part.pxi"\n'
+        'cdef extern from "engine/engine.h":\n    int engine_number()\ninclude "core/part.pxi"\n'
     ),
-    "aiofs/part.pxi": "def number():\n    return engine_number() + 2\n",
+    "aiofs/core/part.pxi": "def number():\n    return engine_number() + 2\n",
 }
 
 
@@ -396,7 +396,7 @@ def test_changed_engine_source_is_compiled_alone(small_project):
 
 
 def test_changed_cython_part_rebuilds_the_core_alone(small_project):
-    edit(small_project / "aiofs/part.pxi", "2", "3")
+    edit(small_project / "aiofs/core/part.pxi", "2", "3")
     assert compiled(build(small_project)) == {"aiofs/_core.c"}
     assert number(small_project) == 43
 

@@ -73,7 +73,7 @@ def test_environment_chooses_the_engine_as_the_table_says(tmp_path):
     section = README.partition("## Engines")[2].partition("## ")[0]
     rows = re.findall(r"^\| `(\w+)`(?:, the default)? \| (.*) \|$", section, re.MULTILINE)
     assert dict(rows) == {
-        "auto": "io_uring if the kernel lets us, else threads",
+        "auto": "io_uring if the kernel allows it, else threads",
         "io_uring": "io_uring, or an error",
         "threads": "threads",
     }

@@ -86,6 +86,20 @@ run(close)
     assert printed == "4\nclosed\n"
 
 
+def test_close_that_is_awaited_before_its_turn_ends(run_program):
+    """It waits for the write; when its turn has come, there is no thread for it."""
+    printed = run_program("""
+async def close(handle):
+    write = handle.write(b"x" * 20_000_000, at=0)
+    closing = asyncio.gather(handle.close())
+    await asyncio.sleep(0)  # now it is awaited
+    assert await write == 20_000_000
+    assert await closing == [None]
+run(close)
+""")
+    assert printed == "20000000\nclosed\n"
+
+
 def test_handle_that_is_busy_is_closed_when_its_requests_have_ended(run_program):
     printed = run_program("""
 async def close(handle):

@@ -1,12 +1,13 @@
-"""`aiofs demo`: what aiofs does, shown on real files.
+"""`aiofs demo`: shows on real files what aiofs does.
 
-Act one is one request through the functions of <aio.h>, and a lock that is refused. Act two copies
-a tree into a private volume, DEPTH requests at a time, each list of them started by one lio_listio
-and ended by one callback on the loop; reads it back the same way; and compares SHA-256. Act three
-compiles a C program that knows nothing of aiofs and runs it under `aiofs run`.
+Act one shows one request through the functions of <aio.h>, and a refused lock. Act two copies a
+tree of files into a private volume, reads it back and compares SHA-256 digests. It has DEPTH
+requests in flight at a time: one lio_listio starts a list of them, and one callback on the loop
+reports its end. Act three compiles a C program that does not use aiofs and runs it under
+`aiofs run`.
 
-What blocks has no place on the loop: files are hashed, sources opened and directories made on other
-threads. A heartbeat on the loop says how well that went.
+Work that blocks runs on other threads: hashing, opening the sources, making directories. A
+heartbeat on the loop measures how long the loop is held.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["main"]
 
 
 def main(path: str | None, volume: str | None) -> int:
-    """Runs the demo; returns the exit status of `aiofs demo`."""
+    """Runs the demo. Returns the exit status of `aiofs demo`."""
     show = screen()
     try:
         engine = engine_name()
@@ -55,7 +56,7 @@ def engine_name() -> str:
 
 
 async def play(show: Screen, survey: Survey, directory: Path, *, kept: bool) -> int:
-    # A thread that runs Python gives way to the loop's after this long, not after 5 ms.
+    # A thread that runs Python releases the GIL to the loop's thread after 0.5 ms, not 5 ms.
     sys.setswitchinterval(0.0005)
     with PrivateVolume(directory) as volume:
         await act_one(show, volume, directory)

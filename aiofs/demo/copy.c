@@ -1,7 +1,7 @@
 /*
  * Copies a file by POSIX AIO: while one piece is written, the next one is read.
  *
- * It knows nothing of aiofs, and runs without: cc -o copy copy.c && ./copy SOURCE TARGET
+ * The program does not use aiofs and runs without it: cc -o copy copy.c && ./copy SOURCE TARGET
  */
 #include <aio.h>
 #include <err.h>

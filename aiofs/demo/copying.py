@@ -1,4 +1,4 @@
-"""Act two: a tree of files is copied into a volume, read back, and compared."""
+"""Act two: copies a tree of files into a volume, reads it back, and compares it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ async def act_two(show: Screen, survey: Survey, volume: PrivateVolume, directory
     failed += [(file.path, "what was read back differs") for file in different]
     equal = len(back.digests) - len(different)
     show_results(show, idle, copied, back)
-    show.note("copied in: read, hashed, written, and flushed to the disk file by file")
-    show.note("loop stall: how late beats, one each millisecond, came on the loop that did it\n")
+    show.note("copied in: each file is read, hashed, written, and flushed to the disk")
+    show.note("loop stall: how late a timer of 1 ms fired on the loop that did this work\n")
     show.note(f"SHA-256: {equal:,} of {len(survey.files):,} files are equal to their sources")
     show_problems(show, "left out", survey.left_out)
     show_problems(show, "failed", failed)

@@ -1,4 +1,4 @@
-"""How long a loop stands still: a beat each millisecond, and how late the beats come."""
+"""Measures how long a loop is held: a beat is due each millisecond, and may come late."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from types import TracebackType
 
 
 class Heartbeat:
-    """A beat each millisecond on the running loop, while it is entered.
+    """A context manager: while it is entered, a beat is due each millisecond on the running loop.
 
-    They are due at fixed times: a loop that was held for 50 ms has 50 late ones, by 50, 49, ... ms.
+    The beats are due at fixed times. So a loop that is held for 50 ms has 50 late beats, which are
+    50, 49, ... ms late.
     """
 
     PERIOD = 1_000_000  # nanoseconds
@@ -22,12 +23,12 @@ class Heartbeat:
 
     @property
     def worst(self) -> float:
-        """In seconds."""
+        """The largest lateness, in seconds."""
         return max(self._lateness, default=0) / 1e9
 
     @property
     def tail(self) -> float:
-        """The 99.9th percentile, in seconds."""
+        """The 99.9th percentile of the lateness, in seconds."""
         ordered = sorted(self._lateness)
         return ordered[len(ordered) * 999 // 1000] / 1e9 if ordered else 0.0
 
@@ -56,7 +57,7 @@ class Heartbeat:
 
 
 def periodic_timer(period: int) -> int:
-    """A descriptor, readable every `period` nanoseconds: the loop's own timers are coarser."""
+    """Returns a timerfd, readable every `period` nanoseconds. The loop's own timers are coarser."""
     libc = ctypes.CDLL(None, use_errno=True)
     timer: int = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
     interval_and_first = (ctypes.c_long * 4)(0, period, 0, period)

@@ -1,4 +1,4 @@
-"""Act three: a C program that knows nothing of aiofs, and what its file's lock is to all others."""
+"""Act three: runs a C program that does not use aiofs, and shows that its file is locked."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from aiofs.demo.request import ask_another_process, ask_this_process, environmen
 from aiofs.demo.screen import Screen, size
 
 SOURCE = Path(__file__).with_name("copy.c")
-HALF = 500_000  # bytes: what the program has copied when the others ask
+HALF = 500_000  # bytes that the program has copied when the other openings are tried
 STARTS_WITHIN = 30  # seconds
-REFUSED = 2  # exit status of `aiofs run`: this program cannot be run so
+REFUSED = 2  # exit status of `aiofs run`: it cannot run this program
 
 
 async def act_three(show: Screen, volume: PrivateVolume, directory: Path) -> int:
-    show.heading("A C program that knows nothing of aiofs")
+    show.heading("A C program that does not use aiofs")
     with tempfile.TemporaryDirectory(prefix="aiofs-demo-") as folder:
         program = Path(folder, "copy")
         left_out = await compile_with_system_cc(program)
         if left_out is not None:
             show.note(f"left out: {left_out}")
             return 0
-        show.pair("cc -o copy copy.c", "is compiled: its <aio.h> is the C library's")
+        show.pair("cc -o copy copy.c", "compiled with the <aio.h> of the C library")
         return await run_beside_others(show, volume, directory, program)
 
 
 async def compile_with_system_cc(program: Path) -> str | None:
-    """None, or why there is no program."""
+    """Compiles the program. Returns None, or the reason why it could not."""
     compiler = os.environ.get("CC") or "cc"
     command = compiler.split()
     if shutil.which(command[0]) is None:
@@ -45,7 +45,7 @@ async def compile_with_system_cc(program: Path) -> str | None:
         *(*command, "-O2", "-o", str(program), str(SOURCE), "-lrt"), stdout=PIPE, stderr=PIPE
     )
     _, complaint = await process.communicate()
-    return f"{compiler} cannot compile it: {said(complaint)}" if process.returncode else None
+    return f"{compiler} cannot compile it: {first_line(complaint)}" if process.returncode else None
 
 
 async def run_beside_others(
@@ -74,12 +74,12 @@ async def run_beside_others(
                 await send(pipe, source[HALF:])
         _, complaint = await process.communicate()
         if process.returncode == REFUSED:
-            show.note(f"left out: {said(complaint)}")
+            show.note(f"left out: {first_line(complaint)}")
             return 0
         if process.returncode or target.read_bytes() != source:
-            show.note(f"failed: {said(complaint) or 'the copy differs'}")
+            show.note(f"failed: {first_line(complaint) or 'the copy differs'}")
             return 1
-        show.pair("the same, now that it has ended", await ask_another_process(directory, name))
+        show.pair("the same, after the program's end", await ask_another_process(directory, name))
         return 0
     finally:
         if process.returncode is None:
@@ -89,7 +89,7 @@ async def run_beside_others(
 
 
 async def send(pipe: FileIO, piece: bytes) -> bool:
-    """Whether all of it went into the pipe; the loop is free meanwhile."""
+    """Writes a piece to the pipe by requests. Returns whether the pipe took all of it."""
     try:
         while piece:
             cb = aio.aiocb(pipe, piece)
@@ -101,7 +101,7 @@ async def send(pipe: FileIO, piece: bytes) -> bool:
 
 
 async def arrives(process: Process, target: Path) -> bool:
-    """Whether the first half comes to be in the target."""
+    """Waits until the first half is in the target. Returns whether it came."""
     deadline = time.monotonic() + STARTS_WITHIN
     while not (target.exists() and target.stat().st_size == HALF):
         if process.returncode is not None or time.monotonic() > deadline:
@@ -110,6 +110,6 @@ async def arrives(process: Process, target: Path) -> bool:
     return True
 
 
-def said(complaint: bytes) -> str:
-    """What it came to, in a line."""
+def first_line(complaint: bytes) -> str:
+    """The first line of what a process wrote to standard error."""
     return (complaint.decode(errors="replace").strip().splitlines() or [""])[0]

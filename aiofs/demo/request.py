@@ -1,4 +1,4 @@
-"""Act one: one request through the functions of <aio.h>, and a lock that is refused."""
+"""Act one: shows one request through the functions of <aio.h>, and a refused lock."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ async def act_one(show: Screen, volume: PrivateVolume, directory: Path) -> None:
         cb.aio_sigevent = aio.sigevent(
             aio.SIGEV_LOOP, sigev_value="hello.txt", sigev_notify_function=called_back.set_result
         )
-        show.pair("aio_write(cb)", f"{aio.aio_write(cb)}: it is queued")
+        show.pair("aio_write(cb)", f"{aio.aio_write(cb)}: the write is accepted")
         show.pair("aio_error(cb)", errno_name(aio.aio_error(cb)))
-        show.pair("aio_suspend([cb])", f"{aio.aio_suspend([cb])}: it has ended")
+        show.pair("aio_suspend([cb])", f"{aio.aio_suspend([cb])}: the write has ended")
         show.pair("aio_return(cb)", f"{aio.aio_return(cb)} bytes written")
-        show.pair("its callback, on the loop", f"called with {await called_back!r}")
+        show.pair("the callback, on the loop", f"called with {await called_back!r}")
 
         cb = aio.aiocb(handle, read)
         aio.aio_fsync(os.O_DSYNC, cb)
-        show.pair("aio_fsync(O_DSYNC, cb), await cb", f"{await cb}: it is on the disk")
+        show.pair("aio_fsync(O_DSYNC, cb), await cb", f"{await cb}: the file is on the disk")
         aio.aio_read(cb)
         show.pair("aio_read(cb), await cb", f"{await cb} bytes: {bytes(read)!r}")
 
         show.pair("a second handle on the file", await ask_this_process(volume, "hello.txt"))
         show.pair("a handle of another process", await ask_another_process(directory, "hello.txt"))
-    show.pair("the same, now that it is closed", await ask_another_process(directory, "hello.txt"))
+    show.pair("the same, after the close", await ask_another_process(directory, "hello.txt"))
     await volume.root.remove_entry("hello.txt")
 
 
 async def ask_this_process(volume: PrivateVolume, name: str) -> str:
-    """What comes of one more handle here."""
+    """Opens one more handle in this process. Returns "opened", or the error."""
     file = await volume.root.get_file_handle(name)
     try:
         async with file.create_access_handle():
@@ -64,18 +64,18 @@ async def ask_this_process(volume: PrivateVolume, name: str) -> str:
 
 
 async def ask_another_process(directory: Path, name: str) -> str:
-    """What another process says that tries to open the file."""
+    """Opens the file in another process. Returns its output: "opened" or the errno."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", OTHER_PROCESS, str(directory), f"/{name}"),
         stdout=asyncio.subprocess.PIPE,
         env=environment(),
     )
-    said, _ = await process.communicate()
-    return said.decode().strip() or f"it ended with status {process.returncode}"
+    answer, _ = await process.communicate()
+    return answer.decode().strip() or f"the process ended with status {process.returncode}"
 
 
 def environment() -> dict[str, str]:
-    """In which another Python imports the aiofs that this one has."""
+    """Returns an environment in which another Python imports the same aiofs as this one."""
     package = str(Path(aiofs.__file__).parent.parent)
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

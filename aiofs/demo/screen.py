@@ -1,6 +1,6 @@
-"""What the demo prints: with rich on a terminal that has it, and as plain text elsewhere.
+"""Prints the demo's output: on a terminal with rich, if it is installed, otherwise as plain text.
 
-A bar is drawn on a thread of its own, so that drawing is no part of what the loop is measured by.
+Another thread draws the progress bar, so that drawing does not count as a delay of the loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BAR_WIDTH = 40
 
 
 def size(count: float) -> str:
-    """Bytes, for people."""
+    """A number of bytes in a readable unit."""
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}"
@@ -25,12 +25,12 @@ def size(count: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Of a path: what no terminal can show, or would obey, is escaped."""
+    """A path in which characters that a terminal cannot show, or would obey, are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Bar:
-    """How much of `total` bytes is done; advancing it draws nothing."""
+    """Counts how many of `total` bytes are done. Advancing it draws nothing."""
 
     def __init__(self, label: str, total: int) -> None:
         self.label = label
@@ -46,7 +46,7 @@ class Bar:
 
 
 class Screen:
-    """Plain text; on a terminal with a bar that overwrites itself."""
+    """Plain text. On a terminal, the bar overwrites its own line."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
@@ -55,14 +55,14 @@ class Screen:
         print(f"\n{text}\n", flush=True)
 
     def pair(self, left: str, right: str) -> None:
-        """Something, and what came of it."""
+        """Prints a call or an action, and its result."""
         print(f"  {left:<36}{right}", flush=True)
 
     def note(self, text: str) -> None:
         print(f"  {text}", flush=True)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """The first column to the left, the others to the right."""
+        """Prints a table: the first column is aligned left, the others right."""
         print()
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         for row in (head, ["-" * width for width in widths], *rows):
@@ -72,7 +72,7 @@ class Screen:
 
     @asynccontextmanager
     async def progress(self, label: str, total: int) -> AsyncIterator[Bar]:
-        """A bar that is drawn until it is left."""
+        """A context manager: a bar is drawn until the context is left."""
         bar = Bar(label, total)
         self._begin(bar)
         drawing = asyncio.create_task(self._keep_drawing(bar))
@@ -106,7 +106,7 @@ class Screen:
 
 
 class RichScreen(Screen):
-    """With rich's colours, bar and table."""
+    """Uses the colours, the bar and the table of rich."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class RichScreen(Screen):
 
 
 def screen() -> Screen:
-    """The best that there is here."""
+    """Returns a RichScreen on a terminal if rich is installed, otherwise a Screen."""
     if sys.stdout.isatty():
         try:
             return RichScreen()

@@ -1,4 +1,4 @@
-"""What the demo copies, and where to."""
+"""Finds the files that the demo copies, and a directory for its volume."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from aiofs.demo.screen import printable, size
 
 
 class Refused(Exception):
-    """The demo cannot begin; says why."""
+    """The demo cannot begin. The message says why."""
 
 
 class Source(NamedTuple):
-    """A file to be copied, as it was when the tree was looked at."""
+    """A file to copy, with its size at the time of the survey."""
 
     path: str
     name: str  # in the volume
@@ -32,12 +32,12 @@ class Source(NamedTuple):
 
 @dataclass
 class Survey:
-    """What is to be copied, and what is not and why."""
+    """The files to copy, and for all others the reason why they are not copied."""
 
     title: str
     files: list[Source] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)  # in the volume, parents first
-    left_out: list[tuple[str, str]] = field(default_factory=list)  # by its nature
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # not regular files
     failed: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -46,7 +46,7 @@ class Survey:
 
     @classmethod
     def of(cls, path: str | None) -> Survey:
-        """Looks at a tree, or at one file; at the standard library if there is no path."""
+        """Surveys a tree or one file, or without a path the standard library."""
         root = os.path.abspath(sysconfig.get_path("stdlib") if path is None else path)
         survey = cls(printable(root))
         try:
@@ -97,7 +97,7 @@ class Survey:
 
 @contextmanager
 def place_for_volume(wanted: str | None, survey: Survey) -> Iterator[Path]:
-    """An empty directory with room for the files: the wanted one, or a temporary one."""
+    """Yields an empty directory with room for the files: the given one, or a temporary one."""
     if wanted is None:
         made = tempfile.mkdtemp(prefix="aiofs-demo-")
         try:
@@ -110,9 +110,7 @@ def place_for_volume(wanted: str | None, survey: Survey) -> Iterator[Path]:
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         if any(directory.iterdir()):
-            raise Refused(
-                f"{directory}: it is not empty, and the demo writes into new volumes only"
-            )
+            raise Refused(f"{directory}: is not empty, and the demo writes into new volumes only")
     except OSError as error:
         raise Refused(f"{directory}: {error.strerror}") from None
     check_room(wanted, survey)
@@ -120,7 +118,7 @@ def place_for_volume(wanted: str | None, survey: Survey) -> Iterator[Path]:
 
 
 def remove(directory: str) -> None:
-    """Also after an interrupt, and whoever interrupts again: what is under way in it ends first."""
+    """Removes a directory after all requests in it have ended, and ignores SIGINT meanwhile."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _core.settle()

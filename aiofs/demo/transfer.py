@@ -1,4 +1,4 @@
-"""Moving files into a volume and out of it: lists of requests, and callbacks at their ends."""
+"""Moves files into a volume and out of it, by lists of requests with callbacks at their ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PIECE = 256 * 1024
 
 
 class Move(NamedTuple):
-    """What one request moves: a piece of a file, and the memory for it."""
+    """The work of one request: a piece of a file, and the memory for it."""
 
     file: Source
     offset: int
@@ -40,14 +40,14 @@ class Move(NamedTuple):
 
 
 class Transfer:
-    """Moves files piece by piece, a list of DEPTH at a time: what both ways have in common."""
+    """Moves files piece by piece, DEPTH pieces at a time. The base class of both directions."""
 
     mode: Mode  # of the access handles
     create = False
 
     def __init__(self, fs: FileSystem, bar: Bar) -> None:
         self.heartbeat = Heartbeat()
-        self.digests: dict[Source, bytes] = {}  # of the files that went through
+        self.digests: dict[Source, bytes] = {}  # of the files that were moved whole
         self.failed: dict[Source, str] = {}
         self.bytes = self.requests = 0
         self.seconds = 0.0
@@ -73,7 +73,7 @@ class Transfer:
         self.seconds = time.perf_counter() - began
 
     async def open(self, files: list[Source]) -> None:
-        # One after the other: opening is quick, and many at once would contend for the interpreter.
+        # One after the other: an opening is quick, and many at once would contend for the GIL.
         for file in files:
             self._handles[file] = await self._fs.create_access_handle(
                 file.name, mode=self.mode, create=self.create
@@ -84,7 +84,7 @@ class Transfer:
         raise NotImplementedError
 
     async def close(self, files: list[Source]) -> None:
-        """Closes those that are open; what was written is on the disk then."""
+        """Closes those files that are open. Then their bytes are on the disk."""
         ended = [file for file in files if file in self._handles]
         await asyncio.gather(*(self._handles.pop(file).close() for file in ended))
         for file in ended:
@@ -95,10 +95,10 @@ class Transfer:
     async def carry_out(
         self, opcode: int, moves: list[Move], targets: Mapping[Source, int | AccessHandle]
     ) -> list[Move]:
-        """Reads or writes with one lio_listio; the moves, each cut to what was moved.
+        """Reads or writes with one lio_listio. Returns the moves, each cut to the bytes moved.
 
-        Every request has a callback of its own, which advances the bar, and the list has one, which
-        wakes this coroutine.
+        Every request has a callback that advances the bar. The list has a callback that wakes this
+        coroutine.
         """
         requests = [
             aio.aiocb(
@@ -115,14 +115,14 @@ class Transfer:
             for move in moves
         ]
         ended = asyncio.Event()
-        tell = aio.sigevent(aio.SIGEV_LOOP, sigev_notify_function=lambda _: ended.set())
-        aio.lio_listio(aio.LIO_NOWAIT, requests, tell)
+        notice = aio.sigevent(aio.SIGEV_LOOP, sigev_notify_function=lambda _: ended.set())
+        aio.lio_listio(aio.LIO_NOWAIT, requests, notice)
         await ended.wait()
         self.requests += len(requests)
         return [move.cut(self.count_of(cb, move)) for cb, move in zip(requests, moves, strict=True)]
 
     def count_of(self, cb: aio.aiocb, move: Move) -> int:
-        """The bytes that a request moved; one that failed fails its file."""
+        """Returns how many bytes a request moved. A request that failed makes its file fail."""
         try:
             return int(aio.aio_return(cb))
         except OSError as error:
@@ -135,7 +135,7 @@ class Transfer:
 
 
 class CopyIn(Transfer):
-    """Reads the sources by plain descriptors; writes the volume's files, which are locked."""
+    """Reads the sources by plain descriptors, and writes the volume's files under locks."""
 
     mode = "in-place"
     create = True
@@ -180,7 +180,7 @@ class CopyIn(Transfer):
 
 
 class ReadBack(Transfer):
-    """Reads the volume's files."""
+    """Reads the volume's files, by read-only handles."""
 
     mode = "read-only"
 
@@ -191,7 +191,7 @@ class ReadBack(Transfer):
 
 
 def pieces_of(files: Iterable[Source]) -> Iterator[tuple[Source, int]]:
-    """Each file's offsets, PIECE apart; an empty file has one, too."""
+    """Yields the offsets of each file, PIECE bytes apart. An empty file has one offset."""
     for file in files:
         for offset in range(0, file.size or 1, PIECE):
             yield file, offset

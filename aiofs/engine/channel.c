@@ -5,8 +5,9 @@
  *                 whoever finds file->bound set knows that the message is in the socket or already received;
  *                 receiving is done under channel.lock by whichever thread of the engine first needs a number.
  *                 So a message says nothing to the reactor.
- *   wake, woken   a pipe: a byte in it makes the reactor look at its queues. It is written only to a reactor that
- *                 is about to sleep.
+ *   asleep        the reactor is about to sleep: whoever has something for it changes that, and wakes it. On this
+ *                 word itself it sleeps where its way of waiting can wait for a word.
+ *   wake, woken   a pipe for the others: a byte in it wakes the reactor.
  *
  * `here` and `wake` are in the program's table, at its mercy: a program that closes every descriptor it did not
  * open, and opens others under those numbers, must lose nothing and have nothing written into its files. So each
@@ -22,6 +23,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <linux/futex.h>
 #include <linux/kcmp.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -47,7 +49,8 @@ static struct {
     struct end here, wake;
     int there, woken;
     _Atomic pid_t keeper;  /* the reactor's thread id: its table has all four; 0: no table of its own */
-    _Atomic bool asleep;   /* the reactor waits: somebody has to wake it */
+    _Atomic uint32_t asleep; /* 1: the reactor waits, and somebody has to wake it */
+    bool by_futex;         /* it waits on `asleep` itself: neither end of the pipe is used */
     _Atomic bool crowded;  /* the reactor shall empty the socket: it was full, or somebody waits for what is in it */
     bool notified;             /* the reactor's: the pipe has to be read */
 } channel = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -91,9 +94,9 @@ int channel_open(void)
     }
     channel.there = sockets[1];
     channel.woken = pipe[0];
-    channel.notified = false;
+    channel.notified = channel.by_futex = false;
     atomic_store(&channel.keeper, 0);
-    atomic_store(&channel.asleep, false);
+    atomic_store(&channel.asleep, 0);
     return 0;
 }
 
@@ -205,18 +208,25 @@ static int end_fd(struct end *end)
 void engine_wake(void)
 {
     enum { TRIES = 3 };
-    if (!atomic_exchange_explicit(&channel.asleep, false, memory_order_seq_cst))
+    if (!atomic_exchange_explicit(&channel.asleep, 0, memory_order_seq_cst))
         return;
+    int tries = 0;
+    if (channel.by_futex) {
+        while (aiofs_sys.futex(&channel.asleep, FUTEX_WAKE_PRIVATE, 1, NULL, 0) < 0 && ++tries < TRIES)
+            ;
+        return;
+    }
     int fd = end_fd(&channel.wake);
     if (fd < 0) /* it is still to be woken, when that can be done again */
         channel_sleep();
-    for (int tries = 0; fd >= 0 && tries < TRIES && aiofs_sys.write(fd, "", 1) == -EINTR; tries++)
+    for (; fd >= 0 && tries < TRIES && aiofs_sys.write(fd, "", 1) == -EINTR; tries++)
         ;
 }
 
 bool channel_reaches(void)
 {
-    return !atomic_load_explicit(&channel.asleep, memory_order_seq_cst) || end_fd(&channel.wake) >= 0;
+    return channel.by_futex || !atomic_load_explicit(&channel.asleep, memory_order_seq_cst) ||
+           end_fd(&channel.wake) >= 0;
 }
 
 union rights {
@@ -319,15 +329,21 @@ int engine_wake_fd(void)
     return channel.woken;
 }
 
+_Atomic uint32_t *channel_futex(void)
+{
+    channel.by_futex = true;
+    return &channel.asleep;
+}
+
 void channel_sleep(void)
 {
-    atomic_store_explicit(&channel.asleep, true, memory_order_seq_cst);
+    atomic_store_explicit(&channel.asleep, 1, memory_order_seq_cst);
 }
 
 void channel_awake(void)
 {
     char bytes[16];
-    atomic_store_explicit(&channel.asleep, false, memory_order_seq_cst);
+    atomic_store_explicit(&channel.asleep, 0, memory_order_seq_cst);
     if (channel.notified)
         aiofs_sys.read(channel.woken, bytes, sizeof bytes);
     channel.notified = false;

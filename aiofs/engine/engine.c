@@ -30,6 +30,7 @@ struct engine engine = {
     .run_queue = {EMPTY(run_queue[0]), EMPTY(run_queue[1]), EMPTY(run_queue[2])},
     .adopted = EMPTY(adopted),
     .cancelling = EMPTY(cancelling),
+    .kept = EMPTY(kept),
     .releasing = EMPTY(releasing),
     .closing = EMPTY(closing),
     .wakeups = EMPTY(wakeups),
@@ -131,6 +132,7 @@ static void fork_child(void)
     channel_fork_child(atomic_load(&engine.running));
     files_after_fork();
     list_init(&engine.cancelling);
+    list_init(&engine.kept);
     list_init(&engine.releasing);
     list_init(&engine.closing);
     list_init(&engine.wakeups);

@@ -42,6 +42,10 @@
 #include "volume.h"
 
 #define AIOFS_PRIO_DELTA_MAX 20
+static inline bool aiofs_reqprio_is_valid(int reqprio)
+{
+    return reqprio >= 0 && reqprio <= AIOFS_PRIO_DELTA_MAX;
+}
 
 typedef struct aiofs_file aiofs_file;
 typedef struct aiofs_request aiofs_request;

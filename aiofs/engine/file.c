@@ -248,6 +248,7 @@ static aiofs_file *file_new(int fd, const struct file_facts *facts)
     file->sequence = 0;
     atomic_store(&file->appending, 0);
     list_init(&file->leaving);
+    file->kept_until = 0;
     file->lock_ref = NULL;
     file->ops = NULL;
     file->self = NULL;
@@ -331,6 +332,7 @@ int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file
         return same;
     if (same) {
         flags_change(*file, facts->flags);
+        (*file)->nameless = facts->stat.st_nlink == 0;
         aiofs_file_retain(*file);
         return 0;
     }
@@ -351,6 +353,52 @@ void file_forget(aiofs_file *file)
         atomic_store(&slot->plain, NULL);
     if (atomic_load(&slot->owned) == file)
         atomic_store(&slot->owned, NULL);
+}
+
+/* ---- bindings that stay ------------------------------------------------------------------------------ */
+
+/* Where nobody misses the program's close for a moment: a file on a disk that the next read finds the same, whoever
+ * opened it anew, and whose last close has nothing to do. An open file that may be written is not kept: it could not
+ * be executed meanwhile. */
+static bool is_keepable(const aiofs_file *file)
+{
+    const int matter = O_ACCMODE | O_DIRECT;
+    const struct slot *slot = slot_find(atomic_load(&file->fd));
+    return !file->owned && file->type == S_IFREG && (file->flags & matter) == (O_RDONLY | O_DIRECT) && !file->refuses &&
+           !file->nameless && atomic_load(&file->engine_fd) >= 0 && slot && atomic_load(&slot->plain) == file;
+}
+
+bool file_keep(aiofs_file *file)
+{
+    enum { KEPT_NS = 2000000 };
+    if (!on_reactor || !is_keepable(file))
+        return false;
+    if (!file->kept_until)
+        aiofs_file_retain(file);
+    file->kept_until = aiofs_now() + KEPT_NS;
+    list_remove(&file->leaving);
+    list_append(&engine.kept, &file->leaving);
+    return true;
+}
+
+int files_let_go(void)
+{
+    enum { MS = 1000000 };
+    int64_t now = list_empty(&engine.kept) ? 0 : aiofs_now();
+    while (!list_empty(&engine.kept)) {
+        aiofs_file *file = CONTAINER(engine.kept.next, aiofs_file, leaving);
+        if (file->kept_until > now)
+            return (int)((file->kept_until - now) / MS) + 1;
+        list_remove(&file->leaving);
+        file->kept_until = 0;
+        if (file->outstanding) { /* its last request does it; the reference is not the last */
+            aiofs_file_release(file);
+        } else {
+            file_forget(file);
+            list_append(&engine.releasing, &file->leaving);
+        }
+    }
+    return -1;
 }
 
 /* ---- owned files ------------------------------------------------------------------------------------ */
@@ -471,7 +519,12 @@ void file_end_use(aiofs_file *file)
 
 bool file_close_can_block(const aiofs_file *file)
 {
-    return !(file->type == S_IFIFO || file->type == 0 || (file->type == S_IFREG && !file->owned && !file->nameless));
+    struct stat stat;
+    if (file->type == S_IFIFO || file->type == 0)
+        return false;
+    int fd = atomic_load(&file->engine_fd);
+    bool keeps_name = file->type == S_IFREG && !file->owned && !file->refuses && !file->nameless;
+    return !keeps_name || (fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0 && stat.st_nlink == 0);
 }
 
 void aiofs_file_drain(aiofs_file *file)
@@ -582,6 +635,8 @@ void files_after_fork(void)
         atomic_store(&file->appending, 0);
         list_init(&file->held);
         list_init(&file->leaving);
+        users += file->kept_until != 0;
+        file->kept_until = 0;
         lanes_init(file);
         if (!file->owned)
             file_forget(file);

@@ -110,7 +110,8 @@ struct aiofs_file {
     uint64_t sequence;           /* of the last request */
     _Atomic uint64_t appending;  /* bytes of appends in flight */
     struct aiofs_link all;       /* engine.files */
-    struct aiofs_link leaving;   /* engine.releasing, then engine.closing */
+    struct aiofs_link leaving;   /* engine.kept; or engine.releasing, then engine.closing */
+    int64_t kept_until;          /* in engine.kept, with a reference, until then at least; 0: not there */
     struct aiofs_job job;        /* its end, where a host thread has to do it */
 };
 
@@ -129,6 +130,11 @@ int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file
  * are several only where open files cannot be told apart. No lock. */
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
 void file_forget(aiofs_file *file);  /* no longer findable by its number */
+/* Its last request leaves, on the reactor: does its binding stay for the next one? Lock held. */
+bool file_keep(aiofs_file *file);
+/* Lets go of the bindings that nobody used for a while; the ms after which it has to be called again, -1: never. On the
+ * reactor, lock held. */
+int files_let_go(void);
 bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else closed it. No lock. */
 /* The opener has closed it and nothing is in flight: gives up its lock. On the program's table, no lock held. */
 void file_end_use(aiofs_file *file);
@@ -165,6 +171,12 @@ static inline bool is_barrier(const aiofs_request *request)
 static inline bool changes_bytes(const aiofs_request *request)
 {
     return request->op == AIOFS_WRITE || request->op == AIOFS_TRUNCATE;
+}
+
+/* It moves no bytes: only read(2) and write(2) themselves ask the file then. */
+static inline bool is_empty(const aiofs_request *request)
+{
+    return request->total == 0 && (request->op == AIOFS_READ || request->op == AIOFS_WRITE);
 }
 
 /* Where the kernel shall move what is left. It ignores this for an append, but refuses a bad offset all the same; if
@@ -293,6 +305,7 @@ struct engine {
     struct aiofs_link run_queue[CARRIERS]; /* lanes */
     struct aiofs_link adopted;        /* stream requests that only a worker can carry out */
     struct aiofs_link cancelling;     /* requests the reactor shall cancel */
+    struct aiofs_link kept;           /* plain files with nothing in flight, the one used last at the end */
     struct aiofs_link releasing;      /* files whose engine_fd the reactor shall close, or hand on to be closed */
     struct aiofs_link closing;        /* files whose engine_fd a worker shall close */
     struct aiofs_link wakeups;        /* wakeup fds that the reactor shall write to, or close */
@@ -360,6 +373,9 @@ int engine_bind(aiofs_file *file, int fd);
 int engine_fd_of(aiofs_file *file);
 /* Closes it, for good; on that table only, no lock. */
 void engine_fd_close(aiofs_file *file);
+/* The word on which the reactor sleeps while it is 1: on its thread, before it first waits, by a way of waiting that
+ * needs no descriptor for this. */
+_Atomic uint32_t *channel_futex(void);
 
 int engine_wake_fd(void); /* readable when the reactor shall look at its queues */
 void engine_notified(void);   /* the carrier tells that it is */

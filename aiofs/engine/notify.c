@@ -16,6 +16,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -165,14 +166,51 @@ static bool is_stack_to_be_had(const pthread_attr_t *attributes)
     return memory != MAP_FAILED;
 }
 
-static int create_detached(aiofs_notification *notice, void *(*main)(void *), const pthread_attr_t *attributes)
+/* A stack of the program's own has an address; else the size is all that is asked for. */
+static void copy_stack(const pthread_attr_t *from, pthread_attr_t *to)
 {
+    void *lowest;
+    size_t size;
+    if (pthread_attr_getstack(from, &lowest, &size) == 0 && (uintptr_t)lowest + size != 0)
+        pthread_attr_setstack(to, lowest, size);
+    else if (pthread_attr_getstacksize(from, &size) == 0)
+        pthread_attr_setstacksize(to, size);
+    if (pthread_attr_getguardsize(from, &size) == 0)
+        pthread_attr_setguardsize(to, size);
+}
+
+static void copy_scheduling(const pthread_attr_t *from, pthread_attr_t *to)
+{
+    struct sched_param parameters;
+    int number;
+    if (pthread_attr_getscope(from, &number) == 0)
+        pthread_attr_setscope(to, number);
+    if (pthread_attr_getinheritsched(from, &number) == 0)
+        pthread_attr_setinheritsched(to, number);
+    if (pthread_attr_getschedpolicy(from, &number) == 0)
+        pthread_attr_setschedpolicy(to, number);
+    if (pthread_attr_getschedparam(from, &parameters) == 0)
+        pthread_attr_setschedparam(to, &parameters);
+#ifdef __GLIBC__
+    cpu_set_t processors;
+    if (pthread_attr_getaffinity_np(from, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) < CPU_SETSIZE)
+        pthread_attr_setaffinity_np(to, sizeof processors, &processors);
+#endif
+}
+
+/* pthread_create reads its attributes also after the thread has begun, and then they are the program's again. */
+static int create_like(aiofs_notification *notice, void *(*main)(void *), const pthread_attr_t *program)
+{
+    pthread_attr_t own;
     pthread_t thread;
-    int state;
-    pthread_attr_getdetachstate(attributes, &state);
-    int error = pthread_create(&thread, attributes, main, notice);
-    if (error == 0 && state == PTHREAD_CREATE_JOINABLE)
-        pthread_detach(thread); /* nobody knows it to join it */
+    pthread_attr_init(&own);
+    pthread_attr_setdetachstate(&own, PTHREAD_CREATE_DETACHED); /* no thread knows it to join it */
+    if (program) {
+        copy_stack(program, &own);
+        copy_scheduling(program, &own);
+    }
+    int error = pthread_create(&thread, &own, main, notice);
+    pthread_attr_destroy(&own);
     return error;
 }
 
@@ -180,19 +218,13 @@ static int create_detached(aiofs_notification *notice, void *(*main)(void *), co
  * later one will have them. It opens itself to signals when it runs, so that none is taken here. 0 or -EAGAIN. */
 static int start_thread(aiofs_notification *notice, void *(*main)(void *))
 {
+    const pthread_attr_t *program = notice->attributes;
     sigset_t all, before;
-    pthread_attr_t plain;
-    int error = EINVAL;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (notice->attributes)
-        error = create_detached(notice, main, notice->attributes);
-    if (!notice->attributes || (error && (error != EAGAIN || !is_stack_to_be_had(notice->attributes)))) {
-        pthread_attr_init(&plain);
-        pthread_attr_setdetachstate(&plain, PTHREAD_CREATE_DETACHED);
-        error = create_detached(notice, main, &plain);
-        pthread_attr_destroy(&plain);
-    }
+    int error = create_like(notice, main, program);
+    if (program && error && (error != EAGAIN || !is_stack_to_be_had(program)))
+        error = create_like(notice, main, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error ? -EAGAIN : 0;
 }

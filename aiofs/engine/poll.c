@@ -137,6 +137,10 @@ static void advance(aiofs_request *request, bool ready)
         finish(request, -EAGAIN);
         return;
     }
+    if (is_empty(request) && file->type != S_IFSOCK) {
+        adopt(request);
+        return;
+    }
     bool nonblocking = file->flags & O_NONBLOCK;
     ssize_t moved;
     do {

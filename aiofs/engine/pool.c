@@ -137,6 +137,17 @@ static int64_t move(aiofs_request *request, int fd)
     }
 }
 
+/* preadv2 and pwritev2 of no bytes answer 0 before they ask the file. */
+static int64_t move_nothing(const aiofs_request *request, int fd)
+{
+    void *buffer = request->iovcnt ? request->iov[0].iov_base : NULL;
+    ssize_t result;
+    do
+        result = request->op == AIOFS_READ ? aiofs_sys.read(fd, buffer, 0) : aiofs_sys.write(fd, buffer, 0);
+    while (result == -EINTR);
+    return result;
+}
+
 static int64_t perform(aiofs_request *request)
 {
     aiofs_file *file = request->file;
@@ -148,7 +159,7 @@ static int64_t perform(aiofs_request *request)
     switch (request->op) {
     case AIOFS_READ:
     case AIOFS_WRITE:
-        return move(request, fd);
+        return is_empty(request) ? move_nothing(request, fd) : move(request, fd);
     case AIOFS_TRUNCATE:
         do
             result = aiofs_sys.ftruncate(fd, request->offset);

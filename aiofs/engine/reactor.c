@@ -139,11 +139,14 @@ static void *reactor_main(void *argument)
         channel_sleep(); /* whoever has something for the reactor from here on wakes it */
         int look_ms = main_exit_watch();
         pthread_mutex_lock(&engine.lock);
+        int kept_ms = files_let_go();
         bool work = !list_empty(&engine.run_queue[CARRIER_STREAMS]) || !list_empty(&engine.cancelling) ||
                     !list_empty(&engine.releasing) || !list_empty(&engine.wakeups) ||
                     (!poor && pool_wants_worker()) ||
                     (!list_empty(&engine.run_queue[CARRIER_RING]) && engine.reactor->room());
         pthread_mutex_unlock(&engine.lock);
+        if (kept_ms >= 0 && (look_ms < 0 || kept_ms < look_ms))
+            look_ms = kept_ms;
         engine.reactor->turn(work ? 0 : poor || unsent ? RETRY_MS : look_ms);
         channel_awake();
     }

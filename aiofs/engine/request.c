@@ -162,7 +162,7 @@ void request_finish(aiofs_request *request, int64_t result)
         file->appending -= request->total;
     lane_leave(request, &outside);
     bool wake = engine_has_work();
-    bool last = file->outstanding == 0 && (!file->owned || file->closed);
+    bool last = file->outstanding == 0 && (!file->owned || file->closed) && !file_keep(file);
     if (file->outstanding == 0)
         pthread_cond_broadcast(&engine.drained);
     if (last)

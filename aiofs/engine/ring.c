@@ -16,6 +16,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/io_uring.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -36,6 +37,8 @@
 #define IORING_SETUP_DEFER_TASKRUN (1U << 13)
 #endif
 
+enum { OP_FUTEX_WAIT = 51, WORD_32 = 2 }; /* IORING_OP_FUTEX_WAIT, FUTEX2_SIZE_U32 */
+
 enum { ENTRIES = 256, COMPLETIONS = 4096, ROOM = 256, PIECES = 8, LENGTH_MAX = 1 << 30 };
 
 /* The low bits of user_data; requests are aligned. */
@@ -44,7 +47,8 @@ enum tag { TAG_MOVE, TAG_POLL, TAG_CANCEL, TAG_WAKE, TAGS };
 static struct {
     int fd;
     unsigned in_kernel; /* requests on seekable files */
-    bool watching;      /* the poll of the wake-up is armed */
+    bool watching;      /* a wake-up would be told */
+    _Atomic uint32_t *asleep; /* the word that tells it, where the kernel can wait for one; else NULL: a pipe */
     struct {
         _Atomic unsigned *head, *tail, *flags;
         unsigned mask, local_tail, submitted;
@@ -60,6 +64,12 @@ static struct {
 
 /* ---- setting up --------------------------------------------------------------------------------------- */
 
+static bool has_operation(const struct io_uring_probe *probe, uint8_t operation)
+{
+    return operation <= probe->last_op && probe->ops[operation].flags & IO_URING_OP_SUPPORTED;
+}
+
+/* What it needs; and what it uses if it is there. */
 static bool has_operations(void)
 {
     static const uint8_t needed[] = {IORING_OP_READ,  IORING_OP_WRITE,    IORING_OP_READV,
@@ -70,7 +80,8 @@ static bool has_operations(void)
         return false;
     bool all = aiofs_sys.io_uring_register(ring.fd, IORING_REGISTER_PROBE, probe, MOST) == 0;
     for (size_t i = 0; all && i < sizeof needed; i++)
-        all = needed[i] <= probe->last_op && probe->ops[needed[i]].flags & IO_URING_OP_SUPPORTED;
+        all = has_operation(probe, needed[i]);
+    ring.asleep = all && has_operation(probe, OP_FUTEX_WAIT) ? channel_futex() : NULL;
     free(probe);
     return all;
 }
@@ -201,6 +212,13 @@ static void finish(aiofs_request *request, int64_t result)
     request_finish(request, result);
 }
 
+/* Leaves it to a worker. */
+static void adopt(aiofs_request *request)
+{
+    if (!pool_adopt(request))
+        finish(request, -ECANCELED);
+}
+
 /* Before another is added to a batch: the device shall not idle until all of it is made up, nor be notified of each one
  * by itself. So what waits here goes once it is as much as the device has to do. */
 static void submit_early(void)
@@ -210,9 +228,39 @@ static void submit_early(void)
         enter(0, 0);
 }
 
+/* Terminals and other devices that io_uring would give a blocked thread each: wait until they are ready. */
+static void await_ready(aiofs_request *request)
+{
+    struct io_uring_sqe *sqe = entry();
+    sqe->opcode = IORING_OP_POLL_ADD;
+    sqe->fd = engine_fd_of(request->file);
+    sqe->poll32_events = request->op == AIOFS_READ ? POLLIN : POLLOUT;
+    sqe->user_data = tagged(request, TAG_POLL);
+}
+
+/* For no bytes the ring does not ask every kind of file. A call does: on a socket here, without waiting, else on a
+ * worker. */
+static void move_nothing(aiofs_request *request)
+{
+    const aiofs_file *file = request->file;
+    ssize_t result = -EOPNOTSUPP;
+    if (file->type == S_IFSOCK)
+        result = stream_attempt(request, engine_fd_of(request->file));
+    if (result == -EOPNOTSUPP)
+        adopt(request);
+    else if (result == -EAGAIN && !(file->flags & O_NONBLOCK))
+        await_ready(request);
+    else
+        finish(request, result);
+}
+
 /* What is left of a request, to the kernel. `punt`: on one of its threads, it would block here. */
 static void move(aiofs_request *request, bool punt)
 {
+    if (is_empty(request)) {
+        move_nothing(request);
+        return;
+    }
     const aiofs_file *file = request->file;
     struct io_uring_sqe *sqe = entry();
     struct iovec *vector = ring.vectors[(sqe - ring.sq.entries) & (ENTRIES - 1)];
@@ -232,16 +280,6 @@ static void move(aiofs_request *request, bool punt)
     sqe->off = (uint64_t)position_of(request, file);
     sqe->flags = punt ? IOSQE_ASYNC : 0;
     sqe->user_data = tagged(request, TAG_MOVE);
-}
-
-/* Terminals and other devices that io_uring would give a blocked thread each: wait until they are ready. */
-static void await_ready(aiofs_request *request)
-{
-    struct io_uring_sqe *sqe = entry();
-    sqe->opcode = IORING_OP_POLL_ADD;
-    sqe->fd = engine_fd_of(request->file);
-    sqe->poll32_events = request->op == AIOFS_READ ? POLLIN : POLLOUT;
-    sqe->user_data = tagged(request, TAG_POLL);
 }
 
 /* O_NONBLOCK says not to wait, and io_uring would: one attempt is all there is. False: it must be made by
@@ -273,8 +311,8 @@ static void begin_on_device(aiofs_request *request)
 {
     if (!stream_times_out(request, engine_fd_of(request->file)))
         await_ready(request);
-    else if (!pool_adopt(request))
-        finish(request, -ECANCELED);
+    else
+        adopt(request);
 }
 
 static void ring_begin(aiofs_request *request)
@@ -286,6 +324,8 @@ static void ring_begin(aiofs_request *request)
     }
     if (engine_fd_of(file) < 0)
         finish(request, -EAGAIN);
+    else if (is_empty(request))
+        move_nothing(request);
     else if (attempted(request))
         return;
     else if (file->type == S_IFCHR)
@@ -362,7 +402,8 @@ static void complete(uint64_t data, int result)
         break;
     case TAG_WAKE:
         ring.watching = false;
-        engine_notified();
+        if (!ring.asleep)
+            engine_notified();
         break;
     default: /* the answer to a cancellation: the request itself tells */
         break;
@@ -387,16 +428,29 @@ static unsigned ring_room(void)
     return ROOM - ring.in_kernel;
 }
 
-static void ring_turn(int timeout_ms)
+/* A wait for the word ends at once if the word is no longer 1. */
+static void watch(void)
 {
-    if (!ring.watching) {
-        struct io_uring_sqe *sqe = entry();
+    struct io_uring_sqe *sqe = entry();
+    if (ring.asleep) {
+        sqe->opcode = OP_FUTEX_WAIT;
+        sqe->fd = WORD_32 | FUTEX_PRIVATE_FLAG;
+        sqe->addr = (uint64_t)(uintptr_t)ring.asleep;
+        sqe->off = 1;
+        sqe->addr3 = FUTEX_BITSET_MATCH_ANY;
+    } else {
         sqe->opcode = IORING_OP_POLL_ADD;
         sqe->fd = engine_wake_fd();
         sqe->poll32_events = POLLIN;
-        sqe->user_data = TAG_WAKE;
-        ring.watching = true;
     }
+    sqe->user_data = TAG_WAKE;
+    ring.watching = true;
+}
+
+static void ring_turn(int timeout_ms)
+{
+    if (!ring.watching && timeout_ms != 0)
+        watch();
     enter(timeout_ms == 0 ? 0 : 1, timeout_ms);
     reap();
 }

@@ -1,7 +1,7 @@
 /*
  * submit.c - the way of requests into the engine: one, or several in one call.
  *
- *   examine   on the caller's thread, where the descriptor is certain to be the program's: what it is for, and
+ *   arrive    on the caller's thread, where the descriptor is certain to be the program's: what it is for, and
  *             whether it can succeed at all. What cannot, ends at once.
  *   enter     under the engine lock: binds the open file, if that is not bound, and gives the request its place
  *             (lane.c). When the channel is full, the lock is let go and taken again.
@@ -20,6 +20,14 @@
 
 /* ---- what a request asks for --------------------------------------------------------------------------- */
 
+/* Is it certain what read(2) or write(2) of no bytes answers there: 0? Sockets send an empty datagram, devices and
+ * anonymous files have their own answers. */
+static bool needs_no_question(const aiofs_request *request, const struct file_facts *facts)
+{
+    mode_t type = facts->stat.st_mode & S_IFMT;
+    return facts->kind == KIND_REGULAR || type == S_IFIFO || (type == S_IFSOCK && request->op == AIOFS_READ);
+}
+
 /* What is wrong with a request on this kind of file: the error it ends with, or 0; 1: it has succeeded. */
 static int64_t verdict(const aiofs_request *request, const struct file_facts *facts)
 {
@@ -35,14 +43,7 @@ static int64_t verdict(const aiofs_request *request, const struct file_facts *fa
         return -EINVAL;
     if (request->total > (uint64_t)INT64_MAX || (placed && (int64_t)request->total > INT64_MAX - request->offset))
         return -EINVAL;
-    return request->total == 0 && request->op != AIOFS_TRUNCATE ? 1 : 0;
-}
-
-static void facts_of(const aiofs_file *file, struct file_facts *facts)
-{
-    facts->flags = file->flags;
-    facts->kind = file->kind;
-    facts->seekable = file->seekable;
+    return is_empty(request) && needs_no_question(request, facts) ? 1 : 0;
 }
 
 /* Charges the growth that a write or truncate on an entry may bring; on the caller's thread, because
@@ -77,13 +78,15 @@ enum { AT_ONCE = 16 }; /* under one hold of the lock; what they need is on the c
 
 /* A request on its way in. */
 struct arrival {
+    struct aiofs_batch_entry *entry;
     aiofs_request *request;
-    aiofs_file *file;              /* given or found; NULL: a plain descriptor */
-    aiofs_file *found, *unwanted;  /* references to be let go, for that takes the lock */
-    const struct file_facts *facts; /* of the file, or of the descriptor */
-    int64_t outcome;               /* what it ends with here: an error, or 1 for nothing to do; 0: it goes on */
-    int error;                     /* why the engine did not take it */
-    bool waits;                    /* has no place yet */
+    aiofs_file *file;             /* given or found; NULL: a plain descriptor */
+    aiofs_file *found, *unwanted; /* references to be let go, for that takes the lock */
+    struct file_facts facts;      /* of the file, or of the descriptor */
+    int looked;                   /* why the descriptor has none, or 0 */
+    int64_t outcome;              /* what it ends with here: an error, or 1 for nothing to do; 0: it goes on */
+    int error;                    /* why the engine did not take it */
+    bool waits;                   /* has no place yet */
 };
 
 /* 0, -EAGAIN or -EBADF with nothing started. */
@@ -109,7 +112,7 @@ static int enter(struct arrival *arrival, struct aiofs_link *outside)
     if (target)
         aiofs_file_retain(target);
     else
-        error = file_of_descriptor(request->fd, arrival->facts, &target);
+        error = file_of_descriptor(request->fd, &arrival->facts, &target);
     if (error < 0)
         return error;
     error = bind_file(target);
@@ -178,49 +181,46 @@ static void reset(aiofs_request *request)
     request->phase = PHASE_ENDING; /* until it has its place, nobody can take it back */
 }
 
-/* What one look at a descriptor told. */
-struct look {
-    bool is_plain; /* else it was at a file of ours, and says nothing of another request's descriptor */
-    int fd, error;
-    struct file_facts facts;
-};
+/* Looks at what it is for; the same plain descriptor as that of the one before it need not be looked at again. */
+static void look(struct arrival *arrival, const struct arrival *before)
+{
+    int fd = arrival->request->fd;
+    if (!arrival->file)
+        arrival->file = arrival->found = aiofs_file_find(fd);
+    const aiofs_file *file = arrival->file;
+    if (file) {
+        arrival->facts.stat.st_mode = file->type;
+        arrival->facts.flags = file->flags;
+        arrival->facts.kind = file->kind;
+        arrival->facts.seekable = file->seekable;
+    } else if (before && !before->file && before->request->fd == fd) {
+        arrival->looked = before->looked;
+        arrival->facts = before->facts;
+    } else {
+        arrival->looked = file_examine(fd, &arrival->facts);
+    }
+}
 
-/* Looks at what it is for. `look` is the last look of this call, if any, and `next` room for another one; the one
- * that was used. 0, or why it is not accepted. */
-static int examine(struct arrival *arrival, struct look *look, struct look *next, struct look **used)
+/* What is to become of it. 0, or why it is not accepted. */
+static int examine(struct arrival *arrival)
 {
     aiofs_request *request = arrival->request;
-    *used = look;
-    if (!arrival->file)
-        arrival->file = arrival->found = aiofs_file_find(request->fd);
-    if (arrival->file) {
-        *used = next;
-        next->is_plain = false;
-        next->error = 0;
-        facts_of(arrival->file, &next->facts);
-    } else if (!look || !look->is_plain || look->fd != request->fd) {
-        *used = next;
-        next->is_plain = true;
-        next->fd = request->fd;
-        next->error = file_examine(request->fd, &next->facts);
-    }
-    arrival->facts = &(*used)->facts;
-    int error = (*used)->error;
-    if (error == -EBADF && is_barrier(request))
-        return error;
-    arrival->outcome = error < 0 ? error : verdict(request, arrival->facts);
-    request->appends = arrival->outcome == 0 && request->op == AIOFS_WRITE && arrival->facts->flags & O_APPEND;
-    if (arrival->outcome == 0 && arrival->file)
-        arrival->outcome = charge(request, arrival->file);
-    if (arrival->outcome == 0 && arrival->file)
-        find_reach(request, arrival->file);
-    if (arrival->outcome == 0 && arrival->file && request->appends)
-        arrival->file->appending += request->total; /* before the next of this call is charged */
+    aiofs_file *file = arrival->file;
+    if (arrival->looked == -EBADF && is_barrier(request))
+        return -EBADF;
+    arrival->outcome = arrival->looked < 0 ? arrival->looked : verdict(request, &arrival->facts);
+    request->appends = arrival->outcome == 0 && request->op == AIOFS_WRITE && arrival->facts.flags & O_APPEND;
+    if (arrival->outcome == 0 && file)
+        arrival->outcome = charge(request, file);
+    if (arrival->outcome == 0 && file)
+        find_reach(request, file);
+    if (arrival->outcome == 0 && file && request->appends)
+        file->appending += request->total; /* before the next of this call is charged */
     return 0;
 }
 
-/* Tells what became of it. 0, or why it was not accepted. */
-static int settle_arrival(struct arrival *arrival)
+/* Tells what became of it. */
+static void settle(struct arrival *arrival)
 {
     aiofs_request *request = arrival->request;
     int64_t outcome = arrival->outcome ? arrival->outcome : arrival->error;
@@ -232,10 +232,9 @@ static int settle_arrival(struct arrival *arrival)
     if (arrival->found)
         aiofs_file_release(arrival->found);
     if (arrival->error == -EAGAIN || arrival->error == -ENOMEM)
-        return request_reject(request);
-    if (outcome != 0)
+        arrival->entry->error = request_reject(request);
+    else if (outcome != 0)
         request_end(request, outcome < 0 ? outcome : 0);
-    return 0;
 }
 
 static int submit_call(aiofs_request *request)
@@ -245,40 +244,45 @@ static int submit_call(aiofs_request *request)
     return host_threads_call(request) < 0 ? request_reject(request) : 0;
 }
 
+/* Accepts it, or says in its entry why not. False: it goes no further. */
+static bool arrive(struct arrival *arrival, struct aiofs_batch_entry *entry, const struct arrival *before)
+{
+    aiofs_request *request = entry->request;
+    *arrival = (struct arrival){.entry = entry, .request = request, .file = entry->file};
+    entry->error = aiofs_reqprio_is_valid(request->reqprio) ? 0 : -EINVAL;
+    if (entry->error < 0)
+        return false;
+    reset(request);
+    if (request->op == AIOFS_CALL) {
+        entry->error = submit_call(request);
+        return false;
+    }
+    look(arrival, before);
+    entry->error = examine(arrival);
+    if (entry->error == 0) {
+        request_accept(request);
+        arrival->waits = arrival->outcome == 0;
+    } else if (arrival->found) {
+        aiofs_file_release(arrival->found);
+    }
+    return entry->error == 0;
+}
+
 static void submit_some(struct aiofs_batch_entry *list, size_t count)
 {
     struct arrival arrivals[AT_ONCE];
-    struct look looks[AT_ONCE], *look = NULL;
-    size_t arrived = 0, entered = 0;
-    struct aiofs_batch_entry *origins[AT_ONCE];
+    size_t arrived = 0, waiting = 0;
     for (size_t i = 0; i < count; i++) {
-        aiofs_request *request = list[i].request;
         struct arrival *arrival = &arrivals[arrived];
-        *arrival = (struct arrival){.request = request, .file = list[i].file};
-        if (request->reqprio < 0 || request->reqprio > AIOFS_PRIO_DELTA_MAX) {
-            list[i].error = -EINVAL;
+        if (!arrive(arrival, &list[i], arrived ? arrival - 1 : NULL))
             continue;
-        }
-        reset(request);
-        if (request->op == AIOFS_CALL) {
-            list[i].error = submit_call(request);
-            continue;
-        }
-        list[i].error = examine(arrival, look, &looks[arrived], &look);
-        if (list[i].error < 0) {
-            if (arrival->found)
-                aiofs_file_release(arrival->found);
-            continue;
-        }
-        request_accept(request);
-        arrival->waits = arrival->outcome == 0;
-        entered += arrival->waits;
-        origins[arrived++] = &list[i];
+        waiting += arrival->waits;
+        arrived++;
     }
-    if (entered)
+    if (waiting)
         enter_all(arrivals, arrived);
     for (size_t i = 0; i < arrived; i++)
-        origins[i]->error = settle_arrival(&arrivals[i]);
+        settle(&arrivals[i]);
 }
 
 void aiofs_submit_many(struct aiofs_batch_entry *list, size_t count)

@@ -16,7 +16,7 @@
  *
  * In the child of a fork it is the parent's: nothing is written to it, and its memory is all that goes.
  *
- * The engine lock guards the list of the reactor, and `asked`.
+ * The engine lock guards the list of the reactor, and `owed`.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,8 +32,8 @@ struct aiofs_wakeup {
     _Atomic unsigned inside; /* threads that use that number now */
     _Atomic int engine_fd;   /* see channel_send */
     uint32_t generation;     /* of processes: which one opened it */
-    bool asked;              /* the reactor shall write to it; it is in the list, which has a reference */
-    struct aiofs_link link;  /* engine.wakeups: it is asked for, or has no reference any more */
+    uint64_t owed;           /* notifications that the reactor shall write; not 0: the list has a reference */
+    struct aiofs_link link;  /* engine.wakeups: something is owed, or has no reference any more */
 };
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
@@ -102,11 +102,11 @@ int aiofs_wakeup_open(int eventfd, aiofs_wakeup **out)
 
 /* ---- notifying ----------------------------------------------------------------------------------------- */
 
-static void write_one(int fd)
+/* An eventfd counts: its owner may want to know how many notifications there were. */
+static void write_count(int fd, uint64_t count)
 {
     enum { TRIES = 3 };
-    static const uint64_t one = 1;
-    for (int tries = 0; tries < TRIES && aiofs_sys.write(fd, &one, sizeof one) == -EINTR; tries++)
+    for (int tries = 0; tries < TRIES && aiofs_sys.write(fd, &count, sizeof count) == -EINTR; tries++)
         ;
 }
 
@@ -115,11 +115,11 @@ static bool is_open(const aiofs_wakeup *wakeup)
     return atomic_load(&wakeup->fd) >= 0 && wakeup->generation == aiofs_generation;
 }
 
-static void write_inside(aiofs_wakeup *wakeup)
+static void write_inside(aiofs_wakeup *wakeup, uint64_t count)
 {
     int fd = is_open(wakeup) ? channel_receive(&wakeup->engine_fd) : -1;
     if (fd >= 0)
-        write_one(fd);
+        write_count(fd, count);
 }
 
 /* False: the program's number leads elsewhere, or that cannot be told. */
@@ -129,7 +129,7 @@ static bool write_by_number(aiofs_wakeup *wakeup)
     int fd = atomic_load(&wakeup->fd);
     bool closed = fd < 0, same = !closed && channel_compare(&wakeup->engine_fd, fd) == 1;
     if (same)
-        write_one(fd);
+        write_count(fd, 1);
     atomic_fetch_sub(&wakeup->inside, 1);
     return closed || same;
 }
@@ -137,11 +137,10 @@ static bool write_by_number(aiofs_wakeup *wakeup)
 static void ask_reactor(aiofs_wakeup *wakeup)
 {
     pthread_mutex_lock(&engine.lock);
-    if (!wakeup->asked) {
+    if (wakeup->owed++ == 0) {
         aiofs_wakeup_retain(wakeup);
         list_append(&engine.wakeups, &wakeup->link);
     }
-    wakeup->asked = true;
     pthread_mutex_unlock(&engine.lock);
     engine_wake();
 }
@@ -149,7 +148,7 @@ static void ask_reactor(aiofs_wakeup *wakeup)
 void aiofs_wakeup_notify(aiofs_wakeup *wakeup)
 {
     if (on_engine_table)
-        write_inside(wakeup);
+        write_inside(wakeup, 1);
     else if (is_open(wakeup) && !write_by_number(wakeup))
         ask_reactor(wakeup);
 }
@@ -203,14 +202,14 @@ void wakeups_serve(void)
         pthread_mutex_lock(&engine.lock);
         struct aiofs_link *link = list_pop(&engine.wakeups);
         aiofs_wakeup *wakeup = link ? CONTAINER(link, aiofs_wakeup, link) : NULL;
-        bool asked = wakeup && wakeup->asked;
-        if (asked)
-            wakeup->asked = false;
+        uint64_t owed = wakeup ? wakeup->owed : 0;
+        if (wakeup)
+            wakeup->owed = 0;
         pthread_mutex_unlock(&engine.lock);
         if (!wakeup)
             return;
-        if (asked) {
-            write_inside(wakeup);
+        if (owed) {
+            write_inside(wakeup, owed);
             aiofs_wakeup_release(wakeup);
         } else {
             destroy(wakeup);

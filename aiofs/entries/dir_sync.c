@@ -1,13 +1,14 @@
 /*
- * dir_sync.c - making names durable.
+ * dir_sync.c - making the names of created files durable.
  *
- * A file that was synced can still be lost with its name: the directory has to be synced too, and so has
- * the directory that this one was made in. Every name that aiofs makes gets a number, and its directory
- * remembers the first and the last number that may not be on disk. A lock reference knows the last number there was
- * when it was taken; its first flush syncs the directories above it that remember one up to there. So each
- * directory is synced once for all the names made in it, and a flush where nothing was made costs nothing.
+ * fsync(2) of a file does not make its name durable: the file's directory has to be synced too, and the directory that
+ * this directory was created in. Every name that aiofs creates gets a sequence number, and the table of the tree keeps,
+ * for each directory, the first and the last number that may not be on disk. A lock reference keeps the last number
+ * that existed when it was taken. Its first flush syncs those directories on its entry's path that have an unsynced
+ * name up to that number. So one fsync of a directory covers all names created in it, and a flush costs no fsync of a
+ * directory where nothing was created.
  *
- * The table hangs on the tree and is guarded by the namespace lock; no lock is held during an fsync.
+ * The tree owns the table and the namespace lock guards it. No lock is held during an fsync.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -41,8 +42,8 @@ static void drop_locked(struct aiofs_tree *tree, struct aiofs_unsynced **link)
     free(names);
 }
 
-/* Notes `first`..`last` for a directory; without memory for it, the name is only as durable as the kernel
- * makes it by itself. */
+/* Adds the numbers `first`..`last` to a directory's range. If malloc fails, the range is not kept, and the kernel alone
+ * decides when the names are written. */
 static void note_locked(struct aiofs_tree *tree, const char *path, size_t length, uint64_t first, uint64_t last)
 {
     struct aiofs_unsynced **link = find_locked(tree, path, length), *names = *link;
@@ -58,23 +59,23 @@ static void note_locked(struct aiofs_tree *tree, const char *path, size_t length
     }
 }
 
-/* A name was made at `place`: its number. */
-uint64_t aiofs_name_made(struct aiofs_tree *tree, const struct aiofs_place *place)
+/* Records that a name was created at this path, and returns its sequence number. */
+uint64_t aiofs_dir_sync_created(struct aiofs_tree *tree, const struct aiofs_canonical *canonical)
 {
     aiofs_namespace_lock();
     uint64_t number = ++tree->name_number;
-    note_locked(tree, place->path, directory_length(place->path, place->length), number, number);
+    note_locked(tree, canonical->path, directory_length(canonical->path, canonical->length), number, number);
     aiofs_namespace_unlock();
     return number;
 }
 
-/* The last number, if any name of the tree may not be durable; else 0. */
+/* The last sequence number if a name of the tree may not be durable, else 0. */
 uint64_t aiofs_dir_sync_outstanding_locked(const struct aiofs_tree *tree)
 {
     return tree->name_count ? tree->name_number : 0;
 }
 
-/* Syncs one directory if it remembers a name up to `number`. */
+/* Syncs one directory if it has an unsynced name up to `number`. */
 static int sync_directory(struct aiofs_tree *tree, const char *path, size_t length, uint64_t number)
 {
     aiofs_namespace_lock();
@@ -88,7 +89,7 @@ static int sync_directory(struct aiofs_tree *tree, const char *path, size_t leng
     int status = fd < 0 ? fd : aiofs_sys.fsync(fd);
     if (fd >= 0)
         aiofs_sys.close(fd);
-    if (status < 0 && status != -ENOENT) /* a directory that is gone has nothing to lose */
+    if (status < 0 && status != -ENOENT) /* a removed directory has no names to sync */
         return status;
 
     aiofs_namespace_lock();
@@ -103,27 +104,28 @@ static int sync_directory(struct aiofs_tree *tree, const char *path, size_t leng
 
 int aiofs_lock_ref_sync_dir(aiofs_lock_ref *lock_ref)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     struct aiofs_tree *tree = lock_ref->volume->tree;
     uint64_t number = atomic_load(&lock_ref->unsynced);
     int status = 0;
     if (number == 0)
         return 0;
     aiofs_namespace_lock();
-    aiofs_place_set(&place, lock_ref->entry->path, lock_ref->entry->length);
+    aiofs_canonical_set(&canonical, lock_ref->entry->path, lock_ref->entry->length);
     aiofs_namespace_unlock();
-    while (place.length > 0 && status == 0) {
-        place.length = directory_length(place.path, place.length);
-        place.path[place.length] = 0;
-        status = sync_directory(tree, place.path, place.length, number);
+    while (canonical.length > 0 && status == 0) {
+        canonical.length = directory_length(canonical.path, canonical.length);
+        canonical.path[canonical.length] = 0;
+        status = sync_directory(tree, canonical.path, canonical.length, number);
     }
     if (status == 0)
         atomic_compare_exchange_strong(&lock_ref->unsynced, &number, 0);
     return status;
 }
 
-/* The directory `from` is now `to`: so is what was remembered for it and for those below. */
-void aiofs_dir_sync_move_locked(struct aiofs_tree *tree, const struct aiofs_place *from, const struct aiofs_place *to)
+/* The directory `from` was renamed to `to`: moves its range, and those of the directories below it. */
+void aiofs_dir_sync_move_locked(struct aiofs_tree *tree, const struct aiofs_canonical *from,
+                                const struct aiofs_canonical *to)
 {
     struct aiofs_unsynced *moved = NULL, *next;
     char path[PATH_MAX];
@@ -152,15 +154,15 @@ void aiofs_dir_sync_move_locked(struct aiofs_tree *tree, const struct aiofs_plac
     }
 }
 
-/* Nothing is left to sync in a directory that was removed. */
-void aiofs_dir_sync_removed_locked(struct aiofs_tree *tree, const struct aiofs_place *place)
+/* Drops the range of a removed directory. */
+void aiofs_dir_sync_removed_locked(struct aiofs_tree *tree, const struct aiofs_canonical *canonical)
 {
-    struct aiofs_unsynced **link = find_locked(tree, place->path, place->length);
+    struct aiofs_unsynced **link = find_locked(tree, canonical->path, canonical->length);
     if (*link)
         drop_locked(tree, link);
 }
 
-/* At the end of the tree. */
+/* Frees the table, for tree_free. */
 void aiofs_dir_sync_forget(struct aiofs_tree *tree)
 {
     for (size_t i = 0; i < AIOFS_NAME_BUCKETS; i++)

@@ -1,12 +1,12 @@
 /*
- * entry_ops.c - what is done to one path of a volume: open, stat, make, remove, cut.
+ * entry_ops.c - operations on one path of a volume: open, stat, mkdir, remove, truncate.
  *
- * The lock comes first, on the canonical path, then the file: so nothing is made, cut or removed that
- * somebody else holds, and an open file is the one that its lock is for. Opening a file that exists costs
- * five system calls: lock, open, fstat, and at the end close, unlock.
+ * An operation takes the lock on the canonical path first, and opens or changes the file under it. So it never creates,
+ * truncates or removes a file that another holder has locked, and the file that it opens is the one that the lock is
+ * for. Opening and closing an existing file costs five system calls: lock, open, fstat, close, unlock.
  *
- * Everything here belongs to the call: descriptors, and the lock references that last only for it. The hold of an
- * opened file goes over to the open file.
+ * A call owns its descriptors and its temporary lock references, and closes them before it returns. The descriptor and
+ * the lock reference of an opened file pass to the caller.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,9 +17,9 @@
 #include "sys.h"
 #include "volume_internal.h"
 
-#define RACES_MAX 8 /* times that a file may come and go while we open it */
+#define RACES_MAX 8 /* retries while other processes create and remove the file that we open */
 
-int aiofs_may_change(const aiofs_volume *volume)
+int aiofs_check_writable(const aiofs_volume *volume)
 {
     return volume->flags & AIOFS_VOLUME_READ_ONLY ? -EROFS : volume->tree->root < 0 ? -ENOSYS : 0;
 }
@@ -28,11 +28,11 @@ int aiofs_may_change(const aiofs_volume *volume)
 
 struct opening {
     aiofs_volume *volume;
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     int flags;
     mode_t mode;
     aiofs_lock_ref *lock_ref;
-    bool made;
+    bool created;
 };
 
 static bool writes(int flags)
@@ -50,26 +50,27 @@ static int check_opening(const aiofs_volume *volume, int flags, enum aiofs_lock 
     return changes && volume->flags & AIOFS_VOLUME_READ_ONLY ? -EROFS : 0;
 }
 
-/* Opens what is there, or makes it: a file that is made here is known to be. */
-static int open_or_make(struct opening *opening)
+/* Opens the file, or creates it. Creation uses O_EXCL, so that `created` says whether this call created the file. */
+static int open_or_create(struct opening *opening)
 {
     const struct aiofs_tree *tree = opening->volume->tree;
-    int plain = (opening->flags & ~(O_CREAT | O_EXCL | O_TRUNC)) | O_NONBLOCK, fd = -ENOENT; /* no FIFO's peer is waited for */
-    if (opening->place.slash)
+    /* O_NONBLOCK: opening a FIFO must not wait for its other end. */
+    int plain = (opening->flags & ~(O_CREAT | O_EXCL | O_TRUNC)) | O_NONBLOCK, fd = -ENOENT;
+    if (opening->canonical.slash)
         plain |= O_DIRECTORY;
     for (int i = 0; i < RACES_MAX; i++) {
         bool exclusive = opening->flags & O_CREAT && opening->flags & O_EXCL;
         if (!exclusive) {
-            fd = aiofs_open_beneath(tree, opening->place.path, plain, 0);
+            fd = aiofs_open_beneath(tree, opening->canonical.path, plain, 0);
             if (fd != -ENOENT || !(opening->flags & O_CREAT))
                 return fd;
         }
         if (opening->volume->flags & AIOFS_VOLUME_READ_ONLY)
             return -EROFS;
-        if (opening->place.slash)
+        if (opening->canonical.slash)
             return -EISDIR;
-        fd = aiofs_open_beneath(tree, opening->place.path, plain | O_CREAT | O_EXCL, opening->mode);
-        opening->made = fd >= 0;
+        fd = aiofs_open_beneath(tree, opening->canonical.path, plain | O_CREAT | O_EXCL, opening->mode);
+        opening->created = fd >= 0;
         if (fd != -EEXIST || exclusive)
             return fd;
     }
@@ -84,75 +85,76 @@ static int check_kind(const struct stat *status)
 }
 
 /* O_TRUNC, now that the lock is held. */
-static int cut(struct opening *opening, int fd, int64_t before)
+static int truncate_opened(struct opening *opening, int fd, int64_t before)
 {
     struct aiofs_tree *tree = opening->volume->tree;
     int status;
     if (writes(opening->flags)) {
         status = aiofs_sys.ftruncate(fd, 0);
-    } else { /* O_RDONLY | O_TRUNC, which Linux grants to who may write */
-        status = aiofs_open_beneath(tree, opening->place.path, O_RDONLY | O_TRUNC, 0);
+    } else { /* O_RDONLY | O_TRUNC: Linux allows it to a user with write permission */
+        status = aiofs_open_beneath(tree, opening->canonical.path, O_RDONLY | O_TRUNC, 0);
         if (status >= 0)
             aiofs_sys.close(status);
     }
     if (status >= 0 && aiofs_quota_counted(tree)) {
         aiofs_namespace_lock();
-        aiofs_quota_cut_locked(tree, opening->lock_ref->entry, before);
+        aiofs_quota_truncated_locked(tree, opening->lock_ref->entry, before);
         aiofs_namespace_unlock();
     }
     return status < 0 ? status : 0;
 }
 
-/* The descriptor of the entry, under its lock. */
+/* Opens the entry under its lock: a descriptor. */
 static int open_entry(struct opening *opening)
 {
     struct stat found;
-    int fd = open_or_make(opening);
+    int fd = open_or_create(opening);
     if (fd < 0)
-        return fd == -ENXIO ? -EOPNOTSUPP : fd; /* a FIFO that nobody reads, a device that is not there */
+        return fd == -ENXIO ? -EOPNOTSUPP : fd; /* -ENXIO: a FIFO without a reader, or a missing device */
     int status = aiofs_sys.fstat(fd, &found);
     if (status == 0)
         status = check_kind(&found);
     if (status == 0 && !(opening->flags & O_NONBLOCK))
         status = aiofs_sys.fcntl(fd, F_SETFL, opening->flags);
-    if (status == 0 && opening->flags & O_TRUNC && !opening->made)
-        status = cut(opening, fd, found.st_size);
+    if (status == 0 && opening->flags & O_TRUNC && !opening->created)
+        status = truncate_opened(opening, fd, found.st_size);
     if (status < 0) {
         aiofs_sys.close(fd);
         return status;
     }
-    if (opening->made)
-        opening->lock_ref->unsynced = aiofs_name_made(opening->volume->tree, &opening->place);
+    if (opening->created)
+        opening->lock_ref->unsynced = aiofs_dir_sync_created(opening->volume->tree, &opening->canonical);
     return fd;
 }
 
-/* The file is locked: but a program that looks for a free name wants to hear that this one is taken. */
-static int busy_or_taken(const struct opening *opening)
+/* The errno for a locked file. With O_CREAT | O_EXCL it is -EEXIST if the file exists: a program that tries names until
+ * one is free expects that. */
+static int busy_or_exists(const struct opening *opening)
 {
     struct stat found;
     if (!(opening->flags & O_CREAT && opening->flags & O_EXCL))
         return -EBUSY;
-    return aiofs_place_stat(opening->volume->tree, &opening->place, &found) == 0 ? -EEXIST : -EBUSY;
+    return aiofs_canonical_stat(opening->volume->tree, &opening->canonical, &found) == 0 ? -EEXIST : -EBUSY;
 }
 
 int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
                      const void *owner, aiofs_lock_ref **lock_ref)
 {
     struct opening opening = {.volume = volume, .flags = flags, .mode = mode};
-    aiofs_lock_ref *guard = NULL; /* of a read-only open that cuts the file: it has the lock only meanwhile */
+    aiofs_lock_ref *guard = NULL; /* O_RDONLY | O_TRUNC needs a lock during the call only */
     bool follow = !(flags & O_NOFOLLOW || (flags & O_CREAT && flags & O_EXCL));
 
     int status = check_opening(volume, flags, lock);
     if (status == 0)
-        status = aiofs_locate(volume, path, follow, &opening.place);
+        status = aiofs_path_resolve(volume, path, follow, &opening.canonical);
     if (status < 0)
         return status;
-    if (opening.place.length == 0)
+    if (opening.canonical.length == 0)
         return -EISDIR;
     if (lock == AIOFS_LOCK_NONE && flags & O_TRUNC)
-        status = aiofs_lock_ref_take_briefly(volume, &opening.place, owner, &guard);
+        status = aiofs_lock_ref_take_temporary(volume, &opening.canonical, owner, &guard);
     if (status == 0)
-        status = aiofs_lock_ref_take_at(volume, &opening.place, lock, owner, &opening.lock_ref);
+        status = aiofs_lock_ref_take_at(volume, &opening.canonical, lock, owner, &opening.lock_ref);
     if (status == 0) {
         status = open_entry(&opening);
         if (status < 0)
@@ -160,7 +162,7 @@ int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t m
         else
             *lock_ref = opening.lock_ref;
     } else if (status == -EBUSY) {
-        status = busy_or_taken(&opening);
+        status = busy_or_exists(&opening);
     }
     aiofs_lock_ref_release(guard);
     return status;
@@ -168,35 +170,35 @@ int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t m
 
 int aiofs_volume_open_directory(aiofs_volume *volume, const char *path)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     if (volume->tree->root < 0)
         return -ENOSYS;
-    int status = aiofs_locate(volume, path, true, &place);
-    return status < 0 ? status : aiofs_open_beneath(volume->tree, place.path, O_RDONLY | O_DIRECTORY, 0);
+    int status = aiofs_path_resolve(volume, path, true, &canonical);
+    return status < 0 ? status : aiofs_open_beneath(volume->tree, canonical.path, O_RDONLY | O_DIRECTORY, 0);
 }
 
 /* ---- stat -------------------------------------------------------------------------------------------- */
 
 int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     if (volume->tree->root < 0)
         return -ENOSYS;
-    int status = aiofs_locate(volume, path, true, &place);
+    int status = aiofs_path_resolve(volume, path, true, &canonical);
     if (status == 0)
-        status = aiofs_place_stat(volume->tree, &place, out);
+        status = aiofs_canonical_stat(volume->tree, &canonical, out);
     if (status == 0 && S_ISLNK(out->st_mode))
         return -ELOOP;
-    if (status == 0 && place.slash && !S_ISDIR(out->st_mode))
+    if (status == 0 && canonical.slash && !S_ISDIR(out->st_mode))
         return -ENOTDIR;
     return status;
 }
 
-/* Whether a change at this moment could leave the file with the time it has: times come from a clock that
- * ticks. One that is further ahead was set by somebody, and no change will set it again. */
-static bool later_change_may_hide(const struct stat *status)
+/* Whether a change at this moment could leave the file's mtime as it is: timestamps come from a clock with a coarse
+ * tick. An mtime more than a tick ahead of the clock was set by utimensat(2), and no change yields it again. */
+static bool later_change_may_keep_mtime(const struct stat *status)
 {
-    const int64_t tick = 20000000; /* ns; none is longer */
+    const int64_t tick = 20000000; /* ns; longer than the tick of any kernel configuration */
     struct timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
     if (status->st_mtim.tv_sec < now.tv_sec || status->st_mtim.tv_sec > now.tv_sec + 1)
@@ -210,48 +212,48 @@ int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *o
     const struct timespec pause = {0, 1000000};
     int status;
     while ((status = aiofs_volume_stat(volume, path, out)) == 0 && !volume->tree->fine_times &&
-           later_change_may_hide(out))
+           later_change_may_keep_mtime(out))
         nanosleep(&pause, NULL);
     return status;
 }
 
-/* ---- make, remove, cut --------------------------------------------------------------------------------- */
+/* ---- mkdir, remove, truncate ---------------------------------------------------------------------------- */
 
 int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     struct aiofs_parent parent;
-    int status = aiofs_may_change(volume);
+    int status = aiofs_check_writable(volume);
     if (status == 0)
-        status = aiofs_locate(volume, path, false, &place);
+        status = aiofs_path_resolve(volume, path, false, &canonical);
     if (status < 0)
         return status;
-    if (place.length == 0)
+    if (canonical.length == 0)
         return -EEXIST;
-    status = aiofs_parent_open(volume->tree, &place, &parent);
+    status = aiofs_parent_open(volume->tree, &canonical, &parent);
     if (status < 0)
         return status;
     status = aiofs_sys.mkdirat(parent.fd, parent.name, mode);
     aiofs_parent_close(&parent);
     if (status == 0)
-        aiofs_name_made(volume->tree, &place);
+        aiofs_dir_sync_created(volume->tree, &canonical);
     return status;
 }
 
-/* Takes the entry's lock for the time of a call that removes it, and finds its directory. */
-static int begin_removal(aiofs_volume *volume, const char *path, const void *owner, struct aiofs_place *place,
+/* Takes a temporary lock on the entry to be removed, and opens its parent directory. */
+static int begin_removal(aiofs_volume *volume, const char *path, const void *owner, struct aiofs_canonical *canonical,
                          aiofs_lock_ref **lock_ref, struct aiofs_parent *parent)
 {
-    int status = aiofs_may_change(volume);
+    int status = aiofs_check_writable(volume);
     if (status == 0)
-        status = aiofs_locate(volume, path, false, place);
-    if (status == 0 && place->length == 0)
+        status = aiofs_path_resolve(volume, path, false, canonical);
+    if (status == 0 && canonical->length == 0)
         status = -EBUSY;
     if (status == 0)
-        status = aiofs_lock_ref_take_briefly(volume, place, owner, lock_ref);
+        status = aiofs_lock_ref_take_temporary(volume, canonical, owner, lock_ref);
     if (status < 0)
         return status;
-    status = aiofs_parent_open(volume->tree, place, parent);
+    status = aiofs_parent_open(volume->tree, canonical, parent);
     if (status < 0)
         aiofs_lock_ref_release(*lock_ref);
     return status;
@@ -259,20 +261,20 @@ static int begin_removal(aiofs_volume *volume, const char *path, const void *own
 
 int aiofs_volume_rmdir(aiofs_volume *volume, const char *path)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     struct aiofs_parent parent;
     aiofs_lock_ref *lock_ref;
-    int status = begin_removal(volume, path, NULL, &place, &lock_ref, &parent);
+    int status = begin_removal(volume, path, NULL, &canonical, &lock_ref, &parent);
     if (status < 0)
         return status;
     status = aiofs_sys.unlinkat(parent.fd, parent.name, AT_REMOVEDIR);
     aiofs_parent_close(&parent);
     if (status == 0) {
         aiofs_namespace_lock();
-        aiofs_dir_sync_removed_locked(volume->tree, &place);
+        aiofs_dir_sync_removed_locked(volume->tree, &canonical);
         aiofs_namespace_unlock();
     } else if (status == -ENOTEMPTY || status == -EEXIST) {
-        status = aiofs_subtree_locked(volume, &place) ? -EBUSY : -ENOTEMPTY;
+        status = aiofs_subtree_locked(volume, &canonical) ? -EBUSY : -ENOTEMPTY;
     }
     aiofs_lock_ref_release(lock_ref);
     return status;
@@ -280,18 +282,18 @@ int aiofs_volume_rmdir(aiofs_volume *volume, const char *path)
 
 int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owner)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     struct aiofs_parent parent;
     struct stat found = {0};
     aiofs_lock_ref *lock_ref;
     struct aiofs_tree *tree = volume->tree;
-    int status = begin_removal(volume, path, owner, &place, &lock_ref, &parent);
+    int status = begin_removal(volume, path, owner, &canonical, &lock_ref, &parent);
     if (status < 0)
         return status;
     bool counted = aiofs_quota_counted(tree);
-    if (counted || place.slash)
+    if (counted || canonical.slash)
         status = aiofs_sys.fstatat(parent.fd, parent.name, &found, AT_SYMLINK_NOFOLLOW);
-    if (status == 0 && place.slash && !S_ISDIR(found.st_mode))
+    if (status == 0 && canonical.slash && !S_ISDIR(found.st_mode))
         status = -ENOTDIR;
     if (status == 0)
         status = aiofs_sys.unlinkat(parent.fd, parent.name, 0);
@@ -305,7 +307,7 @@ int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owne
     return status;
 }
 
-/* Under the entry's lock: the size it has and the size it gets are charged as for an open file. */
+/* Truncates under the entry's lock, and charges the growth as for an open file. */
 static int truncate_open(aiofs_lock_ref *lock_ref, int fd, int64_t size)
 {
     struct stat found;
@@ -324,18 +326,18 @@ static int truncate_open(aiofs_lock_ref *lock_ref, int fd, int64_t size)
 
 int aiofs_volume_truncate(aiofs_volume *volume, const char *path, int64_t size, const void *owner)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     aiofs_lock_ref *lock_ref;
-    int status = size < 0 ? -EINVAL : aiofs_may_change(volume);
+    int status = size < 0 ? -EINVAL : aiofs_check_writable(volume);
     if (status == 0)
-        status = aiofs_locate(volume, path, true, &place);
-    if (status == 0 && place.length == 0)
+        status = aiofs_path_resolve(volume, path, true, &canonical);
+    if (status == 0 && canonical.length == 0)
         status = -EISDIR;
     if (status == 0)
-        status = aiofs_lock_ref_take_briefly(volume, &place, owner, &lock_ref);
+        status = aiofs_lock_ref_take_temporary(volume, &canonical, owner, &lock_ref);
     if (status < 0)
         return status;
-    int fd = aiofs_open_beneath(volume->tree, place.path, O_WRONLY | (place.slash ? O_DIRECTORY : 0), 0);
+    int fd = aiofs_open_beneath(volume->tree, canonical.path, O_WRONLY | (canonical.slash ? O_DIRECTORY : 0), 0);
     status = fd;
     if (fd >= 0) {
         status = truncate_open(lock_ref, fd, size);

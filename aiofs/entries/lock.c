@@ -1,22 +1,23 @@
 /*
- * lock.c - entries and the locks on them.
+ * lock.c - entries, and the locks on them.
  *
- * A lock has two halves. Inside the process it is a line in the entry: the mode, how many lock references share it,
- * and whose it is. Between processes it is an open-file-description lock on the entry's range of bytes in
- * one of 256 files under .aiofs/locks, all found by hashing the entry's path; this process has one
- * description per file, so the first lock reference of an entry takes the bytes and the last gives them back. The
- * kernel frees them when the process dies.
+ * An entry's lock has two halves. Inside the process it is a state of the entry: the mode, how many lock references
+ * share it, and their owner. Between processes it is an open-file-description lock (F_OFD_SETLK) on the entry's range
+ * of bytes in one of 256 lock files under .aiofs/locks. The hash of the entry's canonical path selects the file and the
+ * range. This process has one open file description per lock file: the first lock reference of an entry locks the
+ * bytes, the last one unlocks them. The kernel unlocks them when the process dies.
  *
- *     the range:  [ 0..15: one byte per kind of sharing | 16..: one per process tree of `aiofs run` | a mark ]
+ *     the range:  [ 0..15: one byte per mode of sharing | 16..: one per session of `aiofs run` | the releasing mark ]
  *
- * The last byte is no lock but a mark: see releasing.c. An exclusive lock write-locks all before it. A shared
- * one read-locks its byte and then looks whether anybody holds another byte; if two kinds try at the same
- * moment, each may see the other and both are refused, which a lock that never waits may do.
+ * An exclusive lock write-locks all bytes before the mark, which belongs to releasing.c. A sharing lock read-locks the
+ * byte of its mode, and then asks with F_OFD_GETLK whether another description holds another byte. If two modes try at
+ * the same moment, each may see the other and both are refused; a lock that never waits may do that.
  *
- * Owners: an open file owns its lock reference, a lock reference owns a share of its entry's lock and keeps its
- * volume open. All of this is guarded by the namespace lock. A child of fork starts with no locks: the descriptors of
- * the lock files are closed there, so that the parent's locks die with the parent, and every hold it inherited is
- * marked lost, so that releasing it touches nothing.
+ * Ownership. An open file owns its lock reference. A lock reference owns a share of its entry's lock and a reference to
+ * its volume. The namespace lock guards all of it.
+ *
+ * Fork. The child closes its copies of the lock files, so that the parent's locks end with the parent. It marks every
+ * inherited lock reference as lost, so that releasing one leaves the lock files alone.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -60,18 +61,18 @@ int64_t aiofs_range_of(uint64_t hash)
     return (int64_t)(hash & (((uint64_t)1 << (63 - AIOFS_RANGE_BITS)) - 1)) << AIOFS_RANGE_BITS;
 }
 
-/* The descriptor of a lock file: opened at its first use, made if it is missing. -ENOENT: there is none,
- * and the volume is read-only; then nobody else has a lock in it. */
+/* The descriptor of a lock file: opened at its first use, created if it is missing. -ENOENT: the volume is read-only
+ * and the file does not exist, so no process has a lock in it. */
 static int lock_file_open(struct aiofs_tree *tree, unsigned number)
 {
     char name[sizeof "locks/ff"];
     if (tree->lock_files[number] >= 0)
         return tree->lock_files[number];
-    if (tree->keep < 0)
+    if (tree->own_dir < 0)
         return -ENOENT;
     snprintf(name, sizeof name, "locks/%02x", number & 0xff);
     int flags = tree->writable ? O_RDWR | O_CREAT : O_RDONLY;
-    int fd = aiofs_sys.openat(tree->keep, name, flags | O_NOFOLLOW | O_CLOEXEC, 0666);
+    int fd = aiofs_sys.openat(tree->own_dir, name, flags | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd >= 0)
         tree->lock_files[number] = fd;
     return fd;
@@ -84,8 +85,8 @@ int aiofs_bytes_set(int fd, short type, int64_t start, int64_t length)
     return status == -EAGAIN || status == -EACCES ? -EBUSY : status;
 }
 
-/* -EBUSY if another description holds one of the bytes. */
-static int look_at_bytes(int fd, int64_t start, int64_t length)
+/* -EBUSY if another open file description holds a lock on one of the bytes. */
+static int bytes_check(int fd, int64_t start, int64_t length)
 {
     struct flock bytes = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
     int status = aiofs_sys.fcntl(fd, F_OFD_GETLK, (long)&bytes);
@@ -97,16 +98,17 @@ int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte)
     int64_t range = aiofs_range_of(hash);
     int status = aiofs_bytes_set(fd, F_RDLCK, range + byte, 1);
     if (status == 0) {
-        status = look_at_bytes(fd, range, byte);
+        status = bytes_check(fd, range, byte);
         if (status == 0)
-            status = look_at_bytes(fd, range + byte + 1, AIOFS_RANGE_MARK - byte - 1);
+            status = bytes_check(fd, range + byte + 1, AIOFS_RANGE_MARK - byte - 1);
         if (status < 0)
             aiofs_bytes_set(fd, F_UNLCK, range, AIOFS_RANGE_MARK);
     }
     return status;
 }
 
-/* Takes the entry's bytes for `lock`; 0 also where there are no other processes to meet. */
+/* Locks the entry's bytes for `lock`. 0 without a lock where no other process can have one: in a virtual tree, or in a
+ * read-only one without lock files. */
 static int bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lock)
 {
     if (tree->root < 0)
@@ -133,16 +135,16 @@ static struct aiofs_entry **bucket_of(const struct aiofs_tree *tree, uint64_t ha
     return &tree->buckets[hash & (tree->bucket_count - 1)];
 }
 
-struct aiofs_entry *aiofs_entry_find_locked(const struct aiofs_tree *tree, const struct aiofs_place *place)
+struct aiofs_entry *aiofs_entry_find_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical)
 {
-    struct aiofs_entry *entry = tree->bucket_count ? *bucket_of(tree, place->hash) : NULL;
-    while (entry && (entry->hash != place->hash || entry->length != place->length ||
-                     memcmp(entry->path, place->path, place->length) != 0))
+    struct aiofs_entry *entry = tree->bucket_count ? *bucket_of(tree, canonical->hash) : NULL;
+    while (entry && (entry->hash != canonical->hash || entry->length != canonical->length ||
+                     memcmp(entry->path, canonical->path, canonical->length) != 0))
         entry = entry->next;
     return entry;
 }
 
-/* Keeps the buckets at least as many as the entries. */
+/* Makes the number of hash buckets exceed the number of entries. */
 static int buckets_grow(struct aiofs_tree *tree)
 {
     struct aiofs_tree grown = {.bucket_count = tree->bucket_count ? tree->bucket_count * 2 : 64};
@@ -165,16 +167,16 @@ static int buckets_grow(struct aiofs_tree *tree)
     return 0;
 }
 
-static struct aiofs_entry *entry_make(struct aiofs_tree *tree, const struct aiofs_place *place)
+static struct aiofs_entry *entry_make(struct aiofs_tree *tree, const struct aiofs_canonical *canonical)
 {
-    struct aiofs_entry *entry = aiofs_entry_find_locked(tree, place);
+    struct aiofs_entry *entry = aiofs_entry_find_locked(tree, canonical);
     if (entry)
         return entry;
-    if (buckets_grow(tree) < 0 || !(entry = calloc(1, sizeof *entry + place->length + 1)))
+    if (buckets_grow(tree) < 0 || !(entry = calloc(1, sizeof *entry + canonical->length + 1)))
         return NULL;
-    entry->hash = place->hash;
-    entry->length = place->length;
-    memcpy(entry->path, place->path, place->length + 1);
+    entry->hash = canonical->hash;
+    entry->length = canonical->length;
+    memcpy(entry->path, canonical->path, canonical->length + 1);
     struct aiofs_entry **bucket = bucket_of(tree, entry->hash);
     entry->next = *bucket;
     *bucket = entry;
@@ -182,7 +184,7 @@ static struct aiofs_entry *entry_make(struct aiofs_tree *tree, const struct aiof
     return entry;
 }
 
-static void entry_free_unheld(struct aiofs_tree *tree, struct aiofs_entry *entry)
+static void entry_free_if_unused(struct aiofs_tree *tree, struct aiofs_entry *entry)
 {
     if (entry->lock_refs)
         return;
@@ -253,16 +255,16 @@ static void lock_ref_unlink(struct aiofs_lock_ref *lock_ref)
         lock_ref->next->prev = lock_ref->prev;
 }
 
-int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock,
+int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
                                const void *owner, aiofs_lock_ref **out)
 {
     struct aiofs_tree *tree = volume->tree;
     struct aiofs_lock_ref *lock_ref = calloc(1, sizeof *lock_ref);
-    struct aiofs_entry *entry = lock_ref ? entry_make(tree, place) : NULL;
+    struct aiofs_entry *entry = lock_ref ? entry_make(tree, canonical) : NULL;
     int status = entry ? lock_entry(tree, entry, lock, owner) : -ENOMEM;
     if (status < 0) {
         if (entry)
-            entry_free_unheld(tree, entry);
+            entry_free_if_unused(tree, entry);
         free(lock_ref);
         return status;
     }
@@ -275,47 +277,48 @@ int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_place *p
     return 0;
 }
 
-int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_place *place, enum aiofs_lock lock, const void *owner,
-                           aiofs_lock_ref **lock_ref)
+int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
+                           const void *owner, aiofs_lock_ref **lock_ref)
 {
     struct aiofs_patience patience = {0};
-    int status = aiofs_tree_attend(volume->tree);
+    int status = aiofs_tree_ensure_presence(volume->tree);
     if (status < 0)
         return status;
     aiofs_namespace_lock();
     do
         status = aiofs_acquisition_abandoned_locked() ? -ECANCELED
-                                                      : aiofs_lock_ref_take_locked(volume, place, lock, owner, lock_ref);
-    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, place, lock, &patience));
+                                                      : aiofs_lock_ref_take_locked(volume, canonical, lock, owner, lock_ref);
+    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, canonical, lock, &patience));
     if (status == 0)
         aiofs_acquisition_done_locked(*lock_ref);
     aiofs_namespace_unlock();
     return status;
 }
 
-/* An exclusive lock for the time of one call. */
-int aiofs_lock_ref_take_briefly(aiofs_volume *volume, const struct aiofs_place *place, const void *owner,
-                                aiofs_lock_ref **lock_ref)
+/* Takes an exclusive lock for one call: a temporary lock reference. */
+int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canonical *canonical, const void *owner,
+                                  aiofs_lock_ref **lock_ref)
 {
     struct aiofs_patience patience = {0};
-    int status = aiofs_tree_attend(volume->tree);
+    int status = aiofs_tree_ensure_presence(volume->tree);
     if (status < 0)
         return status;
     aiofs_namespace_lock();
     do
-        status = aiofs_lock_ref_take_locked(volume, place, AIOFS_LOCK_EXCLUSIVE, owner, lock_ref);
-    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, place, AIOFS_LOCK_EXCLUSIVE, &patience));
+        status = aiofs_lock_ref_take_locked(volume, canonical, AIOFS_LOCK_EXCLUSIVE, owner, lock_ref);
+    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, canonical, AIOFS_LOCK_EXCLUSIVE, &patience));
     if (status == 0)
-        (*lock_ref)->stays = true;
+        (*lock_ref)->temporary = true;
     aiofs_namespace_unlock();
     return status;
 }
 
-int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner, aiofs_lock_ref **lock_ref)
+int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
+                        aiofs_lock_ref **lock_ref)
 {
-    struct aiofs_place place;
-    int status = aiofs_locate(volume, path, true, &place);
-    return status < 0 ? status : aiofs_lock_ref_take_at(volume, &place, lock, owner, lock_ref);
+    struct aiofs_canonical canonical;
+    int status = aiofs_path_resolve(volume, path, true, &canonical);
+    return status < 0 ? status : aiofs_lock_ref_take_at(volume, &canonical, lock, owner, lock_ref);
 }
 
 void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref)
@@ -350,13 +353,14 @@ void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
             lock_ref->entry->charge = NULL;
         aiofs_charge_release_locked(volume->tree, lock_ref->charge);
     }
-    entry_free_unheld(volume->tree, lock_ref->entry);
+    entry_free_if_unused(volume->tree, lock_ref->entry);
     aiofs_namespace_unlock();
     free(lock_ref);
     aiofs_volume_release(volume);
 }
 
-/* Gives a lock reference another entry: its file was renamed. The new entry's lock must be one it can share. */
+/* Moves a lock reference to another entry, because its file was renamed. The entry `to` is locked in a mode, and by an
+ * owner, with which the lock reference can share. */
 void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to)
 {
     struct aiofs_tree *tree = lock_ref->volume->tree;
@@ -371,7 +375,7 @@ void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to
         aiofs_releasing_add_locked(tree, to);
         aiofs_releasing_remove_locked(tree, from);
     }
-    entry_free_unheld(tree, from);
+    entry_free_if_unused(tree, from);
 }
 
 aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref)
@@ -389,9 +393,9 @@ struct aiofs_gate *aiofs_lock_ref_gate(aiofs_lock_ref *lock_ref)
     return &lock_ref->volume->gate;
 }
 
-/* ---- what is held ------------------------------------------------------------------------------------- */
+/* ---- counting open lock references -------------------------------------------------------------------- */
 
-/* Whether a path lies below `top`; everything lies below the root. */
+/* Whether a path lies strictly below `top`; every path but "" lies below the root. */
 bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length)
 {
     if (top_length == 0)
@@ -399,7 +403,7 @@ bool aiofs_path_below(const char *path, size_t length, const char *top, size_t t
     return length > top_length && path[top_length] == '/' && memcmp(path, top, top_length) == 0;
 }
 
-static long holds_of(const struct aiofs_entry *entry)
+static long count_open(const struct aiofs_entry *entry)
 {
     long count = 0;
     for (const struct aiofs_lock_ref *lock_ref = entry->lock_refs; lock_ref; lock_ref = lock_ref->next)
@@ -409,10 +413,10 @@ static long holds_of(const struct aiofs_entry *entry)
 
 long aiofs_volume_lock_count(aiofs_volume *volume, const char *path)
 {
-    struct aiofs_place top;
+    struct aiofs_canonical top;
     struct aiofs_tree *tree = volume->tree;
     long count = 0;
-    int status = aiofs_path_clean(path, &top);
+    int status = aiofs_path_normalize(path, &top);
     if (status < 0)
         return status;
     aiofs_namespace_lock();
@@ -420,7 +424,7 @@ long aiofs_volume_lock_count(aiofs_volume *volume, const char *path)
         for (const struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next) {
             bool itself = entry->length == top.length && memcmp(entry->path, top.path, top.length) == 0;
             if (itself || aiofs_path_below(entry->path, entry->length, top.path, top.length))
-                count += holds_of(entry);
+                count += count_open(entry);
         }
     }
     aiofs_namespace_unlock();
@@ -441,7 +445,7 @@ void aiofs_volume_fork_parent(void)
     aiofs_opening_unlock();
 }
 
-static void lose(struct aiofs_entry *entry)
+static void entry_mark_lost(struct aiofs_entry *entry)
 {
     entry->lock = AIOFS_LOCK_NONE;
     entry->locks = entry->releasing = 0;
@@ -451,7 +455,7 @@ static void lose(struct aiofs_entry *entry)
         lock_ref->lost = true;
         lock_ref->releasing = false;
         if (lock_ref->charge)
-            lock_ref->charge->orphan = false; /* the parent gives the bytes back */
+            lock_ref->charge->orphan = false; /* the parent subtracts the bytes from the usage count */
     }
 }
 
@@ -468,7 +472,7 @@ void aiofs_volume_fork_child(void)
         tree->presence = -1;
         for (size_t i = 0; i < tree->bucket_count; i++)
             for (struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next)
-                lose(entry);
+                entry_mark_lost(entry);
     }
     aiofs_releasing_fork_child();
     aiofs_volume_fork_parent();

@@ -1,12 +1,13 @@
 /*
- * path.c - paths inside a volume, and opening them so that they cannot leave it.
+ * path.c - canonical paths inside a volume, and opening them so that they cannot leave it.
  *
- * A path is made canonical first (aiofs_locate), because the canonical path is what a lock is on; then it
- * is opened with a call that refuses every symbolic link and every way up (aiofs_open_beneath). So what
- * somebody else changes between the two can make the call fail, but cannot lead it out of the volume. In
- * a private volume, where links are not followed, making a path canonical needs no system call.
+ * A call first resolves a path to its canonical form (aiofs_path_resolve), because the lock is on the canonical path.
+ * Then it opens the canonical path with openat2(2) and flags that refuse every symbolic link and every "..", or with an
+ * equivalent walk (aiofs_open_beneath). So a process that changes the directories between the two steps can make the
+ * call fail, but cannot lead it out of the volume. A private volume does not follow symbolic links: there, resolving
+ * needs no system call.
  *
- * Nothing here is stored and nothing is locked: a tree's root descriptor is constant while the tree lives.
+ * This file has no state and takes no lock: a tree's root descriptor is constant while the tree lives.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,7 +36,7 @@ static uint64_t load_little_endian(const char *bytes, size_t count)
     return value;
 }
 
-/* The same in every process and on every machine: it says where a path's lock is. */
+/* The result is the same in every process and on every machine, because it decides where a path's lock is. */
 uint64_t aiofs_path_hash(const char *path, size_t length)
 {
     const uint64_t first = 0x9e3779b97f4a7c15u, second = 0xd6e8feb86659fd93u;
@@ -47,35 +48,35 @@ uint64_t aiofs_path_hash(const char *path, size_t length)
 }
 
 /* Appends one component. */
-static int append(struct aiofs_place *place, const char *name, size_t length)
+static int append(struct aiofs_canonical *canonical, const char *name, size_t length)
 {
-    size_t separator = place->length > 0;
-    if (length > NAME_MAX || place->length + separator + length >= sizeof place->path)
+    size_t separator = canonical->length > 0;
+    if (length > NAME_MAX || canonical->length + separator + length >= sizeof canonical->path)
         return -ENAMETOOLONG;
-    if (place->length == 0 && length == strlen(AIOFS_KEEP) && memcmp(name, AIOFS_KEEP, length) == 0)
+    if (canonical->length == 0 && length == strlen(AIOFS_OWN_DIR) && memcmp(name, AIOFS_OWN_DIR, length) == 0)
         return -ENOENT;
     if (separator)
-        place->path[place->length++] = '/';
-    memcpy(place->path + place->length, name, length);
-    place->length += length;
-    place->path[place->length] = 0;
+        canonical->path[canonical->length++] = '/';
+    memcpy(canonical->path + canonical->length, name, length);
+    canonical->length += length;
+    canonical->path[canonical->length] = 0;
     return 0;
 }
 
-/* Takes the last component away. */
-static int ascend(struct aiofs_place *place)
+/* Removes the last component. */
+static int ascend(struct aiofs_canonical *canonical)
 {
-    if (place->length == 0)
+    if (canonical->length == 0)
         return -EXDEV;
-    while (place->length > 0 && place->path[place->length - 1] != '/')
-        place->length--;
-    if (place->length > 0)
-        place->length--;
-    place->path[place->length] = 0;
+    while (canonical->length > 0 && canonical->path[canonical->length - 1] != '/')
+        canonical->length--;
+    if (canonical->length > 0)
+        canonical->length--;
+    canonical->path[canonical->length] = 0;
     return 0;
 }
 
-/* Takes the next component off `path`: its length, and `path` at it; 0 at the end. */
+/* Moves `path` to the next component and returns the component's length; 0 at the end. */
 static size_t next_component(const char **path)
 {
     while (**path == '/')
@@ -88,8 +89,8 @@ static bool is_dots(const char *name, size_t length, size_t dots)
     return length == dots && memcmp(name, "..", dots) == 0;
 }
 
-/* Makes a path canonical as if there were no links. */
-int aiofs_path_clean(const char *path, struct aiofs_place *out)
+/* Makes a path canonical by its text alone, as if there were no symbolic links. */
+int aiofs_path_normalize(const char *path, struct aiofs_canonical *out)
 {
     size_t length;
     out->length = 0;
@@ -108,8 +109,8 @@ int aiofs_path_clean(const char *path, struct aiofs_place *out)
     return 0;
 }
 
-/* A path that is canonical already. */
-int aiofs_place_set(struct aiofs_place *out, const char *path, size_t length)
+/* Stores a path that is canonical already. */
+int aiofs_canonical_set(struct aiofs_canonical *out, const char *path, size_t length)
 {
     if (length >= sizeof out->path)
         return -ENAMETOOLONG;
@@ -123,7 +124,7 @@ int aiofs_place_set(struct aiofs_place *out, const char *path, size_t length)
 
 /* ---- opening ------------------------------------------------------------------------------------- */
 
-/* One step of the walk: -ELOOP for a link, whatever the flags make the kernel say. */
+/* Opens one component of the walk. A symbolic link is always -ELOOP; with O_DIRECTORY the kernel says ENOTDIR. */
 static int open_step(int dirfd, const char *name, int flags, mode_t mode)
 {
     struct stat status;
@@ -133,7 +134,7 @@ static int open_step(int dirfd, const char *name, int flags, mode_t mode)
     return fd;
 }
 
-/* Where the kernel has no openat2: the same, component by component. */
+/* For kernels and sandboxes without openat2: the same, component by component. */
 static int open_by_walk(int root, const char *path, int flags, mode_t mode)
 {
     char name[NAME_MAX + 1];
@@ -169,15 +170,15 @@ int aiofs_open_beneath(const struct aiofs_tree *tree, const char *path, int flag
     return fd;
 }
 
-int aiofs_parent_open(const struct aiofs_tree *tree, const struct aiofs_place *place, struct aiofs_parent *out)
+int aiofs_parent_open(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, struct aiofs_parent *out)
 {
     char directory[PATH_MAX];
-    const char *slash = strrchr(place->path, '/');
-    *out = (struct aiofs_parent){tree->root, false, place->path};
+    const char *slash = strrchr(canonical->path, '/');
+    *out = (struct aiofs_parent){tree->root, false, canonical->path};
     if (!slash)
         return 0;
-    memcpy(directory, place->path, (size_t)(slash - place->path));
-    directory[slash - place->path] = 0;
+    memcpy(directory, canonical->path, (size_t)(slash - canonical->path));
+    directory[slash - canonical->path] = 0;
     out->name = slash + 1;
     out->fd = aiofs_open_beneath(tree, directory, O_PATH | O_DIRECTORY, 0);
     out->owned = true;
@@ -190,13 +191,13 @@ void aiofs_parent_close(const struct aiofs_parent *parent)
         aiofs_sys.close(parent->fd);
 }
 
-/* As lstat. */
-int aiofs_place_stat(const struct aiofs_tree *tree, const struct aiofs_place *place, struct stat *out)
+/* As lstat(2). */
+int aiofs_canonical_stat(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, struct stat *out)
 {
     struct aiofs_parent parent;
-    if (place->length == 0)
+    if (canonical->length == 0)
         return aiofs_sys.fstat(tree->root, out);
-    int status = aiofs_parent_open(tree, place, &parent);
+    int status = aiofs_parent_open(tree, canonical, &parent);
     if (status < 0)
         return status;
     status = aiofs_sys.fstatat(parent.fd, parent.name, out, AT_SYMLINK_NOFOLLOW);
@@ -206,7 +207,7 @@ int aiofs_place_stat(const struct aiofs_tree *tree, const struct aiofs_place *pl
 
 /* ---- following links ------------------------------------------------------------------------------ */
 
-/* Puts a link's text in front of what is left of the path. */
+/* Puts a link's target in front of the rest of the path. */
 static int expand(char *left, const char *rest, const char *link, size_t length)
 {
     char text[PATH_MAX];
@@ -224,9 +225,9 @@ static int expand(char *left, const char *rest, const char *link, size_t length)
     return 0;
 }
 
-/* Follows the links that a path meets; those that lead out of the volume are -EXDEV. What does not exist
- * is left as it is: opening it will say so. */
-static int resolve(const struct aiofs_tree *tree, const char *path, bool follow, struct aiofs_place *out)
+/* Follows the symbolic links in a path; a link that leads out of the volume is -EXDEV. Components that do not exist are
+ * no error here: opening the result fails with -ENOENT. */
+static int resolve(const struct aiofs_tree *tree, const char *path, bool follow, struct aiofs_canonical *out)
 {
     char left[PATH_MAX], link[PATH_MAX];
     const char *at = left;
@@ -264,18 +265,18 @@ static int resolve(const struct aiofs_tree *tree, const char *path, bool follow,
     return status;
 }
 
-/* Whether a clean path meets no link, as seen now. */
-static bool is_canonical(const struct aiofs_tree *tree, const struct aiofs_place *place, bool follow)
+/* Whether a normalized path exists and has no symbolic link in it at this moment. */
+static bool is_canonical(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, bool follow)
 {
     struct stat status;
-    int found = aiofs_place_stat(tree, place, &status);
+    int found = aiofs_canonical_stat(tree, canonical, &status);
     return found == 0 && (!follow || !S_ISLNK(status.st_mode));
 }
 
-/* The place that a path names. `follow`: a link in the last component too. */
-int aiofs_locate(const aiofs_volume *volume, const char *path, bool follow, struct aiofs_place *out)
+/* Resolves a path to its canonical form. `follow`: follow a symbolic link in the last component, too. */
+int aiofs_path_resolve(const aiofs_volume *volume, const char *path, bool follow, struct aiofs_canonical *out)
 {
-    int status = aiofs_path_clean(path, out);
+    int status = aiofs_path_normalize(path, out);
     if (volume->tree->root < 0 || !(volume->flags & AIOFS_VOLUME_HOST))
         return status;
     if (status == 0 && !strstr(path, "..") && is_canonical(volume->tree, out, follow))

@@ -1,16 +1,16 @@
 /*
- * quota.c - how many bytes a volume holds, and refusing more.
+ * quota.c - how many bytes the files of a volume have, and refusing growth over the quota.
  *
- * The tally is one number for all processes that have the volume open, in a page they share. It counts
- * the sizes of all files, holes included; it starts by a walk over the tree, and nobody keeps it up until
- * somebody opens the volume with a quota. From then on everybody charges growth before writing: whole, or
- * not at all. What a stranger does to the files is found at the next count: `estimate`, or the first use
- * by a process that has the volume to itself.
+ * The usage count is one number, in a page that all processes share that have the volume open. It is the sum of the
+ * sizes of all files, holes included. Until a process opens the volume with a quota, nothing updates the count; then a
+ * walk over the tree initialises it, and every process charges growth before it writes: all of it, or none. Changes
+ * that bypass aiofs are found by the next walk: by `estimate`, or when a process opens the volume while no other has it
+ * open.
  *
- * A charge says how much of a file's size is in the tally, so that requests in flight together pay for the
- * same bytes once. The lock references of one file share it; a file that loses its name while it is open keeps its
- * bytes charged until its last lock reference goes. Charges are guarded by the namespace lock; the tally is atomic,
- * as other processes change it too.
+ * A charge is how much of an open file's size is in the usage count, so that concurrent requests on one file pay for
+ * the same bytes once. The lock references of a file share its charge. A file that is unlinked while it is open keeps
+ * its bytes charged until the last of its lock references is released. The namespace lock guards the charges. The usage
+ * count is atomic, because other processes change it too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,7 +20,7 @@
 #include "sys.h"
 #include "volume_internal.h"
 
-/* ---- the tally ------------------------------------------------------------------------------------------ */
+/* ---- the usage count ------------------------------------------------------------------------------------ */
 
 static int add_size(const struct aiofs_found *found, void *context)
 {
@@ -45,7 +45,7 @@ void aiofs_quota_start(struct aiofs_tree *tree)
     atomic_store(&tree->tally->counted, 1);
 }
 
-/* Counts the tree if nobody has yet. */
+/* Initialises the usage count by a walk, if no process has done so. */
 static int counted_once(struct aiofs_tree *tree)
 {
     int64_t unknown = -1, sum;
@@ -67,8 +67,8 @@ static int reserve(struct aiofs_tree *tree, int64_t growth, int64_t quota)
     return 0;
 }
 
-/* Never below zero, where strangers made files shorter behind our back. */
-static void give_back(struct aiofs_tree *tree, int64_t bytes)
+/* The count does not fall below zero, as it could where a program truncated files without aiofs. */
+static void unreserve(struct aiofs_tree *tree, int64_t bytes)
 {
     int64_t usage = atomic_load(&tree->tally->usage), less;
     do {
@@ -86,7 +86,7 @@ int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
         return -ENOSYS;
     int64_t before = tree->tally ? atomic_load(&tree->tally->usage) : -1;
     int status = count(tree, usage);
-    if (status == 0 && aiofs_quota_counted(tree)) /* unless something was charged on the way */
+    if (status == 0 && aiofs_quota_counted(tree)) /* unless a process changed the count during the walk */
         atomic_compare_exchange_strong(&tree->tally->usage, &before, *usage);
     return status;
 }
@@ -112,12 +112,12 @@ void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *c
     if (--charge->refs > 0)
         return;
     if (charge->orphan && charge->size > 0)
-        give_back(tree, charge->size);
+        unreserve(tree, charge->size);
     free(charge);
 }
 
-/* Brings a charge up to what the file is now. Only under an exclusive lock is what it grew by meanwhile
- * known to be uncounted: elsewhere another process may have charged it. */
+/* Raises a charge to the file's present size. Growth since the last charge is added to the usage count only under an
+ * exclusive lock: under another lock, another process may have charged it already. */
 static void catch_up(struct aiofs_lock_ref *lock_ref, int64_t current)
 {
     struct aiofs_charge *charge = lock_ref->charge;
@@ -164,36 +164,36 @@ void aiofs_lock_ref_settle(aiofs_lock_ref *lock_ref, int64_t size)
         return;
     aiofs_namespace_lock();
     if (lock_ref->charge && lock_ref->charge->size > size) {
-        give_back(lock_ref->volume->tree, lock_ref->charge->size - size);
+        unreserve(lock_ref->volume->tree, lock_ref->charge->size - size);
         lock_ref->charge->size = size;
     }
     aiofs_namespace_unlock();
 }
 
-/* ---- changes of the tree ---------------------------------------------------------------------------------- */
+/* ---- truncated and unlinked files ------------------------------------------------------------------------- */
 
-/* A file of `before` bytes was cut to nothing as it was opened. */
-void aiofs_quota_cut_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t before)
+/* A file of `before` bytes was truncated to 0 as it was opened. */
+void aiofs_quota_truncated_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t before)
 {
     if (entry->charge && entry->charge->size >= 0) {
         before = entry->charge->size;
         entry->charge->size = 0;
     }
-    give_back(tree, before);
+    unreserve(tree, before);
 }
 
-/* A file of `size` bytes lost its name: its bytes are given back with the last lock reference, or at once if there is
- * none. `entry` may be NULL. */
+/* A file of `size` bytes was unlinked: subtracts its bytes from the usage count at the release of its last lock
+ * reference, or now if it has none. `entry` may be NULL. */
 void aiofs_quota_unnamed_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t size)
 {
     bool open = false;
     for (struct aiofs_lock_ref *lock_ref = entry ? entry->lock_refs : NULL; lock_ref; lock_ref = lock_ref->next) {
-        bool older = lock_ref->charge && lock_ref->charge != entry->charge; /* of a file that had the name before */
-        if (lock_ref->lock != AIOFS_LOCK_NONE && !lock_ref->stays && !lock_ref->lost && !older)
+        bool older = lock_ref->charge && lock_ref->charge != entry->charge; /* of an earlier file of this name */
+        if (lock_ref->lock != AIOFS_LOCK_NONE && !lock_ref->temporary && !lock_ref->lost && !older)
             open |= attach_charge(lock_ref);
     }
     if (!open) {
-        give_back(tree, size);
+        unreserve(tree, size);
         return;
     }
     if (entry->charge->size < size)

@@ -1,18 +1,17 @@
 /*
- * recursive_ops.c - what is done to a directory with all that is in it: count, remove, rename.
+ * recursive_ops.c - operations on a directory with everything below it: walk, remove, rename.
  *
- * Removing or renaming needs everything below to be unlocked, and kept so: the locks of all that is found
- * are taken first, one by one, and given back at the end; one that is refused ends the call with nothing
- * done. All locks of one call have one owner, its caller's or else the call itself, so that it does not
- * meet its own. A file that another process makes below while the call runs is met by `rmdir` (ENOTEMPTY)
- * or moves along with its directory.
+ * Removing or renaming a directory needs every entry below it unlocked until the call returns. So the call first takes
+ * a temporary lock on each entry that it finds, and releases them all at the end: the lock set. One refused lock ends
+ * the call before it has changed anything. All locks of a call have the same owner, the caller's or else the call
+ * itself, so that a call does not refuse its own locks. A file that another process creates below the directory during
+ * the call makes rmdir(2) fail with ENOTEMPTY, or moves along with its directory.
  *
- * A rename takes along the lock references of the files that the same owner has open: they get the entry of the new
- * path, whose lock was taken beforehand, and give up the old one.
+ * A rename moves the lock references of files that the same owner has open to the entries of the new paths. The call
+ * locks those entries before the rename, so a moved lock reference is never without its lock.
  *
- * A walk keeps the paths of the directories still to visit and one open directory, so depth costs memory
- * and no descriptors. Nothing is locked while the disk is asked; entries are gone through under the
- * namespace lock.
+ * A walk keeps a list of directories to visit and one open directory: depth costs memory, and no descriptors. No lock
+ * is held during system calls that read the directories; the namespace lock is held while entries are searched.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -28,7 +27,7 @@
 
 struct listed {
     struct listed *next;
-    aiofs_lock_ref *lock_ref; /* a lock set's */
+    aiofs_lock_ref *lock_ref; /* in a lock set: the lock on this path */
     bool is_directory;
     size_t length;
     char path[];
@@ -70,7 +69,7 @@ struct walk {
     void *context;
 };
 
-/* linux_dirent64, as getdents64 fills it in. */
+/* struct linux_dirent64, see getdents64(2). */
 struct record {
     uint64_t ino;
     int64_t offset;
@@ -93,7 +92,7 @@ static int visit_record(struct walk *walk, int dirfd, const struct listed *direc
     size_t length = directory->length, name_length = strlen(record->name);
     if (strcmp(record->name, ".") == 0 || strcmp(record->name, "..") == 0)
         return 0;
-    if (length == 0 && strcmp(record->name, AIOFS_KEEP) == 0)
+    if (length == 0 && strcmp(record->name, AIOFS_OWN_DIR) == 0)
         return 0;
     if (length + 1 + name_length >= sizeof path)
         return -ENAMETOOLONG;
@@ -124,7 +123,7 @@ static int visit_directory(struct walk *walk, int dirfd, const struct listed *di
     return (int)got;
 }
 
-/* Visits all that is below `path`; a directory that vanishes on the way is passed over. */
+/* Visits every entry below `path`. A directory that is removed during the walk is skipped. */
 int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context)
 {
     struct walk walk = {.visit = visit, .context = context};
@@ -146,28 +145,30 @@ int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit
 
 /* ---- the locks of a call ----------------------------------------------------------------------------------- */
 
-/* Locks taken for the time of a call, and the list of what they are on, last one first. */
+/* The temporary locks of one call, with the path of each; the last one taken is first in the list. */
 struct lock_set {
     aiofs_volume *volume;
     const void *owner;
     struct listed *taken;
 };
 
-static int lock_set_push(struct lock_set *set, const char *path, size_t length, bool directory, struct aiofs_place *place)
+static int lock_set_push(struct lock_set *set, const char *path, size_t length, bool directory,
+                         struct aiofs_canonical *canonical)
 {
-    int status = aiofs_place_set(place, path, length);
+    int status = aiofs_canonical_set(canonical, path, length);
     return status < 0 ? status : stack_push(&set->taken, path, length, directory);
 }
 
-static int lock_set_take_locked(struct lock_set *set, const char *path, size_t length, bool directory, enum aiofs_lock lock)
+static int lock_set_take_locked(struct lock_set *set, const char *path, size_t length, bool directory,
+                                enum aiofs_lock lock)
 {
-    struct aiofs_place place;
-    int status = lock_set_push(set, path, length, directory, &place);
+    struct aiofs_canonical canonical;
+    int status = lock_set_push(set, path, length, directory, &canonical);
     if (status < 0)
         return status;
-    status = aiofs_lock_ref_take_locked(set->volume, &place, lock, set->owner, &set->taken->lock_ref);
+    status = aiofs_lock_ref_take_locked(set->volume, &canonical, lock, set->owner, &set->taken->lock_ref);
     if (status == 0)
-        set->taken->lock_ref->stays = true;
+        set->taken->lock_ref->temporary = true;
     else
         free(stack_pop(&set->taken));
     return status;
@@ -175,11 +176,11 @@ static int lock_set_take_locked(struct lock_set *set, const char *path, size_t l
 
 static int lock_set_take(struct lock_set *set, const char *path, size_t length, bool directory)
 {
-    struct aiofs_place place;
-    int status = lock_set_push(set, path, length, directory, &place);
+    struct aiofs_canonical canonical;
+    int status = lock_set_push(set, path, length, directory, &canonical);
     if (status < 0)
         return status;
-    status = aiofs_lock_ref_take_briefly(set->volume, &place, set->owner, &set->taken->lock_ref);
+    status = aiofs_lock_ref_take_temporary(set->volume, &canonical, set->owner, &set->taken->lock_ref);
     if (status < 0)
         free(stack_pop(&set->taken));
     return status;
@@ -194,19 +195,20 @@ static void lock_set_release(struct lock_set *set)
     }
 }
 
-static int lock_set_found(const struct aiofs_found *found, void *context)
+static int lock_set_visit(const struct aiofs_found *found, void *context)
 {
     return lock_set_take(context, found->path, found->length, found->is_directory);
 }
 
-/* The entries below a directory that somebody but calls like this one has a lock reference of. */
-static int list_held_locked(const struct aiofs_tree *tree, const struct aiofs_place *top, struct listed **list)
+/* Lists the entries below a directory that have a lock reference of an open file, not only temporary ones. */
+static int list_referenced_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *top,
+                                  struct listed **list)
 {
     int status = 0;
     for (size_t i = 0; i < tree->bucket_count; i++) {
         for (const struct aiofs_entry *entry = tree->buckets[i]; entry && status == 0; entry = entry->next) {
             const struct aiofs_lock_ref *lock_ref = entry->lock_refs;
-            while (lock_ref && lock_ref->stays)
+            while (lock_ref && lock_ref->temporary)
                 lock_ref = lock_ref->next;
             if (lock_ref && aiofs_path_below(entry->path, entry->length, top->path, top->length))
                 status = stack_push(list, entry->path, entry->length, false);
@@ -215,8 +217,9 @@ static int list_held_locked(const struct aiofs_tree *tree, const struct aiofs_pl
     return status;
 }
 
-/* -EBUSY if a lock below is not the lock set's owner's, also one of a file that has no name any more. */
-static int refuse_other_locks(const struct lock_set *set, const struct aiofs_place *top)
+/* -EBUSY if an entry below has a lock of another owner. This finds open files that were unlinked, which the walk does
+ * not. */
+static int refuse_other_locks(const struct lock_set *set, const struct aiofs_canonical *top)
 {
     const struct aiofs_tree *tree = set->volume->tree;
     int status = 0;
@@ -230,17 +233,17 @@ static int refuse_other_locks(const struct lock_set *set, const struct aiofs_pla
     return status;
 }
 
-/* Locks everything below a directory. */
-static int lock_set_below(struct lock_set *set, const struct aiofs_place *top)
+/* Locks every entry below a directory. */
+static int lock_set_take_below(struct lock_set *set, const struct aiofs_canonical *top)
 {
-    int status = aiofs_tree_walk(set->volume->tree, top->path, lock_set_found, set);
+    int status = aiofs_tree_walk(set->volume->tree, top->path, lock_set_visit, set);
     return status < 0 ? status : refuse_other_locks(set, top);
 }
 
-bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_place *top)
+bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *top)
 {
     struct lock_set set = {.volume = volume, .owner = &set};
-    int status = lock_set_below(&set, top);
+    int status = lock_set_take_below(&set, top);
     lock_set_release(&set);
     return status == -EBUSY;
 }
@@ -249,11 +252,11 @@ bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_place *top)
 
 static int remove_one(struct aiofs_tree *tree, const struct listed *listed)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     struct aiofs_parent parent;
     struct stat found = {0};
-    aiofs_place_set(&place, listed->path, listed->length);
-    int status = aiofs_parent_open(tree, &place, &parent);
+    aiofs_canonical_set(&canonical, listed->path, listed->length);
+    int status = aiofs_parent_open(tree, &canonical, &parent);
     if (status < 0)
         return status;
     if (aiofs_quota_counted(tree))
@@ -264,7 +267,7 @@ static int remove_one(struct aiofs_tree *tree, const struct listed *listed)
         aiofs_namespace_lock();
         if (S_ISREG(found.st_mode))
             aiofs_quota_unnamed_locked(tree, listed->lock_ref->entry, found.st_size);
-        aiofs_dir_sync_removed_locked(tree, &place);
+        aiofs_dir_sync_removed_locked(tree, &canonical);
         aiofs_namespace_unlock();
     }
     return status == -ENOENT ? 0 : status;
@@ -272,21 +275,21 @@ static int remove_one(struct aiofs_tree *tree, const struct listed *listed)
 
 int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     struct stat found;
     struct lock_set set = {.volume = volume, .owner = &set};
-    int status = aiofs_may_change(volume);
+    int status = aiofs_check_writable(volume);
     if (status == 0)
-        status = aiofs_locate(volume, path, false, &place);
+        status = aiofs_path_resolve(volume, path, false, &canonical);
     if (status == 0)
-        status = aiofs_place_stat(volume->tree, &place, &found);
+        status = aiofs_canonical_stat(volume->tree, &canonical, &found);
     if (status == 0 && !S_ISDIR(found.st_mode))
         status = -ENOTDIR;
-    if (status == 0 && place.length > 0)
-        status = lock_set_take(&set, place.path, place.length, true);
+    if (status == 0 && canonical.length > 0)
+        status = lock_set_take(&set, canonical.path, canonical.length, true);
     if (status == 0)
-        status = lock_set_below(&set, &place);
-    /* Last found first: what is in a directory before the directory. */
+        status = lock_set_take_below(&set, &canonical);
+    /* The last entry found comes first, so a directory's content is removed before the directory. */
     for (struct listed *listed = set.taken; listed && status == 0; listed = listed->next)
         status = remove_one(volume->tree, listed);
     lock_set_release(&set);
@@ -297,13 +300,13 @@ int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
 
 struct renaming {
     struct lock_set set;
-    struct aiofs_place from, to;
+    struct aiofs_canonical from, to;
     struct stat source, target; /* target.st_mode 0: there is none */
     bool directory;
 };
 
-/* Where what is at `path`, which is `from` or below it, will be. */
-static int target_of(const struct renaming *renaming, const char *path, size_t length, struct aiofs_place *out)
+/* The path that `path`, which is `from` or lies below it, has after the rename. */
+static int target_of(const struct renaming *renaming, const char *path, size_t length, struct aiofs_canonical *out)
 {
     char target[PATH_MAX];
     size_t rest = length - renaming->from.length;
@@ -311,10 +314,10 @@ static int target_of(const struct renaming *renaming, const char *path, size_t l
         return -ENAMETOOLONG;
     memcpy(target, renaming->to.path, renaming->to.length);
     memcpy(target + renaming->to.length, path + renaming->from.length, rest);
-    return aiofs_place_set(out, target, renaming->to.length + rest);
+    return aiofs_canonical_set(out, target, renaming->to.length + rest);
 }
 
-/* A directory would come to lie below itself: no, and if that place cannot be, this comes first. */
+/* Refuses to move a directory below itself. rename(2) reports a missing parent of the target first, so this does. */
 static int refuse_below(const struct renaming *renaming)
 {
     struct aiofs_parent parent;
@@ -325,10 +328,10 @@ static int refuse_below(const struct renaming *renaming)
     return -EINVAL;
 }
 
-static int look(struct renaming *renaming)
+static int stat_both(struct renaming *renaming)
 {
     const struct aiofs_tree *tree = renaming->set.volume->tree;
-    int status = aiofs_place_stat(tree, &renaming->from, &renaming->source);
+    int status = aiofs_canonical_stat(tree, &renaming->from, &renaming->source);
     if (status < 0)
         return status;
     renaming->directory = S_ISDIR(renaming->source.st_mode);
@@ -337,24 +340,25 @@ static int look(struct renaming *renaming)
     if (renaming->directory && aiofs_path_below(renaming->to.path, renaming->to.length, renaming->from.path,
                                                 renaming->from.length))
         return refuse_below(renaming);
-    status = aiofs_place_stat(tree, &renaming->to, &renaming->target);
+    status = aiofs_canonical_stat(tree, &renaming->to, &renaming->target);
     if (status == -ENOENT)
         renaming->target.st_mode = 0;
     return status == -ENOENT ? 0 : status;
 }
 
-/* The entries that open files of the owner will have: made, and locked where the file has a lock. */
+/* Locks the entries that open files below the directory will have after the rename. */
 static int lock_set_targets(struct renaming *renaming)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     struct listed *held = NULL;
     int status;
     aiofs_namespace_lock();
-    status = list_held_locked(renaming->set.volume->tree, &renaming->from, &held);
+    status = list_referenced_locked(renaming->set.volume->tree, &renaming->from, &held);
     for (const struct listed *listed = held; listed && status == 0; listed = listed->next) {
-        status = target_of(renaming, listed->path, listed->length, &place);
+        status = target_of(renaming, listed->path, listed->length, &canonical);
         if (status == 0)
-            status = lock_set_take_locked(&renaming->set, place.path, place.length, false, AIOFS_LOCK_EXCLUSIVE);
+            status = lock_set_take_locked(&renaming->set, canonical.path, canonical.length, false,
+                                          AIOFS_LOCK_EXCLUSIVE);
     }
     aiofs_namespace_unlock();
     stack_free(held);
@@ -368,7 +372,7 @@ static int lock_set_all(struct renaming *renaming)
     if (status == 0)
         status = lock_set_take(set, renaming->to.path, renaming->to.length, renaming->directory);
     if (status == 0 && renaming->directory)
-        status = lock_set_below(set, &renaming->from);
+        status = lock_set_take_below(set, &renaming->from);
     if (status == 0 && renaming->directory)
         status = lock_set_targets(renaming);
     return status;
@@ -390,33 +394,33 @@ static int rename_names(const struct renaming *renaming)
     return status;
 }
 
-/* The lock references on one entry follow their file; the call's own stay and go with it. */
-static void move_lock_refs_locked(const struct renaming *renaming, const struct aiofs_place *from, uint64_t number)
+/* Moves the lock references of one entry to the entry of the new path; the call's temporary ones stay. */
+static void move_lock_refs_locked(const struct renaming *renaming, const struct aiofs_canonical *from, uint64_t number)
 {
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     struct aiofs_tree *tree = renaming->set.volume->tree;
     struct aiofs_entry *source = aiofs_entry_find_locked(tree, from), *target = NULL;
-    if (source && target_of(renaming, from->path, from->length, &place) == 0)
-        target = aiofs_entry_find_locked(tree, &place);
+    if (source && target_of(renaming, from->path, from->length, &canonical) == 0)
+        target = aiofs_entry_find_locked(tree, &canonical);
     if (!target)
         return;
     target->charge = source->charge;
     source->charge = NULL;
     for (struct aiofs_lock_ref *lock_ref = source->lock_refs, *next; lock_ref; lock_ref = next) {
         next = lock_ref->next;
-        if (lock_ref->stays)
+        if (lock_ref->temporary)
             continue;
         lock_ref->unsynced = number;
         aiofs_lock_ref_move_locked(lock_ref, target);
     }
 }
 
-static void follow(struct renaming *renaming)
+static void update_after_rename(struct renaming *renaming)
 {
     struct aiofs_tree *tree = renaming->set.volume->tree;
-    struct aiofs_place place;
+    struct aiofs_canonical canonical;
     struct listed *held = NULL;
-    uint64_t number = aiofs_name_made(tree, &renaming->to);
+    uint64_t number = aiofs_dir_sync_created(tree, &renaming->to);
 
     aiofs_namespace_lock();
     if (S_ISREG(renaming->target.st_mode) && aiofs_quota_counted(tree))
@@ -424,11 +428,11 @@ static void follow(struct renaming *renaming)
     move_lock_refs_locked(renaming, &renaming->from, number);
     if (renaming->directory) {
         aiofs_dir_sync_move_locked(tree, &renaming->from, &renaming->to);
-        list_held_locked(tree, &renaming->from, &held);
+        list_referenced_locked(tree, &renaming->from, &held);
     }
     for (const struct listed *listed = held; listed; listed = listed->next)
-        if (aiofs_place_set(&place, listed->path, listed->length) == 0)
-            move_lock_refs_locked(renaming, &place, number);
+        if (aiofs_canonical_set(&canonical, listed->path, listed->length) == 0)
+            move_lock_refs_locked(renaming, &canonical, number);
     aiofs_namespace_unlock();
     stack_free(held);
 }
@@ -437,22 +441,22 @@ int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, 
 {
     struct renaming renaming = {.set = {.volume = volume}};
     renaming.set.owner = owner ? owner : &renaming;
-    int status = aiofs_may_change(volume);
+    int status = aiofs_check_writable(volume);
     if (status == 0)
-        status = aiofs_locate(volume, from, false, &renaming.from);
+        status = aiofs_path_resolve(volume, from, false, &renaming.from);
     if (status == 0)
-        status = aiofs_locate(volume, to, false, &renaming.to);
+        status = aiofs_path_resolve(volume, to, false, &renaming.to);
     if (status == 0 && (renaming.from.length == 0 || renaming.to.length == 0))
         status = -EBUSY;
     if (status == 0)
-        status = look(&renaming);
+        status = stat_both(&renaming);
     if (status < 0 || strcmp(renaming.from.path, renaming.to.path) == 0)
         return status;
     status = lock_set_all(&renaming);
     if (status == 0)
         status = rename_names(&renaming);
     if (status == 0)
-        follow(&renaming);
+        update_after_rename(&renaming);
     lock_set_release(&renaming.set);
     return status;
 }

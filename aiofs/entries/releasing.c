@@ -1,23 +1,24 @@
 /*
- * releasing.c - locks that nobody wants any more, and that are not free yet.
+ * releasing.c - waiting for locks whose release is under way.
  *
- * An opening that is cancelled or dropped while it runs, and an access handle that is dropped, keep their lock for
- * some milliseconds. Such a lock reference is marked as releasing. A thread that is refused because of it waits until
- * the mark goes, at most PATIENCE_NS, and tries again: to the program the lock was free at once.
+ * A program drops or cancels an opening while a worker thread runs it, or drops an access handle: the lock is released
+ * some milliseconds later. Meanwhile its lock reference is marked as releasing. A thread that is refused because of
+ * such a lock reference waits until the mark is removed, at most PATIENCE_NS, and tries again. So the program sees a
+ * lock that was free at once.
  *
- * The mark has two halves, as the lock has. Inside the process an entry counts its lock references that are
- * releasing; the waiting threads sleep on `released`, which lets the namespace lock go. Between processes the mark is
- * a read lock on the last byte of the entry's range, in the same lock file, which no lock ever takes: so the kernel
- * removes the mark of a process that dies. The lock is given back before the mark is. Hence a refusal is final only
- * if the mark was missing before the attempt and after it.
+ * The mark has two halves, as the lock has. Inside the process an entry counts its lock references that are releasing,
+ * and threads wait on the condition variable `released`, which unlocks the namespace lock meanwhile. Between processes
+ * the mark is a read lock on the last byte of the entry's range in the lock file. No entry's lock covers that byte, and
+ * the kernel removes the mark of a process that dies. A process unlocks the entry before it removes the mark. Hence a
+ * refusal is final only if the mark was missing before the attempt and after it.
  *
  * There is one more refusal that passes. Two processes that ask for different shared locks at once see each other's
  * byte, though a third process shares one of them. The one that the third allows tries again.
  *
- * An acquisition ties the thread that takes a lock to the one that may give it up meanwhile. It is abandoned before it
- * has its lock: the lock is never taken. Later: the lock reference is marked.
+ * An acquisition connects the thread that takes a lock to the thread that may abandon it meanwhile. If it is abandoned
+ * before the lock is taken, the lock is never taken; if later, the lock reference is marked as releasing.
  *
- * The namespace lock guards all of this.
+ * The namespace lock guards all of this, except `acquiring`, which is the thread's own.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -70,7 +71,7 @@ static bool is_shared(int fd, uint64_t hash, int64_t byte)
 
 static void set_mark(const struct aiofs_tree *tree, uint64_t hash, short type)
 {
-    int fd = tree->lock_files[aiofs_lock_file_of(hash)]; /* open: the entry is locked, or was a moment ago */
+    int fd = tree->lock_files[aiofs_lock_file_of(hash)]; /* locking the entry opened it */
     if (fd >= 0)
         aiofs_bytes_set(fd, type, mark_of(hash), 1);
 }
@@ -107,7 +108,7 @@ void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref)
     aiofs_namespace_unlock();
 }
 
-/* ---- waiting for it ---------------------------------------------------------------------------------- */
+/* ---- waiting for the release -------------------------------------------------------------------------- */
 
 static bool wait_inside(int64_t until)
 {
@@ -141,19 +142,19 @@ static bool wait_for_others(int fd, uint64_t hash, enum aiofs_lock lock, struct 
     return again;
 }
 
-/* The entry was refused: true after a wait, when there is reason to try again. */
-bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_place *place, enum aiofs_lock lock,
+/* After a refusal: waits for a release that is under way. True: try again. */
+bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
                                  struct aiofs_patience *patience)
 {
-    const struct aiofs_entry *entry = aiofs_entry_find_locked(tree, place);
+    const struct aiofs_entry *entry = aiofs_entry_find_locked(tree, canonical);
     if (entry && entry->lock != AIOFS_LOCK_NONE) {
         if (entry->releasing < entry->locks)
             return false;
         patience->until = patience->until ? patience->until : aiofs_now() + PATIENCE_NS;
         return wait_inside(patience->until);
     }
-    int fd = tree->lock_files[aiofs_lock_file_of(place->hash)];
-    return fd >= 0 && wait_for_others(fd, place->hash, lock, patience);
+    int fd = tree->lock_files[aiofs_lock_file_of(canonical->hash)];
+    return fd >= 0 && wait_for_others(fd, canonical->hash, lock, patience);
 }
 
 /* ---- acquisitions ------------------------------------------------------------------------------------ */
@@ -182,7 +183,7 @@ void aiofs_acquisition_abandon(struct aiofs_acquisition *acquisition)
     acquisition->abandoned = true;
     if (acquisition->lock_ref)
         mark_locked(acquisition->lock_ref);
-    wake_all(); /* its own thread may wait for another lock that is releasing */
+    wake_all(); /* the thread of this acquisition may wait in aiofs_releasing_wait_locked */
     aiofs_namespace_unlock();
 }
 
@@ -197,7 +198,7 @@ void aiofs_acquisition_end(struct aiofs_acquisition *acquisition)
 
 /* ---- fork ---------------------------------------------------------------------------------------------- */
 
-/* The threads that slept on it are the parent's. */
+/* The condition variable is initialised anew: the threads that waited on it exist in the parent only. */
 void aiofs_releasing_fork_child(void)
 {
     acquiring = NULL;

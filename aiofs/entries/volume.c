@@ -1,17 +1,18 @@
 /*
  * volume.c - opening directories as volumes.
  *
- * A directory is one tree in a process, however often it is opened: the list of trees is searched by
- * device and inode. A tree is counted by its volumes and goes with the last of them. It keeps open the
- * root directory and, where it may write, `.aiofs` and `.aiofs/volume`, on whose first byte every process
- * that has the volume open holds a read lock; who finds itself alone there starts the shared page anew.
+ * A process has one tree per directory, however often it opens the directory: the list of trees is searched by device
+ * and inode. The volumes of a tree share its reference count, and the last release frees it. The tree keeps open the
+ * root directory and, if the volume is writable, `.aiofs` and `.aiofs/volume`. Every process that has the volume open
+ * holds a read lock on the first byte of `.aiofs/volume`, the presence lock. A process that can write-lock that byte is
+ * the only one, and initialises the shared page.
  *
- * A volume inside or around another open one is refused. In this process both are seen: each tree knows
- * the directories above it. Of other processes, an open volume *above* is seen by its presence lock; one
- * *below* is not, as that would take a search of the whole directory.
+ * A volume inside or around another open volume is refused. Between volumes of this process the check is complete,
+ * because each tree knows the directories above it. Of other processes, an open volume *above* is found by its presence
+ * lock; an open volume *below* is not, because that would take a search of the whole directory.
  *
- * Locking. The opening lock serialises building a tree, which waits for the disk; the list itself, and
- * every count of a tree, is guarded by the namespace lock. A volume's count is atomic.
+ * Locking. The opening lock serialises building a tree, which waits for the disk. The namespace lock guards the list
+ * and the reference count of each tree. A volume's reference count is atomic.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -29,7 +30,7 @@
 #include "volume_internal.h"
 
 #define TALLY_SIZE 4096
-#define ANNOUNCE_TRIES 1000 /* a millisecond apart: another process starts the page at this moment */
+#define PRESENCE_TRIES 1000 /* 1 ms apart, while another process initialises the shared page */
 
 static pthread_mutex_t opening_mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -51,14 +52,14 @@ static void close_if_open(int fd)
 
 /* ---- presence ------------------------------------------------------------------------------------------ */
 
-static int presence_lock(int fd, int command, short type)
+static int presence_fcntl(int fd, int command, short type)
 {
     struct flock byte = {.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
     int status = aiofs_sys.fcntl(fd, command, (long)&byte);
     return status < 0 ? status : command == F_OFD_GETLK && byte.l_type != F_UNLCK;
 }
 
-/* Whoever is alone starts the page: nothing counted, nobody with a quota. */
+/* Initialises the shared page, for the only process that has the volume open. */
 static int start_page(int fd)
 {
     struct aiofs_tally fresh = {.usage = -1};
@@ -71,19 +72,19 @@ static int start_page(int fd)
     return status;
 }
 
-/* Says to other processes that this one has the volume open. */
-static int announce(struct aiofs_tree *tree)
+/* Takes the presence lock, by which other processes see that this one has the volume open. */
+static int presence_acquire(struct aiofs_tree *tree)
 {
     const struct timespec pause = {0, 1000000};
-    bool counted = aiofs_quota_counted(tree); /* the child of a fork has the page already */
+    bool counted = aiofs_quota_counted(tree); /* a forked child has the page mapped already */
     int status = -EBUSY;
-    int fd = aiofs_sys.openat(tree->keep, "volume", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    int fd = aiofs_sys.openat(tree->own_dir, "volume", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd < 0)
         return fd;
-    for (int i = 0; i < ANNOUNCE_TRIES && status < 0; i++) {
-        if (presence_lock(fd, F_OFD_SETLK, F_WRLCK) >= 0 && (status = start_page(fd)) < 0)
+    for (int i = 0; i < PRESENCE_TRIES && status < 0; i++) {
+        if (presence_fcntl(fd, F_OFD_SETLK, F_WRLCK) >= 0 && (status = start_page(fd)) < 0)
             break;
-        status = presence_lock(fd, F_OFD_SETLK, F_RDLCK);
+        status = presence_fcntl(fd, F_OFD_SETLK, F_RDLCK);
         if (status != -EAGAIN && status != -EACCES)
             break;
         nanosleep(&pause, NULL);
@@ -100,18 +101,18 @@ static int announce(struct aiofs_tree *tree)
     return 0;
 }
 
-int aiofs_tree_attend(struct aiofs_tree *tree)
+int aiofs_tree_ensure_presence(struct aiofs_tree *tree)
 {
-    return tree->writable && atomic_load(&tree->presence) < 0 ? announce(tree) : 0;
+    return tree->writable && atomic_load(&tree->presence) < 0 ? presence_acquire(tree) : 0;
 }
 
-/* Whether a process has the directory open as a volume; `dirfd` is the directory. */
-static int announced(int dirfd)
+/* Whether a process has the directory `dirfd` open as a volume. */
+static int has_presence_lock(int dirfd)
 {
-    int fd = aiofs_sys.openat(dirfd, AIOFS_KEEP "/volume", O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0);
+    int fd = aiofs_sys.openat(dirfd, AIOFS_OWN_DIR "/volume", O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0);
     if (fd < 0)
         return 0;
-    int status = presence_lock(fd, F_OFD_GETLK, F_WRLCK);
+    int status = presence_fcntl(fd, F_OFD_GETLK, F_WRLCK);
     aiofs_sys.close(fd);
     return status;
 }
@@ -121,7 +122,7 @@ int aiofs_volume_in_use(const char *directory)
     int fd = aiofs_sys.openat(AT_FDCWD, directory, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0)
         return fd;
-    int status = announced(fd);
+    int status = has_presence_lock(fd);
     aiofs_sys.close(fd);
     return status;
 }
@@ -136,26 +137,26 @@ static struct aiofs_tree *find_tree(dev_t dev, ino_t ino)
     return tree;
 }
 
-static bool is_above(const struct aiofs_tree *tree, dev_t dev, ino_t ino)
+static bool has_ancestor(const struct aiofs_tree *tree, dev_t dev, ino_t ino)
 {
-    for (size_t i = 0; i < tree->above_count; i++)
-        if (tree->above[i].dev == dev && tree->above[i].ino == ino)
+    for (size_t i = 0; i < tree->ancestor_count; i++)
+        if (tree->ancestors[i].dev == dev && tree->ancestors[i].ino == ino)
             return true;
     return false;
 }
 
-static int above_append(struct aiofs_tree *tree, const struct stat *status)
+static int ancestors_append(struct aiofs_tree *tree, const struct stat *status)
 {
-    struct aiofs_identity *grown = realloc(tree->above, (tree->above_count + 1) * sizeof *grown);
+    struct aiofs_identity *grown = realloc(tree->ancestors, (tree->ancestor_count + 1) * sizeof *grown);
     if (!grown)
         return -ENOMEM;
-    tree->above = grown;
-    tree->above[tree->above_count++] = (struct aiofs_identity){status->st_dev, status->st_ino};
+    tree->ancestors = grown;
+    tree->ancestors[tree->ancestor_count++] = (struct aiofs_identity){status->st_dev, status->st_ino};
     return 0;
 }
 
-/* Goes up to "/", noting what is passed; -EBUSY at a directory that a process has open as a volume. */
-static int climb(struct aiofs_tree *tree)
+/* Records the directories above the root, up to "/". -EBUSY if a process has one of them open as a volume. */
+static int collect_ancestors(struct aiofs_tree *tree)
 {
     struct stat below = {.st_dev = tree->dev, .st_ino = tree->ino}, here;
     int at = tree->root, status = 0;
@@ -163,7 +164,7 @@ static int climb(struct aiofs_tree *tree)
         int up = aiofs_sys.openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
         if (at != tree->root)
             aiofs_sys.close(at);
-        if (up == -EACCES) /* not ours to see: nor could we have opened a volume there */
+        if (up == -EACCES) /* no permission to search it, so this user cannot open a volume there either */
             return 0;
         if (up < 0)
             return up;
@@ -172,8 +173,8 @@ static int climb(struct aiofs_tree *tree)
         if (status < 0 || (here.st_dev == below.st_dev && here.st_ino == below.st_ino))
             break;
         below = here;
-        status = above_append(tree, &here);
-        if (status == 0 && announced(at) > 0)
+        status = ancestors_append(tree, &here);
+        if (status == 0 && has_presence_lock(at) > 0)
             status = -EBUSY;
     }
     aiofs_sys.close(at);
@@ -185,7 +186,8 @@ static int refuse_nesting(const struct aiofs_tree *tree)
     int status = 0;
     aiofs_namespace_lock();
     for (const struct aiofs_tree *other = aiofs_trees; other && status == 0; other = other->next)
-        if (other->root >= 0 && (is_above(tree, other->dev, other->ino) || is_above(other, tree->dev, tree->ino)))
+        if (other->root >= 0 &&
+            (has_ancestor(tree, other->dev, other->ino) || has_ancestor(other, tree->dev, tree->ino)))
             status = -EBUSY;
     aiofs_namespace_unlock();
     return status;
@@ -193,7 +195,8 @@ static int refuse_nesting(const struct aiofs_tree *tree)
 
 /* ---- trees -------------------------------------------------------------------------------------------- */
 
-/* Where the kernel gives a file that was looked at a fresh time at its next change (Linux 6.13). */
+/* Whether the kernel gives a file a new timestamp at the first change after a stat ("multigrain timestamps", Linux 6.13
+ * and the filesystems below). */
 static bool has_fine_times(int root)
 {
     struct utsname name;
@@ -217,18 +220,18 @@ static bool has_fine_times(int root)
     }
 }
 
-/* Opens .aiofs, making what is missing, and maps the tally. */
-static int keep_open(struct aiofs_tree *tree, mode_t mode)
+/* Opens .aiofs, creates what is missing in it, and maps the shared page. */
+static int own_dir_open(struct aiofs_tree *tree, mode_t mode)
 {
-    int status = aiofs_sys.mkdirat(tree->root, AIOFS_KEEP, mode);
+    int status = aiofs_sys.mkdirat(tree->root, AIOFS_OWN_DIR, mode);
     if (status == 0 || status == -EEXIST)
-        status = aiofs_sys.mkdirat(tree->root, AIOFS_KEEP "/locks", mode);
+        status = aiofs_sys.mkdirat(tree->root, AIOFS_OWN_DIR "/locks", mode);
     if (status < 0 && status != -EEXIST)
         return status;
-    tree->keep = aiofs_sys.openat(tree->root, AIOFS_KEEP, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-    if (tree->keep < 0)
-        return tree->keep;
-    status = announce(tree);
+    tree->own_dir = aiofs_sys.openat(tree->root, AIOFS_OWN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    if (tree->own_dir < 0)
+        return tree->own_dir;
+    status = presence_acquire(tree);
     if (status < 0)
         return status;
     void *page = mmap(NULL, TALLY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);
@@ -245,9 +248,9 @@ static int make_writable(struct aiofs_tree *tree, unsigned flags)
         return 0;
     int status = aiofs_sys.faccessat(tree->root, ".", W_OK | X_OK, 0);
     if (status == 0) {
-        close_if_open(tree->keep);
-        tree->keep = -1;
-        status = keep_open(tree, flags & AIOFS_VOLUME_HOST ? 0777 : 0700);
+        close_if_open(tree->own_dir);
+        tree->own_dir = -1;
+        status = own_dir_open(tree, flags & AIOFS_VOLUME_HOST ? 0777 : 0700);
     }
     return status;
 }
@@ -257,7 +260,7 @@ static struct aiofs_tree *tree_new(void)
     struct aiofs_tree *tree = calloc(1, sizeof *tree);
     if (!tree)
         return NULL;
-    tree->root = tree->keep = tree->presence = -1;
+    tree->root = tree->own_dir = tree->presence = -1;
     for (unsigned i = 0; i < AIOFS_LOCK_FILES; i++)
         tree->lock_files[i] = -1;
     return tree;
@@ -268,18 +271,18 @@ static void tree_free(struct aiofs_tree *tree)
     for (unsigned i = 0; i < AIOFS_LOCK_FILES; i++)
         close_if_open(tree->lock_files[i]);
     close_if_open(tree->presence);
-    close_if_open(tree->keep);
+    close_if_open(tree->own_dir);
     close_if_open(tree->root);
     if (tree->tally)
         munmap(tree->tally, TALLY_SIZE);
     aiofs_dir_sync_forget(tree);
     free(tree->generations);
     free(tree->buckets);
-    free(tree->above);
+    free(tree->ancestors);
     free(tree);
 }
 
-/* A tree of the directory `root`, which it takes over. */
+/* Builds the tree of the directory `root`. The descriptor belongs to this function, also when it fails. */
 static int tree_build(int root, const struct stat *status_of_root, unsigned flags, struct aiofs_tree **out)
 {
     struct aiofs_tree *tree = tree_new();
@@ -291,14 +294,14 @@ static int tree_build(int root, const struct stat *status_of_root, unsigned flag
     tree->dev = status_of_root->st_dev;
     tree->ino = status_of_root->st_ino;
     tree->fine_times = has_fine_times(root);
-    int status = climb(tree);
+    int status = collect_ancestors(tree);
     if (status == 0)
         status = refuse_nesting(tree);
     if (status == 0)
         status = make_writable(tree, flags);
-    if (status == 0 && !tree->writable) { /* the locks of others, if there are any */
-        tree->keep = aiofs_sys.openat(root, AIOFS_KEEP, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-        tree->keep = tree->keep < 0 ? -1 : tree->keep;
+    if (status == 0 && !tree->writable) { /* read-only: other processes may have locks there */
+        tree->own_dir = aiofs_sys.openat(root, AIOFS_OWN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+        tree->own_dir = tree->own_dir < 0 ? -1 : tree->own_dir;
     }
     if (status < 0) {
         tree_free(tree);
@@ -308,7 +311,7 @@ static int tree_build(int root, const struct stat *status_of_root, unsigned flag
     return 0;
 }
 
-/* Counts the directory's tree once more, or builds it. */
+/* The directory's tree, with one more reference; builds it if it does not exist. Takes over `root`. */
 static int tree_of(int root, unsigned flags, struct aiofs_tree **out)
 {
     struct stat status_of_root;
@@ -377,7 +380,7 @@ static int open_locked(const char *directory, unsigned flags, int64_t quota, aio
     if (status < 0)
         return status;
     if (!tree->writable && !(flags & AIOFS_VOLUME_READ_ONLY)) {
-        aiofs_namespace_lock(); /* somebody has it open read-only and may use what this sets */
+        aiofs_namespace_lock(); /* read-only volumes of this process use the tree meanwhile */
         status = make_writable(tree, flags);
         aiofs_namespace_unlock();
     }
@@ -442,8 +445,8 @@ void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref)
 
 uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path)
 {
-    struct aiofs_place place;
-    if (!volume->tree->generations || aiofs_path_clean(path, &place) < 0)
+    struct aiofs_canonical canonical;
+    if (!volume->tree->generations || aiofs_path_normalize(path, &canonical) < 0)
         return 0;
-    return atomic_load(&volume->tree->generations[place.hash % AIOFS_GENERATIONS]);
+    return atomic_load(&volume->tree->generations[canonical.hash % AIOFS_GENERATIONS]);
 }

@@ -1,17 +1,18 @@
 /*
- * volume.h - volumes, their entries, and the locks on them.
+ * volume.h - the interface of entries/: volumes, the entries in them, and the locks on those entries.
  *
- * A volume is a directory, known by device and inode: opened twice in one process it is one object, and two processes
- * meet in the lock files under its `.aiofs`. (A volume with no directory, `ops`, has its lock table in this process
- * only.) An entry is a path in it, relative, canonical, with no symbolic link in it; the entry object lives while a
- * lock reference or a lock needs it. A lock reference is what an open file has of an entry: a share of its lock.
+ * A volume is a directory, identified by device and inode. A process that opens the same directory twice gets two
+ * volumes over one tree of entries and locks; two processes meet in the lock files under the directory's `.aiofs`.
+ * (A virtual volume has no directory, and its lock table exists in this process only.) An entry is a file or directory
+ * of a volume, identified by its canonical path: relative to the root, without symbolic links. The entry object lives
+ * while a lock reference points to it. An open file owns one lock reference: its share of the entry's lock.
  *
- * Locking. One mutex, the namespace lock, guards volumes, entries and locks. It may be taken by a
- * thread that holds nothing else; no other lock but those of this floor is taken under it.
- * The lock never waits for another holder: a refused lock is -EBUSY at once. Only a lock that is releasing is waited
- * for, some milliseconds, without the mutex.
+ * Locking. One mutex, the namespace lock, guards volumes, entries and locks. A thread takes it only while it holds no
+ * other lock, and takes no other lock under it, except those of entries/. Taking an entry's lock does not wait for
+ * another holder: a refused lock is -EBUSY at once. The one exception is a holder that is releasing its lock: the
+ * thread waits for it without the mutex, usually for some milliseconds.
  *
- * Return values are the kernel's: >= 0, or a negated errno.
+ * Functions return what the kernel returns: >= 0, or a negated errno.
  */
 #ifndef AIOFS_VOLUME_H
 #define AIOFS_VOLUME_H
@@ -28,137 +29,147 @@ typedef struct aiofs_volume aiofs_volume;
 typedef struct aiofs_lock_ref aiofs_lock_ref;
 
 enum aiofs_lock {
-    AIOFS_LOCK_NONE,             /* a read-only open, get_file: sees live bytes */
-    AIOFS_LOCK_EXCLUSIVE,        /* X: in-place, exclusive */
-    AIOFS_LOCK_SHARED,           /* with other shared ones */
-    AIOFS_LOCK_READ_ONLY,        /* with other read-only ones */
-    AIOFS_LOCK_READWRITE_UNSAFE, /* with other readwrite-unsafe ones */
+    AIOFS_LOCK_NONE,             /* a read-only open, get_file: reads see concurrent writes */
+    AIOFS_LOCK_EXCLUSIVE,        /* modes in-place and exclusive: no other lock on the entry */
+    AIOFS_LOCK_SHARED,           /* compatible with SHARED only */
+    AIOFS_LOCK_READ_ONLY,        /* compatible with READ_ONLY only */
+    AIOFS_LOCK_READWRITE_UNSAFE, /* compatible with READWRITE_UNSAFE only */
 };
 
 enum {
-    AIOFS_VOLUME_CREATE = 1,    /* make the last component, mode 0700, if it is missing */
-    AIOFS_VOLUME_HOST = 2,      /* somebody's directory: symbolic links inside it are followed */
+    AIOFS_VOLUME_CREATE = 1,    /* create the last component, mode 0700, if it is missing */
+    AIOFS_VOLUME_HOST = 2,      /* a directory that aiofs does not own: symbolic links inside it are followed */
     AIOFS_VOLUME_READ_ONLY = 4, /* every change is -EROFS; nothing is written, not even .aiofs */
 };
 
 /* ---- volumes ------------------------------------------------------------------------------------ */
 
-/* Opens a directory as a volume. -ENOENT parent missing, -ENOTDIR, -EACCES not writable, -EBUSY inside
- * or around another open volume, ... quota -1: none. Retained; the last release closes it. */
+/* Opens a directory as a volume, with one reference for the caller; the last release closes it. `quota` is in bytes,
+ * -1 for none. -ENOENT: the parent is missing; -ENOTDIR; -EACCES: not writable; -EBUSY: the directory lies inside or
+ * around another open volume; or any errno of openat(2) and mkdirat(2). */
 AIOFS_API int aiofs_volume_open(const char *directory, unsigned flags, int64_t quota, aiofs_volume **volume);
-/* A volume with no directory: names and locks only, in this process. */
+/* Creates a virtual volume: entries and locks in this process, no directory. One reference for the caller. */
 AIOFS_API int aiofs_volume_virtual(aiofs_volume **volume);
 AIOFS_API void aiofs_volume_retain(aiofs_volume *volume);
 AIOFS_API void aiofs_volume_release(aiofs_volume *volume);
 /* Whether any process has a directory open as a volume: 1, 0, or a negated errno. */
 AIOFS_API int aiofs_volume_in_use(const char *directory);
+/* Whether both volumes are the same directory. */
 AIOFS_API bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b);
+/* Walks the directory and sums the sizes of its files, in bytes; quota -1: none. */
 AIOFS_API int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota);
-/* Holds (open files and locks) that this process has in the volume, below `path` ("" is the root). */
+/* How many open lock references this process has on `path` ("" is the root) and on the entries below it. */
 AIOFS_API long aiofs_volume_lock_count(aiofs_volume *volume, const char *path);
 
-/* ---- the tree ------------------------------------------------------------------------------------ */
+/* ---- operations on paths --------------------------------------------------------------------------- */
 
-/* Paths are relative to the volume's root, '/' between components, "" the root. They cannot leave it:
- * -EXDEV for one that tries (".." at the root, a symbolic link that leads out), -ENOENT for .aiofs.
- * `owner` names who asks (a FileSystem): an entry locked by another owner is -EBUSY, by the same is not. */
+/* Paths are relative to the volume's root, '/' between components, "" the root. A path cannot leave the volume:
+ * -EXDEV if it would (".." at the root, a symbolic link that leads out), -ENOENT for .aiofs. `owner` identifies the
+ * holder on whose behalf the call is made (a FileSystem), NULL for none: an entry that another owner has locked is
+ * -EBUSY, one that the same owner has locked is not. */
 
-/* Opens a file as open(2) does with `flags` and `mode`, takes `lock` before it truncates or creates
- * anything, and gives the lock reference, which has the lock: the descriptor, or a negated errno. With owner not
- * NULL, an EXCLUSIVE lock is
- * shared by all holds of that owner. -EISDIR for a directory. O_CLOEXEC is always added. */
+/* Opens a file as open(2) does with `flags` and `mode`, and takes `lock` before it truncates or creates anything.
+ * Returns the descriptor or a negated errno, and in `lock_ref` the caller's reference to the lock. With an owner, all
+ * lock references of that owner share one EXCLUSIVE lock. -EISDIR for a directory. O_CLOEXEC is always added. */
 int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
                      const void *owner, aiofs_lock_ref **lock_ref);
 AIOFS_API int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out);
-/* The same for a File: waits, at most a clock tick, until any later change must give the entry other times. */
+/* The same for a File. Waits, at most a clock tick, until a later change of the file must also change its mtime. */
 AIOFS_API int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *out);
-/* A number that moves on with the changes at `path`, where no stat tells them: virtual volumes only. */
+/* A counter that increases with the changes of the entry at `path`. Virtual volumes only, because their stat need not
+ * show a change; 0 in others. */
 AIOFS_API uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path);
 AIOFS_API int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode);
 AIOFS_API int aiofs_volume_rmdir(aiofs_volume *volume, const char *path);
 AIOFS_API int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owner);
 AIOFS_API int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, const void *owner);
 AIOFS_API int aiofs_volume_truncate(aiofs_volume *volume, const char *path, int64_t size, const void *owner);
-/* Removes a directory and all below it, all or nothing as far as locks go: -EBUSY if anything in it is locked. */
+/* Removes a directory and everything below it. Locks are all or nothing: if an entry in it is locked, nothing is
+ * removed, -EBUSY. */
 AIOFS_API int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path);
-/* A descriptor of the directory, O_RDONLY, for getdents; the caller closes it. */
+/* Opens the directory O_RDONLY, for getdents(2). The caller closes the descriptor. */
 AIOFS_API int aiofs_volume_open_directory(aiofs_volume *volume, const char *path);
 
-/* ---- lock references: what an open file has of its entry ---------------------------------------------------- */
+/* ---- lock references: an open file's share of its entry's lock ----------------------------------------------- */
 
-/* Takes a lock on the entry at `path` with no file: for virtual volumes and for moves. */
+/* Takes a lock on the entry at `path` without opening a file: for virtual volumes. */
 AIOFS_API int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
                                   aiofs_lock_ref **lock_ref);
-/* Gives up its lock; what may be asked of a lock reference may still be asked until aiofs_lock_ref_release. */
+/* Unlocks; the lock reference itself stays valid until aiofs_lock_ref_release. */
 void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref);
 AIOFS_API void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref);
-/* The lock reference will be released soon, by itself: threads that ask for its lock wait for that instead of being refused. */
+/* Marks the lock reference as releasing: its holder will release it soon, without waiting for the program. Threads
+ * that ask for its lock wait for the release instead of failing with -EBUSY. */
 AIOFS_API void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref);
 aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref);
 
-/* A lock that a thread takes for somebody who may give it up meanwhile, on another thread. Zeroed to begin with; it
- * must live until aiofs_acquisition_end. */
+/* The acquisition of one lock by a worker thread, which another thread may abandon meanwhile. The caller zeroes it and
+ * keeps it alive until aiofs_acquisition_end. The namespace lock guards both fields. */
 struct aiofs_acquisition {
-    aiofs_lock_ref *lock_ref; /* what was taken; NULL: nothing yet, or it is released */
+    aiofs_lock_ref *lock_ref; /* the lock that was taken; NULL: not taken yet, or released again */
     bool abandoned;
 };
-/* The next lock of an open file that this thread takes belongs to it; NULL: to none. */
+/* Binds the next lock that this thread takes for an open file to `acquisition`; NULL unbinds. */
 AIOFS_API void aiofs_acquisition_begin(struct aiofs_acquisition *acquisition);
-/* Nobody wants the lock any more: taking it fails with -ECANCELED, or the lock reference is marked as releasing. */
+/* Abandons it: taking the lock fails with -ECANCELED; a lock that is taken already is marked as releasing. */
 AIOFS_API void aiofs_acquisition_abandon(struct aiofs_acquisition *acquisition);
 AIOFS_API void aiofs_acquisition_end(struct aiofs_acquisition *acquisition);
 
-/* For whatever changes a file's bytes: to be called around every change. */
+/* The engine calls these around every change of a file's bytes. */
 
-/* Before a write or truncate that makes the file `size` bytes long: -EDQUOT if the quota forbids it. The
- * growth is charged; `current` is the file's size now. Returns at once where there is no quota. */
+/* Before a write or truncate that makes the file `size` bytes long: charges the growth to the quota. `current` is the
+ * file's size now. -EDQUOT if the quota forbids the growth. Returns at once where there is no quota. */
 int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t size);
-/* The file is `size` bytes long after all (a failed or short write, a truncate): what was charged beyond
- * that is given back. */
+/* After a failed or short write, or a truncate: the file is `size` bytes long. Returns what was charged beyond. */
 void aiofs_lock_ref_settle(aiofs_lock_ref *lock_ref, int64_t size);
 bool aiofs_lock_ref_has_quota(const aiofs_lock_ref *lock_ref);
-/* After the bytes changed: the entry's generation moves on (a File taken earlier is stale). */
+/* After the bytes changed: increments the entry's generation, so that an earlier File of it is stale. */
 AIOFS_API void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref);
-/* Makes the entry's name durable: fsync of its directory, once per entry that aiofs made. */
+/* Makes the entry's name durable: fsync(2) of its directory, once per entry that aiofs created. */
 int aiofs_lock_ref_sync_dir(aiofs_lock_ref *lock_ref);
-/* Until when (CLOCK_MONOTONIC, ns) writes inside the call are turned off for the lock reference's volume. */
+/* The time (CLOCK_MONOTONIC, ns) until which the engine does not write inside the submitting call, for the volume of
+ * the lock reference. The engine reads and writes it; entries/ only stores it. */
 _Atomic int64_t *aiofs_lock_ref_write_brake(aiofs_lock_ref *lock_ref);
 
-/* How many threads of the engine are in a volume that is no directory, and the requests that wait to get one. The
- * engine's, under its lock; zeroed memory is a gate that nobody passed. */
+/* A concurrency limit for one virtual volume: how many of the engine's threads are inside its methods, and the
+ * requests that wait for a slot. The engine owns it and guards it with its own lock; entries/ only stores it. Zeroed
+ * memory is the initial state. */
 struct aiofs_gate {
     unsigned threads, epoch;
     struct aiofs_link waiting;
 };
 struct aiofs_gate *aiofs_lock_ref_gate(aiofs_lock_ref *lock_ref);
 
-/* ---- locks by descriptors: what preload/ needs ----------------------------------------------------- */
+/* ---- byte-range locks: for preload/, which takes them on descriptors of its own --------------------- */
 
 /* An entry's range of bytes in a lock file; see lock.c. */
 #define AIOFS_RANGE_BITS 20
 #define AIOFS_RANGE_SIZE ((int64_t)1 << AIOFS_RANGE_BITS)
 #define AIOFS_RANGE_MARK (AIOFS_RANGE_SIZE - 1) /* the last byte: a lock reference of the entry is releasing */
-#define AIOFS_FIRST_TREE 16 /* the first byte that is a process tree's */
+#define AIOFS_FIRST_SESSION 16                  /* the first byte that belongs to a session of `aiofs run` */
 
-/* Sets bytes of a lock file, or of .aiofs/volume: -EBUSY if another description holds them otherwise. */
+/* F_OFD_SETLK on bytes of a lock file or of .aiofs/volume. -EBUSY if another open file description holds a conflicting
+ * lock. */
 AIOFS_API int aiofs_bytes_set(int fd, short type, int64_t start, int64_t length);
 
-/* Where the lock of a canonical path is: which of the 256 files, and by aiofs_bytes_share its byte there. */
+/* The hash of a canonical path decides where its lock is: in which of the 256 lock files, and at which range. */
 AIOFS_API uint64_t aiofs_path_hash(const char *path, size_t length);
 AIOFS_API unsigned aiofs_lock_file_of(uint64_t hash);
-/* Read-locks one byte of an entry's range; -EBUSY if somebody else holds another one. `fd`: the lock file. */
+/* Read-locks one byte of an entry's range in the lock file `fd`. -EBUSY if another open file description holds another
+ * byte of the range. */
 AIOFS_API int aiofs_bytes_share(int fd, uint64_t hash, int64_t byte);
-/* After a refusal: whether to try again. Sleeps a moment if another process is about to give up what is in the way.
- * `byte`: the one that was to be shared; -1: all of the range was wanted. Zeroed before the first call. */
+/* After a refusal: returns whether to try again. Sleeps a moment if another process is about to release what is in the
+ * way. `byte`: the one that was to be shared; -1: the whole range was wanted. Zeroed before the first call. */
 struct aiofs_patience {
-    int64_t until; /* CLOCK_MONOTONIC, ns */
-    bool unmarked; /* nobody was about to give it up at the last look */
+    int64_t until; /* CLOCK_MONOTONIC, ns: when to give up */
+    bool unmarked; /* the mark was missing at the last check */
 };
 AIOFS_API bool aiofs_bytes_retry(int fd, uint64_t hash, int64_t byte, struct aiofs_patience *patience);
 
-/* ---- fork: to be called around it, with no other lock held but the start lock -------------------------- */
+/* ---- fork: the engine calls these around it, and holds no other lock but its start lock ------------------ */
 
-/* The child keeps no lock of its parent, and the parent's locks die with the parent. */
+/* The child closes its copies of the lock files: it has no lock of its parent, and the parent's locks end with the
+ * parent. */
 void aiofs_volume_fork_prepare(void);
 void aiofs_volume_fork_parent(void);
 void aiofs_volume_fork_child(void);

@@ -1,21 +1,23 @@
 /*
- * aiofs.h - what <aio.h> lacks. Link with -laiofs, see `aiofs config`.
+ * aiofs.h - what libaiofs adds to <aio.h>: locked files and completion descriptors. Link with -laiofs; `aiofs config`
+ * prints the flags.
  *
  * libaiofs.so defines aio_read, aio_write, aio_fsync, aio_error, aio_return, aio_suspend, aio_cancel and lio_listio,
- * and their names with 64, for the system's own struct aiocb: a program includes <aio.h> and needs nothing from
- * here for them. A shared object that is loaded into a running program finds libc's functions first: it defines
- * AIOFS_REPLACE_AIO before it includes this, or calls them by their names with aiofs_ in front.
+ * and their 64-bit names (aio_read64, ...), for the system's own struct aiocb. A program includes <aio.h>, and needs
+ * nothing of this header for these functions. The exception is a shared object that is loaded into a running program:
+ * its calls reach libc's functions, which the program found first. It defines AIOFS_REPLACE_AIO before it includes this
+ * header, or calls the functions by their names with the prefix aiofs_.
  *
  * Rules of the road
  *
- *   fork      The child has none of its parent's requests, and no lock of the parent's aiofs_open: it opens its own
+ *   fork      The child inherits no request of its parent, and no lock of the parent's aiofs_open. It opens its own
  *             files and completion descriptors. It may submit requests of its own.
- *   threads   Every function may be called by any thread; aio_error, aio_return and aio_suspend in signal handlers.
- *             The engine's threads block all signals.
- *   memory    An aiocb and its buffer stay where they are until the request is terminal, and untouched.
- *   close     A request belongs to the open file: it goes on after close, and never touches a file that has got the
- *             number. Give aiofs_close what aiofs_open gave, and aiofs_completion_close what
- *             aiofs_completion_open gave, never close.
+ *   threads   Any thread may call any function. A signal handler may call aio_error, aio_return and aio_suspend. The
+ *             engine's threads block all signals.
+ *   memory    An aiocb and its buffer must stay where they are, unchanged, until the request is terminal.
+ *   close     A request belongs to the open file: it continues after close, and never touches another file that gets
+ *             the same number. Close a descriptor of aiofs_open with aiofs_close, and one of aiofs_completion_open
+ *             with aiofs_completion_close; never with close.
  */
 #ifndef AIOFS_H
 #define AIOFS_H
@@ -28,7 +30,7 @@
 extern "C" {
 #endif
 
-/* <aio.h>'s functions, by names that nobody else has. */
+/* The functions of <aio.h>, by names that libc does not define. */
 int aiofs_aio_read(struct aiocb *aiocbp);
 int aiofs_aio_write(struct aiocb *aiocbp);
 int aiofs_aio_fsync(int op, struct aiocb *aiocbp);
@@ -50,34 +52,38 @@ int aiofs_lio_listio(int mode, struct aiocb *const list[], int nent, struct sige
 #endif
 
 /*
- * Opens `path` in the volume that is the directory `volume`, as open(2) does with `flags` and, for O_CREAT, `mode`;
- * the path begins at the volume's directory, with a slash or without, and O_CLOEXEC is always added.
- * Opened for writing, the file is locked: nobody else in the system opens it for writing through aiofs, until the
- * last descriptor of it that this process got here is closed and its last request is terminal, or the process dies.
- * This process may open it again. The descriptor is an ordinary one, but for aiofs_close.
+ * Opens the file `path` of the volume in the directory `volume`, as open(2) does with `flags` and, for O_CREAT, `mode`.
+ * The path is relative to the volume's directory, with a leading slash or without. O_CLOEXEC is always added. Returns a
+ * descriptor, which every system call accepts; close it with aiofs_close.
  *
- * The volume's directory is made (mode 0700) by O_CREAT if only its last component is missing. Symbolic links in the
- * path are refused. -1 and errno: EBUSY somebody else has the file locked; EXDEV the path leaves the volume; ELOOP a
- * symbolic link; and those of open(2).
+ * An open for writing locks the file: no other process, FileSystem or access handle can open it for writing through
+ * aiofs, until this process has closed the last descriptor that aiofs_open returned for it and the last request on it
+ * is terminal, or until the process dies. This process may open the file again.
+ *
+ * O_CREAT also creates the volume's directory (mode 0700) if only its last component is missing. Symbolic links in the
+ * path are refused. On failure returns -1 and sets errno: EBUSY another holder has locked the file; EXDEV the path
+ * leaves the volume; ELOOP a symbolic link; or any errno of open(2).
  */
 int aiofs_open(const char *volume, const char *path, int flags, ...);
 
-/* Closes what aiofs_open gave. -1 and errno: EBADF it is none, or closed already. */
+/* Closes a descriptor of aiofs_open. Returns 0; or -1 with errno EBADF: it is no descriptor of aiofs_open, or closed. */
 int aiofs_close(int fd);
 
 /*
- * A completion descriptor, for poll, select and epoll: it is readable when requests that name it have ended, and
- * read(2) of 8 bytes gives how many have since the last read (a uint64_t; see eventfd(2)). A request names it by
+ * Opens a completion descriptor, for poll, select and epoll. It is readable when requests that name it are terminal.
+ * read(2) of 8 bytes gives the number of requests that became terminal since the last read (a uint64_t, see
+ * eventfd(2)). A request names it by
  *
  *     cb.aio_sigevent.sigev_notify = AIOFS_SIGEV_COMPLETION;
  *     cb.aio_sigevent.sigev_value.sival_int = descriptor;
  *
- * It is close-on-exec and does not block. -1 and errno: EMFILE, ENFILE, ENOMEM, EAGAIN.
+ * It has FD_CLOEXEC and O_NONBLOCK. On failure returns -1 and sets errno: EMFILE, ENFILE, ENOMEM or EAGAIN.
  */
 #define AIOFS_SIGEV_COMPLETION 17
 int aiofs_completion_open(void);
 
-/* Closes it; requests that name it and end later tell nobody. -1 and errno: EBADF. */
+/* Closes a completion descriptor. Requests that name it and end later give no notice. Returns 0; or -1 with errno
+ * EBADF. */
 int aiofs_completion_close(int fd);
 
 #ifdef __cplusplus

@@ -1,9 +1,10 @@
 /*
- * control.c - what an aiocb says of its request. See control.h.
+ * control.c - the state of a request in its aiocb. See control.h.
  *
- * One mutex, the control lock, stands between those who follow control->request (aio_cancel) and the end of the
- * request, which takes the pointer away; it is held for a few instructions, and no other lock is taken under
- * it. In the child of a fork nothing is in submission: the generation moves on, and the lock is made anew.
+ * One mutex, the control lock, guards control->request between a thread that follows the pointer (aio_cancel) and the
+ * end of the request, which sets it to NULL. A thread holds the lock for a few instructions, and takes no other lock
+ * under it. In a forked child no request is in flight: the child's fork handler increments the generation and
+ * initialises the lock again.
  */
 #define _GNU_SOURCE
 #include "control.h"
@@ -28,7 +29,7 @@ enum aiofs_state control_state(const struct aiocb *cb)
     return state <= AIOFS_CANCELED ? state : AIOFS_NEW;
 }
 
-void control_begin(struct aiocb *cb, struct posix_request *request)
+void control_begin(struct aiocb *cb, aiofs_request *request)
 {
     struct control *control = control_of(cb);
     control->seal = SEAL;
@@ -49,14 +50,14 @@ bool control_end(struct aiocb *cb, int64_t result)
     return aiofs_word_end(&control->state, result);
 }
 
-struct posix_request *control_request(const struct aiocb *cb)
+aiofs_request *control_request(const struct aiocb *cb)
 {
-    struct posix_request *request = NULL;
+    aiofs_request *request = NULL;
     pthread_mutex_lock(&control_lock);
     if (control_state(cb) == AIOFS_SUBMITTED)
         request = control_of(cb)->request;
     if (request)
-        aiofs_request_retain(&request->request);
+        aiofs_request_retain(request);
     pthread_mutex_unlock(&control_lock);
     return request;
 }

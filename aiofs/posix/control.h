@@ -1,23 +1,23 @@
 /*
- * control.h - the private part of struct aiocb, as libaiofs keeps it.
+ * control.h - the private part of struct aiocb, where libaiofs keeps the state of the request.
  *
- * libc's own aiocb has room between aio_sigevent and aio_offset, and behind aio_offset, that the program
- * does not use; glibc and musl have the same amount at the same places. That room is all the memory a request
- * leaves behind: so nothing depends on aio_return being called, and aio_error, aio_return and aio_suspend
- * read only what the program gave them, which a signal handler may do.
+ * libc's struct aiocb has room between aio_sigevent and aio_offset, and after aio_offset, that programs do not use.
+ * glibc and musl have the same amount of it at the same offsets. After its end, a request has no other memory than that
+ * room. So nothing leaks if the program never calls aio_return; and aio_error, aio_return and aio_suspend read only
+ * memory that the program passes to them, as a signal handler may.
  *
- *   seal         says that the rest was written by us; before the first submission it may hold anything
- *   self         where it was written: a program may copy an aiocb whose request is in submission, and the copy
- *                is not in flight
- *   generation   of processes: what a parent has in flight is not its child's
- *   state        enum aiofs_state, and whether somebody sleeps on it (see aiofs_wait_on)
+ *   seal         a magic number: the other fields are ours. Before the first submission the memory may hold anything
+ *   self         the address of the aiocb: a program may copy an aiocb whose request is in flight, and the copy is not
+ *                in flight
+ *   generation   of the process: a request that is in flight in the parent is not in flight in a forked child
+ *   state        enum aiofs_state, and whether a thread sleeps on it (see aiofs_wait_on)
  *   result       of a terminal request: the count, or a negated errno
  *   returned     aio_return has been called
  *   request      of a request in flight
  *
- * Ownership. From control_begin to control_end the aiocb belongs to its request; control_end is the last
- * that touches it. `request` is borrowed, and may be followed only under the lock that control_request and
- * control_end take.
+ * Ownership. From control_begin to control_end the request owns the aiocb; the engine does not touch it after
+ * control_end. `request` is a borrowed pointer, which a thread may follow only under the control lock that
+ * control_request and control_end take.
  */
 #ifndef AIOFS_CONTROL_H
 #define AIOFS_CONTROL_H
@@ -27,16 +27,14 @@
 
 #include "engine.h"
 
-struct posix_request;
-
 struct control {
     uint64_t seal;
     uint32_t generation;
     _Atomic uint32_t returned;
     _Atomic uint32_t state;
     int64_t result;
-    int64_t aio_offset; /* not ours */
-    struct posix_request *request;
+    int64_t aio_offset; /* the program's */
+    aiofs_request *request;
     const struct aiocb *self;
 };
 
@@ -52,14 +50,15 @@ static inline struct control *control_of(const struct aiocb *cb)
     return (struct control *)((char *)(uintptr_t)cb + CONTROL_OFFSET);
 }
 
-/* What has become of the request of an aiocb, whatever stands in it. Async-signal-safe. */
+/* The state of an aiocb's request; AIOFS_NEW if the memory is not ours. Async-signal-safe. */
 enum aiofs_state control_state(const struct aiocb *cb);
 
-/* It is submitted from now on. */
-void control_begin(struct aiocb *cb, struct posix_request *request);
-/* It is terminal; and the aiocb is the program's again. True: somebody sleeps on it, see aiofs_wake_sleepers. */
+/* The request is submitted: sets the state AIOFS_SUBMITTED. */
+void control_begin(struct aiocb *cb, aiofs_request *request);
+/* The request is terminal, and the program may use the aiocb again. True: the caller must wake sleeping threads, see
+ * aiofs_wake_sleepers. */
 bool control_end(struct aiocb *cb, int64_t result);
-/* The request in submission, retained; NULL: there is none. */
-struct posix_request *control_request(const struct aiocb *cb);
+/* The aiocb's request in flight, with a reference for the caller; NULL: none is in flight. */
+aiofs_request *control_request(const struct aiocb *cb);
 
 #endif

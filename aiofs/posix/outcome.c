@@ -27,9 +27,8 @@ POSIX_FACE(int, aio_error, (const struct aiocb *cb))
 POSIX_FACE(ssize_t, aio_return, (struct aiocb *cb))
 {
     enum aiofs_state state = cb ? control_state(cb) : AIOFS_NEW;
-    int64_t result = state == AIOFS_NEW ? -EINVAL : state == AIOFS_SUBMITTED ? -EINPROGRESS : control_of(cb)->result;
-    if (state >= AIOFS_DONE && atomic_exchange(&control_of(cb)->returned, 1))
-        result = -EINVAL;
+    bool ended = state >= AIOFS_DONE, before = ended && atomic_exchange(&control_of(cb)->returned, 1);
+    int64_t result = aiofs_outcome_return(state, ended ? control_of(cb)->result : 0, before);
     if (result < 0)
         errno = (int)-result;
     return result < 0 ? -1 : result;
@@ -71,23 +70,21 @@ static void await_end(const struct aiocb *cb)
 
 static int cancel_one(struct aiocb *cb)
 {
-    struct posix_request *own = control_request(cb);
-    if (!own) {
+    aiofs_request *request = control_request(cb);
+    if (!request) {
         await_end(cb);
         return AIO_ALLDONE;
     }
-    int answer = aiofs_cancel(&own->request);
-    aiofs_request_release(&own->request);
+    int answer = aiofs_cancel(request);
+    aiofs_request_release(request);
     return answer;
 }
 
 POSIX_FACE(int, aio_cancel, (int fildes, struct aiocb *cb))
 {
-    int error = aiofs_descriptor(fildes);
+    int error = aiofs_cancel_check(fildes, cb ? &cb->aio_fildes : NULL);
     if (error < 0)
         return posix_answer(error);
-    if (cb && cb->aio_fildes != fildes)
-        return posix_answer(-EINVAL);
     int before = posix_hold_off();
     int answer = posix_answer(cb ? cancel_one(cb) : aiofs_cancel_all(fildes));
     posix_let_in(before);

@@ -1,13 +1,12 @@
 /*
- * submit.c - aio_read, aio_write, aio_fsync: from what an aiocb asks for to its request.
+ * submit.c - aio_read, aio_write, aio_fsync, lio_listio: from struct aiocb to the rules of the engine.
  *
  * What cannot block is done inside the call: the aiocb is terminal when aio_read returns, the program has been
- * notified, and no memory was needed. All else becomes a posix_request of the engine's. Nothing here is locked; an
- * aiocb that two threads submit at once is the program's mistake.
+ * notified, and no memory was needed. All else becomes an aiofs_aio. Nothing here is locked; an aiocb that two threads
+ * submit at once is the program's mistake.
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 
 #include "posix.h"
@@ -20,28 +19,57 @@ int posix_answer(int64_t result)
     return -1;
 }
 
-/* ---- the engine's hooks -------------------------------------------------------------------------------- */
+/* ---- what an aiocb asks for ------------------------------------------------------------------------------- */
 
-/* It is terminal: the aiocb first, which is the program's from then on; those who sleep on it last, so that what
- * they find is all there is. */
-static void end(struct aiocb *cb, int64_t result, struct notice *notice, struct posix_list *list)
+/* With a reference to the file, if the descriptor is aiofs's. */
+static struct aiofs_ask ask_of(const struct aiocb *cb, int op)
 {
-    bool awaited = control_end(cb, result);
-    notice_give(notice);
-    if (list)
-        list_ended(list, result);
-    if (awaited)
-        aiofs_wake_sleepers();
+    return (struct aiofs_ask){
+        .op = op,
+        .fd = cb->aio_fildes,
+        .file = aiofs_file_find(cb->aio_fildes),
+        .reqprio = cb->aio_reqprio,
+        .bytes = {(void *)cb->aio_buf, cb->aio_nbytes},
+        .offset = cb->aio_offset,
+    };
 }
 
-static void tell(struct posix_request *own, int64_t result)
+static void ask_end(struct aiofs_ask *ask)
 {
-    end(own->cb, result, &own->notice, own->list);
+    if (ask->file)
+        aiofs_file_release(ask->file);
+}
+
+/* ---- its end ------------------------------------------------------------------------------------------------ */
+
+static bool publish(void *cb, int64_t result)
+{
+    return control_end(cb, result);
+}
+
+static aiofs_ending ending_of(struct aiocb *cb)
+{
+    return (aiofs_ending){.control = cb, .publish = publish};
+}
+
+/* The whole life of a request that the engine never sees. */
+static void end_here(aiofs_ending *ending, int64_t result)
+{
+    control_begin(ending->control, NULL);
+    aiofs_end(ending, result);
+}
+
+static int refuse(aiofs_ending *ending, int error)
+{
+    control_begin(ending->control, NULL);
+    aiofs_refuse(ending, error);
+    return error;
 }
 
 static void done(aiofs_request *request)
 {
-    tell((struct posix_request *)request, request->result);
+    aiofs_aio_done(request);
+    aiofs_request_release(request);
 }
 
 static void destroy(aiofs_request *request)
@@ -49,120 +77,59 @@ static void destroy(aiofs_request *request)
     free(request);
 }
 
-/* ---- inside the call -------------------------------------------------------------------------------------- */
-
-static bool affords(struct allowance *allowance, size_t bytes)
+/* A request for the engine, and the aiocb is in flight from here on. NULL: no memory. */
+static aiofs_aio *prepare(const struct aiofs_ask *ask, const aiofs_ending *ending)
 {
-    if (!allowance)
-        return true;
-    if (allowance->bytes < bytes || aiofs_now() > allowance->until)
-        allowance->bytes = 0;
-    else
-        allowance->bytes -= bytes;
-    return allowance->bytes > 0;
-}
-
-static int64_t move_inline(const struct aiocb *cb, int op, struct allowance *allowance)
-{
-    const struct iovec bytes = {(void *)cb->aio_buf, cb->aio_nbytes};
-    if (op > AIOFS_WRITE || cb->aio_reqprio != 0 || cb->aio_nbytes == 0 || cb->aio_nbytes > AIOFS_INLINE_MAX ||
-        !affords(allowance, cb->aio_nbytes))
-        return AIOFS_NOT_INLINE;
-    aiofs_file *file = aiofs_file_find(cb->aio_fildes);
-    int64_t moved = op == AIOFS_READ
-                        ? aiofs_read_inline(file, cb->aio_fildes, &bytes, 1, bytes.iov_len, cb->aio_offset)
-                        : aiofs_write_inline(file, cb->aio_fildes, &bytes, 1, bytes.iov_len, cb->aio_offset);
-    if (file)
-        aiofs_file_release(file);
-    return moved;
-}
-
-/* The whole life of a request that the engine never sees. */
-static void end_here(struct aiocb *cb, int64_t result, struct notice *notice, struct posix_list *list)
-{
-    control_begin(cb, NULL);
-    end(cb, result, notice, list);
-}
-
-/* ---- submission --------------------------------------------------------------------------------------------- */
-
-/* What the engine needs for it, with the notice; the aiocb is in flight from here on. NULL: no memory. */
-static struct posix_request *draw_up(struct aiocb *cb, int op, const struct notice *notice, struct posix_list *list)
-{
-    struct posix_request *own = malloc(sizeof *own);
-    if (!own)
+    aiofs_aio *aio = malloc(sizeof *aio);
+    if (!aio)
         return NULL;
-    aiofs_request_init(&own->request);
-    own->request.op = op;
-    own->request.fd = cb->aio_fildes;
-    own->request.done = done;
-    own->request.destroy = destroy;
-    if (op == AIOFS_READ || op == AIOFS_WRITE) {
-        own->request.single = (struct iovec){(void *)cb->aio_buf, cb->aio_nbytes};
-        own->request.iov = &own->request.single;
-        own->request.iovcnt = 1;
-        own->request.offset = cb->aio_offset;
-        own->request.reqprio = cb->aio_reqprio;
-    }
-    own->cb = cb;
-    own->list = list;
-    own->notice = *notice;
-    control_begin(cb, own);
-    return own;
+    aiofs_request_init(&aio->request);
+    aiofs_aio_fill(aio, ask);
+    aio->request.done = done;
+    aio->request.destroy = destroy;
+    aio->ending = *ending;
+    control_begin(ending->control, &aio->request);
+    return aio;
 }
 
-/* The call fails, and the aiocb says so too. */
-static int refuse(struct aiocb *cb, int error)
+/* ---- one request ---------------------------------------------------------------------------------------------- */
+
+static int hand_over(const struct aiofs_ask *ask, aiofs_ending *ending)
 {
-    if (control_end(cb, error))
-        aiofs_wake_sleepers();
+    aiofs_aio *aio = prepare(ask, ending);
+    if (!aio)
+        return refuse(ending, -EAGAIN);
+    int error = aiofs_submit(&aio->request, ask->file);
+    if (error < 0) {
+        aiofs_refuse(&aio->ending, error);
+        aiofs_request_release(&aio->request);
+    }
     return error;
 }
 
-/* Whether what is not in flight asks for something that there is. */
-static bool is_sound(const struct aiocb *cb, int op)
-{
-    bool moves = op == AIOFS_READ || op == AIOFS_WRITE;
-    bool is_in_range = !moves || (cb->aio_reqprio >= 0 && cb->aio_reqprio <= AIOFS_PRIO_DELTA_MAX);
-    return op != 0 && is_in_range && notice_is_possible(&cb->aio_sigevent);
-}
-
-static int start(struct aiocb *cb, int op)
+static int start(struct aiocb *cb, const struct aiofs_ask *ask)
 {
     if (control_state(cb) == AIOFS_SUBMITTED)
         return -EINVAL;
-    if (!is_sound(cb, op)) {
-        control_begin(cb, NULL);
-        return refuse(cb, -EINVAL);
-    }
-    struct notice notice;
-    struct posix_request *own = NULL;
-    if (notice_set(&notice, &cb->aio_sigevent) == 0) {
-        int64_t moved = move_inline(cb, op, NULL);
-        if (moved >= 0) {
-            end_here(cb, moved, &notice, NULL);
-            return 0;
-        }
-        own = draw_up(cb, op, &notice, NULL);
-    }
-    if (!own) {
-        notice_drop(&notice);
-        control_begin(cb, NULL);
-        return refuse(cb, -EAGAIN);
-    }
-    int error = aiofs_submit(&own->request, NULL);
-    if (error < 0) {
-        notice_drop(&own->notice);
-        refuse(cb, error);
-    }
-    aiofs_request_release(&own->request);
-    return error;
+    aiofs_ending ending = ending_of(cb);
+    int error = aiofs_ask_check(ask, &cb->aio_sigevent);
+    if (error == 0)
+        error = posix_notice_set(&ending.notice, &cb->aio_sigevent);
+    if (error < 0)
+        return refuse(&ending, error);
+    int64_t moved = aiofs_ask_inline(ask, NULL);
+    if (moved == AIOFS_NOT_INLINE)
+        return hand_over(ask, &ending);
+    end_here(&ending, moved);
+    return 0;
 }
 
 static int submit(struct aiocb *cb, int op)
 {
     int before = posix_hold_off();
-    int answer = posix_answer(start(cb, op));
+    struct aiofs_ask ask = ask_of(cb, op);
+    int answer = posix_answer(start(cb, &ask));
+    ask_end(&ask);
     posix_let_in(before);
     return answer;
 }
@@ -179,43 +146,66 @@ POSIX_FACE(int, aio_write, (struct aiocb *cb))
 
 POSIX_FACE(int, aio_fsync, (int op, struct aiocb *cb))
 {
-    if (op != O_SYNC && op != O_DSYNC)
-        return posix_answer(-EINVAL);
-    return submit(cb, op == O_SYNC ? AIOFS_FSYNC : AIOFS_FDATASYNC);
+    int kind = aiofs_sync_op(op);
+    return kind < 0 ? posix_answer(kind) : submit(cb, kind);
 }
 
-/* ---- for lists --------------------------------------------------------------------------------------------------- */
+/* ---- lists ------------------------------------------------------------------------------------------------------ */
 
-void posix_begin(struct aiocb *cb, int op, struct posix_list *list, struct allowance *allowance, struct posix_batch *batch)
+static void start_asked(struct aiofs_list_call *call, struct aiocb *cb, const struct aiofs_ask *ask)
 {
-    struct posix_request *own;
-    struct notice notice;
-    if (control_state(cb) == AIOFS_SUBMITTED) {
-        list_ended(list, -EINVAL);
+    aiofs_ending ending = ending_of(cb);
+    int without_notice = posix_notice_set(&ending.notice, &cb->aio_sigevent);
+    int error = aiofs_ask_check(ask, &cb->aio_sigevent);
+    int64_t result = error ? error : without_notice ? without_notice : aiofs_ask_inline(ask, call);
+    aiofs_aio *aio = result == AIOFS_NOT_INLINE ? prepare(ask, &ending) : NULL;
+    if (aio) {
+        if (aiofs_list_put(call, aio, NULL))
+            aiofs_list_submit(call);
         return;
     }
-    int error = notice_set(&notice, &cb->aio_sigevent);
-    bool overtakes = op == AIOFS_WRITE && batch->count > 0; /* appends keep their order */
-    int64_t moved = !is_sound(cb, op) ? -EINVAL : error < 0 ? error : overtakes ? AIOFS_NOT_INLINE : move_inline(cb, op, allowance);
-    if (moved != AIOFS_NOT_INLINE) {
-        end_here(cb, moved, &notice, list);
-    } else if ((own = draw_up(cb, op, &notice, list))) {
-        batch->list[batch->count++] = (struct aiofs_batch_entry){&own->request, NULL, 0};
-        if (batch->count == POSIX_BATCH)
-            posix_submit(batch);
-    } else {
-        end_here(cb, -EAGAIN, &notice, list);
-    }
+    result = result == AIOFS_NOT_INLINE ? -EAGAIN : result;
+    end_here(&ending, result);
+    aiofs_list_note(call, result);
 }
 
-void posix_submit(struct posix_batch *batch)
+static void start_entry(struct aiofs_list_call *call, struct aiocb *cb)
 {
-    aiofs_submit_many(batch->list, batch->count);
-    for (size_t i = 0; i < batch->count; i++) {
-        aiofs_request *request = batch->list[i].request;
-        if (batch->list[i].error < 0)
-            tell((struct posix_request *)request, batch->list[i].error);
-        aiofs_request_release(request);
+    int op = cb ? aiofs_list_op(cb->aio_lio_opcode) : 0;
+    if (op == 0)
+        return;
+    if (control_state(cb) == AIOFS_SUBMITTED) { /* by an earlier call: it goes on */
+        aiofs_list_note(call, -EINVAL);
+        return;
     }
-    batch->count = 0;
+    struct aiofs_ask ask = ask_of(cb, op);
+    start_asked(call, cb, &ask);
+    ask_end(&ask);
+}
+
+static int start_list(int mode, struct aiocb *const cbs[], int nent, const struct sigevent *event)
+{
+    struct aiofs_list_call call;
+    aiofs_notice notice;
+    int error = aiofs_list_check(mode, nent, event);
+    if (error == 0)
+        error = posix_notice_set(&notice, aiofs_list_notifies(mode) ? event : NULL);
+    if (error < 0)
+        return error;
+    error = aiofs_list_begin(&call, mode, &notice);
+    if (error < 0) {
+        aiofs_notice_drop(&notice);
+        return error;
+    }
+    for (int i = 0; i < nent; i++)
+        start_entry(&call, cbs[i]);
+    return aiofs_list_finish(&call);
+}
+
+POSIX_FACE(int, lio_listio, (int mode, struct aiocb *const cbs[], int nent, struct sigevent *event))
+{
+    int before = posix_hold_off();
+    int answer = posix_answer(start_list(mode, cbs, nent, event));
+    posix_let_in(before);
+    return answer;
 }

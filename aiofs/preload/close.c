@@ -1,9 +1,10 @@
 /*
- * close.c - what closes descriptors, and what makes a second one of a file: the locks go along.
+ * close.c - interposes the functions that close and duplicate descriptors, and does the same to their locks.
  *
- * A descriptor's lock is set aside before it is closed, and let go of afterwards: so nobody else gets the lock
- * while the file is still open, and whoever gets the number at once has room for a lock of its own. A copy has its
- * lock before it can be used, where its number is known beforehand.
+ * Before a descriptor is closed, its lock moves to a temporary number; after the close, the lock is closed. So another
+ * holder cannot get the lock while the file is still open, and a thread that opens a file under the freed number has
+ * room for that file's lock. Where the number of a duplicate is known in advance (dup2, dup3), the room for its lock is
+ * checked before the descriptor is replaced.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,17 +16,17 @@
 
 /* ---- close --------------------------------------------------------------------------------------------------- */
 
-FACE(int, close, (int fd))
+INTERPOSE(int, close, (int fd))
 {
     const struct libc *libc = libc_functions();
-    if (is_ours(fd))
+    if (is_own(fd))
         return refuse(EBADF);
-    int lock = lock_leave(fd);
+    int lock = lock_detach(fd);
     int status = libc->close(fd);
-    lock_end(lock);
+    lock_close(lock);
     return status;
 }
-ALSO(close, __close);
+ALIAS(close, __close);
 
 static int close_some(unsigned first, unsigned last, int flags)
 {
@@ -36,30 +37,30 @@ static int close_some(unsigned first, unsigned last, int flags)
     return error < 0 ? refuse(-error) : 0;
 }
 
-/* Everything of the range that is not ours. */
-static int close_around_ours(const struct numbers *open, unsigned first, unsigned last, int flags)
+/* Closes the range, except the library's own descriptors. */
+static int close_around_own(const struct open_fds *open, unsigned first, unsigned last, int flags)
 {
-    for (int ours = next_ours(open, first, last); ours >= 0; ours = next_ours(open, first, last)) {
-        if ((unsigned)ours > first && close_some(first, (unsigned)ours - 1, flags) < 0)
+    for (int own = next_own(open, first, last); own >= 0; own = next_own(open, first, last)) {
+        if ((unsigned)own > first && close_some(first, (unsigned)own - 1, flags) < 0)
             return -1;
-        first = (unsigned)ours + 1;
+        first = (unsigned)own + 1;
     }
     return first <= last ? close_some(first, last, flags) : 0;
 }
 
-FACE(int, close_range, (unsigned first, unsigned last, int flags))
+INTERPOSE(int, close_range, (unsigned first, unsigned last, int flags))
 {
     libc_functions();
-    struct numbers open;
+    struct open_fds open;
     bool keeps = flags & CLOSE_RANGE_CLOEXEC;
     if (!run.base || first > last)
         return close_some(first, last, flags);
-    numbers_open(&open);
+    open_fds_read(&open);
     if (!keeps)
-        locks_linger(&open, first, last);
-    int status = close_around_ours(&open, first, last, flags);
+        locks_defer(&open, first, last);
+    int status = close_around_own(&open, first, last, flags);
     if (!keeps && status == 0)
-        locks_drop(&open, first, last);
+        locks_close_unused(&open, first, last);
     return status;
 }
 
@@ -73,7 +74,7 @@ static void close_one_by_one(int first)
         run_close(fd);
 }
 
-FACE(void, closefrom, (int first))
+INTERPOSE(void, closefrom, (int first))
 {
     int saved = errno;
     if (first < 0)
@@ -85,8 +86,8 @@ FACE(void, closefrom, (int first))
 
 /* ---- dup ----------------------------------------------------------------------------------------------------- */
 
-/* `to` is a new descriptor of what `from` is open on, or -1. */
-static int copied(int from, int to)
+/* Copies the lock of `from` to its duplicate `to`, which may be -1. If the lock has no room, closes `to`: EMFILE. */
+static int copy_lock(int from, int to)
 {
     if (to < 0 || lock_copy(from, to) == 0)
         return to;
@@ -94,10 +95,10 @@ static int copied(int from, int to)
     return refuse(EMFILE);
 }
 
-FACE(int, dup, (int fd))
+INTERPOSE(int, dup, (int fd))
 {
     const struct libc *libc = libc_functions();
-    return is_ours(fd) ? refuse(EBADF) : copied(fd, libc->dup(fd));
+    return is_own(fd) ? refuse(EBADF) : copy_lock(fd, libc->dup(fd));
 }
 
 static int dup_to(int from, int to, const int *flags)
@@ -109,42 +110,42 @@ static int dup_to(int from, int to, const int *flags)
 static int replace(int from, int to, const int *flags)
 {
     libc_functions();
-    if (is_ours(from) || is_ours(to) || !lock_fits(from, to))
-        return refuse(EBADF); /* as if RLIMIT_NOFILE ended here */
+    if (is_own(from) || is_own(to) || !lock_fits(from, to))
+        return refuse(EBADF); /* what dup2 says of a number over RLIMIT_NOFILE */
     if (!run.base || from == to)
         return dup_to(from, to, flags);
-    int lock = lock_leave(to);
+    int lock = lock_detach(to);
     int number = dup_to(from, to, flags);
     if (number < 0) {
-        lock_give(lock, to);
+        lock_attach(lock, to);
         return -1;
     }
-    lock_end(lock);
-    return copied(from, number);
+    lock_close(lock);
+    return copy_lock(from, number);
 }
 
-FACE(int, dup2, (int from, int to))
+INTERPOSE(int, dup2, (int from, int to))
 {
     return replace(from, to, NULL);
 }
-ALSO(dup2, __dup2);
+ALIAS(dup2, __dup2);
 
-FACE(int, dup3, (int from, int to, int flags))
+INTERPOSE(int, dup3, (int from, int to, int flags))
 {
     return replace(from, to, &flags);
 }
 
-FACE(int, fcntl, (int fd, int command, ...))
+INTERPOSE(int, fcntl, (int fd, int command, ...))
 {
     const struct libc *libc = libc_functions();
     va_list arguments;
     va_start(arguments, command);
     void *argument = va_arg(arguments, void *);
     va_end(arguments);
-    if (is_ours(fd))
+    if (is_own(fd))
         return refuse(EBADF);
     int answer = libc->fcntl(fd, command, argument);
-    return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? copied(fd, answer) : answer;
+    return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? copy_lock(fd, answer) : answer;
 }
-ALSO(fcntl, fcntl64);
-ALSO(fcntl, __fcntl);
+ALIAS(fcntl, fcntl64);
+ALIAS(fcntl, __fcntl);

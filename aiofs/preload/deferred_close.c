@@ -1,13 +1,13 @@
 /*
- * deferred_close.c - a lock's descriptor that is closed when the requests on the lock's file have ended.
+ * deferred_close.c - closes a lock's descriptor when the requests in flight on the locked file are terminal.
  *
- * The program may close a file while requests of <aio.h> are in flight on it. The lock then has to stay until the
- * last of them is terminal. A host thread of the engine waits for that: the request that it runs (AIOFS_CALL) owns
- * the descriptor and a reference to the file. This allocates, but only where the program has requests in submission,
- * whose submission allocated too.
+ * A program may close a file while <aio.h> requests on it are in flight. The lock then has to stay until the last
+ * request is terminal. A host thread of the engine waits for that: an AIOFS_CALL request owns the lock's descriptor and
+ * a reference to the engine's file, drains the file, and closes the descriptor. This allocates memory inside close, but
+ * only in programs that have requests in flight, whose submission allocated memory too.
  *
- * A child of vfork shares this memory, but the requests that it sees here are its parent's, and so are the threads:
- * their descriptors are not the child's. So the process compares its ID with the one it had at its start.
+ * A vfork child shares this memory, but the requests that it sees here, the threads and their descriptors are its
+ * parent's. So deferred_close compares getpid() with the process ID at the start, and does nothing in such a child.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 static pid_t self;
 
 struct deferred {
-    aiofs_request request; /* first: the engine's pointer is ours */
+    aiofs_request request; /* must be first: pointers to it are cast to struct deferred */
     aiofs_file *awaited;
     int descriptor;
 };
@@ -66,7 +66,7 @@ bool deferred_close(int fd, int lock)
         return false;
     if (start(file, lock))
         return true;
-    aiofs_file_drain(file); /* no thread or memory to be had: this thread waits, or the lock would go too early */
+    aiofs_file_drain(file); /* no thread or no memory: this thread waits, so that the lock is not released too early */
     aiofs_file_release(file);
     return false;
 }

@@ -1,11 +1,12 @@
 /*
- * open.c - what opens files: each call that could write takes the lock first.
+ * open.c - interposes the functions that open files: an open that can write takes the entry's lock first.
  *
- * One pair of functions does it for all of them: `begin` finds the place and takes its lock, `end` gives the lock
- * to the descriptor that was opened, or lets it go. In between, the name is opened in the directory that was looked
- * at. What leads elsewhere, or only reads, is passed on as it came.
+ * All of them use one pair of functions. `begin` resolves the path and takes its lock; `end` attaches the lock to the
+ * descriptor that was opened, or releases it. Between the two, the name is opened in the directory that `begin`
+ * resolved, so the opened file is the locked one. A path outside the volumes, and an open for reading, go to libc with
+ * the arguments unchanged.
  *
- * In between a thread cannot be cancelled: it would keep the lock.
+ * Between the two, thread cancellation is disabled: a cancelled thread would leak the lock.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,62 +19,63 @@
 #include "preload.h"
 
 struct opening {
-    struct place place;
+    struct resolved resolved;
     int flags;
     int lock;
-    int cancelling; /* as it was */
+    int cancelling; /* the cancel state to restore */
 };
 
 /* ---- before and after ---------------------------------------------------------------------------------------- */
 
 static bool is_locking(int flags)
 {
-    if (flags & (O_PATH | O_DIRECTORY)) /* O_TMPFILE is one of these: it makes a file that has no name */
+    if (flags & (O_PATH | O_DIRECTORY)) /* O_TMPFILE includes O_DIRECTORY: its file has no name, and no entry */
         return false;
     return (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
 }
 
-/* The lock of the place, if its descriptor will find room for it: after the open it would be too late. */
+/* Takes the lock, and checks that the descriptor to be opened will have room for it. After the open it would be too
+ * late to fail, because the open may have truncated the file. */
 static int take(struct opening *opening)
 {
     int next;
-    opening->lock = lock_take(&opening->place, &next);
+    opening->lock = lock_take(&opening->resolved, &next);
     if (opening->lock >= 0 && !lock_has_room(next)) {
-        lock_end(opening->lock);
+        lock_close(opening->lock);
         return -EMFILE;
     }
     return opening->lock < 0 ? opening->lock : 0;
 }
 
-/* 1: the lock is taken, open opening->place and call `end`. 0: nothing of ours. Negative: refused. */
+/* 1: the lock is taken; the caller opens opening->resolved and calls `end`. 0: needs no lock. Negative: refused. */
 static int begin(struct opening *opening, int dirfd, const char *path, int flags)
 {
     if (!run.base || !path || !is_locking(flags))
         return 0;
     bool exclusive = flags & O_CREAT && flags & O_EXCL;
-    int found = place_find(&opening->place, dirfd, path, exclusive || flags & O_NOFOLLOW);
+    int found = resolve_path(&opening->resolved, dirfd, path, exclusive || flags & O_NOFOLLOW);
     if (found <= 0)
         return found;
     opening->flags = flags;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &opening->cancelling); /* taking it may sleep for a moment */
-    int status = exclusive && opening->place.exists ? -EEXIST : take(opening);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &opening->cancelling); /* nanosleep is a cancellation point */
+    int status = exclusive && opening->resolved.exists ? -EEXIST : take(opening);
     if (status < 0) {
         pthread_setcancelstate(opening->cancelling, NULL);
-        place_done(&opening->place);
+        resolved_release(&opening->resolved);
         return status;
     }
     return 1;
 }
 
-/* `fd` is what was opened, or -1. 0, or -EMFILE: it must not stay open. */
+/* `fd` is the opened descriptor, or -1. 0, or -EMFILE: the lock has no room, and the caller closes `fd`. */
 static int end(struct opening *opening, int fd)
 {
     int status = 0;
-    place_done(&opening->place);
-    if (fd < 0 || (opening->flags & O_ACCMODE) == O_RDONLY) /* cut by O_TRUNC, that was all */
-        lock_end(opening->lock);
+    resolved_release(&opening->resolved);
+    if (fd < 0 || (opening->flags & O_ACCMODE) == O_RDONLY) /* O_RDONLY | O_TRUNC: the lock was for truncating only */
+        lock_close(opening->lock);
     else
-        status = lock_give(opening->lock, fd);
+        status = lock_attach(opening->lock, fd);
     pthread_setcancelstate(opening->cancelling, NULL);
     return status;
 }
@@ -83,7 +85,7 @@ static int end(struct opening *opening, int fd)
 static int open_locked(struct opening *opening, mode_t mode)
 {
     const struct libc *libc = libc_functions();
-    int fd = libc->openat(opening->place.parent, opening->place.name, opening->flags | O_NOFOLLOW, mode);
+    int fd = libc->openat(opening->resolved.parent, opening->resolved.name, opening->flags | O_NOFOLLOW, mode);
     int error = fd < 0 ? errno : 0;
     int status = end(opening, fd);
     if (status < 0) {
@@ -95,7 +97,7 @@ static int open_locked(struct opening *opening, mode_t mode)
 
 static int open_at(int dirfd, const char *path, int flags, mode_t mode)
 {
-    enum { RACES_MAX = 16 }; /* somebody puts a link where none was */
+    enum { RACES_MAX = 16 }; /* retries after ELOOP: another process made the name a symbolic link after `begin` */
     const struct libc *libc = libc_functions();
     struct opening opening;
     int saved = errno, fd = -1;
@@ -113,7 +115,7 @@ static int open_at(int dirfd, const char *path, int flags, mode_t mode)
     return fd;
 }
 
-/* The mode comes with O_CREAT and O_TMPFILE only. */
+/* The mode argument exists only with O_CREAT and O_TMPFILE, see open(2). */
 static bool has_mode(int flags)
 {
     return flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE;
@@ -128,41 +130,41 @@ static bool has_mode(int flags)
         va_end(arguments);                                                                                             \
     }
 
-FACE(int, open, (const char *path, int flags, ...))
+INTERPOSE(int, open, (const char *path, int flags, ...))
 {
     MODE_AFTER(flags)
     return open_at(AT_FDCWD, path, flags, mode);
 }
 
-ALSO(open, open64);
-ALSO(open, __open);
-ALSO(open, __open64);
+ALIAS(open, open64);
+ALIAS(open, __open);
+ALIAS(open, __open64);
 
-FACE(int, openat, (int dirfd, const char *path, int flags, ...))
+INTERPOSE(int, openat, (int dirfd, const char *path, int flags, ...))
 {
     MODE_AFTER(flags)
     return open_at(dirfd, path, flags, mode);
 }
-ALSO(openat, openat64);
+ALIAS(openat, openat64);
 
-FACE(int, creat, (const char *path, mode_t mode))
+INTERPOSE(int, creat, (const char *path, mode_t mode))
 {
     return open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, mode);
 }
-ALSO(creat, creat64);
+ALIAS(creat, creat64);
 
-/* What fortified programs call where they give no mode: libc's ends a program that should have given one. */
-FACE(int, __open_2, (const char *path, int flags))
+/* Programs compiled with _FORTIFY_SOURCE call these where they give no mode. libc's aborts if the flags need one. */
+INTERPOSE(int, __open_2, (const char *path, int flags))
 {
     return has_mode(flags) ? libc_functions()->open_2(path, flags) : open_at(AT_FDCWD, path, flags, 0);
 }
-ALSO(__open_2, __open64_2);
+ALIAS(__open_2, __open64_2);
 
-FACE(int, __openat_2, (int dirfd, const char *path, int flags))
+INTERPOSE(int, __openat_2, (int dirfd, const char *path, int flags))
 {
     return has_mode(flags) ? libc_functions()->openat_2(dirfd, path, flags) : open_at(dirfd, path, flags, 0);
 }
-ALSO(__openat_2, __openat64_2);
+ALIAS(__openat_2, __openat64_2);
 
 /* ---- mkstemp ------------------------------------------------------------------------------------------------- */
 
@@ -176,17 +178,17 @@ static uint64_t random_bits(void)
 
 static int make_temporary(char *template, int suffix, int flags)
 {
-    enum { PLACES = 6, TRIES = 62 * 62 * 62 };
+    enum { RANDOM_LETTERS = 6, TRIES = 62 * 62 * 62 };
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
     size_t length = strlen(template);
-    char *place = template + length - (size_t)suffix - PLACES;
+    char *random_part = template + length - (size_t)suffix - RANDOM_LETTERS;
     int saved = errno;
-    if (suffix < 0 || length < (size_t)suffix + PLACES || memcmp(place, "XXXXXX", PLACES) != 0)
+    if (suffix < 0 || length < (size_t)suffix + RANDOM_LETTERS || memcmp(random_part, "XXXXXX", RANDOM_LETTERS) != 0)
         return refuse(EINVAL);
     for (int i = 0; i < TRIES; i++) {
         uint64_t bits = random_bits();
-        for (int j = 0; j < PLACES; j++, bits /= 62)
-            place[j] = letters[bits % 62];
+        for (int j = 0; j < RANDOM_LETTERS; j++, bits /= 62)
+            random_part[j] = letters[bits % 62];
         int fd = open_at(AT_FDCWD, template, (flags & ~O_ACCMODE) | O_RDWR | O_CREAT | O_EXCL, 0600);
         if (fd >= 0)
             errno = saved;
@@ -196,33 +198,33 @@ static int make_temporary(char *template, int suffix, int flags)
     return refuse(EEXIST);
 }
 
-FACE(int, mkstemp, (char *template))
+INTERPOSE(int, mkstemp, (char *template))
 {
     return make_temporary(template, 0, 0);
 }
-ALSO(mkstemp, mkstemp64);
+ALIAS(mkstemp, mkstemp64);
 
-FACE(int, mkostemp, (char *template, int flags))
+INTERPOSE(int, mkostemp, (char *template, int flags))
 {
     return make_temporary(template, 0, flags);
 }
-ALSO(mkostemp, mkostemp64);
+ALIAS(mkostemp, mkostemp64);
 
-FACE(int, mkstemps, (char *template, int suffix))
+INTERPOSE(int, mkstemps, (char *template, int suffix))
 {
     return make_temporary(template, suffix, 0);
 }
-ALSO(mkstemps, mkstemps64);
+ALIAS(mkstemps, mkstemps64);
 
-FACE(int, mkostemps, (char *template, int suffix, int flags))
+INTERPOSE(int, mkostemps, (char *template, int suffix, int flags))
 {
     return make_temporary(template, suffix, flags);
 }
-ALSO(mkostemps, mkostemps64);
+ALIAS(mkostemps, mkostemps64);
 
 /* ---- streams ------------------------------------------------------------------------------------------------- */
 
-/* The flags of open that a mode of fopen stands for; 0 also for those that libc will refuse. */
+/* The open(2) flags of an fopen mode. For a mode that fopen refuses with EINVAL the result does not matter. */
 static int flags_of_mode(const char *mode)
 {
     int flags = *mode == 'w' ? O_WRONLY | O_CREAT | O_TRUNC : *mode == 'a' ? O_WRONLY | O_CREAT | O_APPEND : O_RDONLY;
@@ -235,18 +237,18 @@ static int flags_of_mode(const char *mode)
     return flags;
 }
 
-/* A path for libc of what is to be opened: the name in the directory that was looked at. */
+/* A path for libc's fopen that names the last component in the resolved directory: /proc/self/fd/PARENT/NAME. */
 struct path_for_libc {
     char text[DESCRIPTOR_NAME + 1 + NAME_MAX + 1];
 };
 
-static const char *path_in_place(const struct opening *opening, struct path_for_libc *path)
+static const char *path_for_libc_of(const struct opening *opening, struct path_for_libc *path)
 {
-    char *end = descriptor_name(path->text, opening->place.parent);
-    if (strlen(opening->place.name) > NAME_MAX)
-        return opening->place.name; /* too long for any directory */
+    char *end = descriptor_name(path->text, opening->resolved.parent);
+    if (strlen(opening->resolved.name) > NAME_MAX)
+        return opening->resolved.name; /* libc fails with ENAMETOOLONG */
     *end++ = '/';
-    strcpy(end, opening->place.name);
+    strcpy(end, opening->resolved.name);
     return path->text;
 }
 
@@ -263,7 +265,7 @@ static FILE *end_stream(struct opening *opening, FILE *stream)
     return stream;
 }
 
-FACE(FILE *, fopen, (const char *path, const char *mode))
+INTERPOSE(FILE *, fopen, (const char *path, const char *mode))
 {
     const struct libc *libc = libc_functions();
     struct opening opening;
@@ -275,21 +277,21 @@ FACE(FILE *, fopen, (const char *path, const char *mode))
     }
     if (begun == 0)
         return libc->fopen(path, mode);
-    return end_stream(&opening, libc->fopen(path_in_place(&opening, &own), mode));
+    return end_stream(&opening, libc->fopen(path_for_libc_of(&opening, &own), mode));
 }
-ALSO(fopen, fopen64);
+ALIAS(fopen, fopen64);
 
-/* Refused or not, the stream's file is closed. */
+/* freopen closes the stream's file even when it fails. */
 static FILE *freopen_refused(FILE *stream, int error)
 {
-    int lock = lock_leave(fileno(stream));
+    int lock = lock_detach(fileno(stream));
     libc_functions()->freopen("", "r", stream);
-    lock_end(lock);
+    lock_close(lock);
     errno = error;
     return NULL;
 }
 
-FACE(FILE *, freopen, (const char *path, const char *mode, FILE *stream))
+INTERPOSE(FILE *, freopen, (const char *path, const char *mode, FILE *stream))
 {
     const struct libc *libc = libc_functions();
     struct opening opening;
@@ -300,21 +302,21 @@ FACE(FILE *, freopen, (const char *path, const char *mode, FILE *stream))
     int begun = begin(&opening, AT_FDCWD, path ? path : old < 0 ? NULL : same, flags_of_mode(mode));
     if (begun < 0)
         return freopen_refused(stream, -begun);
-    int lock = lock_leave(old);
+    int lock = lock_detach(old);
     errno = saved;
-    stream = libc->freopen(path && begun ? path_in_place(&opening, &own) : path, mode, stream);
-    lock_end(lock);
+    stream = libc->freopen(path && begun ? path_for_libc_of(&opening, &own) : path, mode, stream);
+    lock_close(lock);
     return begun ? end_stream(&opening, stream) : stream;
 }
-ALSO(freopen, freopen64);
+ALIAS(freopen, freopen64);
 
-FACE(int, fclose, (FILE *stream))
+INTERPOSE(int, fclose, (FILE *stream))
 {
     const struct libc *libc = libc_functions();
     int saved = errno;
-    int lock = run.base ? lock_leave(fileno(stream)) : -1;
+    int lock = run.base ? lock_detach(fileno(stream)) : -1;
     errno = saved;
     int status = libc->fclose(stream);
-    lock_end(lock);
+    lock_close(lock);
     return status;
 }

@@ -1,21 +1,21 @@
 /*
- * run.c - start-up: what `aiofs run` said in the environment, and libc's functions.
+ * run.c - start-up: reads the session from the environment, and finds libc's functions.
  *
- * AIOFS_RUN is the base, and for each volume the number of its session fd and its directory:
+ * The variable AIOFS_RUN holds the base, and for each volume the session fd and the directory:
  *
  *     AIOFS_RUN=1024:2048=/srv/media:2049=/srv/cache
  *
- * The caller of an intercepted function may be an allocator that holds its own lock, or code that runs before our
- * constructor. So an intercepted function never allocates, never calls the dynamic linker (dlsym allocates and
+ * The caller of an interposed function may be an allocator that holds its own lock, or code that runs before our
+ * constructor. So an interposed function never allocates, never calls the dynamic linker (dlsym allocates and takes
  * locks), and relies on no constructor:
  *
  *   the environment    is read by the first call, into static memory. The first call comes before there are threads.
- *   libc's functions   are found by the constructor, which no lock of an allocator's surrounds. Until then system
- *                      calls take their place (`plain`), also for what dlsym itself calls. Only streams have none;
- *                      their functions allocate in any case, so there dlsym adds no new need.
- *   fork handlers      are registered by the constructor too.
+ *   libc's functions   are found by the constructor, which runs outside any allocator's lock. Until then, system calls
+ *                      replace them (`plain`), also for calls that dlsym itself makes. Functions on streams have no
+ *                      such replacement and call dlsym at once; they allocate in any case.
+ *   fork handlers      are registered by the constructor.
  *
- * One path allocates: a close while requests of <aio.h> are in flight on the file (deferred_close.c).
+ * One path allocates: a close while <aio.h> requests are in flight on the file (deferred_close.c).
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -39,7 +39,7 @@ int refuse(int error)
 
 /* ---- the environment ----------------------------------------------------------------------------------------- */
 
-/* getenv may be the program's own. */
+/* Replaces getenv, which the program may define itself. */
 static const char *variable(const char *name)
 {
     size_t length = strlen(name);
@@ -49,7 +49,8 @@ static const char *variable(const char *name)
     return NULL;
 }
 
-/* The environment's memory is the program's to change. False: there is none yet, libc itself is about to start. */
+/* Copies the variable, because the program may change its environment. False: `environ` is not set yet, because libc is
+ * still starting. */
 static bool read_environment(void)
 {
     static char copy[RUN_VOLUMES * (PATH_MAX + sizeof ":2147483647=")];
@@ -74,8 +75,8 @@ static bool read_environment(void)
     return true;
 }
 
-/* Takes no lock: a signal handler that comes in between finds no volume yet, and goes on. */
-static void know_run(void)
+/* Takes no lock: a signal handler that interrupts it sees run.base 0, and its opens take no locks. */
+static void run_init(void)
 {
     static _Atomic bool known;
     if (atomic_load_explicit(&known, memory_order_relaxed) || atomic_exchange(&known, true))
@@ -84,7 +85,7 @@ static void know_run(void)
         atomic_store(&known, false);
     } else if (run.base) {
         deferred_close_set_up();
-        lock_settle();
+        locks_reconcile();
     }
 }
 
@@ -106,7 +107,7 @@ static int plain_openat(int dirfd, const char *path, int flags, ...)
     return answer(aiofs_sys.openat(dirfd, path, flags, mode));
 }
 
-/* These are called only where the mode is missing: libc's end the program too. */
+/* Called only if the flags need a mode: libc's functions abort the program, too. */
 static int plain_open_2(const char *path, int flags)
 {
     (void)path, (void)flags;
@@ -179,7 +180,7 @@ static const struct libc plain = {
     .fcntl = plain_fcntl,
 };
 
-static struct libc libc; /* written by the constructor, before `functions` leads to it */
+static struct libc libc; /* written by the constructor, before it stores a pointer to it in `functions` */
 static _Atomic(const struct libc *) functions = &plain;
 
 static void find_functions(void)
@@ -203,31 +204,32 @@ static void find_functions(void)
 
 const struct libc *libc_functions(void)
 {
-    know_run();
+    run_init();
     return atomic_load_explicit(&functions, memory_order_acquire);
 }
 
 /* ---- start and fork ------------------------------------------------------------------------------------------ */
 
-/* Another thread may be between the steps of a call when this one forks, and its lock on its way. */
+/* In a process with threads, a fork can come between the steps of a call in another thread, while a lock is at a
+ * temporary number. Then the child reconciles locks and files. */
 extern char __libc_single_threaded __attribute__((weak));
-static bool forks_alone;
+static bool single_threaded_fork;
 
 static void fork_prepare(void)
 {
-    forks_alone = &__libc_single_threaded && __libc_single_threaded;
+    single_threaded_fork = &__libc_single_threaded && __libc_single_threaded;
 }
 
 static void fork_child(void)
 {
     deferred_close_set_up();
-    if (!forks_alone)
-        lock_settle();
+    if (!single_threaded_fork)
+        locks_reconcile();
 }
 
 __attribute__((constructor)) static void start(void)
 {
-    know_run();
+    run_init();
     find_functions();
     if (run.base)
         pthread_atfork(fork_prepare, NULL, fork_child);

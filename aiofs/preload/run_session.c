@@ -1,17 +1,16 @@
 /*
- * run_session.c - run sessions: what a process tree that `aiofs run` starts has of a volume.
+ * run_session.c - begins a session of `aiofs run`: a process tree that has a volume open.
  *
- * One descriptor of .aiofs/volume for each session and volume, inherited by all processes of the session: its session
- * fd. The open-file-description locks of the session fd say two things, until the last process of the session is
- * gone:
+ * A session has one descriptor of .aiofs/volume for each volume, its session fd, which all processes of the session
+ * inherit. The open file description of the session fd holds two locks until the last process of the session ends:
  *
- *   - the volume is open: a read lock on the first byte, as every process has it that opened the volume;
- *   - one byte of every entry's range is this session's: a write lock on the byte with that number in this file.
+ *   - a read lock on the first byte, the presence lock, which every process has that opened the volume;
+ *   - a write lock on byte N, which reserves byte N of every entry's range for this session.
  *
- * The offset of the description is that number, so a process that inherits the session fd knows its byte.
+ * The file offset of the description is N, so a process that inherits the session fd knows the session's byte.
  *
- * The command begins the session, before it becomes the program: so this file is a part of _core, and neither of
- * libaiofs.so nor of libaiofs-run.so.
+ * The command begins the session before it executes the program. So this file is a part of _core, and of neither
+ * libaiofs.so nor libaiofs-run.so.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,7 +23,7 @@
 static int take_byte(int fd)
 {
     int status = -EBUSY;
-    int64_t byte = AIOFS_FIRST_TREE;
+    int64_t byte = AIOFS_FIRST_SESSION;
     for (; status == -EBUSY && byte < AIOFS_RANGE_MARK; byte++)
         status = aiofs_bytes_set(fd, F_WRLCK, byte, 1);
     if (status < 0)
@@ -37,7 +36,7 @@ static int begin_in(int directory, int number)
     int fd = aiofs_sys.openat(directory, ".aiofs/volume", O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
     if (fd < 0)
         return fd;
-    int status = aiofs_bytes_set(fd, F_RDLCK, 0, 1); /* the open volume has one too: nobody can be alone here */
+    int status = aiofs_bytes_set(fd, F_RDLCK, 0, 1); /* succeeds: this process has the volume open, with a read lock */
     if (status == 0)
         status = take_byte(fd);
     if (status == 0)

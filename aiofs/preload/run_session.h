@@ -1,12 +1,13 @@
 /*
- * run_session.h - how `aiofs run` begins a session.
+ * run_session.h - beginning a session of `aiofs run`.
  */
 #ifndef AIOFS_RUN_SESSION_H
 #define AIOFS_RUN_SESSION_H
 
-/* Makes the calling process, and all that inherit the descriptor, a process tree that has the directory open as
- * a volume. The descriptor is `number` or the next that is free, stays open across exec, and its offset is the
- * session's byte in the range of every entry: no two living sessions have the same. -errno as aiofs_volume_open. */
+/* Begins a session: the calling process, and all processes that inherit the returned descriptor, have the directory
+ * open as a volume. The descriptor is the lowest free number from `number` on, and stays open across exec. Its file
+ * offset is the session's byte in the range of every entry, which no other living session has. Returns the descriptor,
+ * or -errno: as aiofs_volume_open, and -ENOLCK when every byte is taken. */
 int run_session_begin(const char *directory, int number);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * clock.c - the clock: no state, no locks. Async-signal-safe.
+ * clock.c - reads the clock. No state, no locks; async-signal-safe.
  */
 #define _GNU_SOURCE
 #include "clock.h"

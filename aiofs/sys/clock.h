@@ -1,5 +1,5 @@
 /*
- * clock.h - the clock that all times of aiofs are measured by, and the mark of what the libraries export.
+ * clock.h - the clock of all times and time-outs in aiofs, and the attribute of exported functions.
  */
 #ifndef AIOFS_CLOCK_H
 #define AIOFS_CLOCK_H

@@ -1,5 +1,7 @@
 /*
- * list.h - circular doubly linked lists with a head; a link that is in no list points at itself.
+ * list.h - circular doubly linked lists with a head. A link that is in no list points at itself.
+ *
+ * A list allocates nothing and has no lock: the owner of the head guards the list.
  */
 #ifndef AIOFS_LIST_H
 #define AIOFS_LIST_H
@@ -11,6 +13,7 @@ struct aiofs_link {
     struct aiofs_link *next, *prev;
 };
 
+/* The structure of which `link` is the given member. */
 #define CONTAINER(link, type, member) ((type *)((char *)(link) - offsetof(type, member)))
 
 static inline void list_init(struct aiofs_link *link)
@@ -52,7 +55,7 @@ static inline struct aiofs_link *list_pop(struct aiofs_link *head)
     return first;
 }
 
-/* Moves all of `from` to the end of `to`. */
+/* Moves all links of `from` to the end of `to`. */
 static inline void list_splice(struct aiofs_link *to, struct aiofs_link *from)
 {
     if (list_empty(from))

@@ -1,8 +1,8 @@
 /*
- * sys.c - the kernel, as the floors above see it: one function per call, no state, no locks.
+ * sys.c - the system calls behind the table aiofs_sys: one function per call, no state, no locks.
  *
- * Raw system calls, because libc's wrappers are cancellation points, set errno, and some (cachestat,
- * io_uring, openat2) do not exist in every libc.
+ * They are raw system calls. libc's wrappers are cancellation points and set errno, and some libcs lack wrappers
+ * (cachestat, io_uring, openat2).
  */
 #define _GNU_SOURCE
 #include "sys.h"
@@ -31,7 +31,7 @@ _Static_assert(sizeof(long) == 8, "aiofs needs a 64-bit Linux");
 #define SYS_close_range 436
 #endif
 
-/* The kernel's answer as it is; errno is not involved. */
+/* Returns the kernel's result, a negated errno on failure; leaves errno alone. */
 static inline long kernel(long number, long a, long b, long c, long d, long e, long f)
 {
 #if defined(__x86_64__)
@@ -68,7 +68,7 @@ static inline long kernel(long number, long a, long b, long c, long d, long e, l
 #endif
 }
 
-/* KERNEL(number, up to six arguments) */
+/* KERNEL(number, up to six arguments) makes the system call; missing arguments are 0. */
 #define KERNEL(...) KERNEL_(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 #define KERNEL_(number, a, b, c, d, e, f, ...)                                                                         \
     kernel(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))

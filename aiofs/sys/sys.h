@@ -1,10 +1,11 @@
 /*
- * sys.h - every system call of the entries, the engine and what is over it in C, through one table that tests can
- * replace.
+ * sys.h - the table of system calls. entries/, engine/, posix/ and preload/ make every system call through it, except
+ * those for memory, threads and clocks.
  *
- * Each entry returns what the kernel does: >= 0, or a negated errno; errno is left alone. A test stores its own
- * function in the table (see tests/fault.c) to make the n-th call fail, return short, or be interrupted. Nothing else
- * in entries/, engine/, posix/ or preload/ may call the kernel, but for memory, threads and clocks.
+ * Each function returns the kernel's result: >= 0, or a negated errno; it leaves errno alone. A test replaces an entry
+ * of the table (see tests/c/fault.c) to make the n-th call fail, return short, or be interrupted.
+ *
+ * The table is a global variable without a lock: a test changes it while no other thread makes system calls.
  */
 #ifndef AIOFS_SYS_H
 #define AIOFS_SYS_H
@@ -30,11 +31,11 @@ struct aiofs_cachestat {
 
 struct aiofs_sys {
     /* bytes */
-    ssize_t (*read)(int fd, void *buffer, size_t size); /* of what rings and wakes: eventfds and pipes of ours */
+    ssize_t (*read)(int fd, void *buffer, size_t size); /* of eventfds and pipes of the engine, and of no bytes at all */
     ssize_t (*write)(int fd, const void *buffer, size_t size);
     ssize_t (*preadv2)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
     ssize_t (*pwritev2)(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags);
-    ssize_t (*pread64)(int fd, void *buffer, size_t size, int64_t offset); /* one buffer, and less to say */
+    ssize_t (*pread64)(int fd, void *buffer, size_t size, int64_t offset); /* cheaper than preadv2 for one buffer */
     ssize_t (*pwrite64)(int fd, const void *buffer, size_t size, int64_t offset);
     ssize_t (*recvmsg)(int fd, struct msghdr *message, int flags);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
@@ -64,7 +65,8 @@ struct aiofs_sys {
 
     /* waiting */
     int (*io_uring_setup)(unsigned entries, struct io_uring_params *params);
-    int (*io_uring_enter)(int fd, unsigned submit, unsigned complete, unsigned flags, const void *argument, size_t size);
+    int (*io_uring_enter)(int fd, unsigned submit, unsigned complete, unsigned flags, const void *argument,
+                          size_t size);
     int (*io_uring_register)(int fd, unsigned opcode, void *argument, unsigned count);
     int (*epoll_create1)(int flags);
     int (*epoll_ctl)(int epoll, int operation, int fd, struct epoll_event *event);
@@ -72,7 +74,7 @@ struct aiofs_sys {
     int (*futex)(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout, uint32_t bits);
     int (*rt_sigqueueinfo)(pid_t pid, int signo, siginfo_t *info);
 
-    /* the tree */
+    /* files and directories by path */
     int (*openat)(int dirfd, const char *path, int flags, mode_t mode);
     int (*openat2)(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve);
     int (*fstatat)(int dirfd, const char *path, struct stat *out, int flags);

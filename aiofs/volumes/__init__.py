@@ -1,4 +1,4 @@
-"""Volumes: where files live. One module per kind."""
+"""Volumes, each a tree of files; one module for each kind of volume."""
 
 from aiofs.volume_ops import Kind
 from aiofs.volumes.memory import MemoryVolume

@@ -1,4 +1,4 @@
-"""Volumes that are directories: the engine opens their files itself."""
+"""The base class of volumes that are directories, whose files the engine opens itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiofs.volumes.volume import Volume
 
 
 class DirectoryVolume(Volume):
-    """A directory as a volume, opened with flags of the core; see its subclasses."""
+    """A directory as a volume; `flags` are the core's VOLUME_ constants. See its subclasses."""
 
     def __init__(self, directory: str | os.PathLike[str], *, flags: int, quota: int | None) -> None:
         if quota is not None:

@@ -1,8 +1,9 @@
 """Volumes in memory: private volumes on tmpfs.
 
-They lie below `/dev/shm/aiofs-UID`, a directory that only its user can enter: those with a name in
-`named`, the others in `anonymous`, as PID-NUMBER. An anonymous one is removed when it is closed,
-collected, or left over at exit; one whose process was killed, by the next process that makes one.
+Their directories are in `/dev/shm/aiofs-UID`, which only that user can enter: named volumes in
+`named`, anonymous ones in `anonymous` as PID-NUMBER. An anonymous volume's directory is removed
+when the volume is closed or collected, or at exit. If its process was killed, the next process of
+the user that creates an anonymous volume removes it.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ _SHARED_MEMORY = "/dev/shm"
 
 
 class MemoryVolume(DirectoryVolume):
-    """A volume in memory: gone with its process, or at the latest with the machine.
+    """A volume in memory (tmpfs). Its files do not survive a restart of the machine.
 
-    name: shared by all processes of this user that give the same name, and kept until the machine
-    restarts. Without one it is this process's own, and removed when it is closed.
-    quota: as of `PrivateVolume`.
+    name: all processes of this user that give the same name share one volume, which exists until
+    the machine restarts. Without a name, the volume is this process's own, and its files are
+    removed when it is closed or collected, or at exit.
+    quota: as for `PrivateVolume`, in bytes.
 
-    Raises `ValueError` for a bad name ('', '.', '..', with '/' or NUL in it), `PermissionError` if
-    somebody else has made this user's directory in /dev/shm.
+    Raises `ValueError` for a bad name ('', '.', '..', or with '/' or NUL in it), and
+    `PermissionError` if this user's directory in /dev/shm belongs to another user or is open to
+    other users.
     """
 
     def __init__(self, name: str | None = None, *, quota: int | None = None) -> None:
@@ -38,7 +41,7 @@ class MemoryVolume(DirectoryVolume):
             directory = _anonymous_directory()
         else:
             directory = os.path.join(_own_directory("named"), check_name(name, "volume name"))
-        # Before the volume is opened, so that nothing is left behind if that fails.
+        # Registered before the volume is opened, so that the directory is removed if that fails.
         self._remove = weakref.finalize(self, _remove_directory, directory, os.getpid())
         if name is not None:
             self._remove.detach()
@@ -49,7 +52,7 @@ class MemoryVolume(DirectoryVolume):
             raise
 
     def close(self) -> None:
-        """Gives the volume up, and removes it with all its files unless it has a name."""
+        """Closes the volume, and removes its files unless it has a name. Idempotent."""
         super().close()
         self._remove()
 
@@ -67,7 +70,7 @@ def _reopen(name: str, quota: int | None) -> MemoryVolume:
 
 
 def _own_directory(kind: str) -> str:
-    """This user's directory for one kind of volumes, made if it is missing."""
+    """This user's directory for one kind of volumes, created if it is missing."""
     base = os.path.join(_SHARED_MEMORY, f"aiofs-{os.geteuid()}")
     for path in (base, os.path.join(base, kind)):
         try:
@@ -83,7 +86,7 @@ def _own_directory(kind: str) -> str:
 
 
 def _anonymous_directory() -> str:
-    """A path that nobody uses; on the way, what killed processes left is removed."""
+    """An unused path. Before that, removes the volumes of processes that were killed."""
     directory = _own_directory("anonymous")
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
@@ -110,7 +113,7 @@ def _in_use(path: str) -> bool:
 
 
 def _remove_directory(path: str, maker: int) -> None:
-    """For the process that made it only: a forked child leaves its parent's volumes alone."""
+    """Removes a volume's directory, but only in the process that created it, not in its fork."""
     if maker == os.getpid():
         with suppress(OSError):  # it is gone
             for _, directories, files, folder in os.fwalk(path, topdown=False):

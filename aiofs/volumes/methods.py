@@ -18,10 +18,11 @@ __all__ = ["VolumeMethods", "entry_stat"]
 def entry_stat(
     kind: Kind, *, size: int = 0, mtime_ns: int = 0, mode: int | None = None
 ) -> os.stat_result:
-    """An `os.stat_result` for an entry that no operating system knows.
+    """Makes an `os.stat_result` for an entry of a volume that is a Python object.
 
-    kind: "file" or "directory". size: in bytes. mtime_ns: when its bytes changed, nanoseconds since
-    the epoch. mode: permission bits, by default 0o644 of a file and 0o755 of a directory.
+    kind: "file" or "directory". size: in bytes. mtime_ns: the time of the last change of its bytes,
+    in nanoseconds since the epoch. mode: permission bits; by default 0o644 for a file and 0o755 for
+    a directory.
     """
     directory = kind == "directory"
     if mode is None:
@@ -43,45 +44,52 @@ class VolumeMethods:
     # ---- files
 
     def open_file(self, path: str, *, create: bool, exclusive: bool) -> Any:
-        """Finds a file, or makes it: returns whatever stands for it in the calls below.
+        """Finds a file, or creates it. Returns any object, the `file` argument of the calls below.
 
-        Raises ENOENT if it is missing and `create` is false, EEXIST if it is there and `exclusive`
-        is true, EISDIR for a directory. What it returns should go on to mean this file when the
-        path is unlinked.
+        Raises ENOENT if the file is missing and `create` is false, EEXIST if it exists and
+        `exclusive` is true, EISDIR for a directory. After the path is unlinked, the object should
+        still mean this file. Compare open(2).
         """
         raise _not_there("open_file")
 
     def close_file(self, file: Any) -> None:
-        """The last use of what `open_file` returned.
+        """The last call for an object that `open_file` returned.
 
-        What this raises is reported by `sys.unraisablehook` and changes nothing: what can still be
-        lost belongs into `flush`, which is called before.
+        `sys.unraisablehook` reports an exception of this method, and the close succeeds all the
+        same. Work that can fail and lose data belongs into `flush`, which is called before.
         """
 
     def read_at(self, file: Any, buffer: memoryview, offset: int) -> int:
-        """Fills the buffer from `offset`: the number of bytes, less at the end of the file only."""
+        """Fills the buffer with the bytes from `offset`. Returns the number of bytes.
+
+        The number is less than the buffer's size only at the end of the file. Compare pread(2).
+        """
         raise _not_there("read_at")
 
     def write_at(self, file: Any, data: memoryview, offset: int) -> int:
-        """Writes at `offset`, filling a hole with zeros: the number of bytes written."""
+        """Writes the data at `offset`. Returns the number of bytes written.
+
+        A gap between the old end of the file and `offset` reads as zeros. Compare pwrite(2).
+        """
         raise _not_there("write_at")
 
     def size(self, file: Any) -> int:
-        """The file's size in bytes."""
+        """Returns the file's size in bytes."""
         raise _not_there("size")
 
     def truncate(self, file: Any, size: int) -> None:
-        """Cuts the file, or extends it with zeros."""
+        """Sets the file's size in bytes; an extension reads as zeros. Compare ftruncate(2)."""
         raise _not_there("truncate")
 
     def flush(self, file: Any) -> None:
-        """Returns when everything written is durable; here there is nothing to do for it."""
+        """Returns when all bytes written so far are durable; the default does nothing."""
 
     def submit(self, request: VolumeRequest) -> None:
-        """Carries one operation out and calls `request.complete` with the outcome, now or later.
+        """Performs one operation, and calls `request.complete` with the outcome, now or later.
 
-        This one calls the method for the operation and completes at once. Override it where you can
-        do better. It may block, unless `blocking` is False.
+        The default calls the method for the operation and completes the request at once. Override
+        it if the volume can perform operations asynchronously. It may block, unless `blocking` is
+        False.
         """
         try:
             moved = self._carry_out(request)
@@ -93,15 +101,21 @@ class VolumeMethods:
     # ---- the tree
 
     def stat(self, path: str) -> os.stat_result:
-        """As `os.stat`; `entry_stat` makes the result. st_size and st_mtime_ns tell changes."""
+        """As `os.stat`; `entry_stat` makes the result.
+
+        Every change of a file's bytes must change its st_size or st_mtime_ns.
+        """
         raise _not_there("stat")
 
     def listdir(self, path: str) -> Iterable[str]:
-        """The names in a directory."""
+        """Returns the names in a directory, without '.' and '..'. As `os.listdir`."""
         raise _not_there("listdir")
 
     def entries(self, path: str) -> Iterable[tuple[str, Kind]]:
-        """The names in a directory, each with its kind: override it if you know without `stat`."""
+        """Returns the names in a directory, each with its kind: (name, "file" or "directory").
+
+        The default calls `listdir` and `stat`; override it if the kinds are known without `stat`.
+        """
         for name in self.listdir(path):
             mode = self.stat(f"{path}/{name}" if path else name).st_mode
             yield name, "directory" if stat.S_ISDIR(mode) else "file"
@@ -111,7 +125,7 @@ class VolumeMethods:
         raise _not_there("mkdir")
 
     def rmdir(self, path: str) -> None:
-        """As `os.rmdir`: ENOTEMPTY if there is something in it."""
+        """As `os.rmdir`: ENOTEMPTY if the directory is not empty."""
         raise _not_there("rmdir")
 
     def unlink(self, path: str) -> None:
@@ -119,14 +133,14 @@ class VolumeMethods:
         raise _not_there("unlink")
 
     def rename(self, source: str, target: str) -> None:
-        """As `os.rename`: a file that is in the way is replaced, in one step."""
+        """As `os.rename`: an existing file at `target` is replaced atomically."""
         raise _not_there("rename")
 
     # ---- what aiofs asks of it
 
     @property
     def submits(self) -> bool:
-        """Whether the class brings a `submit` of its own."""
+        """Whether the class overrides `submit`."""
         return type(self).submit is not VolumeMethods.submit
 
     def _carry_out(self, request: VolumeRequest) -> int:

@@ -1,4 +1,4 @@
-"""Private volumes: directories on disk that belong to aiofs."""
+"""Private volumes: directories on disk that only aiofs changes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from aiofs.volumes.directory import DirectoryVolume
 
 
 class PrivateVolume(DirectoryVolume):
-    """A directory on disk that belongs to aiofs.
+    """A directory on disk as a volume; programs change its files through aiofs only.
 
-    Its files are ordinary files under their own names, and files that are there already are taken
-    in. Symbolic links in it are refused (ELOOP): follow one, and two paths would be one file under
-    two locks. What aiofs keeps for itself is in `.aiofs` there, which is not listed.
+    The files are ordinary files under their own names, and files that exist already are entries of
+    the volume. Symbolic links in it are refused (ELOOP), because with a link two paths, and so two
+    locks, would lead to one file. The subdirectory `.aiofs` holds the lock files; it is not listed.
 
-    directory: made with mode 0o700 if it is missing; its parent must be there.
-    quota: the most bytes that the sizes of all files may come to, holes included; growth beyond is
-    refused whole with `QuotaExceededError`. It counts what every process writes through aiofs, as
-    long as one has the directory open with a quota.
+    directory: created with mode 0o700 if it is missing; its parent must exist.
+    quota: the limit, in bytes, for the sum of the sizes of all files, holes included; None for no
+    limit. A write over the limit raises `QuotaExceededError` and writes nothing. While a process
+    has the directory open with a quota, the writes of all processes through aiofs count.
 
-    Raises `NotFoundError` if the parent is missing, `PermissionError` if the directory cannot be
-    written, `TypeMismatchError` if it is a file, `NoModificationAllowedError` (EBUSY) inside or
-    around another volume that is open.
+    Raises `NotFoundError` if the parent is missing, `PermissionError` if the directory is not
+    writable, `TypeMismatchError` if it is a file, `NoModificationAllowedError` (EBUSY) if it lies
+    inside or around another open volume, `ValueError` for the path '' and for a quota that is
+    negative or over 2**63 - 1.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, quota: int | None = None) -> None:

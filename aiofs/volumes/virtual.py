@@ -1,8 +1,8 @@
-"""The tree of a volume that is a Python object: its methods, called under aiofs's locks.
+"""`VolumeOps` for a volume that is a Python object: calls its methods under aiofs's locks.
 
-The locks are in this process only, as is the volume. One that a call needs is taken first, and held
-until the call is over; an open file takes its own along. Renaming what is open is refused, for the
-volume could not tell the open file.
+The volume and its locks exist in this process only. A call first takes the locks that it needs, and
+releases them when it returns; the lock of an opened file belongs to that file. Renaming an open
+file is refused (EBUSY), because a volume has no way to tell its open file the new path.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class VirtualOps:
 
     @contextmanager
     def _found(self, path: str, flags: int, shown: str) -> Iterator[tuple[VolumeMethods, Any]]:
-        """The volume and its file, for the body to open: given back to it if that fails."""
+        """Opens the volume's file for the body, which adopts it; closes it if the body raises."""
         volume = self._use(shown)
         create = bool(flags & os.O_CREAT)
         with _translated(shown, "open"):
@@ -227,9 +227,10 @@ def _stat_result(found: os.stat_result) -> os.stat_result:
 
 @contextmanager
 def _translated(shown: str, doing: str, shown_target: str | None = None) -> Iterator[None]:
-    """What a volume's method raises, as the error that aiofs has for it, with the path in it.
+    """Turns an exception of a volume's method into aiofs's error for its errno, with the path.
 
-    One that has no errno is a mistake of the volume's: EIO, with the exception as its cause.
+    An exception without an errno becomes EIO (MemoryError becomes ENOMEM). The original exception
+    is the cause of the new one.
     """
     try:
         yield

@@ -19,34 +19,35 @@ __all__ = ["Volume"]
 
 
 class Volume(VolumeMethods):
-    """A tree of files somewhere.
+    """A tree of files.
 
-    `MemoryVolume` and `PrivateVolume` are directories, whose files the engine opens itself. Files
-    that live elsewhere (behind HTTP, in an archive, in a dict) are a class of yours, derived from
-    this one, that implements the methods from `open_file` to `rename`; locks, handles, mounts,
-    descriptors and POSIX AIO then work on it as on any other.
+    `MemoryVolume` and `PrivateVolume` are directories, whose files the engine opens itself. For
+    files that are elsewhere (behind HTTP, in an archive, in a dict), write a class that derives
+    from this one and implements the methods from `open_file` to `rename`. Locks, handles, mounts,
+    descriptors and POSIX AIO then work on it as on any other volume.
 
     Rules for these methods. Paths are canonical: relative to the root, '/' between components, ""
-    the root. They raise `OSError` with the errno that the system call of that name would set. An
-    exception that has no errno, or a result of a wrong type, makes the operation fail with EIO.
-    It is reported by `sys.unraisablehook`; in a call of the tree it is the cause of the
-    `OSError`. aiofs takes the locks before it calls them, and calls them from any thread, several
-    at a time. Buffers are valid until the method returns.
+    the root. A method raises `OSError` with the errno that the system call of that name would set.
+    If it raises an exception without an errno, or returns a wrong type, the operation fails with
+    EIO. `sys.unraisablehook` reports the exception; in a call of the tree, the exception is the
+    cause of the `OSError`. aiofs takes the locks before it calls a method. It calls the methods
+    from any thread, and from several threads at the same time. A buffer is valid until the method
+    returns.
 
-    The methods may block. For what is awaited, and for POSIX AIO, they run on threads of the
+    The methods may block. For awaited operations and for POSIX AIO they run on threads of the
     engine, never on an event loop's thread; at most 16 threads read and write in one volume. A
-    synchronous call runs them on its own thread. A class whose methods for files never block
-    says `blocking = False`. Then `read_at`, `write_at`, `truncate`, `flush`, `size` and `submit`
-    run inside the call that asks for them, on the event loop's thread too: no other thread has
-    to be woken.
+    synchronous call runs them on its own thread. If the methods for files never block, set
+    `blocking = False` in the class. Then `read_at`, `write_at`, `truncate`, `flush`, `size` and
+    `submit` run inside the submitting call, also on an event loop's thread, which saves waking
+    another thread.
 
     A method may use other volumes in any way, and wait for them. It cannot close the handle that
-    has called it (OSError EDEADLK).
+    called it (OSError EDEADLK).
 
-    A volume is a context manager, `close` at its end.
+    A volume is a context manager that closes the volume at its end.
     """
 
-    #: The mode of an access handle that is asked for none.
+    #: The mode of an access handle that is opened with `mode=None`.
     default_mode: ClassVar[str] = "in-place"
 
     _own_ops: VolumeOps | None = None
@@ -57,17 +58,18 @@ class Volume(VolumeMethods):
         return DirectoryHandle._of(self, "")
 
     def close(self) -> None:
-        """Gives the volume up: its handles raise `InvalidStateError` (EBADF) from now on.
+        """Closes the volume: its handles raise `InvalidStateError` (EBADF) from now on.
 
-        What is open in it stays open, and locked, until it is closed itself.
+        Files that are open in it stay open and locked until they are closed. Idempotent.
         """
         if self._own_ops is not None:
             self._own_ops.close()
 
     def estimate(self) -> Coroutine[Any, Any, tuple[int, int | None]]:
-        """`await volume.estimate()` gives (usage, quota) in bytes; quota is None if there is none.
+        """`await volume.estimate()` returns (usage, quota), both in bytes; quota None for no limit.
 
-        usage is the sum of the sizes of all files, holes included, counted now. WHATWG Storage:
+        usage is the sum of the sizes of all files, holes included, counted by a walk over the
+        volume. Raises `InvalidStateError` (EBADF) if the volume is closed. WHATWG Storage:
         `estimate()`.
         """
         return _core.offload(self._ops.estimate)

@@ -1,4 +1,4 @@
-"""Everything that is compared, by the name that tables show."""
+"""All contenders, by the names in the tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROGRAMS: dict[str, Program] = {
     "import uvloop, aiofs": programs.Importing("uvloop", "aiofs"),
 }
 
-# Peers: what aiofs has to be faster than.
+# Peers: aiofs must be faster than these.
 PEERS: dict[str, Callable[[Work], Library]] = {
     "caio linux": partial(peers.Caio, "linux_aio"),
     "caio io_uring": partial(peers.Caio, "linux_uring"),

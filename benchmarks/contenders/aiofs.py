@@ -1,4 +1,4 @@
-"""aiofs, by each of the ways to the same bytes that its users have."""
+"""aiofs, by each of the interfaces that a user can choose for the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from ..work import content
 from .base import Library, Offsets
 
-# `for request.aio_offset in offsets` sets the field for each turn, as in C's
+# `for request.aio_offset in offsets` sets the field in each iteration, as C does by
 # `for (...) { request.aio_offset = offsets[i]; ...`.
 
 
@@ -49,7 +49,7 @@ class Requests(Library):
 
 
 class PosixCalls(Requests):
-    """The C way, with no loop: `aio_read`, `aio_error`, `aio_return` on one request."""
+    """As in C, without a loop: `aio_read`, `aio_error`, `aio_return` on one request."""
 
     def read(self, lane: int, offsets: Offsets) -> Any:
         aio, request = self.aio, self.requests[lane]
@@ -64,7 +64,7 @@ class PosixCalls(Requests):
 
 
 class Lists(Requests):
-    """`lio_listio` of `depth` reads, and one callback when all are done."""
+    """`lio_listio` of `depth` reads, and one callback when all have ended."""
 
     batched = True
 
@@ -110,7 +110,7 @@ class Handle(Library):
 
 
 class Gathered(Handle):
-    """`gather` of `depth` fresh awaitables, again and again."""
+    """`gather` of `depth` new awaitables, repeatedly."""
 
     batched = True
 
@@ -137,7 +137,7 @@ class SyncHandle(Handle):
 
 
 class MemoryHandle(SyncHandle):
-    """The same in a memory volume, which is filled as the files on disk are."""
+    """The same in a memory volume, which is filled in the same way as the files on disk."""
 
     async def file_handle(self, stack: contextlib.AsyncExitStack) -> Any:
         import aiofs
@@ -164,6 +164,6 @@ class Opening(Handle):
 
 
 def batches(offsets: Offsets, size: int) -> Any:
-    """The offsets in portions of `size`; the last may be smaller."""
+    """The offsets in portions of `size`. The last portion may be smaller."""
     offsets = iter(offsets)
     return iter(lambda: list(itertools.islice(offsets, size)), [])

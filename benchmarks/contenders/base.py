@@ -1,4 +1,4 @@
-"""What a contender is: a program that is run, or a Python library that is driven."""
+"""The base classes of contenders: a program that is run, and a Python library that is called."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Finished: TypeAlias = subprocess.CompletedProcess[str]
 
 
 class Program(Protocol):
-    """A contender that does the work, measures it and tells the result by itself."""
+    """A program that does the work, measures it and prints the result."""
 
     def command(self, work: Work) -> list[str]: ...
 
@@ -23,12 +23,12 @@ class Program(Protocol):
 
 
 class Library:
-    """A Python library; made in the process that measures it, for one piece of work.
+    """A Python library. It is instantiated in the process that measures it, for one piece of work.
 
-    Its operations are methods named as in `Work`, plain or `async`: `read(lane, offsets)` carries
-    out one read at each offset, as a user's program would write that loop. A lane is one of the
-    `depth` coroutines; it has a buffer of its own, and returns the bytes that it read last. What
-    is written is the payload, from the buffer or as `bytes`.
+    Its operations are methods with the names of `Work`, plain or `async`. `read(lane, offsets)`
+    carries out one read at each offset, with the loop that a user's program would have. A lane is
+    one of the `depth` coroutines. It has a buffer of its own, and returns the bytes that it read
+    last. Writes write the payload, from the buffer or as `bytes`.
     """
 
     batched = False
@@ -44,11 +44,11 @@ class Library:
 
     @property
     def lanes(self) -> int:
-        """The coroutines that run side by side."""
+        """The coroutines that run concurrently."""
         return 1 if self.batched else self.work.depth
 
     async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
-        """Open what the operations need; `stack` closes it."""
+        """Opens what the operations need. `stack` closes it."""
 
     def operation(self) -> Callable[[int, Offsets], Any]:
         operation = getattr(self, self.work.operation, None)

@@ -1,4 +1,4 @@
-"""The floor in C: the same system calls alone, or in threads beside a loop that beats."""
+"""The floor in C: the same system calls alone, or on threads beside a loop with a heartbeat."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .base import Finished, Library, Offsets
 
 
 class Floor:
-    """The program floor.c, on the same file, in the same order."""
+    """The program floor.c, with the same file and the same order of offsets."""
 
     def command(self, work: Work) -> list[str]:
         seconds = work.seconds or work.observed
@@ -35,9 +35,9 @@ class Floor:
 
 
 class Threads(Library):
-    """C threads, all cores but one of them, that take the offsets while the loop is idle.
+    """C threads, one fewer than cores, that read or save at the offsets while the loop is idle.
 
-    What the machine itself does to a loop beside which this I/O is going on.
+    They show how much the machine itself delays a loop while this I/O runs beside it.
     """
 
     batched = True

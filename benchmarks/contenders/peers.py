@@ -1,7 +1,7 @@
-"""The Python libraries that people use today, each by the cheapest call that it offers.
+"""The Python libraries in use today, each by its cheapest call.
 
-Some take a buffer to read into, some return new bytes. aiofiles and anyio have no positional calls:
-each of their lanes has a file of its own, and seeks.
+Some read into a given buffer, some return new bytes. aiofiles and anyio have no positional calls,
+so each lane has a file of its own, and seeks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .base import Library, Offsets
 
 
 class Inline(Library):
-    """`os.preadv` in a coroutine: no library at all, and the loop stands still meanwhile."""
+    """`os.preadv` in a coroutine, without a library. It holds the loop meanwhile."""
 
     async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
         self.descriptor = self.open_descriptor(stack)
@@ -56,7 +56,7 @@ class ToThread(Library):
 
 
 class Caio(Library):
-    """caio's own context, on one of its backends."""
+    """caio's own context, with one of its backends."""
 
     def __init__(self, backend: str, work: Work) -> None:
         super().__init__(work)
@@ -88,7 +88,7 @@ class Caio(Library):
 
 
 class Aiofile(Library):
-    """aiofile, on the backend of caio that it chooses by itself."""
+    """aiofile, with the backend of caio that aiofile chooses."""
 
     async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
         import aiofile
@@ -128,7 +128,7 @@ class Ayafileio(Library):
 
 
 class SeekingFiles(Library):
-    """A file for each lane, without a buffer of Python's, that seeks and then reads or writes."""
+    """A file for each lane, without Python's buffering, that seeks and then reads or writes."""
 
     async def read(self, lane: int, offsets: Offsets) -> Any:
         file, buffer = self.files[lane], self.buffers[lane]

@@ -1,4 +1,4 @@
-"""Other programs that move bytes: fio's engines and dd; many requests; and Python, importing."""
+"""Other programs: fio's engines and dd; programs with many requests; Python importing modules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AIOFS_RUN = (sys.executable, "-m", "aiofs", "run")
 class Fio:
     """fio with one of its engines, on the same file (fio draws random offsets of its own).
 
-    `through`: by `aiofs run`, on this engine of aiofs's.
+    `through`: under `aiofs run`, with this engine of aiofs.
     """
 
     def __init__(self, engine: str, through: str | None = None) -> None:
@@ -54,7 +54,7 @@ class Fio:
         job = json.loads(finished.stdout[finished.stdout.index("{") :])["jobs"][0]
         read, time = job["read"], 1 / job["read"]["iops"]
         latency = read["clat_ns"]["percentile"]
-        # fio counts its own thread alone, and posixaio has others work for it.
+        # fio counts only its own thread, and posixaio uses other threads.
         cpu = {"cpu": time * (job["usr_cpu"] + job["sys_cpu"]) / 100}
         return {
             "time": time,
@@ -66,7 +66,7 @@ class Fio:
 
 
 class Dd:
-    """dd from the file to nowhere, in pieces of the case's size."""
+    """dd from the file to /dev/null, in pieces of the case's size."""
 
     def command(self, work: Work) -> list[str]:
         if not shutil.which("dd"):
@@ -81,7 +81,7 @@ class Dd:
 
 
 class Crowd:
-    """So many requests outstanding, by one of aiofs's faces: native/crowd.c, or crowd.py."""
+    """Many requests in flight, by one of aiofs's faces: native/crowd.c, or crowd.py."""
 
     START = (
         "import sys; sys.path.append(sys.argv.pop(1)); from benchmarks import crowd; crowd.main()"
@@ -109,7 +109,7 @@ class Crowd:
 
 
 class Importing:
-    """A fresh Python that imports modules, one after the other."""
+    """A new Python process that imports modules, one after the other."""
 
     def __init__(self, *modules: str) -> None:
         self.modules = modules

@@ -1,4 +1,4 @@
-"""The C side of the benchmarks, built by the system's compiler into the user's cache directory."""
+"""The C parts of the benchmarks, built by the system's compiler into the user's cache directory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FLAGS = ("-O2", "-Wall", "-Wextra", "-pthread")
 
 
 def compiler() -> list[str]:
-    """The command, of more than one word if CC is."""
+    """The command of the compiler, from CC. It may have more than one word."""
     return shlex.split(os.environ.get("CC", "cc"))
 
 
 def cache_directory() -> Path:
-    """Where the programs and, for the length of a run, the data files are."""
+    """The directory of the programs and, during a run, of the data files."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     directory = Path(home) / "aiofs-benchmarks"
     directory.mkdir(parents=True, exist_ok=True)
@@ -31,13 +31,13 @@ def cache_directory() -> Path:
 
 @cache
 def floor() -> Path:
-    """The program that does the same I/O in C."""
+    """Builds the program that does the same I/O in C."""
     return build("floor.c")
 
 
 @cache
 def crowd() -> Path:
-    """The program that has many requests outstanding, by the <aio.h> of the installed aiofs."""
+    """Builds the program with many requests in flight, by the <aio.h> of the installed aiofs."""
     import aiofs
 
     package = Path(aiofs.__file__).parent
@@ -47,7 +47,7 @@ def crowd() -> Path:
 
 @cache
 def beside() -> ctypes.CDLL:
-    """The library that beats, counts resident pages and runs C threads beside a loop."""
+    """Builds the library that beats, counts resident pages and runs C threads beside a loop."""
     library = ctypes.CDLL(str(build("beside.c", "-shared", "-fPIC")), use_errno=True)
     library.ticker.argtypes = [ctypes.c_int64, ctypes.c_int64]
     library.resident.argtypes = [ctypes.c_int]
@@ -63,7 +63,7 @@ def beside() -> ctypes.CDLL:
 
 
 def check(result: int) -> int:
-    """The result of a function of `beside` that returns -1 and sets errno."""
+    """Returns the result of a function of `beside`. Raises OSError if it is -1."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -71,7 +71,7 @@ def check(result: int) -> int:
 
 
 def build(source: str, *flags: str) -> Path:
-    """Compile unless the very same was compiled before; the path of the program or library."""
+    """Compiles, unless the same was compiled before. Returns the path of the result."""
     path = SOURCES / source
     command = [*compiler(), *FLAGS, *flags]
     key = hashlib.sha256(repr(command).encode() + path.read_bytes()).hexdigest()[:16]

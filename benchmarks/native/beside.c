@@ -1,16 +1,16 @@
 /*
- * What the Python measurements need from C, as a shared library:
+ * beside.c - the C functions that the Python measurements use, as a shared library:
  *
  *   ticker     a descriptor that becomes readable at exact times: the heartbeat's clock. (Timers of
  *              uvloop count whole milliseconds, too coarse to see a loop that is late by 0.1 ms.)
- *   resident   how much of a file is in the page cache: whether "cold" is cold.
+ *   resident   how much of a file is in the page cache: shows whether a cold file is cold.
  *   start and finish
- *              plain C threads that carry out a list of reads or saves while a loop beats beside
- *              them: the floor of loop stall.
+ *              plain C threads that carry out a list of reads or saves, while a heartbeat runs on a
+ *              loop beside them: the floor of loop stall.
  *
- * A job's owner makes it and keeps it alive until finish returns. Threads share only `next`, the
- * index of the operation to be taken, and `busy`, the number of threads still at work; the one that
- * leaves last makes `done` readable. Buffers were touched by the owner, one for each thread.
+ * The caller of start owns the job, and keeps it until finish returns. The threads share only `next`,
+ * the index of the next operation, and `busy`, the number of running threads. The last thread to end
+ * makes `done` readable. Each thread has a buffer, whose pages the owner has touched before.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,7 +39,7 @@ int ticker(int64_t first_ns, int64_t period_ns)
     return fd;
 }
 
-/* Pages of the file in the page cache; -1 and errno if that cannot be told. */
+/* Returns how many pages of the file are in the page cache, or -1 and errno. */
 int64_t resident(int fd)
 {
     struct stat st;
@@ -101,7 +101,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Returns at once. NULL if there is no memory; a thread that did not start is notified by finish. */
+/* Returns at once. NULL: no memory. If a thread cannot start, finish returns the error. */
 struct job *start(int fd, int save, size_t block, const int64_t *offsets, int64_t count, int done,
                   char **buffers, int thread_count)
 {
@@ -131,7 +131,7 @@ struct job *start(int fd, int save, size_t block, const int64_t *offsets, int64_
     return job;
 }
 
-/* Waits for the job's threads, frees it, and returns 0 or the errno of what failed. */
+/* Waits for the job's threads and frees the job. Returns 0 or the errno of the last failure. */
 int finish(struct job *job)
 {
     for (int i = 0; i < job->thread_count; i++)

@@ -1,19 +1,20 @@
 /*
- * Many requests outstanding at once, by <aio.h> of libaiofs.so, to which this is linked:
+ * crowd.c - measures requests when many are in flight, by the <aio.h> of libaiofs.so, to which it is linked:
  *
  *     crowd pipe|direct FILE OUTSTANDING BLOCK SECONDS
  *
- * OUTSTANDING reads of BLOCK bytes are submitted: of one empty pipe, or O_DIRECT ones of FILE at random. Then, for
- * SECONDS, the oldest BATCH of them are waited for, taken, and submitted again, so that there are always as many; on
- * the pipe they end because as many messages are written. So the work for each request is the same however many
- * there are. The rest is cancelled.
+ * The program submits OUTSTANDING reads of BLOCK bytes: of one empty pipe, or O_DIRECT reads of FILE at random offsets.
+ * Then, for SECONDS, it waits for the oldest BATCH of reads and submits as many new ones, so the number in flight stays
+ * the same. On the pipe, it first writes as many messages, so that the reads end. So the work for each request does not
+ * depend on the number in flight. At the end the program cancels the remaining reads.
  *
- * The result is one line of JSON: seconds per request, and bytes of memory for each: the process's own, aiocbs
- * included and buffers not; and what the kernel's unreclaimable memory grew by in the whole system, to be trusted
- * when it is divided by many.
+ * The result is one line of JSON: seconds per request, and bytes of memory per request. The process's own memory
+ * includes the aiocbs but not the buffers. The kernel's memory is the growth of unreclaimable memory in the whole
+ * system; it means something only if the number of requests is large.
  *
- * One thread. Buffers are shared between requests that are SHARED apart: on a pipe, which is read in order, their
- * bytes are still there when they are taken, and are checked in the last pass; of a file, a few reads are checked.
+ * One thread. Requests whose numbers differ by a multiple of SHARED have the same buffer. A pipe is read in order, so
+ * the bytes of a read are still in the buffer when the read is checked, in the last pass. Of a file, a few reads are
+ * checked.
  */
 #define _GNU_SOURCE
 #include <aio.h>
@@ -54,7 +55,7 @@ static double seconds_of(clockid_t clock)
     return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
-/* The number, in KiB, that a file of /proc has after a name. */
+/* Reads a number, in KiB, from a file of /proc: the one behind `name`. */
 static double kibibytes(const char *path, const char *name)
 {
     char line[256];
@@ -100,7 +101,7 @@ static struct aiocb *submit(const struct crowd *c, size_t turn)
     cb->aio_fildes = c->fd;
     cb->aio_buf = buffer_of(c, turn);
     cb->aio_nbytes = c->block;
-    /* Fibonacci hashing: all over the file, in no order that a device or the kernel could foresee. */
+    /* Fibonacci hashing: offsets all over the file, in an order that neither device nor kernel can predict. */
     cb->aio_offset = blocks ? (off_t)((turn * UINT64_C(0x9e3779b97f4a7c15) >> 20) % blocks * c->block) : 0;
     cb->aio_sigevent.sigev_notify = SIGEV_NONE;
     if (aio_read(cb))
@@ -108,7 +109,7 @@ static struct aiocb *submit(const struct crowd *c, size_t turn)
     return cb;
 }
 
-/* Messages for so many reads, each with its number in it. */
+/* Writes messages for `count` reads. Each message contains its own number. */
 static void feed(struct crowd *c, size_t count)
 {
     char messages[PAGE] = {0};
@@ -140,12 +141,12 @@ static void check(const struct crowd *c, size_t turn)
     }
 }
 
-/* Takes the oldest, and submits as many. */
+/* Waits for the oldest reads, and submits as many new ones. */
 static void roll(struct crowd *c, bool checked)
 {
     if (c->feeder >= 0)
         feed(c, BATCH);
-    if (c->feeder >= 0) /* they end in their order: one sleep for all */
+    if (c->feeder >= 0) /* the reads end in their order: one sleep for all */
         take(&c->cbs[(c->turn + BATCH - 1) % c->count]);
     for (size_t i = 0; i < BATCH; i++, c->turn++) {
         bool last = c->feeder >= 0 && i == BATCH - 1;
@@ -163,8 +164,8 @@ static void fill(struct crowd *c)
         submit(c, c->turn + i);
 }
 
-/* Until each has been used again: what it costs to touch memory for the first time is not the requests'. It also
- * makes up for those that ended before the last was submitted. */
+/* Uses each request once more, so that the first touch of memory is not timed. It also replaces the requests that
+ * ended before the last one was submitted. */
 static void warm_up(struct crowd *c)
 {
     while (c->turn < WARM_UP || c->turn < c->count)
@@ -182,7 +183,7 @@ static void cancel(struct crowd *c)
     }
 }
 
-/* One at a time, so that nobody else writes into its buffer. */
+/* Checks reads one at a time, so that no other read writes into the buffer. */
 static void check_file(struct crowd *c)
 {
     for (size_t i = 0; i < BATCH; i++, c->turn++) {

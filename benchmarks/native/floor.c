@@ -1,16 +1,16 @@
 /*
- * The floor: what the system calls cost by themselves.
+ * floor.c - measures the floor: the cost of the system calls alone.
  *
  *     floor OPERATION FILE OFFSETS BLOCK BUFFERS SECONDS
  *
  * OPERATION is read (pread), write (pwrite) or open (open, lock, close). OFFSETS is a file of native
- * 64-bit integers: the order that every contender of the case follows, started again when it ends.
- * BUFFERS page-aligned buffers of BLOCK bytes are used in turn, as the same number of coroutines
- * would. Three passes, each of its own: one timed whole, one with every operation timed, and one
- * that checks bytes. The result is one line of JSON: seconds per operation under the names that the
- * Python measurements use.
+ * 64-bit integers, in the order that every contender of the case uses; the program repeats it. It
+ * uses BUFFERS page-aligned buffers of BLOCK bytes in turn, as the same number of coroutines would.
+ * There are three passes: the first is timed as a whole, the second times every operation, and the
+ * third checks bytes. The result is one line of JSON: seconds per operation, under the same names as
+ * in the Python measurements.
  *
- * One thread, no locks. The pages of a file to be read carry their own offset in every 8 bytes.
+ * One thread, no locks. Every 8 bytes of a page of the file contain the page's own offset.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,8 +25,8 @@
 
 enum {
     PAGE = 4096,
-    CLOCK_EVERY = 256,   /* operations between two looks at the clock: under 1 ns for each */
-    LATENCIES = 1 << 16, /* operations timed one by one, at most */
+    CLOCK_EVERY = 256,   /* operations between two readings of the clock: under 1 ns for each */
+    LATENCIES = 1 << 16, /* the most operations that are timed one by one */
     CHECKED = 64,
 };
 

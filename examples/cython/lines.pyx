@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""Counts the lines of a file: C in Cython, by the functions of <aio.h>, without the GIL.
+"""Counts the lines of a file in Cython, by the C functions of <aio.h>, without the GIL.
 
-DEPTH reads are in submission: while one piece is looked at, the next ones are on their way.
+DEPTH reads are in flight: while the lines of one piece are counted, the next pieces are being read.
 """
 
 import os
@@ -36,7 +36,7 @@ cdef ssize_t end(piece *one) noexcept nogil:
 
 
 cdef long count_lines(piece *pieces, int fd) noexcept nogil:
-    """How many; or -1 and errno."""
+    """Returns the number of lines, or -1 and errno."""
     cdef long lines = 0, number
     cdef ssize_t size, i
     cdef piece *one
@@ -57,14 +57,14 @@ cdef long count_lines(piece *pieces, int fd) noexcept nogil:
 
 
 cdef void finish(piece *pieces, int fd) noexcept nogil:
-    """No request of ours is left: its memory may go."""
+    """Cancels the requests and waits for their ends. Then their memory can be freed."""
     aio_cancel(fd, NULL)
     for i in range(DEPTH):
         end(&pieces[i])
 
 
 def count(path):
-    """The number of lines; an OSError if the file cannot be read."""
+    """Returns the number of lines. Raises OSError if the file cannot be read."""
     memory = bytearray(DEPTH * sizeof(piece))
     cdef piece *pieces = <piece *><char *>memory
     cdef int fd = os.open(path, os.O_RDONLY), error = 0

@@ -1,4 +1,4 @@
-"""Builds lines.pyx, here: python setup.py build_ext --inplace"""
+"""Builds lines.pyx in this directory: python setup.py build_ext --inplace"""
 
 from setuptools import Extension, setup
 

@@ -10,9 +10,12 @@ import struct
 import pytest
 from support import drain, end_of, failed, python, result, waiting_read
 
+from aiofs import aligned_buffer
 from aiofs.aio import (
     AIO_ALLDONE,
     AIO_CANCELED,
+    LIO_WAIT,
+    LIO_WRITE,
     aio_cancel,
     aio_error,
     aio_fsync,
@@ -20,6 +23,7 @@ from aiofs.aio import (
     aio_suspend,
     aio_write,
     aiocb,
+    lio_listio,
 )
 
 
@@ -193,6 +197,38 @@ def test_fcntl_locks_of_the_program_survive_its_requests(tmp_path, file):
     assert python(program, tmp_path / "file") == "locked\n"
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+def test_write_of_no_bytes_sends_an_empty_datagram(kind):
+    left, right = socket.socketpair(socket.AF_UNIX, kind)
+    with left, right:
+        right.settimeout(30)
+        blocks = [aiocb(left, text, aio_lio_opcode=LIO_WRITE) for text in (b"a", b"", b"b")]
+        lio_listio(LIO_WAIT, blocks)
+        aio_write(last := aiocb(left, None, 0))
+        assert end_of(last) == 0
+        aio_read(nothing := aiocb(right, bytearray(4), 0))
+        assert end_of(nothing) == 0
+        assert [right.recv(4) for _ in range(4)] == [b"a", b"", b"b", b""]
+
+
+@pytest.mark.parametrize(
+    ("make", "number"),
+    [
+        (lambda: os.open("/dev/full", os.O_WRONLY), errno.ENOSPC),
+        (lambda: os.eventfd(0), errno.EINVAL),
+    ],
+    ids=["/dev/full", "eventfd"],
+)
+def test_write_of_no_bytes_fails_as_write_does(make, number):
+    fd = make()
+    with pytest.raises(OSError) as theirs:
+        os.write(fd, b"")
+    cb = aiocb(fd, b"")
+    aio_write(cb)
+    assert end_of(cb) == theirs.value.errno == number
+    os.close(fd)
+
+
 def test_closing_a_socket_that_lingers_holds_up_no_other_descriptor():
     """The engine closes a socket with unsent data last: that waits for the peer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -217,3 +253,63 @@ def test_closing_a_socket_that_lingers_holds_up_no_other_descriptor():
     peer.close()
     os.close(read_end)
     os.close(write_end)
+
+
+@pytest.fixture
+def direct(tmp_path):
+    """Makes files of a letter each, and opens them for reads that pass the page cache."""
+
+    def make(letter, name="direct", flags=os.O_RDONLY):
+        (tmp_path / name).write_bytes(letter * 8192)
+        try:
+            return os.open(tmp_path / name, flags | os.O_DIRECT)
+        except OSError:
+            pytest.skip("this filesystem has no O_DIRECT")
+
+    return make
+
+
+def read_block(fd):
+    aio_read(cb := aiocb(fd, buffer := aligned_buffer(4096)))
+    assert end_of(cb) == 0
+    return bytes(buffer[:1])
+
+
+def test_number_that_was_used_a_moment_ago_may_lead_to_another_file(direct):
+    """The engine keeps a binding for a while after a read: never that of another file."""
+    for _ in range(50):
+        for letter, name in ((b"a", "one"), (b"b", "other")):
+            fd = direct(letter, name)
+            assert read_block(fd) == letter
+            os.close(fd)
+
+
+def test_file_that_replaced_another_is_read(direct, tmp_path):
+    fd = direct(b"a")
+    assert read_block(fd) == b"a"
+    os.close(fd)
+    os.unlink(tmp_path / "direct")
+    again = direct(b"b")
+    assert again == fd
+    assert read_block(again) == b"b"
+    os.close(again)
+
+
+def test_number_that_was_used_a_moment_ago_may_be_open_another_way(direct, tmp_path):
+    fd = direct(b"a")
+    assert read_block(fd) == b"a"
+    os.close(fd)
+    for flags in (os.O_WRONLY | os.O_DIRECT, os.O_PATH):
+        assert os.open(tmp_path / "direct", flags) == fd
+        aio_read(cb := aiocb(fd, aligned_buffer(4096)))
+        assert end_of(cb) == errno.EBADF
+        os.close(fd)
+
+
+def test_closed_file_gives_up_its_flock_soon(direct, tmp_path):
+    fd = direct(b"a")
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert read_block(fd) == b"a"
+    os.close(fd)
+    with open(tmp_path / "direct", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # waits until then

@@ -6,8 +6,9 @@ Every *.patch beside this file breaks one rule. Its first lines say which, and w
     test: outcome
     engine: threads
 
-`test` is a program of tests/posix, or a test of pytest's (tests/test_x.py::test_y); `engine` stands
-there if only that engine can notice. A hunk is put where its old lines are found, once, whatever
+`test` is a program of tests/posix, or a test of pytest's (tests/test_x.py::test_y). A rule that C
+and Python share has a line for each, and both have to notice. `engine` stands there if only that
+engine can notice. A hunk is put where its old lines are found, once, whatever
 their numbers, and whatever the file if they have moved: so a patch outlives changes around it. One
 that no longer applies is a failure, as is a mutant that survives.
 
@@ -63,8 +64,8 @@ class Hunk:
 class Mutant:
     name: str
     rule: str = ""
-    test: str = ""
     engine: str = ""
+    tests: list[str] = field(default_factory=list)
     hunks: list[Hunk] = field(default_factory=list)
 
     @property
@@ -75,8 +76,10 @@ class Mutant:
 def read_mutant(path: Path) -> Mutant:
     mutant = Mutant(path.stem)
     for line in path.read_text().splitlines():
-        if said := re.fullmatch(r"(rule|test|engine): (.+)", line):
+        if said := re.fullmatch(r"(rule|engine): (.+)", line):
             setattr(mutant, said[1], said[2])
+        elif said := re.fullmatch(r"test: (.+)", line):
+            mutant.tests.append(said[1])
         elif line.startswith("+++ b/"):
             target = line.removeprefix("+++ b/")
         elif line.startswith("@@"):
@@ -86,7 +89,7 @@ def read_mutant(path: Path) -> Mutant:
                 mutant.hunks[-1].old += line[1:] + "\n"
             if line[:1] in ("", " ", "+"):
                 mutant.hunks[-1].new += line[1:] + "\n"
-    if not (mutant.rule and mutant.test and mutant.hunks):
+    if not (mutant.rule and mutant.tests and mutant.hunks):
         raise Broken(f"{path.name} names no rule, no test, or changes nothing")
     return mutant
 
@@ -199,7 +202,7 @@ def run_program(program: Path, engine: str, seconds: float) -> str:
 
 
 def complaint_of(name: str, mutant: Mutant | None) -> str:
-    folder = BUILD / (mutant.name if mutant else f"unbroken-{name}")
+    folder = BUILD / (f"{mutant.name}-{name}" if mutant else f"unbroken-{name}")
     program = build_program(name, changed(mutant) if mutant else {}, folder)
     for engine in ENGINES:
         if mutant and mutant.engine not in ("", engine):
@@ -248,18 +251,20 @@ def run_pytest(test: str, tree: Path) -> str:
         )
     except subprocess.TimeoutExpired:
         return "it hung"
+    if ran.returncode < 0:
+        return f"it ended with {ran.returncode}"
     if ran.returncode not in (0, 1):
-        raise Broken(f"{test}: {ran.stdout.strip().splitlines()[-1]}")
+        raise Broken(f"{test}: {(ran.stdout + ran.stderr).strip().splitlines()[-1:]}")
     complaints = [line for line in ran.stdout.splitlines() if line.startswith("E  ")]
     return complaints[0][1:].strip() if complaints else "it failed" * ran.returncode
 
 
-def complaint_in_tree(mutant: Mutant, tree: Path) -> str:
+def complaint_in_tree(test: str, mutant: Mutant, tree: Path) -> str:
     texts = changed(mutant)
     try:
         for path, text in texts.items():
             (tree / path).write_text(text)
-        return run_pytest(mutant.test, tree)
+        return run_pytest(test, tree)
     finally:
         for path in texts:
             (tree / path).write_text((ROOT / path).read_text())
@@ -278,23 +283,28 @@ def chosen(mutants: list[Mutant], words: list[str]) -> list[Mutant]:
     return random.Random(seed).sample(mutants, min(int(words[0]), len(mutants)))
 
 
-def report(mutant: Mutant, complaint: str) -> bool:
+def report(mutant: Mutant, test: str, complaint: str) -> bool:
     print(f"{'killed  ' if complaint else 'SURVIVED'}  {mutant.name}: {mutant.rule}")
-    print(f"          by {mutant.test}: {complaint[:150]}", flush=True)
+    print(f"          by {test}: {complaint[:150]}", flush=True)
     return bool(complaint)
 
 
-def judge(mutant: Mutant, tree: Path | None = None) -> bool:
+def is_program(test: str) -> bool:
+    return not test.startswith("tests/")
+
+
+def judge(mutant: Mutant, test: str, tree: Path | None = None) -> bool:
+    """Does this test notice?"""
     try:
-        program = not mutant.test.startswith("tests/")
-        complaint = complaint_of(mutant.test, mutant) if program else ""
-        if not program:
+        if is_program(test):
+            complaint = complaint_of(test, mutant)
+        else:
             assert tree is not None
-            complaint = complaint_in_tree(mutant, tree)
+            complaint = complaint_in_tree(test, mutant, tree)
     except Broken as why:
         print(f"BROKEN    {mutant.name}: {why}", flush=True)
         return False
-    return report(mutant, complaint)
+    return report(mutant, test, complaint)
 
 
 def passes_unbroken(test: str, tree: Path | None = None) -> bool:
@@ -311,9 +321,15 @@ def main(words: list[str]) -> int:
         return 1
     shutil.rmtree(BUILD, ignore_errors=True)
     BUILD.mkdir(parents=True)
-    by_program = [mutant for mutant in mutants if not mutant.test.startswith("tests/")]
-    by_pytest = [mutant for mutant in mutants if mutant.test.startswith("tests/")]
-    good = 0
+    pairs = [(mutant, test) for mutant in mutants for test in mutant.tests]
+    by_program = [(mutant, test) for mutant, test in pairs if is_program(test)]
+    by_pytest = [(mutant, test) for mutant, test in pairs if not is_program(test)]
+    survived: set[str] = set()
+
+    def note(mutant: Mutant, test: str, tree: Path | None = None) -> None:
+        if not judge(mutant, test, tree):
+            survived.add(mutant.name)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(
             pool.map(
@@ -321,14 +337,15 @@ def main(words: list[str]) -> int:
                 sources(),
             )
         )
-        sound = list(pool.map(passes_unbroken, sorted({mutant.test for mutant in by_program})))
-        good += sum(pool.map(judge, by_program))
+        sound = list(pool.map(passes_unbroken, sorted({test for _, test in by_program})))
+        list(pool.map(lambda pair: note(*pair), by_program))
     if by_pytest:
         tree = copy_tree()
-        sound += [passes_unbroken(test, tree) for test in sorted({m.test for m in by_pytest})]
-        good += sum(judge(mutant, tree) for mutant in by_pytest)
-    print(f"{good} of {len(mutants)} mutants killed")
-    return good != len(mutants) or not all(sound)
+        sound += [passes_unbroken(test, tree) for test in sorted({test for _, test in by_pytest})]
+        for mutant, test in by_pytest:
+            note(mutant, test, tree)
+    print(f"{len(mutants) - len(survived)} of {len(mutants)} mutants killed")
+    return bool(survived) or not all(sound)
 
 
 if __name__ == "__main__":

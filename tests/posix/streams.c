@@ -4,7 +4,11 @@
  */
 #include "program.h"
 
+#include <netinet/in.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/timerfd.h>
 
 enum { LARGE = 1024 * 1024 };
 
@@ -289,6 +293,187 @@ static void unreadable(void)
     close(epoll);
 }
 
+/* ---- no bytes at all ----------------------------------------------------------------------------------------------- */
+
+static int epoll_of_its_own(void)
+{
+    return (int)MUST(epoll_create1(EPOLL_CLOEXEC));
+}
+
+static int counter(void)
+{
+    return (int)MUST(eventfd(1, EFD_CLOEXEC));
+}
+
+static int timer(void)
+{
+    return (int)MUST(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
+}
+
+static int full(void)
+{
+    return (int)MUST(open("/dev/full", O_RDWR));
+}
+
+static int null(void)
+{
+    return (int)MUST(open("/dev/null", O_RDWR));
+}
+
+static int without_address(void)
+{
+    return (int)MUST(socket(AF_INET, SOCK_DGRAM, 0));
+}
+
+static int left_alone(int type)
+{
+    struct conduit pair = socket_pair(type);
+    close(pair.out);
+    return pair.in;
+}
+
+static int left_stream(void)
+{
+    return left_alone(SOCK_STREAM);
+}
+
+static int left_datagrams(void)
+{
+    return left_alone(SOCK_DGRAM);
+}
+
+static int left_packets(void)
+{
+    return left_alone(SOCK_SEQPACKET);
+}
+
+static int left_pipe(void)
+{
+    struct conduit pipe = conduit();
+    close(pipe.out);
+    return pipe.in;
+}
+
+static int empty_pipe(void)
+{
+    struct conduit pipe = conduit();
+    close(pipe.in);
+    return pipe.out;
+}
+
+static int pty(void)
+{
+    struct conduit pty = terminal();
+    close(pty.in);
+    return pty.out;
+}
+
+static bool ends_as(struct aiocb *cb, ssize_t answer, int error)
+{
+    return answer < 0 ? fails(cb, error) : succeeds(cb, answer);
+}
+
+/* Two of a kind: one is asked by read(2) and write(2). */
+static void as_the_kernel_says(const char *kind, int (*make)(void))
+{
+    char byte;
+    int theirs = make(), ours = make();
+    struct aiocb in = request(ours, &byte, 0, 0), out = request(ours, &byte, 0, 0);
+    ssize_t moved = read(theirs, &byte, 0);
+    int read_error = errno;
+    CHECK(aio_read(&in) == 0 && ends_as(&in, moved, read_error), "%s: a read of 0 bytes is as read(2): %s", kind,
+          moved < 0 ? strerror(read_error) : "0");
+    signal(SIGPIPE, SIG_IGN);
+    ssize_t put = write(theirs, &byte, 0);
+    int write_error = errno;
+    signal(SIGPIPE, SIG_DFL); /* which would end this program at the next */
+    CHECK(aio_write(&out) == 0 && ends_as(&out, put, write_error), "%s: a write of 0 bytes is as write(2): %s", kind,
+          put < 0 ? strerror(write_error) : "0");
+    close(theirs);
+    close(ours);
+}
+
+/* The next datagram is these bytes, no more. */
+static bool comes(int fd, const char *text)
+{
+    char bytes[16];
+    ssize_t size = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    return size == (ssize_t)strlen(text) && memcmp(bytes, text, (size_t)size) == 0;
+}
+
+static void empty_datagrams(const char *kind, int type, int flags)
+{
+    struct conduit pair = socket_pair(type);
+    MUST(fcntl(pair.in, F_SETFL, flags));
+    struct aiocb cbs[] = {request(pair.in, "a", 1, 0), request(pair.in, "", 0, 0), request(pair.in, "b", 1, 0),
+                          request(pair.in, NULL, 0, 0)};
+    struct aiocb *list[COUNT_OF(cbs)];
+    for (size_t i = 0; i < COUNT_OF(cbs); i++) {
+        list[i] = &cbs[i];
+        cbs[i].aio_lio_opcode = LIO_WRITE;
+    }
+    int good = lio_listio(LIO_WAIT, list, COUNT_OF(cbs), NULL) == 0;
+    for (size_t i = 0; i < COUNT_OF(cbs); i++)
+        good += succeeds(&cbs[i], (ssize_t)cbs[i].aio_nbytes);
+    CHECK(good == 1 + COUNT_OF(cbs), "%s: writes of 0 bytes and of 1 end", kind);
+    struct aiocb in = request(pair.out, list, 0, 0);
+    CHECK(aio_read(&in) == 0 && succeeds(&in, 0), "%s: a read of 0 bytes is 0, as read(2)", kind);
+    CHECK(comes(pair.out, "a") && comes(pair.out, "") && comes(pair.out, "b") && comes(pair.out, ""),
+          "%s: it took none, and an empty one comes in its place", kind);
+    conduit_close(pair);
+}
+
+/* An empty datagram needs its place in the queue of the receiver. */
+static void empty_datagram_waits(void)
+{
+    struct conduit pair = socket_pair(SOCK_DGRAM);
+    int queued = 0, received = 0;
+    while (send(pair.in, "x", 1, MSG_DONTWAIT) == 1)
+        queued++;
+    struct aiocb cb = request(pair.in, "", 0, 0);
+    CHECK(aio_write(&cb) == 0 && files_work() && in_progress(&cb), "a full socket: a write of 0 bytes waits");
+    while (received < queued && comes(pair.out, "x"))
+        received++;
+    CHECK(received == queued && succeeds(&cb, 0) && comes(pair.out, ""), "and goes out when there is room");
+    conduit_close(pair);
+}
+
+/* inotify's read(2) waits for an event before it finds that it has no room for one. */
+static void read_of_nothing_waits(void)
+{
+    char path[] = "/tmp/aiofs-watched-XXXXXX";
+    int events = (int)MUST(inotify_init1(IN_CLOEXEC)), watched = (int)MUST(mkstemp(path));
+    MUST(inotify_add_watch(events, path, IN_MODIFY));
+    struct aiocb cb = request(events, path, 0, 0);
+    CHECK(aio_read(&cb) == 0 && files_work() && in_progress(&cb), "inotify: a read of 0 bytes waits, and holds up nobody");
+    MUST(write(watched, "x", 1));
+    CHECK(fails(&cb, EINVAL), "and ends as read(2): Invalid argument");
+    unlink(path);
+    close(watched);
+    close(events);
+}
+
+static void no_bytes(void)
+{
+    as_the_kernel_says("/dev/full", full);
+    as_the_kernel_says("/dev/null", null);
+    as_the_kernel_says("epoll", epoll_of_its_own);
+    as_the_kernel_says("eventfd", counter);
+    as_the_kernel_says("timerfd", timer);
+    as_the_kernel_says("UDP, not connected", without_address);
+    as_the_kernel_says("stream socket, its peer closed", left_stream);
+    as_the_kernel_says("datagram socket, its peer closed", left_datagrams);
+    as_the_kernel_says("seqpacket socket, its peer closed", left_packets);
+    as_the_kernel_says("pipe, its reader closed", left_pipe);
+    as_the_kernel_says("pipe, its writer closed", empty_pipe);
+    as_the_kernel_says("terminal, hung up", pty);
+    empty_datagrams("datagrams", SOCK_DGRAM, O_RDWR);
+    empty_datagrams("datagrams, O_NONBLOCK", SOCK_DGRAM, O_RDWR | O_NONBLOCK);
+    empty_datagrams("seqpacket", SOCK_SEQPACKET, O_RDWR);
+    empty_datagram_waits();
+    read_of_nothing_waits();
+}
+
 /* A short append could be made at once, while a long one before it has not begun. */
 static void short_after_long(void)
 {
@@ -361,6 +546,7 @@ int main(void)
     terminal_without_waiting();
     terminal_settings_change();
     unreadable();
+    no_bytes();
     read_priorities();
     blocked_writes();
     blocked_reads(40);

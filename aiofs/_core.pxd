@@ -1,0 +1,25 @@
+# cython: language_level=3
+# What the parts of the core show each other, a file per concept; _core.pyx has the parts themselves.
+
+cimport cython
+from cpython.object cimport PyObject, PyTypeObject
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from posix.types cimport mode_t
+
+include "core/engine.pxd"
+include "core/entries.pxd"
+include "core/errors.pxd"
+include "core/buffer.pxd"
+include "core/process.pxd"
+include "core/zero.pxd"
+include "core/awaitable.pxd"
+include "core/notice.pxd"
+include "core/submission.pxd"
+include "core/delivery.pxd"
+include "core/operation.pxd"
+include "core/aiocb.pxd"
+include "core/request.pxd"
+include "core/sync_access_handle.pxd"
+include "core/access_handle.pxd"
+include "core/volume.pxd"
+include "core/bridge.pxd"

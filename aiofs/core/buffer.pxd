@@ -1,0 +1,3 @@
+# Buffers: buffer.pxi.
+
+cdef int take_buffer(object exporter, Py_buffer *view, int flags) except -1

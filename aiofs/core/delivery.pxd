@@ -1,0 +1,80 @@
+# Delivery on an event loop: core/completions.h, and delivery.pxi. The only part that knows loops and futures.
+#
+# The others ask for the notifier of the loop that runs here, submit with it, and let what awaits a submission yield
+# what `await_end` gives.
+
+cdef extern from "core/completions.h" nogil:
+    ctypedef struct aiofs_completion_queue:
+        pass
+
+    aiofs_completion_queue aiofs_unclaimed
+    bint aiofs_python_ends
+
+    void python_ends()
+    aiofs_completion_queue *queue_new(int eventfd, int *error)
+    void queue_release(aiofs_completion_queue *queue)
+    aiofs_submission *queue_drain(aiofs_completion_queue *queue, bint seal)
+    bint submission_address(aiofs_submission *submission, aiofs_completion_queue *queue)
+    void submission_withdraw(aiofs_submission *submission)
+    void post_completion(aiofs_submission *submission)
+    int unclaimed_wakeup_open(int eventfd)
+    void unclaimed_wakeup_forget()
+
+cdef extern from "core/completions.h":
+    int (*aiofs_drain_unclaimed)(void *) noexcept
+
+@cython.final
+cdef class LoopNotifier:
+    cdef object loop
+    cdef object is_running         # of the loop
+    cdef unsigned long thread      # where it was last seen running
+    cdef object eventfd
+    cdef aiofs_completion_queue *queue
+    cdef aiofs_submission *first   # what is to be delivered, oldest first, by `next`; NULL: nothing
+    cdef aiofs_submission *last
+    cdef dict awaited              # addresses of submissions that are awaited on this loop, a reference each
+    cdef bint scheduled            # a call of deliver() is on its way
+    cdef bint counting             # a turn that has a budget is on
+    cdef int missed                # the last tries that copied nothing, since the last delivery; 1 if that was before
+    cdef bint must_yield           # the budget of this turn is spent
+    cdef size_t spent              # bytes copied inside calls in this turn
+    cdef size_t clocked            # bytes at the last look at the clock
+    cdef int64_t turn_began
+    cdef int64_t tick              # of the coarse clock, at the last look
+    cdef object __weakref__
+
+    # for the other parts
+    cdef void address(self, aiofs_submission *submission) noexcept
+    cdef inline int affords(self, size_t size) except -1
+    cdef inline void tried(self, int64_t moved) noexcept
+    cdef inline object reporter(self)
+
+    # for this one
+    cdef void end(self) noexcept
+    cdef void collect(self, aiofs_submission *submissions) noexcept
+    cdef aiofs_submission *next_ready(self) noexcept
+    cdef int schedule(self) except -1
+    cdef int await_on(self, aiofs_submission *submission, object waiter) except -1
+    cdef void awaited_no_more(self, aiofs_submission *submission) noexcept
+    cdef int call(self, aiofs_callback *callback) except -1
+    cdef int begin_turn(self, size_t size) except -1
+    cdef inline bint is_spent(self) noexcept
+    cdef int look_at_clock(self, size_t size) noexcept
+
+# The loop that runs in this thread.
+cdef LoopNotifier current_notifier()
+cdef bint turn_is_spent() except -1
+cdef object no_loop_error(str doing)
+
+# Awaiting a submission.
+cdef object await_end(aiofs_submission *submission, str doing)
+cdef int add_waiter(aiofs_submission *submission, object waiter) except -1
+cdef int remove_waiter(aiofs_submission *submission, object waiter) except -1
+cdef void end_waiters(aiofs_submission *submission) noexcept
+
+# What awaits are told.
+cdef object cancelled_error()
+cdef bint is_cancelled_error(object error)
+cdef int report_failure(object reporter, object error) except -1
+
+cdef void drain_unclaimed() noexcept

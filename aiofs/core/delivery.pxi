@@ -1,0 +1,486 @@
+# Delivery on an event loop: the only part of the core that knows loops and futures.
+#
+# A LoopNotifier belongs to one loop and lives as long as the loop watches its eventfd. What is submitted while that
+# loop runs is addressed to its completion queue. One wake-up of the loop covers all completions since the last drain
+# of the queue. They are delivered in their order, in slices: after a slice the loop turns once before the next, so
+# that ten thousand completions do not hold it up. Everything here is done with the GIL; the engine's threads only
+# push into the queue (completions.h).
+#
+# An await yields a future of its loop. The submission holds a list of them, its waiters; each is ended on its own
+# loop when the submission is delivered. When a loop closes, it drops its references to the LoopNotifier, which seals
+# the completion queue and cancels the requests that were awaited on the loop.
+#
+# The budget. Work inside the call (a cached read that its await never waits for) lets no loop turn. So each turn has
+# a budget of bytes and of time; the program's own time counts. Beyond it, large requests go to the engine. Small ones
+# are still done inside the call, because to submit them would hold the loop's thread longer than to copy them; of a
+# list, which has no await of its own, small ones go to the engine, too. And each await of such a turn lets the loop
+# turn once, whether its request has ended or not. A turn ends with a callback that is scheduled at its first work
+# inside a call, or at its first await that did not have to wait. While what is tried inside the call is not cached, no
+# turn is counted for the next few: their awaits wait, and a callback would only make the loop poll once more. The clock
+# is read when enough bytes have been copied, or when the coarse clock, which costs a quarter of it, has moved on.
+
+import asyncio
+from asyncio import _get_running_loop
+from weakref import ref as weakref
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t c_read "read"(int fd, void *buffer, size_t size)
+
+cdef extern from "<time.h>" nogil:
+    int clock_gettime(int clock, timespec *out)
+    int CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE
+
+cdef enum:
+    TURN_BYTES = 4 * 1024 * 1024
+    TURN_NS = 500_000
+    YIELD_BYTES = 16 * 1024
+    CLOCK_BYTES = 64 * 1024
+    SLICE_NS = 500_000
+    SLICE = 256
+    MISSES = 16
+
+
+cdef int64_t now_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef inline int64_t tick_ns() noexcept nogil:
+    """The same clock as of the kernel's last tick."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
+    return now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef dict notifiers = {}  # id of a loop: weak reference to its LoopNotifier
+cdef object unclaimed_eventfd = None  # which every loop watches; made for the first
+cdef PyObject *last_notifier = NULL  # the one used last; borrowed, cleared when it goes
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class LoopNotifier:
+    def __cinit__(self, loop):
+        cdef int error = 0
+        self.loop = loop
+        self.is_running = loop.is_running
+        self.awaited = {}
+        self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.queue = queue_new(self.eventfd, &error)
+        if self.queue == NULL:
+            os.close(self.eventfd)
+            raise engine_error(error)
+        loop.add_reader(self.eventfd, self.completions_ready)
+        loop.add_reader(unclaimed_eventfd_made(), self.unclaimed_ready)
+
+    def __dealloc__(self):
+        self.end()
+
+    cdef void end(self) noexcept:
+        """The loop is closed: nothing is delivered there any more."""
+        global last_notifier
+        cdef aiofs_submission *submission
+        if last_notifier == <PyObject *>self:
+            last_notifier = NULL
+        if self.queue == NULL:
+            return
+        submission = queue_drain(self.queue, True)
+        for address in list(self.awaited):
+            aiofs_cancel_soon(&(<aiofs_submission *><uintptr_t>address).request)
+            self.awaited_no_more(<aiofs_submission *><uintptr_t>address)
+        self.collect(submission)
+        while self.first != NULL:
+            deliver_completion(self.next_ready(), None)
+        queue_release(self.queue)
+        self.queue = NULL
+        os.close(self.eventfd)
+
+    cdef void collect(self, aiofs_submission *submissions) noexcept:
+        """Appends them to what is ready."""
+        if submissions == NULL:
+            return
+        if self.first == NULL:
+            self.first = submissions
+        else:
+            self.last.next = submissions
+        while submissions.next != NULL:
+            submissions = submissions.next
+        self.last = submissions
+
+    cdef aiofs_submission *next_ready(self) noexcept:
+        """Takes the oldest."""
+        cdef aiofs_submission *submission = self.first
+        self.first = submission.next
+        return submission
+
+    def completions_ready(self):
+        """The eventfd is readable: there are completions."""
+        cdef uint64_t count = 0
+        c_read(self.eventfd, &count, sizeof(count))
+        self.deliver()
+
+    def unclaimed_ready(self):
+        """Something ended that was submitted on a loop which is closed by now."""
+        cdef uint64_t count = 0
+        c_read(unclaimed_eventfd, &count, sizeof(count))
+        drain_unclaimed()
+
+    def deliver(self):
+        """Delivers what is ready, a slice of it at a time."""
+        cdef aiofs_submission *submission
+        cdef int64_t began = now_ns()
+        cdef int delivered = 0
+        self.scheduled = False
+        self.counting = False
+        self.missed = self.missed != 0
+        self.collect(queue_drain(self.queue, False))
+        try:
+            while self.first != NULL:
+                if delivered >= SLICE or now_ns() - began > SLICE_NS:
+                    break
+                submission = self.next_ready()
+                if submission.waiters != NULL:
+                    self.awaited_no_more(submission)
+                delivered += 1
+                deliver_completion(submission, self)
+        finally:
+            if self.first != NULL:
+                self.schedule()
+
+    cdef int schedule(self) except -1:
+        if not self.scheduled:
+            self.loop.call_soon(self.deliver)
+            self.scheduled = True
+        return 0
+
+    cdef void address(self, aiofs_submission *submission) noexcept:
+        """Its completion is delivered on this loop, unless it is addressed to another."""
+        submission_address(submission, self.queue)
+
+    cdef int await_on(self, aiofs_submission *submission, object waiter) except -1:
+        """`waiter` ends with the submission; if this loop closes before, the request is cancelled."""
+        submission.no_wakeup = False  # before its address is looked at: see post_completion
+        if submission_address(submission, self.queue):
+            if <uintptr_t>submission not in self.awaited:
+                self.awaited[<uintptr_t>submission] = True
+                aiofs_request_retain(&submission.request)
+        elif aiofs_request_terminal(&submission.request):
+            end_waiter(waiter)
+            return 0
+        if submission.waiters == NULL:
+            waiters = []
+            Py_INCREF(waiters)
+            submission.waiters = <PyObject *>waiters
+        (<list>submission.waiters).append(waiter)
+        return 0
+
+    cdef void awaited_no_more(self, aiofs_submission *submission) noexcept:
+        if self.awaited.pop(<uintptr_t>submission, False):
+            aiofs_request_release(&submission.request)
+
+    cdef int call(self, aiofs_callback *callback) except -1:
+        """Runs a SIGEV_LOOP function in the context of its submission. What it raises is the loop's."""
+        function = <object>callback.function
+        value = <object>callback.value
+        try:
+            (<object>callback.context).run(function, value)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.loop.call_exception_handler({
+                "message": f"Exception in sigev_notify_function {function!r}",
+                "exception": error,
+            })
+        return 0
+
+    cdef inline object reporter(self):
+        """For report_failure: which outlives this object, and does not keep it."""
+        return self.loop
+
+    # ---- the budget ----
+
+    cdef inline int affords(self, size_t size) except -1:
+        """May so many bytes be copied inside the call in this turn? 2: yes, but the await shall yield."""
+        if not self.counting:
+            if self.missed and self.missed < MISSES:
+                return 1
+            self.begin_turn(size)
+            return 1
+        self.spent += size
+        if self.must_yield or self.spent - self.clocked >= CLOCK_BYTES:
+            return self.look_at_clock(size)
+        return 1
+
+    cdef inline void tried(self, int64_t moved) noexcept:
+        """Whether the bytes that `affords` allowed were copied."""
+        self.missed = self.missed + 1 if moved == AIOFS_NOT_INLINE else 0
+
+    cdef int begin_turn(self, size_t size) except -1:
+        self.loop.call_soon(self.turned)
+        self.counting = True
+        self.must_yield = False
+        self.spent = self.clocked = size
+        self.turn_began = now_ns()
+        self.tick = tick_ns()
+        return 0
+
+    cdef inline bint is_spent(self) noexcept:
+        """Shall every await of this turn let the loop turn?"""
+        cdef int64_t tick
+        if not self.must_yield:
+            tick = tick_ns()
+            if tick != self.tick:
+                self.tick = tick
+                self.must_yield = now_ns() - self.turn_began > TURN_NS
+        return self.must_yield
+
+    cdef int look_at_clock(self, size_t size) noexcept:
+        self.clocked = self.spent
+        if not self.must_yield:
+            self.must_yield = self.spent > TURN_BYTES or now_ns() - self.turn_began > TURN_NS
+        return 1 if not self.must_yield else 2 if size <= YIELD_BYTES else 0
+
+    def turned(self):
+        """The loop has turned."""
+        self.counting = False
+
+
+cdef object no_loop_error(str doing):
+    """For what is awaited, or wants its notice, where no loop of asyncio's kind runs: also under trio."""
+    return RuntimeError(f"{doing} needs a running asyncio or uvloop event loop, and none runs in this thread "
+                        "(trio's loop is another kind)")
+
+
+cdef object unclaimed_eventfd_made():
+    global unclaimed_eventfd
+    if unclaimed_eventfd is None:
+        fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        error = unclaimed_wakeup_open(fd)
+        if error < 0:
+            os.close(fd)
+            raise engine_error(error)
+        unclaimed_eventfd = fd
+    return unclaimed_eventfd
+
+
+def _forget_loops():
+    """In the child of a fork: a loop that ran in its parent does not run here, whatever it says itself."""
+    global last_notifier, unclaimed_eventfd
+    last_notifier = NULL
+    notifiers.clear()
+    unclaimed_eventfd = None
+    unclaimed_wakeup_forget()
+
+
+os.register_at_fork(after_in_child=_forget_loops)
+
+
+cdef LoopNotifier notifier_of(object loop):
+    """The LoopNotifier of a running loop, made when it is first needed."""
+    cdef LoopNotifier notifier
+    drain_unclaimed()
+    for key, reference in list(notifiers.items()):
+        notifier = reference()
+        if notifier is None:
+            notifiers.pop(key, None)  # another thread may have been faster
+        elif notifier.loop.is_closed():
+            notifiers.pop(key, None)
+            notifier.end()
+        elif notifier.loop is loop:
+            break
+    else:
+        notifier = LoopNotifier(loop)
+        notifiers[id(loop)] = weakref(notifier)
+    return notifier
+
+cdef extern from "Python.h":
+    int PY_VERSION_HEX
+    PyObject *PyThreadState_GetDict()
+    PyObject *PyDict_GetItemWithError(PyObject *mapping, object key) except? NULL
+
+# Before 3.13 asyncio's C half keeps the running loop in the thread's dictionary: where it never was, no
+# loop runs, and there is nothing to ask.
+cdef bint loops_leave_a_trace = PY_VERSION_HEX < 0x030D0000 and type(_get_running_loop) is type(len)
+
+
+cdef inline LoopNotifier current_notifier():
+    """Of the loop that runs in this thread, or None. (To ask asyncio costs a getpid.)"""
+    cdef LoopNotifier notifier
+    if last_notifier != NULL:
+        notifier = <LoopNotifier>last_notifier
+        if notifier.thread == PyThread_get_thread_ident() and notifier.is_running():
+            return notifier
+    return look_for_notifier()
+
+
+cdef inline object running_loop():
+    """The loop that runs in this thread, or None."""
+    cdef LoopNotifier notifier
+    if last_notifier != NULL:
+        notifier = <LoopNotifier>last_notifier
+        if notifier.thread == PyThread_get_thread_ident() and notifier.is_running():
+            return notifier.loop
+    return _get_running_loop()
+
+
+cdef inline bint turn_is_spent() except -1:
+    """Shall an await that need not wait let the loop turn all the same?"""
+    cdef LoopNotifier notifier
+    if last_notifier != NULL and (<LoopNotifier>last_notifier).thread == PyThread_get_thread_ident():
+        notifier = <LoopNotifier>last_notifier
+    else:
+        notifier = look_for_notifier()
+    if notifier is None:
+        return False
+    if notifier.counting:
+        return notifier.is_spent() and notifier.is_running()
+    if notifier.is_running():
+        notifier.begin_turn(0)
+    return False
+
+
+def _turn_is_spent():
+    """For aio.suspend."""
+    return turn_is_spent()
+
+
+cdef LoopNotifier look_for_notifier():
+    global last_notifier
+    cdef PyObject *thread
+    cdef LoopNotifier notifier
+    if loops_leave_a_trace:
+        thread = PyThreadState_GetDict()
+        if thread != NULL and PyDict_GetItemWithError(thread, "__asyncio_running_event_loop__") == NULL:
+            return None
+    loop = _get_running_loop()
+    if loop is None:
+        return None
+    notifier = notifier_of(loop)
+    notifier.thread = PyThread_get_thread_ident()
+    last_notifier = <PyObject *>notifier
+    return notifier
+
+
+# ---- awaiting a submission -------------------------------------------------------------------------------
+
+cdef object await_end(aiofs_submission *submission, str doing):
+    """What an await yields to wait for the end of a submission. RuntimeError where no loop runs: `doing` needs one."""
+    cdef LoopNotifier notifier = current_notifier()
+    if notifier is None:
+        raise no_loop_error(doing)
+    future = notifier.loop.create_future()
+    notifier.await_on(submission, future)
+    future._asyncio_future_blocking = True
+    return future
+
+
+cdef int add_waiter(aiofs_submission *submission, object waiter) except -1:
+    """`waiter`, a future of the loop that runs here, ends with the submission."""
+    return current_notifier().await_on(submission, waiter)
+
+
+cdef int remove_waiter(aiofs_submission *submission, object waiter) except -1:
+    """Undoes add_waiter; does nothing if the waiter has ended."""
+    cdef LoopNotifier notifier = current_notifier()
+    cdef list waiters
+    if submission.waiters == NULL:
+        return 0
+    waiters = <list>submission.waiters
+    if waiter in waiters:
+        waiters.remove(waiter)
+        if not waiters and notifier is not None:
+            notifier.awaited_no_more(submission)
+    return 0
+
+
+cdef void end_waiters(aiofs_submission *submission) noexcept:
+    """Ends what waits for a submission that will not be delivered: the engine has not taken it."""
+    cdef object waiters = take(&submission.waiters)
+    if waiters is None:
+        return
+    for reference in notifiers.values():
+        notifier = reference()
+        if notifier is not None:
+            (<LoopNotifier>notifier).awaited_no_more(submission)
+    wake(<list>waiters)
+
+
+cdef object end_waiter(object waiter):
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+cdef int wake(list waiters) except -1:
+    """Ends futures, each on its own loop; a closed loop has nothing left that waits."""
+    cdef object running = running_loop()
+    for waiter in waiters:
+        loop = waiter.get_loop()
+        if loop is running:
+            end_waiter(waiter)
+        elif not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(end_waiter, waiter)
+            except RuntimeError:
+                pass
+    return 0
+
+
+# ---- delivering ------------------------------------------------------------------------------------------
+
+cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier) except -1:
+    """The end as Python sees it: the buffers are released, the owner learns of it, awaits go on, the function of
+    SIGEV_LOOP is called. Raises only what that raises to end the program (see LoopNotifier.call)."""
+    cdef object waiters
+    if submission.delivered:
+        return 0
+    submission.delivered = True
+    waiters = take(&submission.waiters)
+    try:
+        end_submission(submission)
+        if waiters is not None:
+            wake(<list>waiters)
+        if submission.callback != NULL and notifier is not None:
+            notifier.call(submission.callback)
+    finally:
+        drop_notice(submission)
+        aiofs_request_release(&submission.request)
+    return 0
+
+
+cdef void drain_unclaimed() noexcept:
+    """Delivers what ended with no loop to deliver it on."""
+    cdef aiofs_submission *submission = queue_drain(&aiofs_unclaimed, False)
+    cdef aiofs_submission *next
+    while submission != NULL:
+        next = submission.next
+        deliver_completion(submission, None)
+        submission = next
+
+
+cdef int drain_unclaimed_pending(void *nothing) noexcept:
+    drain_unclaimed()
+    return 0
+
+
+aiofs_drain_unclaimed = drain_unclaimed_pending
+
+
+# ---- failures --------------------------------------------------------------------------------------------
+
+cdef object cancelled_error():
+    return asyncio.CancelledError()
+
+
+cdef bint is_cancelled_error(object error):
+    return isinstance(error, asyncio.CancelledError)
+
+
+cdef int report_failure(object reporter, object error) except -1:
+    """Tells a loop, by the reporter of its notifier, of a failure that nothing awaited."""
+    if not reporter.is_closed():
+        reporter.call_exception_handler({
+            "message": "An operation failed and was never awaited",
+            "exception": error,
+        })
+    return 0

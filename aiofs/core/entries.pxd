@@ -1,0 +1,86 @@
+# entries/volume.h, as the core sees it: volumes, entries, and the locks on them.
+
+from libc.stdint cimport int64_t, uint64_t
+from posix.types cimport mode_t
+
+
+cdef extern from "<sys/stat.h>" nogil:
+    struct timespec_of_stat "timespec":
+        long tv_sec
+        long tv_nsec
+
+    struct status_of_file "stat":
+        unsigned long st_dev
+        unsigned long st_ino
+        mode_t st_mode
+        unsigned long st_nlink
+        unsigned int st_uid
+        unsigned int st_gid
+        unsigned long st_rdev
+        int64_t st_size
+        long st_blksize
+        int64_t st_blocks
+        timespec_of_stat st_atim
+        timespec_of_stat st_mtim
+        timespec_of_stat st_ctim
+
+
+cdef extern from "entries/volume.h" nogil:
+    ctypedef struct aiofs_volume:
+        pass
+
+    enum aiofs_lock:
+        AIOFS_LOCK_NONE
+        AIOFS_LOCK_EXCLUSIVE
+        AIOFS_LOCK_SHARED
+        AIOFS_LOCK_READ_ONLY
+        AIOFS_LOCK_READWRITE_UNSAFE
+
+    enum:
+        AIOFS_VOLUME_CREATE
+        AIOFS_VOLUME_HOST
+        AIOFS_VOLUME_READ_ONLY
+
+    int aiofs_volume_open(const char *directory, unsigned flags, int64_t quota, aiofs_volume **volume)
+    int aiofs_volume_virtual(aiofs_volume **volume)
+    void aiofs_volume_retain(aiofs_volume *volume)
+    void aiofs_volume_release(aiofs_volume *volume)
+    int aiofs_volume_in_use(const char *directory)
+    bint aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
+    int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
+    long aiofs_volume_lock_count(aiofs_volume *volume, const char *path)
+
+    int aiofs_volume_stat(aiofs_volume *volume, const char *path, status_of_file *out)
+    int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, status_of_file *out)
+    uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path)
+    int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode)
+    int aiofs_volume_rmdir(aiofs_volume *volume, const char *path)
+    int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owner)
+    int aiofs_volume_rename(aiofs_volume *volume, const char *from_, const char *to,
+                            const void *owner)
+    int aiofs_volume_truncate(aiofs_volume *volume, const char *path, int64_t size,
+                              const void *owner)
+    int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
+    int aiofs_volume_open_directory(aiofs_volume *volume, const char *path)
+
+    int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, aiofs_lock lock, const void *owner,
+                            aiofs_lock_ref **lock_ref)
+    void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
+    void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref)
+    void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref)
+
+    struct aiofs_acquisition:
+        pass
+
+    void aiofs_acquisition_begin(aiofs_acquisition *acquisition)
+    void aiofs_acquisition_abandon(aiofs_acquisition *acquisition)
+    void aiofs_acquisition_end(aiofs_acquisition *acquisition)
+
+
+cdef extern from "engine/engine.h" nogil:
+    int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
+                               aiofs_lock lock, const void *owner, aiofs_file **file)
+
+
+cdef extern from "preload/run_session.h" nogil:
+    int run_session_begin(const char *directory, int number)

@@ -1,0 +1,160 @@
+# lio_listio: many requests in one call.
+#
+# All entries are prepared before the first is started: what cannot be right raises with nothing done. How entries are
+# submitted, counted and notified is the engine's (engine/aio_list.c). The list's own notice belongs to a submission
+# without a request, the last word, which the list's last completion posts. The GIL is released while the engine takes
+# a batch, and in LIO_WAIT.
+
+
+cdef inline int operation_of(aiocb cb) except? -1:
+    """The operation of a list's entry; 0: none is asked for; -EINVAL: a bad opcode."""
+    return aiofs_list_op(small_int(cb.aio_lio_opcode, "aio_lio_opcode"))
+
+
+cdef int64_t lists = 0  # lists so far: the number of the last
+
+
+cdef list entries_of(object items):
+    """The entries that ask for something. None of them may stand there twice."""
+    global lists
+    cdef list found = []
+    cdef aiocb cb
+    for item in items:
+        if item is None:
+            continue
+        if type(item) is not aiocb:
+            raise TypeError(f"lio_listio takes aiocb objects or None, not {type(item).__name__}")
+        if operation_of(<aiocb>item) != 0:
+            found.append(item)
+    lists += 1
+    for cb in found:
+        if cb.in_list == lists:
+            raise make_error(EINVAL, cb.aio_fildes, "lio_listio", "one aiocb stands in the list twice")
+        cb.in_list = lists
+    return found
+
+
+cdef aiofs_submission *make_last_word(object sig, LoopNotifier notifier) except? NULL:
+    """What tells the end of a whole list; NULL: nobody wants to know."""
+    cdef aiofs_submission *last_word
+    if sig is None or (<sigevent>sig).sigev_notify == C_SIGEV_NONE:
+        return NULL
+    last_word = new_submission()
+    try:
+        write_notice(last_word, <sigevent>sig)
+    except BaseException:
+        discard(last_word)
+        raise
+    if notifier is not None:
+        notifier.address(last_word)
+    return last_word
+
+
+cdef int begin_list(aiofs_list_call *call, int mode, aiofs_submission *last_word) except -1:
+    if aiofs_list_begin(call, mode, NULL if last_word == NULL else &last_word.aio.ending.notice) == 0:
+        return 0
+    if last_word != NULL:
+        submission_withdraw(last_word)
+        discard(last_word)
+    raise MemoryError
+
+
+cdef int begin_entry(plan *what, aiocb cb, LoopNotifier notifier, aiofs_list_call *call, bint notifies) except -1:
+    """Ends an entry inside the call, or puts it into the batch. `notifies`: the list has a notice of its own."""
+    cdef aiofs_ask ask = ask_of(what)
+    cdef aiofs_submission *submission
+    cb.operation = what.operation if what.operation > 0 else 0
+    try:
+        submission = begin(what, &ask, aiofs_ask_check(&ask, NULL), cb, notifier, call)
+    except BlockingIOError:  # no thread to be had for its notification
+        cb.end(-EAGAIN)
+        aiofs_list_note(call, -EAGAIN)
+        return 0
+    if submission == NULL:
+        return 0
+    submission.no_wakeup = notifies and submission.aio.ending.notice.kind == C_SIGEV_NONE
+    before_submit(submission, cb, notifier)
+    if aiofs_list_put(call, &submission.aio, what.file):
+        with nogil:
+            aiofs_list_submit(call)
+    return 0
+
+
+cdef int start_entries(plan *plans, list blocks, LoopNotifier notifier, aiofs_list_call *call, bint notifies) except? -1:
+    """Begins what is drawn up, and waits for it if the mode says so: 0 or a negated errno."""
+    cdef Py_ssize_t i
+    cdef int error = 0
+    try:
+        for i in range(len(blocks)):
+            begin_entry(&plans[i], <aiocb>blocks[i], notifier, call, notifies)
+            drop_view(&plans[i])  # of what has ended
+    except BaseException:
+        call.waits = False
+        raise
+    finally:
+        with nogil:
+            error = aiofs_list_finish(call)
+    return error
+
+
+cdef int check_list_call(object mode, object sig) except -1:
+    """The mode as C's int."""
+    cdef int number = _LIO_WAIT if mode == _LIO_WAIT else _LIO_NOWAIT if mode == _LIO_NOWAIT else -1
+    if aiofs_list_check(number, 0, NULL) < 0:
+        raise make_error(EINVAL, None, "lio_listio", f"mode {mode!r} is neither LIO_WAIT nor LIO_NOWAIT")
+    if sig is not None and aiofs_list_notifies(number):
+        if not isinstance(sig, sigevent):
+            raise TypeError(f"sig must be a sigevent or None, not {type(sig).__name__}")
+        check_notify(<sigevent>sig, (<sigevent>sig).sigev_notify)
+    return number
+
+
+def lio_listio(mode, list, sig=None):
+    """Starts a list of requests by their aio_lio_opcode; returns 0.
+
+    LIO_WAIT waits until all are terminal; OSError EIO if any failed (the others complete all the same),
+    EINTR leaves them running; `sig` is ignored. LIO_NOWAIT returns when all are started; `sig`, a sigevent,
+    is notified once, when all are terminal, at once if there is nothing to do. Each entry's own sigevent is
+    honoured in both. None and LIO_NOP are passed over; the entries have no order. LIO_NOP is what an aiocb
+    has that names no aio_lio_opcode: such an entry starts nothing and is never submitted.
+
+    An entry with a bad opcode or reqprio ends with EINVAL, and what else aio_read and aio_write would raise
+    an OSError for is its error too (aio_error). With nothing started: OSError EINVAL for another mode, or
+    an aiocb that is in flight or stands in the list twice; TypeError, ValueError, BufferError, RuntimeError
+    as aio_read.
+
+    Source: POSIX.1-2017, lio_listio.
+    """
+    cdef plan *plans
+    cdef aiofs_list_call call
+    cdef aiofs_submission *last_word
+    cdef LoopNotifier notifier = current_notifier()
+    cdef aiocb cb
+    cdef Py_ssize_t i, drawn = 0
+    cdef int operation, error, number = check_list_call(mode, sig)
+    blocks = entries_of(list)
+    plans = <plan *>calloc(<size_t>len(blocks) + 1, sizeof(plan))
+    try:
+        if plans == NULL:
+            raise MemoryError
+        for cb in blocks:
+            operation = operation_of(cb)
+            draw_up(&plans[drawn], cb, operation if operation > 0 else AIOFS_FSYNC)
+            plans[drawn].operation = operation
+            drawn += 1
+        last_word = make_last_word(sig if aiofs_list_notifies(number) else None, notifier)
+        begin_list(&call, number, last_word)
+        error = start_entries(plans, blocks, notifier, &call, last_word != NULL)
+    finally:
+        for i in range(drawn):
+            rub_out(&plans[i])
+        free(plans)
+    if number == _LIO_WAIT:
+        for cb in blocks:
+            cb.settle()
+    if error == -EINTR:
+        PyErr_CheckSignals()
+        raise make_error(EINTR, None, "lio_listio")
+    if error < 0:
+        raise make_error(-error, None, "lio_listio", "a request of the list failed: aio_error of each says which")
+    return LISTED

@@ -1,0 +1,4 @@
+# The process: process.pxi.
+
+cdef object engine_error(long error)
+cdef str engine_reason(long error)

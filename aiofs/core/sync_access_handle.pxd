@@ -1,0 +1,34 @@
+# Access handles, and the synchronous one: sync_access_handle.pxi.
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident()
+
+cdef str MODE_IN_PLACE
+cdef str MODE_READ_ONLY
+cdef int64_t position(object value, str name) except -1
+cdef int generation
+cdef object closed_error(str path, str doing, int made)
+cdef object refused_error(str path, str doing)
+cdef int64_t end_file(aiofs_file *file, bint flush) noexcept nogil
+
+@cython.final
+cdef class SyncAccessHandle:
+    cdef aiofs_file *file  # a reference; NULL when closed
+    cdef int64_t cursor
+    cdef int users
+    cdef bint writable
+    cdef unsigned long closing  # the thread that is in close; 0: none
+    cdef bint unwanted     # never given out: no warning when it is dropped
+    cdef int made          # in which generation of processes
+    cdef readonly str mode
+    cdef str path
+    cdef object __weakref__
+    cdef void let_go(self) noexcept
+    cdef inline int check(self, str doing) except -1
+    cdef inline int check_change(self, str doing) except -1
+    cdef object vectored(self, bint writes, object buffers, object at)
+    cdef int64_t block(self, bint writes, const iovec *iov, int count, int64_t offset) noexcept
+    cdef int finish(self, bint flush) except -1
+
+cdef int warn_unclosed(object handle, str path) except -1
+cdef SyncAccessHandle sync_access_handle_of(aiofs_file *file, str mode, str path)

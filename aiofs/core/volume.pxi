@@ -1,0 +1,438 @@
+# Volumes as the core shows them to Python: thin wrappers of entries/volume.h.
+#
+# A DirectoryOps owns one reference to its aiofs_volume until it is closed, and each call takes one more for as
+# long as it runs, so closing a volume in one thread takes nothing away from another. An OpenFile owns
+# the opener's reference to an open file; dropped, it closes it. Every call that can reach the disk or
+# another process's lock runs without the GIL.
+
+from posix.types cimport mode_t
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+
+from stat import S_ISDIR, S_ISREG
+
+_MODES = {
+    "in-place": AIOFS_LOCK_EXCLUSIVE,
+    "readwrite": AIOFS_LOCK_EXCLUSIVE,
+    "read-only": AIOFS_LOCK_READ_ONLY,
+    "readwrite-unsafe": AIOFS_LOCK_READWRITE_UNSAFE,
+}
+
+LOCK_NONE = AIOFS_LOCK_NONE
+LOCK_EXCLUSIVE = AIOFS_LOCK_EXCLUSIVE
+LOCK_SHARED = AIOFS_LOCK_SHARED
+LOCK_READ_ONLY = AIOFS_LOCK_READ_ONLY
+LOCK_READWRITE_UNSAFE = AIOFS_LOCK_READWRITE_UNSAFE
+
+VOLUME_CREATE = AIOFS_VOLUME_CREATE
+VOLUME_HOST = AIOFS_VOLUME_HOST
+VOLUME_READ_ONLY = AIOFS_VOLUME_READ_ONLY
+
+
+def mode_of_handle(mode):
+    """The mode as a handle reports it, and the lock and open(2) flags that go with it: a tuple."""
+    if not isinstance(mode, str):
+        raise TypeError(f"mode must be a str, not {type(mode).__name__}")
+    lock = _MODES.get(mode)
+    if lock is None:
+        raise ValueError(f"unknown mode {mode!r}: one of {', '.join(map(repr, _MODES))}")
+    flags = os.O_RDONLY if mode == "read-only" else os.O_RDWR
+    return "in-place" if mode == "readwrite" else mode, lock, flags
+
+
+def volume_in_use(directory):
+    """Whether any process has a directory open as a volume."""
+    cdef bytes path = _path_bytes(directory)
+    cdef const char *c_path = path
+    cdef int status
+    with nogil:
+        status = aiofs_volume_in_use(c_path)
+    if status < 0:
+        raise make_error(-status, directory, "open volume")
+    return status > 0
+
+
+def begin_run_session(directory, int number):
+    """Opens a directory as a volume for a tree of processes: all that inherit the descriptor.
+
+    The descriptor is `number` or the next that is free; it is inherited.
+    """
+    cdef bytes path = _path_bytes(directory)
+    cdef const char *c_path = path
+    cdef int descriptor
+    with nogil:
+        descriptor = run_session_begin(c_path, number)
+    if descriptor < 0:
+        raise make_error(-descriptor, directory, "open volume")
+    return descriptor
+
+
+cdef bytes _path_bytes(path):
+    cdef bytes encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ValueError(f"a path has no NUL character in it: {path!r}")
+    return encoded
+
+
+cdef inline const void *_owner(unsigned long long owner) noexcept:
+    return <const void *><size_t>owner
+
+
+cdef object _stat_result(const status_of_file *status):
+    """os.stat's answer: the ten fields that are its sequence, and those that have names only."""
+    cdef long long second = 1_000_000_000
+    access = status.st_atim.tv_sec * second + status.st_atim.tv_nsec
+    change = status.st_mtim.tv_sec * second + status.st_mtim.tv_nsec
+    status_change = status.st_ctim.tv_sec * second + status.st_ctim.tv_nsec
+    return os.stat_result(
+        (
+            status.st_mode, status.st_ino, status.st_dev, status.st_nlink, status.st_uid,
+            status.st_gid, status.st_size, access // second, change // second,
+            status_change // second,
+        ),
+        {
+            "st_atime": access / second,
+            "st_mtime": change / second,
+            "st_ctime": status_change / second,
+            "st_atime_ns": access,
+            "st_mtime_ns": change,
+            "st_ctime_ns": status_change,
+            "st_blksize": status.st_blksize,
+            "st_blocks": status.st_blocks,
+            "st_rdev": status.st_rdev,
+        },
+    )
+
+
+cdef str CLOSED_BEHIND = "the descriptor was closed already, by os.close or the like"
+
+
+cdef class OpenFile:
+    """A file that a volume opened: its descriptor, until `close`."""
+
+
+    def __dealloc__(self):
+        cdef aiofs_file *file = self.file
+        self.file = NULL
+        if file != NULL:
+            with nogil:
+                aiofs_file_unwanted(file)
+                aiofs_file_close(file)
+                aiofs_file_release(file)
+
+    def fileno(self):
+        """The descriptor; EBADF once it is closed, also behind aiofs's back."""
+        cdef int fd = -1 if self.file == NULL else aiofs_file_fd(self.file)
+        if fd < 0:
+            raise make_error(EBADF, self.path, "fileno", CLOSED_BEHIND)
+        return fd
+
+    def close(self):
+        """Closes the descriptor; the lock goes with the last request on it."""
+        cdef aiofs_file *file = self.file
+        cdef int status = -EBADF
+        self.file = NULL
+        if file != NULL:
+            with nogil:
+                status = aiofs_file_close(file)
+                aiofs_file_release(file)
+        if status < 0:
+            raise make_error(-status, self.path, "close", CLOSED_BEHIND if status == -EBADF else None)
+
+    def read(self, Py_ssize_t size, long long offset):
+        """Up to `size` bytes from `offset`: fewer at the end of the file only."""
+        cdef aiofs_file *file = self.file
+        cdef int64_t got
+        cdef iovec piece
+        if file == NULL:
+            raise make_error(EBADF, self.path, "read")
+        data = PyBytes_FromStringAndSize(NULL, size)
+        piece.iov_base = PyBytes_AS_STRING(data)
+        piece.iov_len = <size_t>size
+        aiofs_file_retain(file)
+        with nogil:
+            got = aiofs_file_read(file, &piece, 1, offset)
+            aiofs_file_release(file)
+        if got < 0:
+            raise make_error(-got, self.path, "read")
+        return data if got == size else data[:got]
+
+
+cdef OpenFile _open_file(aiofs_file *file, path):
+    """Takes over the reference."""
+    cdef OpenFile opened = OpenFile.__new__(OpenFile)
+    opened.file = file
+    opened.path = path
+    return opened
+
+
+cdef class DirectoryOps:
+    """A directory opened as a volume. Paths are relative to its root, "" is the root.
+
+    `shown`, last of every method's arguments, is what an error names: by default the path below the
+    directory.
+    """
+
+
+    def __init__(self, directory, *, unsigned flags=0, quota=None):
+        cdef bytes path = _path_bytes(directory)
+        cdef const char *c_path = path
+        cdef int64_t limit = -1 if quota is None else quota
+        cdef aiofs_volume *volume = NULL
+        cdef int status
+        if self.volume != NULL:
+            raise RuntimeError("a DirectoryOps is opened once")
+        with nogil:
+            status = aiofs_volume_open(c_path, flags, limit, &volume)
+        if status < 0:
+            raise make_error(-status, os.fsdecode(directory), "open volume")
+        self.directory = os.fsdecode(directory)
+        self.volume = volume
+
+    def __dealloc__(self):
+        cdef aiofs_volume *volume = self.volume
+        self.volume = NULL
+        with nogil:
+            aiofs_volume_release(volume)
+
+    cdef aiofs_volume *use(self) except NULL:
+        """A reference for the time of one call."""
+        if self.volume == NULL:
+            raise make_error(EBADF, self.directory, "use a closed volume")
+        aiofs_volume_retain(self.volume)
+        return self.volume
+
+    cdef object shown(self, path, shown):
+        return shown if shown is not None else f"{self.directory}/{path}" if path else self.directory
+
+    cdef object failed(self, int status, path, shown, doing):
+        return make_error(-status, self.shown(path, shown), doing)
+
+    def show(self, str path):
+        """The path as errors name it: where it is on disk."""
+        return self.shown(path, None)
+
+    @property
+    def closed(self):
+        return self.volume == NULL
+
+    def close(self):
+        """Gives the volume up; what is open in it stays open and locked."""
+        cdef aiofs_volume *volume = self.volume
+        self.volume = NULL
+        with nogil:
+            aiofs_volume_release(volume)
+
+    def same(self, other):
+        """Whether both are the same directory."""
+        if self is other:
+            return True
+        if not isinstance(other, DirectoryOps) or self.volume == NULL or (<DirectoryOps>other).volume == NULL:
+            return False
+        return bool(aiofs_volume_same(self.volume, (<DirectoryOps>other).volume))
+
+    # ---- opening
+
+    cdef aiofs_file *open_file(self, path, int flags, mode_t mode, int lock, const void *owner,
+                               shown, doing) except NULL:
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef aiofs_file *file = NULL
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_open_file(volume, c_path, flags, mode, <aiofs_lock>lock, owner,
+                                            &file)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, doing)
+        return file
+
+    def open(self, str path, int flags, mode_t mode, int lock, unsigned long long owner, shown=None):
+        """open(2) under `lock`, shared by all that one `owner` (not 0) opens: an OpenFile."""
+        cdef aiofs_file *file = self.open_file(path, flags, mode, lock, _owner(owner), shown, "open")
+        return _open_file(file, self.shown(path, shown))
+
+    def sync_access_handle(self, str path, mode, bint create, shown=None):
+        name, lock, flags = mode_of_handle(mode)
+        shown_path = self.shown(path, shown)
+        if create:
+            flags |= os.O_CREAT
+        cdef aiofs_file *file = self.open_file(path, flags, 0o666, lock, NULL, shown,
+                                               "create access handle")
+        return sync_access_handle_of(file, name, shown_path)
+
+    def access_handle(self, str path, mode, bint create, shown=None):
+        name, lock, flags = mode_of_handle(mode)
+        shown_path = self.shown(path, shown)
+        if create:
+            flags |= os.O_CREAT
+        cdef aiofs_file *file = self.open_file(path, flags, 0o666, lock, NULL, shown,
+                                               "create access handle")
+        return access_handle_of(file, name, shown_path)
+
+    # ---- looking
+
+    def stat(self, str path, shown=None):
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef status_of_file found
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_stat(volume, c_path, &found)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "stat")
+        return _stat_result(&found)
+
+    def snapshot(self, str path, shown=None):
+        """As `stat`, waiting until any later change must give the file other times."""
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef status_of_file found
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_snapshot(volume, c_path, &found)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "stat")
+        return _stat_result(&found)
+
+    def generation(self, str path):
+        """Moves on with each change of a file, where no stat tells: here it does."""
+        return 0
+
+    def scan(self, str path, shown=None):
+        """What is in a directory: pairs of a name and "file", "directory", or None for neither."""
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_open_directory(volume, c_path)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "list")
+        found = []
+        try:
+            with os.scandir(status) as entries:
+                found = [(entry.name, self.kind_of(path, entry)) for entry in entries]
+        finally:
+            os.close(status)
+        if path.strip("/"):
+            return found
+        return [pair for pair in found if pair[0] != ".aiofs"]
+
+    cdef object kind_of(self, path, entry):
+        if entry.is_symlink():
+            try:
+                mode = self.stat(f"{path}/{entry.name}").st_mode
+            except OSError:
+                return None
+            return "directory" if S_ISDIR(mode) else "file" if S_ISREG(mode) else None
+        if entry.is_dir(follow_symlinks=False):
+            return "directory"
+        return "file" if entry.is_file(follow_symlinks=False) else None
+
+    def lock_count(self, str path):
+        """How many open files this process has at `path` and below it."""
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef long count
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            count = aiofs_volume_lock_count(volume, c_path)
+            aiofs_volume_release(volume)
+        if count < 0:
+            raise self.failed(<int>count, path, None, "look at")
+        return count
+
+    def estimate(self):
+        """The bytes in the volume, counted now, and its quota or None."""
+        cdef int64_t usage = 0, quota = -1
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_estimate(volume, &usage, &quota)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, "", None, "estimate")
+        return usage, None if quota < 0 else quota
+
+    # ---- changing
+
+    def mkdir(self, str path, mode_t mode=0o777, shown=None):
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_mkdir(volume, c_path, mode)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "mkdir")
+
+    def rmdir(self, str path, shown=None):
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_rmdir(volume, c_path)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "rmdir")
+
+    def unlink(self, str path, unsigned long long owner=0, shown=None):
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef const void *who = _owner(owner)
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_unlink(volume, c_path, who)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "unlink")
+
+    def rename(self, str source, str target, unsigned long long owner=0, shown=None,
+               shown_target=None):
+        cdef bytes encoded_source = _path_bytes(source), encoded_target = _path_bytes(target)
+        cdef const char *c_source = encoded_source
+        cdef const char *c_target = encoded_target
+        cdef const void *who = _owner(owner)
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_rename(volume, c_source, c_target, who)
+            aiofs_volume_release(volume)
+        if status < 0:
+            error = self.failed(status, source, shown, "rename")
+            error.filename2 = self.shown(target, shown_target)
+            raise error
+
+    def truncate(self, str path, long long size, unsigned long long owner=0, shown=None):
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef const void *who = _owner(owner)
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_truncate(volume, c_path, size, who)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "truncate")
+
+    def remove_tree(self, str path, shown=None):
+        """Removes a directory with all that is in it, if nothing of it is locked; "" is emptied."""
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_remove_tree(volume, c_path)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "remove")

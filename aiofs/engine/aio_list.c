@@ -1,0 +1,156 @@
+/*
+ * aio_list.c - lio_listio: many requests in one call.
+ *
+ * A list counts what is not terminal of one call: each entry that the engine has, and one for the call itself until all
+ * entries are started, so that the list does not end before. The thread that counts down to zero gives the list's notice
+ * and ends the list's word, on which LIO_WAIT sleeps.
+ *
+ * Ownership. A list has two owners: what it counts, and the call. It is freed by the later of the two, for a signal may
+ * make a waiting call leave first. No locks: the counts are atomic.
+ *
+ * Copies inside the call. A list may copy CALL_BYTES, and for CALL_NS; the clock is read only now and then. What is left
+ * goes to the engine in batches.
+ */
+#define _GNU_SOURCE
+#include <aio.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "aio_rules.h"
+
+enum {
+    CALL_BYTES = 4 * 1024 * 1024,
+    CALL_NS = 500000,
+    CLOCK_BYTES = 64 * 1024, /* copied between two looks at the clock */
+    LEAST_BYTES = 4096,      /* as which a short copy counts there: it costs a system call, too */
+};
+
+struct aiofs_list {
+    _Atomic unsigned left;
+    _Atomic int owners;
+    _Atomic bool failed;
+    _Atomic uint32_t word;
+    aiofs_notice notice;
+};
+
+static void let_go(aiofs_list *list)
+{
+    if (atomic_fetch_sub(&list->owners, 1) == 1)
+        free(list);
+}
+
+static void count_down(aiofs_list *list)
+{
+    if (atomic_fetch_sub(&list->left, 1) != 1)
+        return;
+    aiofs_notice_give(&list->notice);
+    if (aiofs_word_end(&list->word, 0))
+        aiofs_wake_sleepers();
+    let_go(list);
+}
+
+void aiofs_list_ended(aiofs_list *list, int64_t result)
+{
+    if (result < 0)
+        atomic_store(&list->failed, true);
+    count_down(list);
+}
+
+/* ---- is it valid? ------------------------------------------------------------------------------------------------- */
+
+int aiofs_list_op(int opcode)
+{
+    return opcode == LIO_NOP ? 0 : opcode == LIO_READ ? AIOFS_READ : opcode == LIO_WRITE ? AIOFS_WRITE : -EINVAL;
+}
+
+bool aiofs_list_notifies(int mode)
+{
+    return mode == LIO_NOWAIT;
+}
+
+int aiofs_list_check(int mode, int nent, const struct sigevent *event)
+{
+    if ((mode != LIO_WAIT && mode != LIO_NOWAIT) || nent < 0)
+        return -EINVAL;
+    return aiofs_list_notifies(mode) ? aiofs_notice_check(event) : 0;
+}
+
+/* ---- the call ------------------------------------------------------------------------------------------------------ */
+
+int aiofs_list_begin(struct aiofs_list_call *call, int mode, aiofs_notice *notice)
+{
+    aiofs_list *list = malloc(sizeof *list);
+    if (!list)
+        return -EAGAIN;
+    atomic_init(&list->left, 1);
+    atomic_init(&list->owners, 2);
+    atomic_init(&list->failed, false);
+    atomic_init(&list->word, AIOFS_SUBMITTED);
+    list->notice = notice ? *notice : (aiofs_notice){.kind = SIGEV_NONE};
+    if (notice)
+        notice->thread = NULL;
+    call->list = list;
+    call->waits = mode == LIO_WAIT;
+    call->bytes = CALL_BYTES;
+    call->unclocked = 0;
+    call->until = aiofs_now() + CALL_NS;
+    call->count = 0;
+    return 0;
+}
+
+bool aiofs_list_affords(struct aiofs_list_call *call, size_t bytes)
+{
+    call->unclocked += bytes < LEAST_BYTES ? LEAST_BYTES : bytes;
+    if (call->unclocked >= CLOCK_BYTES) {
+        call->unclocked = 0;
+        if (aiofs_now() > call->until)
+            call->bytes = 0;
+    }
+    bool affords = bytes <= call->bytes;
+    call->bytes = affords ? call->bytes - bytes : 0;
+    return affords;
+}
+
+void aiofs_list_note(struct aiofs_list_call *call, int64_t result)
+{
+    if (result < 0)
+        atomic_store_explicit(&call->list->failed, true, memory_order_relaxed);
+}
+
+bool aiofs_list_put(struct aiofs_list_call *call, aiofs_aio *aio, aiofs_file *file)
+{
+    aio->ending.list = call->list;
+    atomic_fetch_add(&call->list->left, 1);
+    call->batch[call->count++] = (struct aiofs_batch_entry){&aio->request, file, 0};
+    return call->count == AIOFS_LIST_BATCH;
+}
+
+void aiofs_list_submit(struct aiofs_list_call *call)
+{
+    aiofs_submit_many(call->batch, call->count);
+    for (size_t i = 0; i < call->count; i++)
+        if (call->batch[i].error < 0)
+            aiofs_aio_end((aiofs_aio *)call->batch[i].request, call->batch[i].error);
+    call->count = 0;
+}
+
+static _Atomic uint32_t *word_of(const void *list, size_t index)
+{
+    (void)index;
+    return &((aiofs_list *)(uintptr_t)list)->word;
+}
+
+int aiofs_list_finish(struct aiofs_list_call *call)
+{
+    aiofs_list *list = call->list;
+    int error = 0;
+    if (call->count > 0)
+        aiofs_list_submit(call);
+    count_down(list);
+    if (call->waits)
+        error = aiofs_wait_on(word_of, list, 1, NULL);
+    if (call->waits && error == 0 && atomic_load(&list->failed))
+        error = -EIO;
+    let_go(list);
+    return error;
+}
