@@ -39,6 +39,7 @@ cdef class AccessHandle:
     cdef int go(self, Operation operation) except -1
     cdef int operation_ended(self, Operation operation, int64_t result) except -1
     cdef void leave_cursor(self, Operation operation, int64_t result) noexcept
+    cdef void detach(self, Operation operation) noexcept
     cdef int conclude(self, Operation operation, int64_t result) except -1
     cdef int go_on(self) except -1
     cdef int end_here(self, Operation operation, int64_t result) except -1

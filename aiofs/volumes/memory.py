@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 from aiofs import _core, errors
 from aiofs.volume_ops import check_name
@@ -115,4 +115,16 @@ def _in_use(path: str) -> bool:
 def _remove_directory(path: str, maker: int) -> None:
     """Removes a volume's directory, but only in the process that created it, not in its fork."""
     if maker == os.getpid():
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # it is gone
+            for _, directories, files, folder in os.fwalk(path, topdown=False):
+                for name in directories + files:
+                    _remove(name, folder)
+            os.rmdir(path)
+
+
+def _remove(name: str, folder: int) -> None:
+    with suppress(OSError):
+        try:
+            os.unlink(name, dir_fd=folder)
+        except IsADirectoryError:
+            os.rmdir(name, dir_fd=folder)
