@@ -55,7 +55,7 @@ def on_disk(tmp_path):
 
 @pytest.mark.parametrize("size", [1000, SIZE])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOMEM])
-def test_failed_read_is_the_requests_error(file, faults, calls_only, size, number):
+def test_failed_read_ends_the_request_with_its_errno(file, faults, calls_only, size, number):
     cb = aiocb(file, bytearray(size))
     every(faults, "fail", READS, number)
     aio_read(cb)
@@ -68,7 +68,7 @@ def test_failed_read_is_the_requests_error(file, faults, calls_only, size, numbe
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_failed_write_is_the_requests_error(file, faults, calls_only, number):
+def test_failed_write_ends_the_request_with_its_errno(file, faults, calls_only, number):
     cb = aiocb(file, b"x" * SIZE)
     every(faults, "fail", WRITES, number)
     aio_write(cb)
@@ -80,7 +80,7 @@ def test_failed_write_is_the_requests_error(file, faults, calls_only, number):
 
 
 @pytest.mark.parametrize("size", [1000, 100_000, SIZE])
-def test_short_and_interrupted_calls_go_on(file, faults, size):
+def test_engine_continues_short_and_interrupted_calls(file, faults, size):
     for action, value in (("cut", 701), ("fail", errno.EINTR)):
         every(faults, action, READS + WRITES, value, -1)
         data = os.urandom(size)
@@ -99,9 +99,7 @@ def test_short_and_interrupted_calls_go_on(file, faults, size):
     "start, name, counter",
     [(aio_read, "preadv2", "inline_reads"), (aio_write, "pwrite64", "inline_writes")],
 )
-def test_call_inside_the_call_that_fails_goes_to_the_engine(
-    file, faults, start, name, counter, number
-):
+def test_failed_inline_transfer_goes_to_the_engine(file, faults, start, name, counter, number):
     """Whatever the fast path meets, the request ends as it would without it."""
     cb = aiocb(file, bytearray(CONTENT[:100]))
 
@@ -117,7 +115,7 @@ def test_call_inside_the_call_that_fails_goes_to_the_engine(
     assert not made_inside()
 
 
-def test_failed_sync_is_the_requests_error(file, faults, calls_only):
+def test_failed_sync_ends_the_request_with_its_errno(file, faults, calls_only):
     for op, name in ((os.O_SYNC, "fsync"), (os.O_DSYNC, "fdatasync")):
         faults.fail(name, errno.EIO)
         cb = aiocb(file)
@@ -153,7 +151,7 @@ def test_descriptor_that_cannot_be_examined_fails_the_request_only(tmp_path, fau
     os.close(fd)
 
 
-def test_interrupted_waits_wait_on(file, pipe, faults):
+def test_interrupted_waits_are_restarted(file, pipe, faults):
     """An EINTR that no handler of the program caused is nobody's business."""
     for name in ("epoll_wait", "io_uring_enter"):
         faults.fail(name, errno.EINTR, -1)
@@ -168,7 +166,7 @@ def test_interrupted_waits_wait_on(file, pipe, faults):
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EBUSY, errno.EINTR])
-def test_ring_that_is_busy_is_entered_again(file, faults, number):
+def test_busy_io_uring_enter_is_retried(file, faults, number):
     if _core.engine() != "io_uring":
         pytest.skip("there is no ring")
     for nth in (1, -1):
@@ -316,7 +314,7 @@ async def test_operations_behind_a_failed_one_go_on(volume, faults, calls_only):
         assert [results[0], *results[2:]] == [300_000, 10, SIZE]
 
 
-async def test_loop_is_not_held_up_by_slow_calls(volume, faults, calls_only):
+async def test_slow_system_calls_do_not_block_the_loop(volume, faults, calls_only):
     """Counted in turns of the loop: while each call takes a long time, the loop turns."""
     async with FileHandle._of(volume, "file").create_access_handle() as handle:
         every(faults, "delay", READS + WRITES, 0.05)
@@ -334,7 +332,7 @@ async def test_loop_is_not_held_up_by_slow_calls(volume, faults, calls_only):
             assert turns > 20
 
 
-async def test_opening_and_closing_do_not_hold_the_loop_up(volume, faults):
+async def test_opening_and_closing_do_not_block_the_loop(volume, faults):
     file = FileHandle._of(volume, "file")
     faults.delay("openat2", 0.05)
     faults.delay("fdatasync", 0.05)
@@ -352,7 +350,7 @@ async def test_opening_and_closing_do_not_hold_the_loop_up(volume, faults):
     assert turns > 20
 
 
-def test_threads_that_wait_do_not_hold_the_interpreter(file, faults, calls_only):
+def test_waiting_threads_do_not_hold_the_gil(file, faults, calls_only):
     every(faults, "delay", WRITES, 0.1)
     cb = aiocb(file, bytes(SIZE))
     aio_write(cb)

@@ -75,7 +75,7 @@ def contents(directory):
     }
 
 
-def test_tree_arrives_whole(capsys, tree, tmp_path):
+def test_whole_tree_is_copied(capsys, tree, tmp_path):
     assert main(str(tree), str(tmp_path / "volume")) == 0
     out = capsys.readouterr().out
     assert contents(tmp_path / "volume") == contents(tree)
@@ -115,12 +115,12 @@ def test_act_three_runs_a_c_program_whose_file_is_locked(capsys, compiler, tree,
     assert list(contents(tmp_path / "volume")) == ["hello.txt"]
 
 
-def test_act_three_is_left_out_aloud_without_a_compiler(capsys, tree):
+def test_act_three_reports_a_missing_compiler(capsys, tree):
     assert main(str(tree / "hello.txt"), None) == 0
     assert "left out: there is no C compiler, no-such-compiler\n" in capsys.readouterr().out
 
 
-def test_act_three_is_left_out_aloud_if_nothing_can_be_compiled(capsys, compiler, tree):
+def test_act_three_reports_a_failing_compiler(capsys, compiler, tree):
     compiler("echo no headers >&2; exit 1")
     assert main(str(tree / "hello.txt"), None) == 0
     assert "cannot compile it: no headers\n" in capsys.readouterr().out
@@ -144,7 +144,7 @@ def test_act_three_says_what_went_wrong(capsys, compiler, tree, tmp_path, progra
     assert list(contents(tmp_path / "volume")) == ["hello.txt"]
 
 
-def test_one_file_is_copied_under_its_name(capsys, tree, tmp_path):
+def test_single_file_is_copied_under_its_name(capsys, tree, tmp_path):
     assert main(str(tree / "deep" / "1"), str(tmp_path / "volume")) == 0
     assert list(contents(tmp_path / "volume")) == ["1"]
 
@@ -157,7 +157,7 @@ def test_temporary_volume_is_removed(capsys, tree, tmp_path, monkeypatch):
     assert "removed" in capsys.readouterr().out
 
 
-def test_what_is_no_file_is_left_out_by_name(capsys, tree, tmp_path):
+def test_special_files_are_skipped_and_named(capsys, tree, tmp_path):
     (tree / "link").symlink_to("/etc/passwd")
     (tree / "round").symlink_to(".")
     os.mkfifo(tree / "fifo")
@@ -247,7 +247,7 @@ def test_volume_needs_a_new_or_empty_directory(capsys, tree, tmp_path, what):
     assert what == "file" or (place / "something").read_text() == "precious"
 
 
-def test_too_little_room_is_said_before_anything_is_copied(capsys, tree, tmp_path, monkeypatch):
+def test_lack_of_space_is_reported_before_the_copy(capsys, tree, tmp_path, monkeypatch):
     free = shutil.disk_usage(tree)._replace(free=9_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
     assert main(str(tree), str(tmp_path / "volume")) == 2
@@ -320,7 +320,7 @@ def on_terminal(command, **environment):
     return output.decode()
 
 
-def test_heartbeat_feels_what_holds_the_loop():
+def test_heartbeat_measures_a_blocked_loop():
     async def body():
         with Heartbeat() as held:
             await asyncio.sleep(0.02)
@@ -331,7 +331,7 @@ def test_heartbeat_feels_what_holds_the_loop():
     uvloop.run(body())
 
 
-def test_bar_of_nothing_is_full():
+def test_progress_bar_of_0_bytes_is_full():
     assert Bar("", 0).part == 1.0
     half = Bar("", 10)
     half.advance(5)

@@ -54,13 +54,13 @@ def compiled(source, folder, *flags):
 
 
 @pytest.mark.parametrize("program", PYTHON_PROGRAMS, ids=str)
-def test_python_programs_run_and_print_what_is_said(program, tmp_path):
+def test_python_programs_of_the_pages_print_the_documented_output(program, tmp_path):
     check_python(program, tmp_path)
 
 
 @needs_compiler
 @pytest.mark.parametrize("program", C_PROGRAMS, ids=str)
-def test_c_programs_run_and_print_what_is_said(program, tmp_path):
+def test_c_programs_of_the_pages_print_the_documented_output(program, tmp_path):
     linked = compiled(program.source, tmp_path, *LINKED)
     check(program, [linked], tmp_path)
     check(program, [linked], tmp_path)
@@ -85,19 +85,19 @@ def test_c_programs_do_the_same_unchanged_and_preloaded(program, tmp_path):
 
 @needs_compiler
 @pytest.mark.parametrize("synopsis", C_SYNOPSES, ids=str)
-def test_c_synopses_are_those_of_the_headers(synopsis, tmp_path):
+def test_c_synopses_match_the_headers(synopsis, tmp_path):
     compiled(synopsis.source, tmp_path, "-c")  # a declaration that is another's is an error
 
 
 @pytest.mark.parametrize("synopsis", all_blocks("pyi"), ids=str)
-def test_python_synopses_are_those_of_the_modules(synopsis):
+def test_python_synopses_match_the_modules(synopsis):
     modules = (PACKAGE / "_core.pyi").read_text() + (PACKAGE / "aio.py").read_text()
     signatures = re.findall(r"^((?:async )?def .*:)", synopsis.source, re.MULTILINE)
     assert signatures and all(f"\n{signature}" in modules for signature in signatures)
 
 
 @pytest.mark.packaging
-def test_cython_synopses_are_those_of_the_pxd(tmp_path):
+def test_cython_synopses_match_the_pxd(tmp_path):
     pytest.importorskip("Cython")
     lines = [block.source for block in all_blocks("cython") if "cdef" not in block.source]
     source = tmp_path / "synopses.pyx"

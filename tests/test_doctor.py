@@ -39,12 +39,12 @@ def named(findings, name):
     return next(each for each in findings if each["name"] == name)
 
 
-def test_it_tells_the_engine_that_programs_get(tmp_path):
+def test_doctor_names_the_engine_that_programs_get(tmp_path):
     findings = doctor("--json", str(tmp_path))
     assert named(findings, "engine in use")["detail"] == _core.engine()
 
 
-def test_what_is_missing_has_a_cost_and_what_is_there_has_none(tmp_path):
+def test_doctor_names_a_cost_for_each_missing_feature_only(tmp_path):
     findings = doctor("--json", str(tmp_path))
     assert all(bool(each["cost"]) == (each["good"] is False) for each in findings)
     assert {"io_uring", "limits", "engine"} < {each["subject"] for each in findings}
@@ -52,7 +52,7 @@ def test_what_is_missing_has_a_cost_and_what_is_there_has_none(tmp_path):
 
 @pytest.mark.parametrize("call", ["io_uring_setup", "io_uring_enter", "io_uring_register"])
 @pytest.mark.parametrize("error", [1, 38])
-def test_forbidden_call_is_named_with_a_reason(call, error, tmp_path):
+def test_doctor_names_a_forbidden_system_call_with_a_reason(call, error, tmp_path):
     findings = doctor("--json", str(tmp_path), sandbox=(call, error), AIOFS_ENGINE="auto")
     assert named(findings, call)["good"] is False
     assert "seccomp" in named(findings, call)["detail"]
@@ -61,7 +61,7 @@ def test_forbidden_call_is_named_with_a_reason(call, error, tmp_path):
     assert named(findings, "engine in use")["detail"] == "threads"
 
 
-def test_directories_are_tried_and_nothing_is_left_in_them(tmp_path):
+def test_doctor_probes_directories_and_leaves_no_file(tmp_path):
     findings = [
         each for each in doctor("--json", str(tmp_path)) if str(tmp_path) in each["subject"]
     ]
@@ -70,7 +70,7 @@ def test_directories_are_tried_and_nothing_is_left_in_them(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_directory_that_is_not_there_is_said(tmp_path):
+def test_doctor_reports_a_missing_directory(tmp_path):
     missing = str(tmp_path / "missing")
     finding = named(doctor("--json", missing), "a file in it")
     assert finding["subject"] == missing and finding["detail"] == "No such file or directory"
@@ -81,6 +81,6 @@ def test_text_has_a_line_for_each(tmp_path):
     assert "io_uring_setup" in printed and f"{tmp_path} (" in printed and "OFD locks" in printed
 
 
-def test_engine_that_does_not_exist_is_told_and_not_a_failure(tmp_path):
+def test_doctor_reports_an_unknown_engine_with_status_0(tmp_path):
     finding = named(doctor("--json", str(tmp_path), AIOFS_ENGINE="steam"), "engine in use")
     assert finding["good"] is False and "steam" in finding["detail"]

@@ -26,7 +26,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize("number,standard,builtin", TABLE)
-def test_errno_gives_the_standards_class_and_pythons(number, standard, builtin):
+def test_errno_selects_the_web_standard_class_and_the_python_class(number, standard, builtin):
     error = from_errno(number, "/some/path", "open")
     assert isinstance(error, standard) and isinstance(error, builtin) and isinstance(error, OSError)
     assert error.errno == number
@@ -43,7 +43,7 @@ def test_errors_pickle(number):
     assert again.filename == error.filename
 
 
-def test_other_errnos_stay_what_python_makes_of_them():
+def test_other_errnos_give_pythons_own_class():
     assert type(from_errno(errno.EACCES, "p", "open")) is PermissionError
     assert type(from_errno(errno.ELOOP, "p", "open")) is OSError
 

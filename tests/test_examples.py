@@ -33,7 +33,7 @@ def copy_in_c(tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 200_000])
-def test_copy_in_python_and_in_c_copy_alike(copy_in_c, tmp_path, size):
+def test_copy_examples_in_python_and_c_give_the_same_files(copy_in_c, tmp_path, size):
     source = tmp_path / "source"
     source.write_bytes(os.urandom(size))
     commands = {"c": [copy_in_c], "python": [sys.executable, EXAMPLES / "copy.py"]}
@@ -45,7 +45,7 @@ def test_copy_in_python_and_in_c_copy_alike(copy_in_c, tmp_path, size):
         assert target.read_bytes() == source.read_bytes()
 
 
-def test_copy_in_python_and_in_c_refuse_alike(copy_in_c, tmp_path):
+def test_copy_examples_in_python_and_c_refuse_the_same_arguments(copy_in_c, tmp_path):
     missing, target = tmp_path / "missing", tmp_path / "target"
     for done in (run(copy_in_c, missing, target), python("copy.py", missing, target)):
         assert done.returncode == 1 and "No such file or directory" in done.stderr
@@ -82,7 +82,7 @@ def test_plain_descriptor_is_awaited(tmp_path):
     assert (done.stdout, done.stderr) == ("300000 lines\n", "")
 
 
-def test_handle_refuses_a_second_one_and_appends(tmp_path):
+def test_handle_example_is_refused_a_second_handle_and_appends(tmp_path):
     for times in (1, 2):
         done = python("handle.py", tmp_path / "volume")
         assert done.stderr == ""

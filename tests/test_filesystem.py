@@ -55,7 +55,7 @@ def get(fs, path):
 # ---- descriptors
 
 
-def test_descriptor_is_a_real_one(fs, tmp_path):
+def test_open_returns_a_descriptor_of_the_kernel(fs, tmp_path):
     fd = fs.open("/file", RDWR, 0o640)
     assert os.write(fd, b"hello world") == 11
     assert os.fstat(fd).st_ino == (tmp_path / "volume/file").stat().st_ino
@@ -74,21 +74,21 @@ def test_closing_twice_is_ebadf(fs):
     failed(errno.EBADF, fs.close, -1)
 
 
-def test_closing_a_descriptor_of_somebody_else_is_ebadf(fs, other):
+def test_closing_a_descriptor_opened_outside_the_filesystem_is_ebadf(fs, other):
     fd = other.open("/file", RDWR)
     failed(errno.EBADF, fs.close, fd)
     os.fstat(fd)
     other.close(fd)
 
 
-def test_descriptor_closed_by_os_close_is_noticed_and_its_lock_given_up(fs, other):
+def test_os_close_of_a_descriptor_releases_its_lock(fs, other):
     fd = fs.open("/file", RDWR)
     os.close(fd)
     failed(errno.EBADF, fs.close, fd)
     other.close(other.open("/file", os.O_RDWR))
 
 
-def test_number_that_was_reused_is_not_closed_by_mistake(fs, tmp_path):
+def test_reused_descriptor_number_is_not_closed(fs, tmp_path):
     fd = fs.open("/file", RDWR)
     os.close(fd)
     assert os.open(tmp_path, os.O_RDONLY) == fd
@@ -96,7 +96,7 @@ def test_number_that_was_reused_is_not_closed_by_mistake(fs, tmp_path):
     os.close(fd)
 
 
-def test_leaving_closes_what_was_opened(volume):
+def test_leaving_the_context_closes_open_descriptors(volume):
     with FileSystem() as fs:
         fs.mount("/", volume)
         fds = [fs.open(f"/file{number}", RDWR) for number in range(3)]
@@ -117,7 +117,7 @@ def test_leaving_closes_what_was_opened(volume):
         (RDWR | os.O_EXCL, None),
     ],
 )
-def test_flags_mean_what_open_means(fs, flags, number):
+def test_flags_mean_what_os_open_means(fs, flags, number):
     if number:
         failed(number, fs.open, "/file", flags)
     else:
@@ -125,7 +125,7 @@ def test_flags_mean_what_open_means(fs, flags, number):
         failed(errno.EEXIST, fs.open, "/file", flags)
 
 
-def test_append_and_truncate(fs):
+def test_o_append_and_o_trunc_work(fs):
     put(fs, "/file", b"one")
     fd = fs.open("/file", os.O_WRONLY | os.O_APPEND)
     os.write(fd, b"two")
@@ -135,7 +135,7 @@ def test_append_and_truncate(fs):
     assert get(fs, "/file") == b""
 
 
-def test_directory_is_no_file(fs):
+def test_opening_a_directory_as_a_file_is_refused(fs):
     fs.mkdir("/directory")
     for flags in (os.O_RDONLY, os.O_RDWR, RDWR):
         error = failed(errno.EISDIR, fs.open, "/directory", flags)
@@ -173,7 +173,7 @@ def test_read_only_open_sees_live_bytes_of_a_locked_file(fs, other):
     fs.close(writer)
 
 
-def test_no_open_cuts_a_locked_file(fs, other):
+def test_refused_open_does_not_truncate_a_locked_file(fs, other):
     fd = fs.open("/file", RDWR)
     os.write(fd, b"precious")
     for flags in (os.O_RDWR, os.O_WRONLY, os.O_RDONLY):
@@ -185,13 +185,13 @@ def test_no_open_cuts_a_locked_file(fs, other):
     fs.close(fs.open("/file", os.O_RDWR))
 
 
-def test_exclusive_creation_of_a_locked_file_says_that_it_exists(fs, other):
+def test_exclusive_creation_of_a_locked_file_is_eexist(fs, other):
     fd = fs.open("/file", RDWR)
     failed(errno.EEXIST, other.open, "/file", RDWR | os.O_EXCL)
     fs.close(fd)
 
 
-def test_entry_that_another_holds_is_not_changed(fs, other):
+def test_entry_locked_by_another_holder_is_not_changed(fs, other):
     put(fs, "/free", b"free")
     fd = fs.open("/held", RDWR)
     os.write(fd, b"held")
@@ -216,7 +216,7 @@ def test_entry_locked_by_another_process_is_refused(fs, volume, tmp_path):
     fs.close(fs.open("/file", os.O_RDWR))
 
 
-def test_unlinking_what_one_has_open_works_as_in_posix(fs, other):
+def test_unlinking_an_open_file_works_as_in_posix(fs, other):
     fd = fs.open("/file", RDWR)
     os.write(fd, b"unlinked")
     fs.unlink("/file")
@@ -264,7 +264,7 @@ def test_directory_cannot_be_renamed_to_a_place_below_itself(fs):
 # ---- the tree, as in os
 
 
-def test_tree_operations_do_what_os_does(fs, tmp_path):
+def test_namespace_operations_match_os(fs, tmp_path):
     fs.mkdir("/directory", 0o750)
     assert stat.S_IMODE(fs.stat("/directory").st_mode) == 0o750
     put(fs, "/directory/file", b"data")
@@ -317,7 +317,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("number,name,arguments", ERRORS)
-def test_mistakes_get_the_errno_of_os_and_change_nothing(fs, number, name, arguments):
+def test_invalid_calls_get_the_errno_of_os_and_change_nothing(fs, number, name, arguments):
     fs.mkdir("/directory")
     put(fs, "/directory/inner")
     put(fs, "/file", b"data")
@@ -350,7 +350,7 @@ def test_paths_are_resolved_inside_the_namespace(fs):
     assert fs.stat("/..") == fs.stat("/")
 
 
-def test_removing_a_directory_with_something_locked_in_it_is_ebusy(fs, other):
+def test_removing_a_directory_with_a_locked_entry_is_ebusy(fs, other):
     fs.mkdir("/directory")
     fd = fs.open("/directory/file", RDWR)
     failed(errno.EBUSY, other.rmdir, "/directory")
@@ -376,7 +376,7 @@ def test_each_mount_is_a_volume_of_its_own(fs):
         failed(errno.ENOENT, fs.stat, "/memory/file")
 
 
-def test_mounting_where_something_stands_is_eexist(fs, volume):
+def test_mounting_over_an_existing_entry_is_eexist(fs, volume):
     put(fs, "/file")
     fs.mkdir("/directory")
     with MemoryVolume() as memory:
@@ -400,7 +400,7 @@ def test_root_may_be_mounted_first_or_last(volume):
         assert sorted(fs.listdir("/")) == ["a", "new"]
 
 
-def test_mount_point_and_what_leads_to_it_stay(fs):
+def test_mount_point_and_its_parents_cannot_be_removed(fs):
     with MemoryVolume() as memory:
         fs.mount("/a/b", memory)
         for path in ("/a", "/a/b"):
@@ -422,7 +422,7 @@ def test_directory_handle_can_be_mounted(fs):
         other.close(fd)
 
 
-def test_unmounting_with_something_open_is_ebusy(fs):
+def test_unmounting_a_volume_with_open_files_is_ebusy(fs):
     with MemoryVolume() as memory:
         fs.mount("/memory", memory)
         for opened in (
@@ -437,7 +437,7 @@ def test_unmounting_with_something_open_is_ebusy(fs):
         failed(errno.ENOENT, fs.unmount, "/memory")
 
 
-def test_unmounting_what_has_a_mount_below_is_ebusy(fs):
+def test_unmounting_a_volume_with_a_mount_below_is_ebusy(fs):
     with MemoryVolume() as outer, MemoryVolume() as inner:
         fs.mount("/outer", outer)
         fs.mount("/outer/inner", inner)
@@ -475,7 +475,7 @@ def test_unknown_mode_is_a_value_error_before_anything_is_looked_up(fs, mode):
         fs.create_sync_access_handle("/file", mode=5)
 
 
-def test_leaving_asynchronously_closes_handles_too(run, volume):
+def test_async_exit_closes_handles(run, volume):
     async def body():
         async with FileSystem() as fs:
             fs.mount("/", volume)
@@ -489,7 +489,7 @@ def test_leaving_asynchronously_closes_handles_too(run, volume):
     run(body())
 
 
-def test_handles_that_were_being_opened_are_closed_on_leaving(run, volume):
+def test_exit_closes_handles_whose_opening_is_in_progress(run, volume):
     async def body():
         for i in range(50):
             async with FileSystem() as fs:
@@ -502,7 +502,7 @@ def test_handles_that_were_being_opened_are_closed_on_leaving(run, volume):
     run(body())
 
 
-def test_import_brings_nothing_heavy_along():
+def test_import_loads_no_heavy_module():
     def modules(program):
         program += "; import sys; print(*sys.modules)"
         done = subprocess.run(

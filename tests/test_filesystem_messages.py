@@ -34,11 +34,11 @@ def said(number, path, call, *arguments, **named):
 
 
 @pytest.mark.parametrize("fd", [0, 987654])
-def test_close_of_a_descriptor_of_somebody_else_says_so(fs, fd):
+def test_close_error_names_a_descriptor_opened_outside_the_filesystem(fs, fd):
     assert f"descriptor {fd} is not of this FileSystem" in said(errno.EBADF, fd, fs.close, fd)
 
 
-def test_close_of_a_descriptor_closed_by_os_says_so(fs):
+def test_close_error_says_that_os_closed_the_descriptor(fs):
     fd = fs.open("/file", RDWR)
     os.close(fd)
     assert "os.close" in said(errno.EBADF, "/file", fs.close, fd)
@@ -69,30 +69,30 @@ def test_unmount_of_a_missing_path_is_enoent(fs):
     said(errno.ENOENT, "/a/../missing", fs.unmount, "/a/../missing")
 
 
-def test_unmount_of_what_is_no_mount_says_so(fs):
+def test_unmount_error_says_that_the_path_is_no_mount_point(fs):
     fs.mkdir("directory")
     assert "nothing is mounted there" in said(errno.EINVAL, "directory", fs.unmount, "directory")
 
 
-def test_unmount_with_something_open_says_so(fs):
+def test_unmount_error_says_that_files_are_open(fs):
     fd = fs.open("/a/memory/file", RDWR)
     assert "1 open in it" in said(errno.EBUSY, "/a/memory", fs.unmount, "/a/memory")
     fs.close(fd)
 
 
-def test_unmount_under_a_mount_names_that(fs):
+def test_unmount_error_names_a_mount_below(fs):
     with MemoryVolume() as inner:
         fs.mount("/a/memory/inner", inner)
         assert "'/a/memory/inner'" in said(errno.EBUSY, "/a/memory", fs.unmount, "/a/memory")
 
 
 @pytest.mark.parametrize("call", ["rmdir", "unlink"])
-def test_mount_point_that_is_to_be_removed_is_called_so(fs, call):
+def test_remove_error_names_a_mount_point(fs, call):
     assert "it is a mount point" in said(errno.EBUSY, "a/memory/", getattr(fs, call), "a/memory/")
     assert "'/a/memory' is mounted below" in said(errno.EBUSY, "/a", getattr(fs, call), "/a")
 
 
-def test_mount_over_something_says_what_is_there(fs):
+def test_mount_error_names_the_existing_entry(fs):
     fs.mkdir("/directory")
     with MemoryVolume() as more:
         assert "an entry of that name" in said(
@@ -106,26 +106,26 @@ def test_mount_over_something_says_what_is_there(fs):
 # ---- paths
 
 
-def test_missing_file_says_that_create_makes_it(fs):
+def test_error_for_a_missing_file_mentions_create(fs):
     with pytest.raises(NotFoundError, match=r"create=True.*'/a/memory/file'"):
         fs.create_sync_access_handle("/a/memory/file")
     fs.create_sync_access_handle("/a/memory/file", create=True).close()
 
 
-def test_missing_directory_does_not_say_that_create_makes_the_file(fs):
+def test_error_for_a_missing_directory_does_not_mention_create(fs):
     with pytest.raises(NotFoundError) as caught:
         fs.create_sync_access_handle("/a/memory/missing/file")
     assert "create=True" not in str(caught.value)
     assert caught.value.filename == "/a/memory/missing/file"
 
 
-async def test_missing_file_says_that_create_makes_it_to_who_awaits(fs):
+async def test_awaited_error_for_a_missing_file_mentions_create(fs):
     with pytest.raises(NotFoundError, match=r"create=True.*'/file'") as caught:
         await fs.create_access_handle("/file")
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_nul_in_a_path_is_named(fs):
+def test_error_names_a_nul_in_a_path(fs):
     with pytest.raises(ValueError, match=r"'/a\\x00b'"):
         fs.stat("/a\0b")
 
@@ -139,13 +139,13 @@ def test_volume_of_no_directory_is_refused():
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b"])
-def test_bad_name_of_a_memory_volume_is_named(name):
+def test_error_names_a_bad_name_of_a_memory_volume(name):
     with pytest.raises(ValueError) as caught:
         MemoryVolume(name)
     assert repr(name) in str(caught.value)
 
 
-def test_closed_volume_says_that_it_is_closed(tmp_path):
+def test_error_says_that_the_volume_is_closed(tmp_path):
     volume = PrivateVolume(tmp_path / "volume")
     volume.close()
     with FileSystem() as fs:
@@ -172,7 +172,7 @@ def test_dropped_filesystem_with_open_descriptors_is_a_resource_warning(tmp_path
             other.close(other.open("/file", RDWR))
 
 
-def test_dropped_filesystem_with_nothing_open_says_nothing(tmp_path):
+def test_dropped_filesystem_without_open_descriptors_gives_no_warning(tmp_path):
     with PrivateVolume(tmp_path / "volume") as volume:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -184,7 +184,7 @@ def test_dropped_filesystem_with_nothing_open_says_nothing(tmp_path):
         assert caught == []
 
 
-def test_filesystem_shows_its_mounts_and_descriptors(fs, tmp_path):
+def test_repr_of_a_filesystem_shows_mounts_and_descriptors(fs, tmp_path):
     fd = fs.open("/file", RDWR)
     shown = repr(fs)
     assert f"'/': PrivateVolume({str(tmp_path / 'volume')!r})" in shown
@@ -193,6 +193,6 @@ def test_filesystem_shows_its_mounts_and_descriptors(fs, tmp_path):
 
 
 @pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_filesystem_says_that_it_is_not_copied(fs, take):
+def test_copying_a_filesystem_is_a_type_error_with_advice(fs, take):
     with pytest.raises(TypeError, match="FileSystem cannot be copied or pickled"):
         take(fs)

@@ -25,7 +25,7 @@ def copy(tmp_path):
     return tmp_path
 
 
-def test_no_floor_reaches_up():
+def test_no_lower_floor_uses_a_higher_floor():
     drawn = floors(ROOT)
     assert (drawn.returncode, drawn.stderr) == (0, "")
     assert [line.split()[0] for line in drawn.stdout.splitlines()][-3:] == [
@@ -33,7 +33,7 @@ def test_no_floor_reaches_up():
     ]
 
 
-def test_files_are_drawn_with_what_they_use():
+def test_drawing_lists_each_file_with_its_uses():
     lines = floors(ROOT, "--files").stdout.splitlines()
     assert ["sys/sys.c", "sys/sys.h"] in [line.split() for line in lines]
 
@@ -55,7 +55,7 @@ def test_files_are_drawn_with_what_they_use():
         ("volume_ops.py", "from aiofs.handles import File", "handles.py"),
     ],
 )
-def test_floor_that_reaches_up_is_named(copy, low, line, high):
+def test_use_of_a_higher_floor_is_reported(copy, low, line, high):
     with (copy / "aiofs" / low).open("a") as file:
         file.write(f"\n{line}\n")
     drawn = floors(copy)
@@ -79,7 +79,7 @@ def test_import_in_a_function_is_named(copy, file, lines, module):
     assert f"a function of aiofs/{file} imports {module}" in drawn.stderr
 
 
-def test_files_that_use_each_other_are_named(copy):
+def test_circular_use_of_files_is_reported(copy):
     with (copy / "aiofs" / "handles.py").open("a") as file:
         file.write("\nfrom aiofs import filesystem\n")
     drawn = floors(copy)
@@ -99,7 +99,7 @@ def test_part_of_the_core_that_knows_a_loop_is_named(copy, line):
     assert floors(copy).returncode == 0
 
 
-def test_file_on_no_floor_is_named(copy):
+def test_file_on_no_floor_is_reported(copy):
     (copy / "aiofs" / "attic.py").touch()
     drawn = floors(copy)
     assert drawn.returncode == 1 and "attic.py is on no floor" in drawn.stderr

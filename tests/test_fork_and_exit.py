@@ -95,7 +95,7 @@ print(aio_return(before), os.fstat(file).st_size)
     assert printed == f"6 parent\n1000000 {1_000_000 + (1 << 20)}\n"
 
 
-def test_forked_child_has_none_of_its_parents_requests(run_program):
+def test_forked_child_does_not_inherit_requests(run_program):
     program = """
 requests = [reading(read_end) for _ in range(5)]
 
@@ -117,7 +117,7 @@ for cb in requests:
     assert run_program(program) == "10\n" * 5
 
 
-def test_forked_child_is_answered_as_the_page_of_aio_error_says(run_program):
+def test_aio_error_in_a_forked_child_answers_as_documented(run_program):
     """In C: tests/posix/fork.c."""
     page = " ".join(text_of("docs/aio/aio_error.md").split())
     assert "in Python they are cancelled (ECANCELED). A request that had ended" in page
@@ -146,7 +146,7 @@ print(aio_return(ended), aio_return(waiting))
     assert run_program(program) == "5 5\n"
 
 
-def test_forked_child_notifies_nobody_of_its_parents_requests(run_program):
+def test_forked_child_sends_no_notification_for_its_parents_requests(run_program):
     program = """
 notified = []
 event = sigevent(SIGEV_THREAD, 0, 1, lambda value: notified.append(os.getpid()))
@@ -190,7 +190,7 @@ print("done")
     assert run_program(program, tmp_path / "file") == "done\n"
 
 
-def test_child_forked_while_a_loop_runs_has_its_own(run_program):
+def test_child_forked_while_a_loop_runs_can_run_its_own_loop(run_program):
     program = """
 async def body(fds):
     cb = reading(fds[0])
@@ -212,7 +212,7 @@ print(run(parent()))
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_multiprocessing_children_work(kind, tmp_path, method):
+def test_multiprocessing_children_make_requests(kind, tmp_path, method):
     program = """
 def work(path, number, results):
     file = os.open(path, os.O_RDWR)
@@ -360,7 +360,7 @@ def test_interpreter_ends_with_requests_outstanding(run_program, left):
 
 
 @pytest.mark.parametrize("how", ["sys.exit(0)", "os._exit(0)", "raise SystemExit"])
-def test_interpreter_ends_by_any_way(run_program, how):
+def test_interpreter_ends_with_requests_outstanding_however_it_exits(run_program, how):
     assert run_program(f"cb = reading(read_end)\nprint('end', flush=True)\n{how}") == "end\n"
 
 
@@ -375,7 +375,7 @@ for cb in requests:
     assert (tmp_path / "file").read_bytes() == b"x" * 30_000_000
 
 
-def test_functions_are_notified_during_the_end_or_not_at_all(run_program):
+def test_notification_functions_run_before_the_interpreter_is_finalized_or_never(run_program):
     program = """
 event = sigevent(SIGEV_THREAD, 0, 1, lambda value: None)
 for _ in range(100):
@@ -386,7 +386,7 @@ print("end")
     assert run_program(program) == "end\n"
 
 
-def test_end_comes_soon_while_a_peer_says_nothing(run_program):
+def test_exit_cancels_requests_that_wait_for_a_silent_peer(run_program):
     """Waiting requests are cancelled, not waited for."""
     before = time.monotonic()
     run_program("requests = [reading(read_end) for _ in range(100)]")
@@ -406,7 +406,7 @@ atexit.register(last)
     assert run_program(program) == "1\n"
 
 
-def test_killed_process_leaves_nothing_locked(tmp_path):
+def test_killed_process_leaves_no_lock(tmp_path):
     from lock_holder_process import holding
 
     import aiofs

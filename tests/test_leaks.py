@@ -132,7 +132,7 @@ async def test_100_000_awaited_requests_leave_nothing(file):
     assert _core.counters()["outstanding"] == 0
 
 
-def test_requests_whose_result_nobody_fetches_leave_nothing(file):
+def test_requests_without_aio_return_leave_nothing(file):
     buffer = bytearray(4096)
 
     def work():

@@ -27,7 +27,7 @@ SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 # ---- where it is, and how that is said -----------------------------------------------------------
 
 
-def test_header_and_library_are_where_it_says():
+def test_config_prints_existing_paths_of_header_and_library():
     assert (Path(aiofs.get_include()) / "aiofs.h").is_file()
     assert (Path(aiofs.get_library_dir()) / "libaiofs.so").is_file()
     mapped = Path("/proc/self/maps").read_text()
@@ -56,7 +56,7 @@ def test_config_prints_a_line_for_each_option_in_their_order(capsys):
     assert config(capsys, *asked) == (0, "".join(map(lines.get, asked)), "")
 
 
-def test_config_of_nothing_says_how_to_use_it(capsys):
+def test_config_without_options_prints_its_usage(capsys):
     for options in ([], ["--lib"], ["--cflags", "more"]):
         status, out, err = config(capsys, *options)
         assert (status, out) == (2, "") and "usage: aiofs" in err
@@ -95,7 +95,7 @@ def test_header_compiles_alone_without_a_warning(language, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("musl-gcc") is None, reason="needs musl-gcc")
-def test_private_part_of_an_aiocb_has_room_in_that_of_musl(tmp_path):
+def test_private_fields_of_an_aiocb_fit_in_musls_aiocb(tmp_path):
     source = tmp_path / "layout.c"
     source.write_text('#include "control.h"\n')
     call("musl-gcc", "-std=gnu11", "-fsyntax-only", *INCLUDES, source)
@@ -137,7 +137,7 @@ def test_check_of_a_program_with_the_flags_behind_its_source(hello, capsys):
 
 @needs_compiler
 @pytest.mark.parametrize("before", ["", "-Wl,--as-needed -I. LIBS", "-lc LIBS"])
-def test_check_of_a_program_that_gets_libcs_says_what_to_do(hello, capsys, before):
+def test_check_of_a_program_with_libcs_aio_says_what_to_do(hello, capsys, before):
     flags = ["-Wl,--as-needed", *before.replace("LIBS", aiofs.config.libs()).split()]
     program = hello(before=flags)
     status, out, err = config(capsys, "--check", str(program))
@@ -148,7 +148,7 @@ def test_check_of_a_program_that_gets_libcs_says_what_to_do(hello, capsys, befor
 
 @needs_compiler
 @pytest.mark.skipif(bool(SANITIZE), reason="a sanitized library cannot be preloaded alone")
-def test_check_knows_what_is_preloaded(hello, capsys, monkeypatch):
+def test_check_considers_ld_preload(hello, capsys, monkeypatch):
     program = hello()
     monkeypatch.setenv("LD_PRELOAD", aiofs.config.preload())
     assert config(capsys, "--check", str(program))[0] == 0
@@ -164,7 +164,7 @@ def test_check_of_a_program_whose_runpath_leads_nowhere(hello, capsys, tmp_path)
     assert run([program], tmp_path).returncode != 0
 
 
-def test_check_of_what_uses_no_aio_or_is_no_such_program(capsys, tmp_path):
+def test_check_of_a_program_without_aio_or_a_missing_program(capsys, tmp_path):
     status, out, err = config(capsys, "--check", "true")
     assert (status, err) == (1, "") and "uses no function of <aio.h>" in out
     script = tmp_path / "script"
@@ -212,7 +212,7 @@ def extension(request, tmp_path_factory):
     return module
 
 
-def test_request_of_an_extension_is_one_of_the_engine(extension, pipe):
+def test_extension_module_uses_the_engine_of_the_process(extension, pipe):
     before = _core.counters()
     assert extension.read(pipe[0]) == 0
     assert extension.error() == errno.EINPROGRESS
@@ -247,7 +247,7 @@ def test_requests_of_both_on_one_pipe_are_in_the_order_of_the_calls(extension, p
     assert (buffer, extension.result()[1]) == (b"python's        ", b"extension's     ")
 
 
-def test_extension_meets_the_locks_of_python(extension, tmp_path):
+def test_extension_is_refused_a_file_locked_by_python(extension, tmp_path):
     directory = os.fsencode(tmp_path / "volume")
     with PrivateVolume(tmp_path / "volume") as volume, FileSystem() as fs:
         fs.mount("/", volume)

@@ -88,7 +88,7 @@ def test_workflows_run_make_targets_and_nothing_else():
             assert command.split()[0] == "make" and command.split()[1] in targets
 
 
-def test_pythons_are_the_same_everywhere():
+def test_all_lists_of_python_versions_agree():
     """In the classifiers, `make test-all`, the workflow, and what cibuildwheel is notified."""
     project, makefile = (ROOT / "pyproject.toml").read_text(), (ROOT / "Makefile").read_text()
     workflow = (ROOT / ".github" / "workflows" / "checks.yml").read_text()

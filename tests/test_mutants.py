@@ -24,7 +24,7 @@ def test_patch_applies_and_changes_something(patch):
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
-def test_patch_names_a_test_there_is(patch):
+def test_patch_names_an_existing_test(patch):
     for named in run.read_mutant(patch).tests:
         assert is_there(named), named
 

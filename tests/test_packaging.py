@@ -443,7 +443,7 @@ def test_in_place_build_leaves_the_mapped_library_alone(small_project):
     assert library.read_bytes() != before
 
 
-def test_elsewhere_than_linux_setup_stops_with_one_sentence():
+def test_setup_outside_linux_stops_with_one_sentence():
     program = (
         "import runpy, sys\n"
         "sys.platform, sys.argv = 'darwin', ['setup.py', '--version']\n"

@@ -66,14 +66,14 @@ def test_program(run_posix, name, form, engine):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_functions_under_all_names_are_those_of_libaiofs(run_posix, form):
+def test_every_name_of_a_function_resolves_to_libaiofs(run_posix, form):
     assert f"they come from {LIBRARY}\n" in run_posix("names", form, ENGINES[0])
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 @pytest.mark.skipif(bool(SANITIZE), reason="a sanitizer does not run under strace")
 @pytest.mark.parametrize("engine", ENGINES)
-def test_timed_waits_go_by_a_clock_that_nobody_sets(compiled, tmp_path, engine):
+def test_timed_waits_use_the_monotonic_clock(compiled, tmp_path, engine):
     calls = tmp_path / "calls"
     program = compiled("submission", "linked")
     strace = ["strace", "-f", "-e", "trace=futex", "-o", calls, program]

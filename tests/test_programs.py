@@ -130,7 +130,7 @@ EVERY = [
 CHOSEN = pairwise(EVERY)
 
 
-def test_every_pair_of_settings_is_run():
+def test_every_pair_of_fio_settings_is_run():
     wanted = {
         ((a, x), (b, y))
         for a, b in combinations(sorted(SETTINGS), 2)
@@ -194,14 +194,14 @@ def run_fio(one, folder, engine, witness):
 
 @needs_fio
 @pytest.mark.parametrize("one", CHOSEN, ids=named)
-def test_fio(one, tmp_path, engine, witness):
+def test_fio_verifies_every_byte(one, tmp_path, engine, witness):
     run_fio(one, tmp_path, engine, witness)
 
 
 @needs_fio
 @pytest.mark.soak
 @pytest.mark.parametrize("one", EVERY, ids=named)
-def test_fio_in_every_way(one, tmp_path, engine, witness):
+def test_fio_verifies_every_byte_in_every_combination(one, tmp_path, engine, witness):
     run_fio(one, tmp_path, engine, witness)
 
 
@@ -214,7 +214,7 @@ WRITES = dict.fromkeys(SETTINGS, False) | {
 
 
 @needs_fio
-def test_what_fio_wrote_is_right_to_an_engine_that_is_not_ours(tmp_path, engine, witness):
+def test_another_fio_engine_verifies_what_aiofs_wrote(tmp_path, engine, witness):
     jobs_of(witness.run(under_aiofs(engine, [*fio(WRITES, tmp_path), "--do_verify=0"])))
     assert witness.requests() == SIZE // BLOCK
     verified = fio({**WRITES, "rw": "read"}, tmp_path, "psync")
@@ -227,7 +227,7 @@ def test_what_fio_wrote_is_right_to_an_engine_that_is_not_ours(tmp_path, engine,
 
 
 @needs_fio
-def test_nothing_is_counted_without_aiofs(tmp_path, witness):
+def test_run_without_aiofs_counts_no_request(tmp_path, witness):
     jobs_of(witness.run(fio(WRITES, tmp_path)))
     assert witness.processes() == []
 
@@ -258,7 +258,7 @@ def opened_by_another(engine, path, volume):
 
 
 @needs_fio
-def test_fio_and_its_jobs_are_one_holder_and_others_are_refused(tmp_path, engine):
+def test_fio_jobs_share_one_lock_and_another_session_is_refused(tmp_path, engine):
     volume = tmp_path / "files"
     volume.mkdir()
     path = volume / "shared"
@@ -288,7 +288,7 @@ def test_fio_and_its_jobs_are_one_holder_and_others_are_refused(tmp_path, engine
 @needs_stress_ng
 @pytest.mark.parametrize("in_volume", [False, True], ids=["plain", "volume"])
 @pytest.mark.parametrize("requests", [1, 16, 128])
-def test_stress_ng(requests, in_volume, tmp_path, engine, witness):
+def test_stress_ng_verifies_its_aio(requests, in_volume, tmp_path, engine, witness):
     workers, operations = 2, 2000
     folder = tmp_path / "files"
     folder.mkdir()
@@ -308,7 +308,7 @@ def copy(tmp_path_factory):
 
 @pytest.mark.parametrize("in_volume", [False, True], ids=["plain", "volume"])
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 5_000_003])
-def test_a_program_copies_by_lists(size, in_volume, copy, tmp_path, engine, witness):
+def test_program_copies_files_with_lio_listio(size, in_volume, copy, tmp_path, engine, witness):
     folder = tmp_path / "files"
     folder.mkdir()
     original, made = folder / "original", folder / "made"

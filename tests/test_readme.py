@@ -13,7 +13,7 @@ PROGRAMS = blocks_of("README.md", "python")
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
-def test_programs_run_and_print_what_is_said(program, tmp_path):
+def test_programs_of_the_readme_print_the_documented_output(program, tmp_path):
     check_python(program, tmp_path)
 
 
@@ -99,7 +99,7 @@ def test_demo_shows_the_engine(tmp_path):
         assert f"engine {word}" in run(demo, tmp_path, **environment).stdout
 
 
-def test_cached_read_is_made_inside_the_call_and_a_waiting_one_is_not(tmp_path):
+def test_cached_read_completes_inside_the_call_and_a_waiting_read_does_not(tmp_path):
     from aiofs import _core, aio
 
     def counted(fd, size):

@@ -66,6 +66,6 @@ def test_sandbox_that_forbids_a_call_of_io_uring_gets_threads(call, error):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_io_uring_that_is_asked_for_and_forbidden_refuses_the_request(call):
+def test_request_is_refused_when_the_demanded_io_uring_is_forbidden(call):
     said = forbidding(call, errno.EPERM, REFUSES, AIOFS_ENGINE="io_uring")
     assert said.startswith("BlockingIOError") or said.startswith("OSError")

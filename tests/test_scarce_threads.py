@@ -76,7 +76,7 @@ def run_program(request, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["close", "abort"])
-def test_handle_is_closed_and_the_lock_free(run_program, method):
+def test_close_without_free_threads_releases_the_lock(run_program, method):
     printed = run_program(f"""
 async def close(handle):
     assert await handle.{method}() is None
@@ -100,7 +100,7 @@ run(close)
     assert printed == "20000000\nclosed\n"
 
 
-def test_handle_that_is_busy_is_closed_when_its_requests_have_ended(run_program):
+def test_busy_handle_is_closed_when_its_requests_have_ended(run_program):
     printed = run_program("""
 async def close(handle):
     writes = [aio.aiocb(handle, b"x" * 1_000_000, aio_offset=n * 1_000_000) for n in range(20)]
@@ -118,7 +118,7 @@ run(close)
     assert printed == "20000000\nclosed\n"
 
 
-def test_notification_is_refused_and_its_buffer_free(run_program):
+def test_refused_notification_releases_the_buffer(run_program):
     """SIGEV_THREAD, before any thread of the engine's runs."""
     printed = run_program("""
 notified = []

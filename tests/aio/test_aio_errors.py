@@ -49,7 +49,7 @@ def submitted(start, *arguments, **fields):
 
 @pytest.mark.parametrize("fd", [-1, -2, 987654, 2**31 - 1, 2**31, 2**63, -(2**63), 2**70])
 @pytest.mark.parametrize("start", TRANSFERS)
-def test_bad_descriptor_is_the_requests_error(start, fd):
+def test_bad_descriptor_ends_the_request_with_ebadf(start, fd):
     cb = submitted(start, fd, bytearray(10))
     assert end_of(cb) == errno.EBADF
     error = failed(errno.EBADF, aio_return, cb)
@@ -60,14 +60,14 @@ def test_bad_descriptor_is_the_requests_error(start, fd):
 
 @pytest.mark.parametrize("start", TRANSFERS)
 @pytest.mark.parametrize("size", [0, 10, 1 << 20])
-def test_closed_descriptor_is_the_requests_error(file, start, size):
+def test_closed_descriptor_ends_the_request_with_ebadf(file, start, size):
     fd = os.dup(file)
     os.close(fd)
     assert end_of(submitted(start, fd, bytearray(size))) == errno.EBADF
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20])
-def test_descriptor_that_is_open_the_wrong_way_is_ebadf(tmp_path, file, size):
+def test_descriptor_without_the_access_mode_ends_the_request_with_ebadf(tmp_path, file, size):
     reads = os.open(tmp_path / "file", os.O_RDONLY)
     writes = os.open(tmp_path / "file", os.O_WRONLY)
     path = os.open(tmp_path / "file", os.O_PATH)
@@ -78,7 +78,7 @@ def test_descriptor_that_is_open_the_wrong_way_is_ebadf(tmp_path, file, size):
         os.close(fd)
 
 
-def test_pipe_end_of_the_wrong_way_is_ebadf():
+def test_read_of_a_write_end_or_write_to_a_read_end_is_ebadf():
     ends = os.pipe()
     assert end_of(submitted(aio_write, ends[0], b"x")) == errno.EBADF
     assert end_of(submitted(aio_read, ends[1], bytearray(1))) == errno.EBADF
@@ -88,39 +88,39 @@ def test_pipe_end_of_the_wrong_way_is_ebadf():
 
 @pytest.mark.parametrize("offset", [-1, -10, -(2**63)])
 @pytest.mark.parametrize("start", TRANSFERS)
-def test_negative_offset_is_the_requests_error(file, start, offset):
+def test_negative_offset_ends_the_request_with_einval(file, start, offset):
     cb = submitted(start, file, bytearray(10), aio_offset=offset)
     assert end_of(cb) == errno.EINVAL
     assert failed(errno.EINVAL, aio_return, cb).filename == file
 
 
 @pytest.mark.parametrize("start", TRANSFERS)
-def test_bytes_beyond_the_last_offset_are_the_requests_error(file, start):
+def test_range_beyond_the_largest_offset_ends_the_request_with_an_error(file, start):
     cb = submitted(start, file, bytearray(10), aio_offset=2**63 - 5)
     assert end_of(cb) == errno.EINVAL
 
 
-def test_offsets_reach_the_last_one(file):
+def test_largest_offset_is_accepted(file):
     cb = submitted(aio_read, file, bytearray(10), aio_offset=2**63 - 11)
     assert (end_of(cb), aio_return(cb)) == (0, 0)
 
 
 @pytest.mark.parametrize("offset", [2**63, 2**70, -(2**63) - 1])
 @pytest.mark.parametrize("start", TRANSFERS)
-def test_offset_of_no_file_is_refused_at_the_call(file, start, offset):
+def test_offset_outside_64_bits_is_refused_at_the_call(file, start, offset):
     cb = aiocb(file, bytearray(10), aio_offset=offset)
     with pytest.raises(ValueError, match=str(offset)):
         start(cb)
     failed(errno.EINVAL, aio_error, cb)
 
 
-def test_write_past_what_the_filesystem_holds_is_efbig(file):
+def test_write_past_the_largest_file_size_is_efbig(file):
     cb = submitted(aio_write, file, b"x", aio_offset=2**63 - 2)
     assert end_of(cb) == errno.EFBIG
 
 
 @pytest.mark.parametrize("size", [10, 1 << 20])
-def test_directory_is_eisdir(tmp_path, size):
+def test_read_of_a_directory_is_eisdir(tmp_path, size):
     fd = os.open(tmp_path, os.O_RDONLY)
     cb = submitted(aio_read, fd, bytearray(size))
     assert end_of(cb) == errno.EISDIR
@@ -129,7 +129,7 @@ def test_directory_is_eisdir(tmp_path, size):
     os.close(fd)
 
 
-def test_full_device_is_enospc():
+def test_write_to_a_full_device_is_enospc():
     fd = os.open("/dev/full", os.O_RDWR)
     cb = submitted(aio_write, fd, b"x" * 10)
     assert end_of(cb) == errno.ENOSPC
@@ -139,7 +139,7 @@ def test_full_device_is_enospc():
 
 @pytest.mark.parametrize("start", TRANSFERS)
 @pytest.mark.parametrize("size", [100, 1 << 20])
-def test_bad_memory_is_efault(tmp_path, start, size):
+def test_bad_buffer_address_is_efault(tmp_path, start, size):
     fd = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
     os.write(fd, bytes(1 << 20))
     nowhere = (ctypes.c_char * size).from_address(4096)
@@ -148,7 +148,7 @@ def test_bad_memory_is_efault(tmp_path, start, size):
     os.close(fd)
 
 
-def test_closed_peer_is_epipe_and_no_sigpipe():
+def test_write_to_a_closed_peer_is_epipe_without_sigpipe():
     program = """
 import errno, os, signal, socket
 from aiofs.aio import *
@@ -166,7 +166,7 @@ for fd in (write_end, one.fileno()):
     assert python(program) == "EPIPE\nEPIPE\n"
 
 
-def test_file_size_limit_is_efbig_without_sigxfsz_and_crossing_it_is_short(tmp_path):
+def test_write_at_the_file_size_limit_is_efbig_without_sigxfsz_and_across_the_limit_short(tmp_path):
     program = """
 import errno, os, resource, signal, sys
 from aiofs.aio import *
@@ -212,19 +212,19 @@ def test_reqprio_in_range_is_accepted(file, reqprio):
 
 
 @pytest.mark.parametrize("op", [0, -1, 12345, os.O_RDWR, os.O_SYNC | os.O_APPEND])
-def test_sync_of_another_kind_is_refused_at_the_call(file, op):
+def test_aio_fsync_refuses_an_unknown_op_at_the_call(file, op):
     cb = aiocb(file)
     assert failed(errno.EINVAL, aio_fsync, op, cb).filename == file
     failed(errno.EINVAL, aio_error, cb)
 
 
 @pytest.mark.parametrize("fd", [-1, 987654, 2**40])
-def test_sync_of_a_bad_descriptor_fails_the_call(fd):
+def test_aio_fsync_of_a_bad_descriptor_fails_at_the_call(fd):
     cb = aiocb(fd)
     assert failed(errno.EBADF, aio_fsync, os.O_SYNC, cb).filename == fd
 
 
-def test_sync_of_a_pipe_or_socket_is_the_requests_einval():
+def test_aio_fsync_of_a_pipe_or_socket_ends_the_request_with_einval():
     pipe, pair = os.pipe(), socket.socketpair()
     for fd in (pipe[1], pair[0].fileno()):
         cb = aiocb(fd)
@@ -285,7 +285,7 @@ EVENTS = [
 
 @pytest.mark.parametrize("event,error", EVENTS, ids=lambda value: str(value)[:60])
 @pytest.mark.parametrize("start", [*TRANSFERS, lambda cb: aio_fsync(os.O_SYNC, cb)])
-def test_sigevent_that_cannot_be_right_is_refused_at_the_call(file, start, event, error):
+def test_invalid_sigevent_is_refused_at_the_call(file, start, event, error):
     cb = aiocb(file, bytearray(10), aio_sigevent=event)
     with pytest.raises(error):
         start(cb)
@@ -297,7 +297,7 @@ CALLS = [aio_read, aio_write, aio_error, aio_return, lambda cb: aio_fsync(os.O_S
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("value", [None, 3, "cb", object()])
-def test_what_is_no_aiocb_is_refused(call, value):
+def test_argument_that_is_not_an_aiocb_is_refused(call, value):
     with pytest.raises(TypeError):
         call(value)
 
@@ -320,13 +320,13 @@ def test_cancel_takes_a_descriptor_and_an_aiocb(file):
             aio_cancel(*arguments)
 
 
-def test_file_objects_of_arrays_are_no_descriptors():
+def test_array_is_refused_as_a_descriptor():
     with pytest.raises(TypeError, match="array"):
         aio_read(aiocb(array.array("i", [3]), bytearray(1)))
 
 
 @pytest.mark.parametrize("number", [-1, signal.NSIG, 4711])
-def test_signal_that_does_not_exist_is_refused_at_the_call(tmp_path, number):
+def test_invalid_signal_number_is_refused_at_the_call(tmp_path, number):
     (tmp_path / "file").write_bytes(b"x" * 10)
     with open(tmp_path / "file", "rb") as file:
         event = sigevent(SIGEV_SIGNAL, number)

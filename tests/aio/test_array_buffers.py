@@ -44,7 +44,7 @@ def writes(handle):
     ]
 
 
-def test_read_only_array_is_no_place_to_read_to(reads):
+def test_read_into_a_read_only_array_is_refused(reads):
     for read in reads:
         with pytest.raises(BufferError, match=r"ndarray.*read-only"):
             read(read_only())
@@ -97,7 +97,7 @@ async def test_awaited_methods_refuse_the_same_arrays():
         read_only(),
     ],
 )
-def test_array_of_plain_values_goes_there_and_back(handle, array):
+def test_array_of_plain_values_is_written_and_read_back(handle, array):
     cb = aiocb(handle, array)
     aio_write(cb)
     assert result(cb) == array.nbytes

@@ -92,7 +92,7 @@ def test_read_stays_inside_a_slice(file):
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_be_read_into_is_refused_at_the_call(file, kind):
+def test_read_into_an_unwritable_object_is_refused_at_the_call(file, kind):
     buffer, error = REFUSED[kind]
     cb = aiocb(file, buffer, 10)
     with pytest.raises(error):
@@ -101,7 +101,7 @@ def test_what_cannot_be_read_into_is_refused_at_the_call(file, kind):
 
 
 @pytest.mark.parametrize("kind", ["every other byte", "backwards", "str", "None", "list", "int"])
-def test_what_cannot_be_written_is_refused_at_the_call(file, kind):
+def test_write_of_an_object_without_a_buffer_is_refused_at_the_call(file, kind):
     buffer, error = REFUSED[kind]
     cb = aiocb(file, buffer, 10)
     with pytest.raises(error):
@@ -110,7 +110,7 @@ def test_what_cannot_be_written_is_refused_at_the_call(file, kind):
     assert os.pread(file, 1 << 20, 0) == CONTENT
 
 
-def test_nbytes_says_how_much_of_the_buffer(file):
+def test_nbytes_limits_the_transfer(file):
     cb = aiocb(file, bytearray(b"-" * 10), 4)
     aio_read(cb)
     assert result(cb) == 4
@@ -161,7 +161,7 @@ def test_buffer_is_pinned_until_the_request_is_terminal(pipe):
     assert buffer == b"data" + bytes(6)
 
 
-def test_cancelled_request_gives_its_buffer_back(pipe):
+def test_cancelled_request_releases_its_buffer(pipe):
     buffer = bytearray(10)
     cb = aiocb(pipe[0], buffer)
     aio_read(cb)
@@ -169,7 +169,7 @@ def test_cancelled_request_gives_its_buffer_back(pipe):
     assert not is_pinned(buffer)
 
 
-def test_cancelled_list_gives_its_buffers_back(pipe):
+def test_cancelled_list_releases_its_buffers(pipe):
     buffers = [bytearray(10) for _ in range(10)]
     requests = [aiocb(pipe[0], buffer) for buffer in buffers]
     for cb in requests:
@@ -180,7 +180,7 @@ def test_cancelled_list_gives_its_buffers_back(pipe):
 
 
 @pytest.mark.parametrize("fields", [{}, {"aio_offset": -1}, {"aio_fildes": 987654}])
-def test_finished_and_failed_requests_give_their_buffers_back(file, fields):
+def test_finished_and_failed_requests_release_their_buffers(file, fields):
     buffer = bytearray(10)
     cb = aiocb(**{"aio_fildes": file, "aio_buf": buffer} | fields)
     aio_read(cb)
@@ -188,7 +188,7 @@ def test_finished_and_failed_requests_give_their_buffers_back(file, fields):
     assert not is_pinned(buffer)
 
 
-def test_refused_call_gives_its_buffer_back(file):
+def test_refused_call_releases_its_buffer(file):
     buffer = bytearray(10)
     failed(errno.EINVAL, aio_read, aiocb(file, buffer, aio_reqprio=21))
     with pytest.raises(TypeError):
@@ -200,7 +200,7 @@ def test_refused_call_gives_its_buffer_back(file):
     assert not is_pinned(buffer)
 
 
-def test_request_keeps_its_buffer_alive_whatever_is_dropped(pipe):
+def test_request_keeps_its_buffer_alive_when_all_other_references_are_dropped(pipe):
     read_end, write_end = pipe
 
     class Buffer(bytearray):
@@ -222,7 +222,7 @@ def test_request_keeps_its_buffer_alive_whatever_is_dropped(pipe):
         gc.collect()
 
 
-async def test_cancelled_read_keeps_its_buffer(pipe):
+async def test_cancelled_await_of_a_read_keeps_the_buffer_pinned(pipe):
     """Cancelled or not: as long as the kernel may write there, the memory is kept."""
     read_end, write_end = pipe
     for turn in range(50):
@@ -273,7 +273,7 @@ async def test_cancelled_disk_read_keeps_its_buffer(tmp_path):
     os.close(fd)
 
 
-async def test_operation_pins_its_buffers_to_its_end(faults):
+async def test_operation_pins_its_buffers_until_it_ends(faults):
     with MemoryVolume() as volume:
         file = await volume.root.get_file_handle("file", create=True)
         async with file.create_access_handle() as handle:
@@ -295,7 +295,7 @@ async def test_operation_pins_its_buffers_to_its_end(faults):
 
 @pytest.mark.parametrize("alignment", [8, 512, 4096, 1 << 21])
 @pytest.mark.parametrize("size", [0, 1, 4096, 100_000])
-def test_aligned_buffer_is_zeroed_and_begins_where_asked(size, alignment):
+def test_aligned_buffer_is_zeroed_and_has_the_given_alignment(size, alignment):
     buffer = _core.aligned_buffer(size, alignment)
     assert buffer.nbytes == size
     assert not buffer.readonly
@@ -323,7 +323,7 @@ def test_aligned_buffer_lives_as_long_as_its_views():
     assert part.tobytes() == b"x" * 1000
 
 
-def test_direct_io_goes_through_aligned_buffers(tmp_path):
+def test_aligned_buffers_serve_o_direct(tmp_path):
     try:
         fd = os.open(tmp_path / "direct", os.O_RDWR | os.O_CREAT | os.O_DIRECT)
     except OSError as error:

@@ -31,7 +31,7 @@ def test_waiting_read_is_cancelled_before_cancel_returns(pipe):
     assert cb.aio_buf == bytes(10)
 
 
-def test_cancelling_one_leaves_the_others(pipe):
+def test_cancelling_one_request_leaves_other_requests_in_flight(pipe):
     requests = [waiting_read(pipe[0], 1) for _ in range(5)]
     assert aio_cancel(pipe[0], requests[2]) == AIO_CANCELED
     assert aio_cancel(pipe[0], requests[0]) == AIO_CANCELED
@@ -40,7 +40,7 @@ def test_cancelling_one_leaves_the_others(pipe):
     assert [bytes(requests[i].aio_buf) for i in (1, 3, 4)] == [b"a", b"b", b"c"]
 
 
-def test_cancelling_a_descriptor_takes_all_of_its_requests(pipe):
+def test_cancelling_a_descriptor_cancels_all_of_its_requests(pipe):
     other = os.pipe()
     kept = waiting_read(other[0])
     requests = [waiting_read(pipe[0]) for _ in range(10)]
@@ -52,7 +52,7 @@ def test_cancelling_a_descriptor_takes_all_of_its_requests(pipe):
         os.close(fd)
 
 
-def test_nothing_outstanding_is_all_done(file, pipe):
+def test_cancel_with_nothing_outstanding_is_alldone(file, pipe):
     never = aiocb(file, bytearray(1))
     assert aio_cancel(file) == AIO_ALLDONE
     assert aio_cancel(file, never) == AIO_ALLDONE
@@ -66,14 +66,14 @@ def test_nothing_outstanding_is_all_done(file, pipe):
     failed(errno.EINVAL, aio_error, never)
 
 
-def test_cancelled_twice_is_all_done(pipe):
+def test_second_cancel_of_a_request_is_alldone(pipe):
     cb = waiting_read(pipe[0])
     assert aio_cancel(pipe[0], cb) == AIO_CANCELED
     assert aio_cancel(pipe[0], cb) == AIO_ALLDONE
     assert aio_error(cb) == errno.ECANCELED
 
 
-def test_write_that_has_begun_is_not_cancelled_but_those_behind_it_are(pipe):
+def test_begun_write_is_not_cancelled_but_queued_writes_are(pipe):
     read_end, write_end = pipe
     done = aiocb(write_end, b"done")
     aio_write(done)

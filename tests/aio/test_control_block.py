@@ -31,7 +31,7 @@ def test_names_are_those_of_aio_h():
         assert hasattr(aio, name)
 
 
-def test_constants_are_those_of_the_system():
+def test_constants_equal_those_of_the_system_headers():
     assert (aio.AIO_CANCELED, aio.AIO_NOTCANCELED, aio.AIO_ALLDONE) == (0, 1, 2)
     assert (aio.LIO_READ, aio.LIO_WRITE, aio.LIO_NOP) == (0, 1, 2)
     assert (aio.LIO_WAIT, aio.LIO_NOWAIT) == (0, 1)
@@ -40,7 +40,7 @@ def test_constants_are_those_of_the_system():
     assert (aio.AIO_LISTIO_MAX, aio.AIO_MAX, aio.AIO_PRIO_DELTA_MAX) == (-1, -1, 20)
 
 
-def test_fields_have_the_defaults_of_the_contract():
+def test_aiocb_fields_have_documented_defaults():
     cb = aiocb()
     event = cb.aio_sigevent
     assert type(event) is sigevent
@@ -50,7 +50,7 @@ def test_fields_have_the_defaults_of_the_contract():
     assert (event.sigev_value, event.sigev_notify_function) == (None, None)
 
 
-def test_fields_are_taken_in_the_order_of_the_contract():
+def test_aiocb_takes_its_fields_in_the_documented_order():
     values = [3, bytearray(4), 2, 1, 5, sigevent(), aio.LIO_READ]
     cb = aiocb(*values)
     assert [getattr(cb, name) for name in FIELDS] == values
@@ -84,7 +84,7 @@ def test_sigevent_of_an_aiocb_is_set_field_by_field(file):
     assert cb.aio_sigevent.sigev_notify == aio.SIGEV_NONE
 
 
-def test_fields_that_are_set_count_at_the_submission(file, content):
+def test_fields_are_read_at_the_submission(file, content):
     cb = aiocb()
     cb.aio_fildes, cb.aio_buf, cb.aio_nbytes, cb.aio_offset = file, bytearray(10), 4, 100
     aio_read(cb)
@@ -92,7 +92,7 @@ def test_fields_that_are_set_count_at_the_submission(file, content):
     assert cb.aio_buf == content[100:104] + bytes(6)
 
 
-def test_repr_says_what_has_become_of_it(file, pipe):
+def test_repr_of_an_aiocb_shows_the_status_of_its_request(file, pipe):
     cb = aiocb(file, bytearray(5))
     assert "not submitted" in repr(cb)
     aio_read(cb)

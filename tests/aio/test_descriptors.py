@@ -51,7 +51,7 @@ def test_fildes_may_be_an_object_with_fileno(tmp_path):
         assert aio_cancel(file, cb) == AIO_ALLDONE
 
 
-def test_what_fileno_raises_the_call_raises():
+def test_exception_of_fileno_is_raised_by_the_call():
     class Broken:
         def fileno(self):
             raise LookupError("no such thing")
@@ -79,7 +79,7 @@ def test_read_of_a_stream_waits_for_data_and_ignores_the_offset(kind):
         os.close(fd)
 
 
-def test_read_of_a_stream_ends_where_the_writer_did(pipe):
+def test_read_of_a_stream_returns_0_after_the_writer_closed(pipe):
     read_end, write_end = os.pipe()
     cb = waiting_read(read_end)
     os.close(write_end)
@@ -106,7 +106,7 @@ def test_write_to_a_full_pipe_waits_for_room(pipe):
     assert result(cb) == 100_000
 
 
-def test_waiting_reads_do_not_hold_up_files(file):
+def test_waiting_reads_do_not_delay_requests_on_files(file):
     pipes = [os.pipe() for _ in range(100)]
     waiting = [waiting_read(read_end) for read_end, _ in pipes]
     for turn in range(50):
@@ -120,7 +120,7 @@ def test_waiting_reads_do_not_hold_up_files(file):
         os.close(fd)
 
 
-def test_higher_reqprio_runs_later_among_those_that_wait(pipe):
+def test_higher_reqprio_runs_later_among_waiting_requests(pipe):
     read_end, write_end = pipe
     first = waiting_read(read_end, 1)
     late = waiting_read(read_end, 1, aio_reqprio=20)
@@ -141,7 +141,7 @@ def test_twenty_thousand_requests_wait_and_are_cancelled(pipe):
     assert {aio_error(cb) for cb in requests} == {errno.ECANCELED}
 
 
-def test_request_belongs_to_the_open_file_not_to_the_number(tmp_path):
+def test_request_belongs_to_the_open_file_not_to_the_descriptor_number(tmp_path):
     read_end, write_end = os.pipe()
     cb = waiting_read(read_end, 5)
     os.close(read_end)
@@ -155,7 +155,7 @@ def test_request_belongs_to_the_open_file_not_to_the_number(tmp_path):
     os.close(write_end)
 
 
-def test_queued_writes_go_to_the_file_they_were_for(tmp_path):
+def test_queued_writes_go_to_the_file_that_was_open_at_the_submission(tmp_path):
     for _ in range(20):
         fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         requests = [aiocb(fd, bytes(500_000), aio_offset=i * 500_000) for i in range(4)]
@@ -229,7 +229,7 @@ def test_write_of_no_bytes_fails_as_write_does(make, number):
     os.close(fd)
 
 
-def test_closing_a_socket_that_lingers_holds_up_no_other_descriptor():
+def test_closing_a_socket_with_so_linger_delays_no_other_descriptor():
     """The engine closes a socket with unsent data last: that waits for the peer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         peer = socket.create_connection(server.getsockname())

@@ -75,7 +75,7 @@ ATTACKS = [
 ]
 
 
-def test_fields_full_of_nonsense_never_succeed_and_never_crash(file):
+def test_aiocb_with_random_fields_never_succeeds_and_never_crashes(file):
     draw = random.Random(1)
     for _ in range(3000):
         cb = nonsense(draw)
@@ -89,7 +89,7 @@ def test_fields_full_of_nonsense_never_succeed_and_never_crash(file):
             assert error.errno == errno.EINVAL  # never submitted
 
 
-def test_files_closed_and_reopened_in_flight_stay_apart(tmp_path):
+def test_requests_in_flight_never_reach_a_file_that_reuses_their_descriptor(tmp_path):
     over = threading.Event()
 
     def open_and_close(number):
@@ -114,7 +114,7 @@ def test_files_closed_and_reopened_in_flight_stay_apart(tmp_path):
         over.set()
 
 
-def test_cancelled_by_many_threads_at_once(pipe):
+def test_request_cancelled_by_many_threads_at_once_ends_once(pipe):
     for _ in range(20):
         requests = [aiocb(pipe[0], bytearray(1)) for _ in range(20)]
         for cb in requests:
@@ -133,7 +133,7 @@ def test_cancelled_by_many_threads_at_once(pipe):
         assert aio_cancel(pipe[0]) == AIO_ALLDONE
 
 
-def test_one_aiocb_submitted_by_many_threads(file):
+def test_aiocb_submitted_by_many_threads_at_once_is_accepted_once(file):
     cb = aiocb(file, LARGE, aio_reqprio=1)
     refusals = set()
 
@@ -184,7 +184,7 @@ def test_requests_go_on_in_a_storm_of_signals(file, pipe):
     assert result(waiting) == 1
 
 
-def test_buffer_whose_finalizer_asks_for_its_own_request(pipe):
+def test_finalizer_of_a_buffer_may_query_its_own_request(pipe):
     """The core lets a buffer go when the request is seen to have ended; that may run anything."""
     seen = []
 
@@ -201,7 +201,7 @@ def test_buffer_whose_finalizer_asks_for_its_own_request(pipe):
     assert seen == [0]
 
 
-def test_aiocb_that_its_own_fileno_submits_is_in_flight_then(pipe):
+def test_aiocb_submitted_by_its_own_fileno_is_in_flight(pipe):
     read_end, write_end = pipe
 
     class Target:
@@ -217,7 +217,7 @@ def test_aiocb_that_its_own_fileno_submits_is_in_flight_then(pipe):
     assert result(cb) == 1
 
 
-def test_files_that_seek_but_take_no_offset_are_written():
+def test_files_that_seek_but_refuse_pwrite_are_written():
     """Some of /proc: pwrite refuses them, and a request on them has no other place."""
     fd = os.open("/proc/self/comm", os.O_WRONLY)
     with open("/proc/self/comm") as known:

@@ -61,7 +61,7 @@ def teller():
 # ---- waiting ------------------------------------------------------------------------------------
 
 
-def test_wait_returns_when_all_are_terminal(file, pipe):
+def test_lio_wait_returns_when_all_entries_are_terminal(file, pipe):
     requests = [*reads(file), aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ)]
     threading.Timer(0.03, os.write, [pipe[1], b"x"]).start()
     assert lio_listio(LIO_WAIT, requests) == 0
@@ -69,7 +69,7 @@ def test_wait_returns_when_all_are_terminal(file, pipe):
     assert_read(requests[:-1])
 
 
-def test_reads_and_writes_stand_in_one_list(file, tmp_path):
+def test_one_list_may_hold_reads_and_writes(file, tmp_path):
     copy = os.open(tmp_path / "copy", os.O_RDWR | os.O_CREAT)
     requests = reads(file, 10)
     lio_listio(LIO_WAIT, requests)
@@ -82,7 +82,7 @@ def test_reads_and_writes_stand_in_one_list(file, tmp_path):
     os.close(copy)
 
 
-def test_none_and_nop_are_passed_over(file):
+def test_none_and_lio_nop_entries_are_skipped(file):
     nop = aiocb(987654, "no buffer", "no size", aio_lio_opcode=LIO_NOP)
     requests = reads(file, 3)
     for mode in (LIO_WAIT, LIO_NOWAIT):
@@ -97,7 +97,7 @@ def test_empty_list_is_a_success(mode, items):
     assert lio_listio(mode, items) == 0
 
 
-def test_wait_fails_with_eio_and_the_others_complete(file, tmp_path):
+def test_lio_wait_fails_with_eio_and_the_other_entries_complete(file, tmp_path):
     requests = reads(file, 10)
     requests[3].aio_fildes = 987654
     requests[7].aio_offset = -1
@@ -127,16 +127,16 @@ def test_priority_out_of_range_ends_its_entry_and_counts_as_failed(file):
     assert [end_of(cb) for cb in requests] == [0, errno.EINVAL, 0]
 
 
-def test_wait_does_not_tell_the_list(file):
+def test_lio_wait_does_not_notify_the_list(file):
     lio_listio(LIO_WAIT, reads(file), sigevent(SIGEV_SIGNAL, BLOCKED, 7))
     assert not comes(BLOCKED, 0.02)
 
 
-def test_wait_ignores_even_a_sig_that_is_none(file):
+def test_lio_wait_ignores_sig_even_with_an_invalid_value(file):
     assert lio_listio(LIO_WAIT, reads(file), "no sigevent") == 0
 
 
-def test_signal_handler_ends_a_wait_with_eintr_and_the_requests_go_on(pipe):
+def test_signal_handler_ends_lio_wait_with_eintr_and_the_requests_go_on(pipe):
     requests = [aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ) for _ in range(3)]
     with handling(signal.SIGALRM, lambda *_: None):
         signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
@@ -149,7 +149,7 @@ def test_signal_handler_ends_a_wait_with_eintr_and_the_requests_go_on(pipe):
 # ---- not waiting --------------------------------------------------------------------------------
 
 
-def test_nowait_returns_before_the_requests_end(pipe):
+def test_lio_nowait_returns_before_the_requests_end(pipe):
     requests = [aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ) for _ in range(3)]
     assert lio_listio(LIO_NOWAIT, requests) == 0
     assert [aio_error(cb) for cb in requests] == [errno.EINPROGRESS] * 3
@@ -188,7 +188,7 @@ def test_list_with_nothing_to_do_is_notified_at_once(items):
     eventually(lambda: notified == ["notified"])
 
 
-def test_list_of_failures_is_notified(file):
+def test_list_of_failed_entries_is_notified(file):
     event, notified = teller()
     requests = reads(file, 3)
     requests[0].aio_lio_opcode = 17
@@ -218,7 +218,7 @@ def test_every_entry_has_its_own_notification(file, mode):
     [{"aio_lio_opcode": 17}, {"aio_reqprio": 21}, {"aio_fildes": 987654}, {"aio_offset": -1}],
     ids=lambda broken: next(iter(broken)),
 )
-def test_entry_that_fails_is_notified_too(file, mode, broken):
+def test_failed_entry_is_notified(file, mode, broken):
     notified = []
     requests = reads(file, 3)
     requests[1].aio_sigevent = sigevent(SIGEV_THREAD, 0, requests[1], notified.append)
@@ -247,7 +247,7 @@ async def test_list_and_entries_are_notified_on_the_loop(file, pipe):
     assert sorted(notified[:-1]) == list(range(11))
 
 
-async def test_entry_of_a_list_that_is_notified_can_be_awaited_alone(pipe):
+async def test_entry_of_a_notified_list_can_be_awaited_by_itself(pipe):
     other = os.pipe()
     notified = []
     requests = [
@@ -270,7 +270,7 @@ async def test_entry_of_a_list_that_is_notified_can_be_awaited_alone(pipe):
         os.close(end)
 
 
-async def test_other_requests_are_notified_while_a_list_has_ended_in_part(pipe):
+async def test_other_requests_are_notified_while_a_list_is_incomplete(pipe):
     other = os.pipe()
     requests = [aiocb(end, bytearray(1), aio_lio_opcode=LIO_READ) for end in (pipe[0], other[0])]
     lio_listio(LIO_NOWAIT, requests, sigevent(SIGEV_LOOP, 0, None, id))
@@ -309,7 +309,7 @@ def test_list_is_notified_by_a_signal(file, pipe):
 
 
 @pytest.mark.parametrize("mode", [-1, 2, 17, None, "wait"])
-def test_bad_mode_starts_nothing(file, mode):
+def test_lio_listio_with_a_bad_mode_starts_no_request(file, mode):
     event, notified = teller()
     requests = reads(file, 3)
     failed(errno.EINVAL, lio_listio, mode, requests, event)
@@ -331,7 +331,7 @@ def test_bad_mode_starts_nothing(file, mode):
     ],
 )
 @pytest.mark.parametrize("mode", [LIO_WAIT, LIO_NOWAIT])
-def test_what_python_sees_is_wrong_starts_nothing(file, mode, field, value, error):
+def test_lio_listio_with_an_invalid_entry_starts_no_request(file, mode, field, value, error):
     requests = reads(file, 5)
     setattr(requests[3], field, value)
     with pytest.raises(error):
@@ -342,13 +342,13 @@ def test_what_python_sees_is_wrong_starts_nothing(file, mode, field, value, erro
 
 
 @pytest.mark.parametrize("items", [5, None, [5], ["cb"], [aiocb(), 5]])
-def test_other_things_than_aiocbs_are_refused(items):
+def test_list_entry_that_is_not_an_aiocb_is_refused(items):
     with pytest.raises(TypeError):
         lio_listio(LIO_WAIT, items)
 
 
 @pytest.mark.parametrize("sig", ["loop", 1, sigevent(SIGEV_THREAD), sigevent(SIGEV_SIGNAL, "1")])
-def test_bad_sig_starts_nothing(file, sig):
+def test_lio_listio_with_a_bad_sig_starts_no_request(file, sig):
     requests = reads(file, 3)
     with pytest.raises(TypeError):
         lio_listio(LIO_NOWAIT, requests, sig)
@@ -374,13 +374,13 @@ def test_one_aiocb_twice_in_a_list_is_refused(file):
         failed(errno.EINVAL, aio_error, cb)
 
 
-def test_list_of_sigev_none_is_notified_nothing(file):
+def test_list_with_sigev_none_is_not_notified(file):
     requests = reads(file, 3)
     assert lio_listio(LIO_NOWAIT, requests, sigevent(SIGEV_NONE, 9, 9, 9)) == 0
     assert [end_of(cb) for cb in requests] == [0, 0, 0]
 
 
-def test_ten_thousand_entries_are_an_ordinary_list(file):
+def test_list_of_ten_thousand_entries_completes(file):
     requests = [cb for _ in range(200) for cb in reads(file, 50)]
     assert lio_listio(LIO_WAIT, requests) == 0
     assert sum(aio_return(cb) for cb in requests) == 10_000 * SIZE

@@ -38,7 +38,7 @@ def message(start, *arguments, **fields):
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20])
-def test_write_to_a_read_only_descriptor_says_so(tmp_path, size):
+def test_write_error_names_a_read_only_descriptor(tmp_path, size):
     (tmp_path / "file").write_bytes(b"x")
     with open(tmp_path / "file", "rb") as file:
         said = message(aio_write, file.fileno(), bytes(size))
@@ -46,7 +46,7 @@ def test_write_to_a_read_only_descriptor_says_so(tmp_path, size):
         assert "FileIO" in message(aio_write, file.raw, bytes(size))
 
 
-def test_write_to_a_read_only_descriptor_is_a_modification_that_is_not_allowed(tmp_path):
+def test_write_to_a_read_only_descriptor_is_no_modification_allowed_error(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     with open(tmp_path / "file", "rb") as file:
         cb = aiocb(file.fileno(), b"x")
@@ -54,13 +54,13 @@ def test_write_to_a_read_only_descriptor_is_a_modification_that_is_not_allowed(t
         assert isinstance(failed(errno.EBADF, aio_return, cb), aiofs.NoModificationAllowedError)
 
 
-def test_read_of_a_write_only_descriptor_says_so(tmp_path):
+def test_read_error_names_a_write_only_descriptor(tmp_path):
     with open(tmp_path / "file", "wb") as file:
         said = message(aio_read, file.fileno(), bytearray(1))
         assert f"aio_read: descriptor {file.fileno()} is open write-only" in said
 
 
-def test_descriptor_of_a_path_says_so(tmp_path):
+def test_error_names_an_o_path_descriptor(tmp_path):
     fd = os.open(tmp_path, os.O_PATH)
     try:
         assert "O_PATH" in message(aio_read, fd, bytearray(1))
@@ -70,11 +70,11 @@ def test_descriptor_of_a_path_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("start,buffer", [(aio_read, bytearray(1)), (aio_write, b"x")])
-def test_descriptor_that_is_not_open_says_so(start, buffer):
+def test_error_names_a_descriptor_that_is_not_open(start, buffer):
     assert f"{start.__name__}: descriptor 987654 is not open" in message(start, 987654, buffer)
 
 
-def test_write_by_a_read_only_access_handle_says_so():
+def test_write_error_names_a_read_only_access_handle():
     with aiofs.MemoryVolume() as volume, aiofs.FileSystem() as fs:
         fs.mount("/", volume)
         fs.create_sync_access_handle("/file", create=True).close()
@@ -83,7 +83,7 @@ def test_write_by_a_read_only_access_handle_says_so():
         assert "the SyncAccessHandle is not open" in message(aio_read, handle, bytearray(1))
 
 
-def test_cancel_of_a_descriptor_that_is_not_open_says_so():
+def test_aio_cancel_error_names_a_descriptor_that_is_not_open():
     assert "descriptor 987654 is not open" in str(failed(errno.EBADF, aio.aio_cancel, 987654))
 
 
@@ -91,20 +91,20 @@ def test_cancel_of_a_descriptor_that_is_not_open_says_so():
 
 
 @pytest.mark.parametrize("start", [aio_read, aio_write])
-def test_negative_offset_is_named(tmp_path, start):
+def test_error_names_a_negative_offset(tmp_path, start):
     with open(tmp_path / "file", "w+b") as file:
         said = message(start, file.fileno(), bytearray(3), aio_offset=-7)
     assert "aio_offset -7 is negative" in said
 
 
-def test_bytes_beyond_the_last_offset_are_named(tmp_path):
+def test_error_names_a_range_beyond_the_largest_offset(tmp_path):
     with open(tmp_path / "file", "w+b") as file:
         said = message(aio_read, file.fileno(), bytearray(10), aio_offset=2**63 - 5)
     assert f"aio_offset {2**63 - 5} and 10 bytes" in said and "2**63 - 1" in said
 
 
 @pytest.mark.parametrize("reqprio", [-1, 21])
-def test_priority_out_of_range_is_named(tmp_path, reqprio):
+def test_error_names_a_priority_out_of_range(tmp_path, reqprio):
     with open(tmp_path / "file", "w+b") as file:
         cb = aiocb(file.fileno(), bytearray(3), aio_reqprio=reqprio)
         said = str(failed(errno.EINVAL, aio_read, cb))
@@ -117,13 +117,13 @@ def test_priority_out_of_range_is_named(tmp_path, reqprio):
         )
 
 
-def test_bad_opcode_is_named(tmp_path):
+def test_error_names_a_bad_opcode(tmp_path):
     cb = aiocb(0, bytearray(1), aio_lio_opcode=77)
     aio.lio_listio(aio.LIO_NOWAIT, [cb])
     assert "aio_lio_opcode 77 is none of LIO_READ" in str(failed(errno.EINVAL, aio_return, cb))
 
 
-def test_what_cannot_be_synced_is_named():
+def test_aio_fsync_error_names_a_descriptor_that_cannot_be_synced():
     ends = os.pipe()
     try:
         said = message(lambda cb: aio_fsync(os.O_SYNC, cb), ends[1])
@@ -133,23 +133,23 @@ def test_what_cannot_be_synced_is_named():
             os.close(fd)
 
 
-def test_bad_op_is_named():
+def test_aio_fsync_error_names_a_bad_op():
     assert "op 77 is neither os.O_SYNC nor" in str(failed(errno.EINVAL, aio_fsync, 77, aiocb(0)))
 
 
-def test_bad_mode_is_named():
+def test_lio_listio_error_names_a_bad_mode():
     assert "mode 77" in str(failed(errno.EINVAL, aio.lio_listio, 77, []))
 
 
 # ---- requests that are in no state for it
 
 
-def test_never_submitted_is_said():
+def test_error_says_that_an_aiocb_was_never_submitted():
     for call in (aio_error, aio_return):
         assert "never submitted" in str(failed(errno.EINVAL, call, aiocb()))
 
 
-def test_second_return_is_said(tmp_path):
+def test_error_says_that_the_result_was_already_returned(tmp_path):
     with open(tmp_path / "file", "w+b") as file:
         cb = aiocb(file.fileno(), b"abc")
         aio_write(cb)
@@ -158,7 +158,7 @@ def test_second_return_is_said(tmp_path):
         assert "returned before" in str(failed(errno.EINVAL, aio_return, cb))
 
 
-def test_time_out_says_that_the_time_is_up():
+def test_time_out_error_says_that_the_time_is_up():
     ends = os.pipe()
     cb = aiocb(ends[0], bytearray(1))
     aio_read(cb)
@@ -177,13 +177,13 @@ def test_time_out_says_that_the_time_is_up():
 # ---- mistakes of types
 
 
-def test_swapped_arguments_of_fsync_are_notified():
+def test_aio_fsync_error_says_that_the_arguments_are_swapped():
     with pytest.raises(TypeError, match=re.escape("(op, cb)")):
         aio_fsync(aiocb(0), os.O_SYNC)
 
 
 @pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_control_block_says_that_it_is_not_copied(take):
+def test_copying_an_aiocb_is_a_type_error_with_advice(take):
     with pytest.raises(TypeError, match=r"aiocb cannot be copied or pickled.*another"):
         take(aiocb())
 
@@ -192,7 +192,7 @@ CALLS = [aio_read, aio_write, lambda cb: aio_fsync(os.O_SYNC, cb)]
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_awaited_call_says_what_to_await(tmp_path, call):
+def test_awaiting_the_result_of_a_call_says_what_to_await(tmp_path, call):
     with open(tmp_path / "file", "w+b") as file:
         cb = aiocb(file.fileno(), bytearray(1))
 
@@ -204,7 +204,7 @@ def test_awaited_call_says_what_to_await(tmp_path, call):
         aio_suspend([cb])
 
 
-def test_awaited_suspend_and_list_say_what_to_await():
+def test_awaiting_aio_suspend_or_lio_listio_says_what_to_await():
     async def suspend():
         await aio_suspend([])
 
@@ -217,7 +217,7 @@ def test_awaited_suspend_and_list_say_what_to_await():
         asyncio.run(listio())
 
 
-def test_what_a_call_returns_is_zero(tmp_path):
+def test_successful_call_returns_0(tmp_path):
     with open(tmp_path / "file", "w+b") as file:
         cb = aiocb(file.fileno(), b"abc")
         zero = aio_write(cb)
@@ -231,7 +231,7 @@ def test_what_a_call_returns_is_zero(tmp_path):
 # ---- the engine, and the loop
 
 
-def test_unknown_engine_is_named_with_its_choices():
+def test_error_names_an_unknown_engine_and_the_choices():
     ended = python(
         dedent("""
         import os
@@ -253,7 +253,7 @@ def by_hand(coroutine):
     return coroutine.send(None)
 
 
-def test_what_needs_a_loop_names_the_loops_that_will_do():
+def test_error_without_a_loop_names_the_supported_loops():
     ends = os.pipe()
     cb = aiocb(ends[0], bytearray(1))
     aio_read(cb)

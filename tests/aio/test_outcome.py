@@ -18,7 +18,7 @@ from aiofs.aio import (
 )
 
 
-def test_result_is_returned_once_and_the_status_stays(file):
+def test_aio_return_gives_the_result_once_and_aio_error_keeps_the_status(file):
     cb = aiocb(file, bytearray(10))
     aio_read(cb)
     aio_suspend([cb])
@@ -27,7 +27,7 @@ def test_result_is_returned_once_and_the_status_stays(file):
     assert aio_error(cb) == 0
 
 
-def test_failure_is_raised_once_and_the_status_stays():
+def test_aio_return_raises_the_failure_once_and_aio_error_keeps_the_status():
     cb = aiocb(987654, bytearray(10))
     aio_read(cb)
     assert end_of(cb) == errno.EBADF
@@ -36,20 +36,20 @@ def test_failure_is_raised_once_and_the_status_stays():
     assert aio_error(cb) == errno.EBADF
 
 
-def test_request_in_progress_has_no_result_yet(pipe):
+def test_aio_return_of_a_request_in_progress_is_refused(pipe):
     cb = waiting_read(pipe[0])
     failed(errno.EINPROGRESS, aio_return, cb)
     os.write(pipe[1], b"abc")
     assert result(cb) == 3
 
 
-def test_aiocb_that_was_never_submitted_is_invalid(file):
+def test_aiocb_that_was_never_submitted_is_einval(file):
     cb = aiocb(file, bytearray(10))
     for call in (aio_error, aio_return):
         assert failed(errno.EINVAL, call, cb).filename == file
 
 
-def test_aiocb_is_used_again_without_aio_return(file, content):
+def test_aiocb_is_reusable_without_aio_return(file, content):
     cb = aiocb(file, bytearray(10))
     for turn in range(100):
         cb.aio_offset = turn
@@ -59,7 +59,7 @@ def test_aiocb_is_used_again_without_aio_return(file, content):
     assert aio_return(cb) == 10
 
 
-def test_submission_begins_a_new_result(file):
+def test_new_submission_replaces_the_old_result(file):
     cb = aiocb(987654, bytearray(10))
     aio_read(cb)
     assert end_of(cb) == errno.EBADF
@@ -70,7 +70,7 @@ def test_submission_begins_a_new_result(file):
     assert result(cb) == 10
 
 
-def test_submitting_in_flight_is_refused_and_touches_nothing(pipe, file):
+def test_submitting_an_aiocb_in_flight_is_refused_and_leaves_its_request_alone(pipe, file):
     cb = waiting_read(pipe[0])
     buffer = cb.aio_buf
     cb.aio_fildes, cb.aio_buf = file, bytearray(10)
@@ -83,7 +83,7 @@ def test_submitting_in_flight_is_refused_and_touches_nothing(pipe, file):
     assert cb.aio_buf == bytes(10)
 
 
-def test_fields_changed_in_flight_count_from_the_next_submission(pipe, file, content):
+def test_fields_changed_in_flight_take_effect_at_the_next_submission(pipe, file, content):
     cb = waiting_read(pipe[0], 5)
     buffer = cb.aio_buf
     notified = []

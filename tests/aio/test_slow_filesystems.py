@@ -47,7 +47,7 @@ def open_file(served):
     os.close(fd)
 
 
-def test_short_read_of_a_server_is_a_success(open_file):
+def test_short_read_from_a_fuse_server_is_a_success(open_file):
     """The server never answers a read behind the first piece: nobody asks for it."""
     buffer = bytearray(b"-" * 8192)
     cb = aiocb(open_file, buffer)
@@ -57,7 +57,7 @@ def test_short_read_of_a_server_is_a_success(open_file):
     assert buffer[:SECOND] == DATA[:SECOND] and buffer[SECOND:] == b"-" * (8192 - SECOND)
 
 
-def test_read_that_a_server_holds_up_holds_up_nothing_else(served, open_file, tmp_path):
+def test_read_blocked_by_a_fuse_server_delays_no_other_request(served, open_file, tmp_path):
     held = waiting_read(open_file, HELD)
     read_end, write_end = os.pipe()
     with open(tmp_path / "disk", "w+b", buffering=0) as disk:
@@ -82,7 +82,7 @@ def test_read_that_a_server_holds_up_holds_up_nothing_else(served, open_file, tm
 
 
 @pytest.mark.skipif(not os.access("/dev/kmsg", os.W_OK), reason="needs the kernel's log")
-def test_kernels_log_gives_what_there_is():
+def test_read_of_proc_kmsg_returns_the_available_bytes():
     """It is a regular file that cannot seek, and waits behind its last line."""
     try:
         log = os.open("/proc/kmsg", os.O_RDONLY)

@@ -28,7 +28,7 @@ def test_suspend_returns_when_one_of_many_is_terminal():
         os.close(fd)
 
 
-def test_suspend_looks_before_it_sleeps(file, pipe):
+def test_aio_suspend_returns_at_once_if_a_request_has_ended(file, pipe):
     done = aiocb(file, bytearray(1))
     aio_read(done)
     aio_suspend([done])
@@ -38,7 +38,7 @@ def test_suspend_looks_before_it_sleeps(file, pipe):
     aio_cancel(pipe[0])
 
 
-def test_suspend_on_nothing_returns_at_once():
+def test_suspend_on_an_empty_list_returns_at_once():
     for nothing in ([], (), [None], [None, None], [aiocb()], [None, aiocb()]):
         assert aio_suspend(nothing) == 0
 
@@ -94,7 +94,7 @@ def test_signal_handler_ends_a_suspend_with_eintr(pipe, restart):
     assert result(cb) == 1
 
 
-def test_what_a_signal_handler_raises_suspend_raises(pipe):
+def test_exception_of_a_signal_handler_is_raised_by_suspend(pipe):
     cb = waiting_read(pipe[0])
 
     def handler(*_):

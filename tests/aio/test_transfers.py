@@ -29,7 +29,7 @@ def test_write_puts_the_bytes_at_the_offset(file, content):
 
 
 @pytest.mark.parametrize("size", [1, 4096, 65536, 1 << 18, (1 << 18) + 1, 5 << 20])
-def test_any_size_goes_there_and_comes_back(empty, size):
+def test_data_of_any_size_is_written_and_read_back(empty, size):
     data = os.urandom(size)
     cb = aiocb(empty, data, aio_offset=3)
     aio_write(cb)
@@ -49,7 +49,7 @@ def test_uncached_pages_are_read(file, content):
     assert cb.aio_buf == content
 
 
-def test_read_at_the_end_is_short_and_past_it_is_nothing(file, content):
+def test_read_at_the_end_of_file_is_short_and_past_the_end_gives_0(file, content):
     size = len(content)
     for offset, count in ((size - 10, 10), (size, 0), (size + 1, 0), (2**40, 0)):
         cb = aiocb(file, bytearray(100), aio_offset=offset)
@@ -67,14 +67,14 @@ def test_write_past_the_end_leaves_a_hole_of_zeros(empty):
 
 @pytest.mark.parametrize("start", [aio_read, aio_write])
 @pytest.mark.parametrize("buffer", [b"", bytearray(), bytearray(10), None])
-def test_no_bytes_are_a_success(file, content, start, buffer):
+def test_transfer_of_0_bytes_succeeds(file, content, start, buffer):
     cb = aiocb(file, bytearray(buffer) if buffer is not None else None, 0, aio_offset=50)
     start(cb)
     assert result(cb) == 0
     assert os.pread(file, 1 << 20, 0) == content
 
 
-def test_no_bytes_past_the_end_do_not_extend_the_file(empty):
+def test_write_of_0_bytes_past_the_end_does_not_extend_the_file(empty):
     cb = aiocb(empty, b"", aio_offset=100)
     aio_write(cb)
     assert result(cb) == 0
@@ -109,7 +109,7 @@ def test_appends_land_in_the_order_of_the_calls(tmp_path):
     assert (tmp_path / "log").read_bytes() == b"".join(pieces)
 
 
-def test_requests_need_no_loop_and_end_while_nobody_waits(empty):
+def test_requests_need_no_loop_and_end_without_a_waiting_thread(empty):
     requests = [aiocb(empty, bytes(300_000), aio_offset=i * 300_000) for i in range(20)]
     for cb in requests:
         aio_write(cb)
@@ -167,7 +167,7 @@ def waiting_beside():
     os.close(over)
 
 
-def test_ends_do_not_interrupt_the_programs_own_calls(empty, pipe):
+def test_completions_do_not_interrupt_system_calls_of_the_program(empty, pipe):
     event = ctypes.create_string_buffer(64)
     moment = (ctypes.c_long * 2)(0, 2_000_000)
     seen = []

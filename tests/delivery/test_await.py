@@ -13,7 +13,7 @@ from aiofs.aio import aio_cancel, aio_error, aio_read, aio_return, aio_suspend, 
 
 
 @pytest.mark.parametrize("size", [0, 10, 1 << 20])
-async def test_await_gives_what_aio_return_gives_and_does_not_use_it_up(file, size):
+async def test_await_gives_the_result_and_leaves_it_to_aio_return(file, size):
     cb = aiocb(file, bytearray(size))
     aio_read(cb)
     assert await cb == min(size, len(CONTENT))
@@ -53,7 +53,7 @@ async def test_await_raises_what_aio_return_raises(file, pipe):
     await failure(errno.ECANCELED, task)
 
 
-async def test_await_of_what_was_never_submitted_is_einval(file):
+async def test_await_of_an_aiocb_that_was_never_submitted_is_einval(file):
     await failure(errno.EINVAL, aiocb(file))
 
 
@@ -137,7 +137,7 @@ async def test_cancelling_the_await_cancels_the_request(pipe):
     assert os.read(pipe[0], 10) == b"kept"
 
 
-async def test_cancelled_await_of_a_request_that_ends_all_the_same(file):
+async def test_cancelled_await_of_a_request_that_completes_keeps_the_result(file):
     """The kernel may be done before it hears of it: then the result stands."""
     for _ in range(50):
         cb = aiocb(file, bytes(1 << 20), aio_offset=len(CONTENT))
@@ -154,7 +154,7 @@ async def test_cancelled_await_of_a_request_that_ends_all_the_same(file):
     os.truncate(file, len(CONTENT))
 
 
-async def test_loop_breathes_while_a_coroutine_meets_finished_requests_only(file):
+async def test_loop_turns_while_a_coroutine_awaits_only_finished_requests(file):
     """Counted in turns of the loop, not in time."""
     cb = aiocb(file, bytearray(8192))
     with counted_turns() as counted:
@@ -164,7 +164,7 @@ async def test_loop_breathes_while_a_coroutine_meets_finished_requests_only(file
     assert len(counted) >= 3000 * 8192 // (8 << 20)
 
 
-async def test_loop_breathes_while_a_coroutine_submits_and_waits_for_writes(tmp_path):
+async def test_loop_turns_while_a_coroutine_submits_and_awaits_writes(tmp_path):
     fd = os.open(tmp_path / "big", os.O_RDWR | os.O_CREAT)
     with counted_turns() as counted:
         for turn in range(400):

@@ -30,7 +30,7 @@ VALUES = [7, None, (1, 2), (), ValueError("a value")]
 @pytest.mark.parametrize("run", [uvloop.run, asyncio.run])
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 @pytest.mark.parametrize("step", STEPS)
-def test_operation_hands_out_its_value(run, step, value):
+def test_operation_driven_by_send_returns_its_value(run, step, value):
     """Whether its first step comes before or after its end."""
 
     async def main():
@@ -43,7 +43,7 @@ def test_operation_hands_out_its_value(run, step, value):
 @pytest.mark.parametrize("run", [uvloop.run, asyncio.run])
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 @pytest.mark.parametrize("step", STEPS)
-def test_ended_operation_hands_out_its_value(run, step, value):
+def test_ended_operation_driven_by_send_returns_its_value(run, step, value):
     async def main():
         operation = _core.offload(lambda: value)
         await operation
@@ -53,7 +53,7 @@ def test_ended_operation_hands_out_its_value(run, step, value):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_finished_request_hands_out_its_count(step):
+def test_finished_request_driven_by_send_returns_its_count(step):
     async def main():
         with open(os.devnull, "rb") as nothing:
             cb = aio.aiocb(nothing, bytearray(9))

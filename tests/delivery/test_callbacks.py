@@ -33,7 +33,7 @@ async def test_callback_runs_on_the_loop_after_the_call_with_a_final_status(file
     assert notified.empty()
 
 
-async def test_callbacks_come_in_the_order_of_the_ends(file):
+async def test_callbacks_run_in_the_order_of_completion(file):
     notified = []
     pipes = [os.pipe() for _ in range(20)]
     requests = [
@@ -72,7 +72,7 @@ async def test_cancelled_and_failed_requests_call_back(pipe):
     assert notified.empty()
 
 
-async def test_refused_call_calls_nobody_back(file):
+async def test_refused_call_runs_no_callback(file):
     notified = []
     cb = aiocb(file, bytearray(1), aio_reqprio=21, aio_sigevent=on_loop(notified.append))
     failed(errno.EINVAL, aio_read, cb)
@@ -80,7 +80,7 @@ async def test_refused_call_calls_nobody_back(file):
     assert notified == []
 
 
-async def test_callback_that_raises_goes_to_the_loop_and_stops_nobody(file, loop_errors):
+async def test_exception_of_a_callback_goes_to_the_loop_and_other_callbacks_run(file, loop_errors):
     notified = []
 
     def function(value):
@@ -133,7 +133,7 @@ async def test_callback_runs_in_the_context_of_its_submission(file, pipe):
     assert await notified.get() == "at the call"
 
 
-def test_callback_comes_to_the_loop_that_was_running_at_the_submission(new_loop, pipe):
+def test_callback_runs_on_the_loop_of_the_submission(new_loop, pipe):
     notified = []
     one, other = new_loop(), new_loop()
 
@@ -169,7 +169,7 @@ async def test_threads_beside_the_loop_cannot_submit_to_it(file):
     await asyncio.to_thread(work)
 
 
-async def test_loop_is_woken_once_for_all_that_is_ready(pipe):
+async def test_one_wakeup_covers_all_ready_completions(pipe):
     requests = [reading(pipe[0], 1) for _ in range(100)]
     waiting = [asyncio.ensure_future(wait(cb)) for cb in requests]
     await turns(10)  # what earlier tests rang for is read
@@ -194,7 +194,7 @@ def wake_ups():
     return total
 
 
-async def test_ten_thousand_ends_do_not_hold_the_loop_up(pipe):
+async def test_ten_thousand_completions_do_not_block_the_loop(pipe):
     read_end, write_end = pipe
     requests = [reading(read_end, 1) for _ in range(10_000)]
     notified = []

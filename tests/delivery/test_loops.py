@@ -12,7 +12,7 @@ from aiofs import _core
 from aiofs.aio import aio_error, aio_suspend, aio_write, aiocb
 
 
-def test_fifty_loops_in_a_row(new_loop, file, pipe):
+def test_fifty_loops_in_a_row_complete_requests(new_loop, file, pipe):
     for turn in range(50):
         notified = []
 
@@ -30,7 +30,7 @@ def test_fifty_loops_in_a_row(new_loop, file, pipe):
         assert len(notified) == 2, turn
 
 
-def test_loop_that_closes_cancels_what_was_awaited_on_it_and_nothing_else(new_loop, pipe):
+def test_closing_a_loop_cancels_only_the_requests_awaited_on_it(new_loop, pipe):
     other = os.pipe()
 
     async def body():
@@ -55,7 +55,7 @@ def test_loop_that_closes_cancels_what_was_awaited_on_it_and_nothing_else(new_lo
         os.close(fd)
 
 
-def test_callback_for_a_loop_that_closed_runs_nowhere(new_loop, pipe):
+def test_callback_for_a_closed_loop_never_runs(new_loop, pipe):
     notified = []
 
     async def body():
@@ -72,7 +72,7 @@ def test_callback_for_a_loop_that_closed_runs_nowhere(new_loop, pipe):
     assert notified == []
 
 
-def test_loops_in_many_threads_at_the_same_time(new_loop, tmp_path):
+def test_loops_in_many_threads_complete_requests_at_the_same_time(new_loop, tmp_path):
     async def body(number):
         fd = os.open(tmp_path / str(number), os.O_RDWR | os.O_CREAT)
         for turn in range(30):
@@ -94,7 +94,7 @@ def test_loops_in_many_threads_at_the_same_time(new_loop, tmp_path):
         pass
 
 
-def test_what_ended_with_no_loop_left_is_let_go(new_loop, pipe):
+def test_unclaimed_completions_of_a_closed_loop_are_released(new_loop, pipe):
     class Buffer(bytearray):
         pass
 

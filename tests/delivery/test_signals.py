@@ -45,7 +45,7 @@ def test_real_time_signals_come_once_for_each_request(file, pipe, blocked):
     assert [end_of(cb) for cb in requests] == [0] * 100
 
 
-def test_status_is_final_when_the_signal_is_seen(pipe, blocked):
+def test_status_is_final_when_the_signal_arrives(pipe, blocked):
     for turn in range(100):
         cb = reading(pipe[0], 1, aio_sigevent=sigevent(SIGEV_SIGNAL, REAL_TIME, turn))
         os.write(pipe[1], b"x")
@@ -77,7 +77,7 @@ def test_handler_of_the_program_runs(pipe):
         assert aio_error(cb) == 0
 
 
-def test_signal_0_is_no_signal(file, pipe):
+def test_signal_number_0_sends_no_signal(file, pipe):
     cb = reading(file, aio_sigevent=sigevent(SIGEV_SIGNAL, 0, 3))
     assert result(cb) == 10
     waiting = reading(pipe[0], aio_sigevent=sigevent(SIGEV_SIGNAL))

@@ -36,7 +36,7 @@ async def test_suspend_fails_with_eagain_when_the_time_is_up(pipe, timeout):
     assert aio_return(cb) == 1
 
 
-async def test_suspend_on_nothing_returns_at_once(file):
+async def test_suspend_on_an_empty_list_returns_at_once(file):
     for nothing in ([], [None], [aiocb(file)], (None, aiocb(file))):
         assert await suspend(nothing) == 0
 
@@ -69,7 +69,7 @@ async def test_suspend_takes_a_list_of_aiocbs(items):
 
 
 @pytest.mark.parametrize("listed", [list, iter])
-def test_suspend_that_gave_up_does_not_cancel_when_its_loop_closes(new_loop, pipe, listed):
+def test_timed_out_suspend_does_not_cancel_requests_when_its_loop_closes(new_loop, pipe, listed):
     cb = reading(pipe[0], 3)
     loop = new_loop()
     with pytest.raises(OSError):

@@ -79,7 +79,7 @@ def test_function_may_submit_the_next_request(file):
     cb.aio_sigevent = None
 
 
-def test_what_a_function_raises_in_its_thread_is_shown_and_harms_nothing(file, monkeypatch):
+def test_exception_of_a_notification_function_is_reported_and_harms_no_request(file, monkeypatch):
     shown = []
     monkeypatch.setattr("sys.unraisablehook", shown.append)
     cb = reading(file, aio_sigevent=in_thread(lambda value: 1 / value, 0))
@@ -89,7 +89,7 @@ def test_what_a_function_raises_in_its_thread_is_shown_and_harms_nothing(file, m
     del shown[:]
 
 
-def test_unknown_kind_and_none_are_notified_nothing(file):
+def test_sigev_none_and_unknown_kinds_send_no_notification(file):
     for kind in (SIGEV_NONE, 77, -5):
         cb = reading(file, aio_sigevent=sigevent(kind, "no signal", "no value", "no function"))
         assert result(cb) == 10

@@ -43,7 +43,7 @@ async def turns_beside(step):
 
 
 @pytest.mark.parametrize("size", [1, 4096, 65536, 1 << 20])
-async def test_reads_with_work_after_each(cached, size):
+async def test_loop_turns_while_a_task_works_after_each_read(cached, size):
     buffer = bytearray(size)
 
     async def step():
@@ -57,7 +57,7 @@ async def test_reads_with_work_after_each(cached, size):
 
 @pytest.mark.parametrize("size", [4096, 65536, 1 << 20])
 @pytest.mark.parametrize("submit", [aio_read, aio_write])
-async def test_requests_that_end_before_their_await(cached, submit, size):
+async def test_loop_turns_while_requests_end_before_their_await(cached, submit, size):
     buffer = bytearray(size)
 
     async def step():
@@ -69,7 +69,7 @@ async def test_requests_that_end_before_their_await(cached, submit, size):
     assert await turns_beside(step) >= REQUESTS // AT_MOST
 
 
-async def test_awaits_of_one_request_that_has_ended(cached):
+async def test_loop_turns_while_a_task_awaits_one_ended_request(cached):
     cb = aiocb(cached, bytearray(10))
     aio_read(cb)
     assert await cb == 10
@@ -82,7 +82,7 @@ async def test_awaits_of_one_request_that_has_ended(cached):
 
 
 @pytest.mark.parametrize("timeout", [None, 10])
-async def test_suspends_on_what_has_ended(cached, timeout):
+async def test_loop_turns_while_a_task_suspends_on_ended_requests(cached, timeout):
     cb = aiocb(cached, bytearray(10))
     aio_read(cb)
     assert await cb == 10
@@ -95,7 +95,7 @@ async def test_suspends_on_what_has_ended(cached, timeout):
 
 
 @pytest.mark.parametrize("size", [4096, 65536])
-async def test_operations_of_a_handle(tmp_path, size):
+async def test_loop_turns_while_a_task_awaits_operations_of_a_handle(tmp_path, size):
     with aiofs.PrivateVolume(tmp_path / "volume") as volume:
         file = await volume.root.get_file_handle("file", create=True)
         async with file.create_access_handle() as handle:

@@ -70,7 +70,7 @@ def test_shared_lock_lasts_until_its_last_holder_in_any_order(ops, mode):
     assert not is_locked(ops)
 
 
-def test_exclusive_lock_is_shared_by_one_owner_only(ops):
+def test_exclusive_lock_is_shared_within_one_owner_only(ops):
     first, second = take(ops, owner=7), take(ops, owner=7)
     for owner in (0, 8):
         with pytest.raises(NoModificationAllowedError):
@@ -81,7 +81,7 @@ def test_exclusive_lock_is_shared_by_one_owner_only(ops):
     assert not is_locked(ops)
 
 
-def test_read_only_open_takes_no_lock_and_meets_none(ops):
+def test_read_only_open_takes_no_lock_and_is_never_refused(ops):
     with_lock = take(ops)
     reader = ops.open("file", os.O_RDONLY, 0, _core.LOCK_NONE, 0)
     with_lock.close()
@@ -89,7 +89,7 @@ def test_read_only_open_takes_no_lock_and_meets_none(ops):
     reader.close()
 
 
-def test_lock_is_on_the_path_however_it_is_written(ops):
+def test_different_spellings_of_a_path_are_one_lock(ops):
     ops.mkdir("directory")
     held = take(ops, "directory/file")
     for path in ("directory//file", "./directory/./file", "directory/../directory/file"):
@@ -174,7 +174,7 @@ def test_modes_share_between_processes_as_within_one(ops, tmp_path, mine, theirs
 
 
 @pytest.mark.parametrize("mine", MODES)
-def test_exclusive_holder_is_not_waited_for(ops, tmp_path, faults, mine):
+def test_exclusive_lock_of_another_process_is_refused_at_once(ops, tmp_path, faults, mine):
     with holding(tmp_path / "volume", "file"):
         before = faults.calls("fcntl")
         with pytest.raises(NoModificationAllowedError):
@@ -244,7 +244,7 @@ def in_child(check):
     return os.waitpid(child, 0)[1] == 0
 
 
-def test_forked_child_has_none_of_its_parents_locks(ops):
+def test_forked_child_does_not_hold_its_parents_locks(ops):
     held = take(ops)
 
     def check():
@@ -258,7 +258,7 @@ def test_forked_child_has_none_of_its_parents_locks(ops):
     assert in_child(lambda: not is_locked(ops))
 
 
-def test_forked_child_takes_locks_of_its_own(ops):
+def test_forked_child_acquires_its_own_locks(ops):
     with forked(lambda: take(ops)):
         assert is_locked(ops)
     assert not is_locked(ops)

@@ -49,7 +49,7 @@ def read(ops, path):
 @pytest.mark.usefixtures("openat2")
 @pytest.mark.parametrize("flags", [0, _core.VOLUME_HOST], ids=["private", "host"])
 @pytest.mark.parametrize("path", OUT)
-def test_nothing_leads_out_of_a_volume(place, flags, path):
+def test_no_path_leads_out_of_a_volume(place, flags, path):
     ops = _core.DirectoryOps(place, flags=flags)
     before = (place / "../secret").read_text()
     operations = [
@@ -73,7 +73,7 @@ def test_nothing_leads_out_of_a_volume(place, flags, path):
 
 @pytest.mark.usefixtures("openat2")
 @pytest.mark.parametrize("path", ["..", "../secret", "inside/../../x", "../volume/inside/file"])
-def test_dots_do_not_lead_above_the_root(place, path):
+def test_dot_dot_does_not_lead_above_the_root(place, path):
     ops = _core.DirectoryOps(place)
     with pytest.raises(aiofs.InvalidModificationError) as refused:
         ops.stat(path)
@@ -113,7 +113,7 @@ def test_dangling_link_inside_a_host_volume_is_made_at_its_target(place):
 
 @pytest.mark.usefixtures("openat2")
 @pytest.mark.parametrize("flags", [0, _core.VOLUME_HOST], ids=["private", "host"])
-def test_what_aiofs_keeps_cannot_be_named(place, flags):
+def test_reserved_names_of_aiofs_are_not_found(place, flags):
     ops = _core.DirectoryOps(place, flags=flags)
     (place / "kept").symlink_to(".aiofs")
     names = [".aiofs", ".aiofs/volume", "inside/../.aiofs/volume", "./.aiofs"]
@@ -129,7 +129,7 @@ def test_what_aiofs_keeps_cannot_be_named(place, flags):
 
 
 @pytest.mark.usefixtures("openat2")
-def test_names_and_paths_have_the_systems_length(place):
+def test_names_and_paths_are_limited_to_name_max_and_path_max(place):
     ops = _core.DirectoryOps(place)
     ops.open("n" * 255, os.O_RDWR | os.O_CREAT, 0o666, _core.LOCK_EXCLUSIVE, 0).close()
     for path in ("n" * 256, "é" * 128, "/".join(["d" * 200] * 30)):
@@ -138,7 +138,7 @@ def test_names_and_paths_have_the_systems_length(place):
 
 
 @pytest.mark.usefixtures("openat2")
-def test_component_that_is_a_file_is_not_a_directory(place):
+def test_file_as_a_path_component_is_enotdir(place):
     ops = _core.DirectoryOps(place)
     for path in ("inside/file/below", "inside/file/"):
         with pytest.raises(NotADirectoryError):

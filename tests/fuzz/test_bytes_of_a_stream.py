@@ -231,7 +231,7 @@ def a_socket(size):
 @pytest.mark.parametrize("stream", [a_pipe, a_socket])
 @examples(3)
 @given(program=programs(STEP), size=st.sampled_from([4096, 65_536]))
-def test_bytes_come_out_as_they_went_in(stream, program, size):
+def test_stream_delivers_bytes_in_the_order_of_the_writes(stream, program, size):
     with stream(size) as ways:
         try:
             for step in program:

@@ -134,7 +134,7 @@ def expected(program, requests):
     twice=st.booleans(),
     slow=st.sampled_from([0.0005, 0.002]),
 )
-def test_nobody_gets_the_lock_before_the_last_request_has_ended(faults, way, program, twice, slow):
+def test_lock_is_refused_until_the_last_request_has_ended(faults, way, program, twice, slow):
     """`slow`: the engine makes every other system call so much later."""
     faults.clear()
     for name in ("preadv2", "pwritev2", "fdatasync"):

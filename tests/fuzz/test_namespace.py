@@ -587,7 +587,7 @@ counted = iter(range(10**9))
 
 @examples(5)
 @given(program=programs(STEP))
-def test_any_sequence_does_what_it_does_to_dicts(tmp_path, canary, program):
+def test_any_sequence_of_operations_matches_a_model_of_dicts(tmp_path, canary, program):
     with ExitStack() as stack:
         directory = tmp_path / "volume" / str(next(counted))
         directory.parent.mkdir(exist_ok=True)

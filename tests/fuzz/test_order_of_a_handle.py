@@ -258,7 +258,7 @@ async def carry_out(volume, quota, steps, leaving):
     leaving=st.sampled_from(["close", "close", "abort", "drop"]),
     cut=CUTS,
 )
-def test_calls_are_as_if_serialised(run, faults, kind, steps, quota, leaving, cut):
+def test_concurrent_calls_match_a_serial_model(run, faults, kind, steps, quota, leaving, cut):
     """With `cut`, every other system call moves no more than so many bytes."""
     faults.clear()
     if cut is not None:

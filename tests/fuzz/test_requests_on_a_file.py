@@ -454,7 +454,7 @@ def target(request, tmp_path):
     other=st.sampled_from([SIGEV_SIGNAL, SIGEV_THREAD]),
     slow=st.booleans(),
 )
-def test_requests_in_slots_end_as_they_should(run, faults, target, program, other, slow):
+def test_requests_end_as_the_model_predicts(run, faults, target, program, other, slow):
     """`slow`: the engine makes every other system call a moment later."""
     faults.clear()
     if slow:

@@ -17,7 +17,7 @@ from aiofs.aio import aio_read, aio_return, aio_write, aiocb
 # ---- reading and writing ------------------------------------------------------------------------
 
 
-async def test_reads_go_on_where_the_last_one_ended(file):
+async def test_read_starts_where_the_previous_read_ended(file):
     async with file.create_access_handle() as handle:
         pieces, buffer = [], bytearray(1000)
         while count := await handle.read(buffer):
@@ -37,7 +37,7 @@ async def test_read_and_write_at_move_the_cursor(file):
         assert (await all_bytes(handle))[20:26] == b"abcdef"
 
 
-async def test_read_past_the_end_gives_0_and_leaves_the_cursor_there(file):
+async def test_read_past_the_end_gives_0_and_leaves_the_cursor_past_the_end(file):
     async with file.create_access_handle() as handle:
         assert await handle.read(bytearray(10), at=SIZE + 100) == 0
         await handle.write(b"here")
@@ -45,7 +45,7 @@ async def test_read_past_the_end_gives_0_and_leaves_the_cursor_there(file):
 
 
 @pytest.mark.parametrize("at", [0, 5, SIZE, SIZE + 100])
-async def test_no_bytes_move_the_cursor_and_never_extend_the_file(file, at):
+async def test_transfer_of_0_bytes_moves_the_cursor_and_never_extends_the_file(file, at):
     async with file.create_access_handle() as handle:
         for call in (handle.read, handle.write):
             assert await call(bytearray(), at=at) == 0
@@ -57,7 +57,7 @@ async def test_no_bytes_move_the_cursor_and_never_extend_the_file(file, at):
 
 
 @pytest.mark.parametrize("size", [1, 1 << 16, (1 << 18) + 1, 3 << 20])
-async def test_any_size_goes_there_and_comes_back(file, size):
+async def test_data_of_any_size_is_written_and_read_back(file, size):
     data = os.urandom(size)
     async with file.create_access_handle() as handle:
         assert await handle.write(data, at=3) == size
@@ -66,7 +66,7 @@ async def test_any_size_goes_there_and_comes_back(file, size):
         assert buffer == data
 
 
-async def test_several_buffers_are_one_piece(file):
+async def test_several_buffers_are_one_transfer(file):
     async with file.create_access_handle() as handle:
         buffers = [bytearray(3), bytearray(0), array.array("I", [0, 0]), bytearray(5)]
         assert await handle.readv(buffers, at=10) == 16
@@ -76,7 +76,7 @@ async def test_several_buffers_are_one_piece(file):
         assert await handle.writev(b"%05d" % n for n in range(3000)) == 15_000
 
 
-async def test_truncate_cuts_extends_and_takes_the_cursor_along(file):
+async def test_truncate_cuts_extends_and_moves_a_cursor_past_the_new_end(file):
     async with file.create_access_handle() as handle:
         await handle.read(bytearray(500))
         assert await handle.truncate(200) is None
@@ -107,7 +107,7 @@ async def test_bad_offset_is_a_value_error_at_the_call(file, name, at):
         assert await all_bytes(handle) == CONTENT
 
 
-async def test_wrong_types_are_refused_at_the_call_and_break_nothing(file):
+async def test_wrong_types_are_refused_at_the_call_and_leave_the_handle_usable(file):
     async with file.create_access_handle() as handle:
         buffer = bytearray(10)
         for call in (
@@ -145,7 +145,7 @@ async def test_read_only_handle_changes_nothing(file):
         assert handle.mode == "read-only"
 
 
-async def test_quota_refuses_growth_whole(tmp_path):
+async def test_write_over_the_quota_is_refused_as_a_whole(tmp_path):
     with PrivateVolume(tmp_path / "volume", quota=1000) as volume:
         file = await volume.root.get_file_handle("file", create=True)
         async with file.create_access_handle() as handle:
@@ -163,7 +163,7 @@ async def test_quota_refuses_growth_whole(tmp_path):
             assert await handle.write(b"y" * 100, at=900) == 100
 
 
-async def test_lock_is_refused_at_once_with_the_path(file):
+async def test_busy_lock_is_refused_at_once_with_the_path(file):
     async with file.create_access_handle():
         for mode in ("in-place", "read-only", "readwrite-unsafe"):
             error = await failure(errno.EBUSY, file.create_access_handle(mode=mode))
@@ -171,7 +171,7 @@ async def test_lock_is_refused_at_once_with_the_path(file):
             assert error.filename.endswith("file")
 
 
-async def test_handles_are_not_made_copied_or_pickled(file):
+async def test_handles_cannot_be_constructed_copied_or_pickled(file):
     with pytest.raises(TypeError):
         AccessHandle()
     async with file.create_access_handle() as handle:

@@ -104,7 +104,7 @@ async def test_awaited_handle_is_a_context_manager(file):
     assert not is_locked(file)
 
 
-async def test_abort_ends_what_has_not_begun_with_abort_error(file):
+async def test_abort_ends_operations_that_have_not_begun_with_abort_error(file):
     handle = await file.create_access_handle()
     operations = [handle.write(b"x" * 3_000_000, at=0)]
     operations += [handle.write(b"y" * 10) for _ in range(5)]
@@ -152,7 +152,7 @@ async def lock_ends(file):
     await until(lambda: not is_locked(file))
 
 
-async def test_closed_with_delayed_writes_nobody_gets_the_lock_before_the_last_is_terminal(
+async def test_close_with_writes_in_flight_keeps_the_lock_until_the_last_write_ends(
     on_disk, calls_only, slow_writes
 ):
     handle = await on_disk.create_access_handle()
@@ -165,7 +165,7 @@ async def test_closed_with_delayed_writes_nobody_gets_the_lock_before_the_last_i
     assert (await operation, await later, await closing) == (400_000, 10, None)
 
 
-async def test_cancelled_with_delayed_writes_nobody_gets_the_lock_before_the_last_is_terminal(
+async def test_cancel_with_writes_in_flight_keeps_the_lock_until_the_last_write_ends(
     on_disk, calls_only, slow_writes
 ):
     async def holder():
@@ -187,7 +187,7 @@ async def test_cancelled_with_delayed_writes_nobody_gets_the_lock_before_the_las
         await task
 
 
-async def test_dropped_with_delayed_writes_nobody_gets_the_lock_before_the_last_is_terminal(
+async def test_dropping_a_handle_with_writes_in_flight_keeps_the_lock_until_the_last_write_ends(
     on_disk, calls_only, slow_writes
 ):
     with warnings.catch_warnings():

@@ -47,7 +47,7 @@ def os_view(handle, size):
     return cb.aio_buf
 
 
-async def test_operation_that_nobody_awaits_is_carried_out(file):
+async def test_operation_without_an_await_is_carried_out(file):
     async with file.create_access_handle() as handle:
         for n in range(50):
             handle.write(bytes([n]) * 100_000, at=n * 100_000)
@@ -93,7 +93,7 @@ async def test_many_tasks_await_one_operation(file):
         assert await asyncio.gather(*[wait() for _ in range(5)]) == [1_000_000] * 5
 
 
-async def test_failure_that_nobody_awaited_reaches_the_loops_exception_handler(file, loop_errors):
+async def test_failure_without_an_await_reaches_the_loops_exception_handler(file, loop_errors):
     async with file.create_access_handle(mode="read-only") as handle:
         handle.write(b"x")
         gc.collect()
@@ -106,7 +106,7 @@ async def test_failure_that_nobody_awaited_reaches_the_loops_exception_handler(f
     assert len(loop_errors) == 1
 
 
-async def test_failure_that_comes_later_reaches_the_handler_too(tmp_path, loop_errors):
+async def test_failure_of_a_dropped_operation_reaches_the_exception_handler(tmp_path, loop_errors):
     with PrivateVolume(tmp_path / "volume", quota=1000) as volume:
         file = await volume.root.get_file_handle("file", create=True)
         async with file.create_access_handle() as handle:
@@ -116,7 +116,7 @@ async def test_failure_that_comes_later_reaches_the_handler_too(tmp_path, loop_e
         assert isinstance(loop_errors[0]["exception"], aiofs.QuotaExceededError)
 
 
-async def test_loop_breathes_while_operations_are_done_inside_the_call(file):
+async def test_loop_turns_while_operations_complete_inside_the_call(file):
     async with file.create_access_handle() as handle:
         buffer = bytearray(8192)
         await asyncio.sleep(0)
@@ -181,7 +181,7 @@ async def test_cancelled_await_leaves_the_order_as_it_is(file):
             assert (await all_bytes(handle))[:100_000] == bytes([4]) * 100_000
 
 
-async def test_cancelled_operation_nobody_else_awaits_is_no_failure_to_report(file):
+async def test_cancelled_operation_is_not_reported_to_the_exception_handler(file):
     async with file.create_access_handle() as handle:
         task = asyncio.create_task(wait(handle.write(b"x" * 5_000_000)))
         await asyncio.sleep(0)

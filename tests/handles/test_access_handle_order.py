@@ -12,7 +12,7 @@ import aiofs
 from aiofs import PrivateVolume
 
 
-async def test_operations_at_the_cursor_follow_one_another_without_being_awaited(file):
+async def test_operations_at_the_cursor_run_in_order_without_being_awaited(file):
     async with file.create_access_handle() as handle:
         pieces = [bytes([n]) * (n * 3000) for n in range(1, 30)]
         writes = [handle.write(piece) for piece in pieces]
@@ -22,7 +22,7 @@ async def test_operations_at_the_cursor_follow_one_another_without_being_awaited
         assert (await all_bytes(handle)) == b"".join(pieces)
 
 
-async def test_reads_at_the_cursor_follow_one_another(file):
+async def test_reads_at_the_cursor_run_in_order(file):
     async with file.create_access_handle() as handle:
         await handle.write(b"".join(b"%07d\n" % n for n in range(200_000)), at=0)
         await handle.read(bytearray(), at=0)
@@ -42,7 +42,7 @@ async def test_overlapping_writes_take_effect_in_the_order_of_the_calls(file):
         assert last[:349_000] == expected
 
 
-async def test_read_sees_the_writes_before_it_and_none_behind_it(file):
+async def test_read_sees_all_earlier_writes_and_no_later_write(file):
     async with file.create_access_handle() as handle:
         for turn in range(20):
             size = 400_000
@@ -54,7 +54,7 @@ async def test_read_sees_the_writes_before_it_and_none_behind_it(file):
             assert buffer == b"1" * size, turn
 
 
-async def test_sizes_are_those_of_their_place_in_the_order(file):
+async def test_size_reflects_all_earlier_operations_and_no_later_one(file):
     async with file.create_access_handle() as handle:
         operations = [
             handle.truncate(0),
@@ -71,7 +71,7 @@ async def test_sizes_are_those_of_their_place_in_the_order(file):
 
 
 @pytest.mark.parametrize("seed", range(15))
-async def test_any_mixture_is_as_if_serialised(file, seed):
+async def test_any_mixture_of_operations_matches_a_serial_model(file, seed):
     """Against a model: a bytearray and a cursor, changed by one operation after the other."""
     chance = random.Random(seed)
     model, cursor = bytearray(CONTENT), 0
@@ -128,7 +128,7 @@ async def test_failed_operation_does_not_move_the_cursor(tmp_path):
             assert (await all_bytes(handle))[199_999:] == b"1" + b"3" * 10
 
 
-async def test_failed_operations_leave_the_cursor_to_the_ones_before_them(tmp_path):
+async def test_failed_operations_leave_the_cursor_where_earlier_operations_put_it(tmp_path):
     with PrivateVolume(tmp_path / "volume", quota=400_000) as volume:
         file = await volume.root.get_file_handle("file", create=True)
         async with file.create_access_handle() as handle:

@@ -106,7 +106,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize("give_up", WAYS)
-async def test_next_opening_of_the_task_gets_the_lock(file, give_up):
+async def test_reopening_after_a_cancelled_opening_gets_the_lock(file, give_up):
     for turn in range(ROUNDS):
         await give_up(file, turn)
         handle = await file.create_access_handle()
@@ -114,7 +114,7 @@ async def test_next_opening_of_the_task_gets_the_lock(file, give_up):
 
 
 @pytest.mark.parametrize("give_up", WAYS)
-async def test_synchronous_opening_on_the_loop_gets_the_lock(file, give_up):
+async def test_synchronous_opening_after_a_cancelled_opening_gets_the_lock(file, give_up):
     for turn in range(ROUNDS):
         await give_up(file, turn)
         await turns(1)
@@ -122,7 +122,7 @@ async def test_synchronous_opening_on_the_loop_gets_the_lock(file, give_up):
 
 
 @pytest.mark.parametrize("give_up", WAYS)
-async def test_file_can_be_removed(volume, give_up):
+async def test_file_can_be_removed_after_a_cancelled_opening(volume, give_up):
     for turn in range(ROUNDS // 3):
         file = await volume.root.get_file_handle("file", create=True)
         await give_up(file, turn)
@@ -131,7 +131,7 @@ async def test_file_can_be_removed(volume, give_up):
 
 
 @pytest.mark.parametrize("give_up", WAYS)
-async def test_another_process_gets_the_lock(on_disk, give_up):
+async def test_another_process_gets_the_lock_after_a_cancelled_opening(on_disk, give_up):
     with asking(on_disk) as ask:
         for turn in range(ROUNDS):
             await give_up(on_disk, turn)
@@ -139,7 +139,7 @@ async def test_another_process_gets_the_lock(on_disk, give_up):
             assert ask() == "opened"
 
 
-async def test_lock_that_somebody_keeps_is_refused_as_ever(file):
+async def test_lock_that_is_not_being_released_is_refused(file):
     handle = await file.create_access_handle()
     for turn in range(20):
         task = asyncio.create_task(wait(file.create_access_handle()))

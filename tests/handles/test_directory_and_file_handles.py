@@ -61,7 +61,7 @@ def test_handles_are_found_and_made(run, volume, tmp_path):
     run(body())
 
 
-def test_file_where_a_directory_was_asked_for_and_the_reverse(run, volume):
+def test_file_in_place_of_a_directory_and_the_reverse_is_a_type_mismatch(run, volume):
     async def body():
         root = volume.root
         await root.get_file_handle("file", create=True)
@@ -113,7 +113,7 @@ def test_every_name_that_linux_allows_is_a_name(run, volume, tmp_path, name):
     run(body())
 
 
-def test_name_that_is_too_long(run, volume):
+def test_name_that_is_too_long_is_refused(run, volume):
     async def body():
         too_long = volume.root.get_file_handle("n" * 256, create=True)
         await failure(errno.ENAMETOOLONG, too_long)
@@ -131,7 +131,7 @@ def test_finding_and_listing_need_no_lock(run, volume):
     run(body())
 
 
-def test_what_a_method_returns_is_a_coroutine(run, volume):
+def test_methods_return_coroutines(run, volume):
     async def body():
         root = volume.root
         file = await asyncio.create_task(root.get_file_handle("file", create=True))
@@ -148,7 +148,7 @@ def test_what_a_method_returns_is_a_coroutine(run, volume):
 # ---- access handles
 
 
-def test_access_handle_by_await_and_by_async_with(run, volume):
+def test_access_handle_is_created_by_await_and_by_async_with(run, volume):
     async def body():
         file = await volume.root.get_file_handle("file", create=True)
         handle = await file.create_access_handle()
@@ -253,7 +253,7 @@ def test_handle_of_a_removed_file_is_not_found(run, volume):
 # ---- removing
 
 
-def test_removing_files_and_directories(run, volume):
+def test_files_and_directories_are_removed(run, volume):
     async def body():
         root = volume.root
         await put(root, "file")
@@ -273,7 +273,7 @@ def test_removing_files_and_directories(run, volume):
     run(body())
 
 
-def test_nothing_is_removed_of_a_directory_in_which_something_is_locked(run, volume):
+def test_removing_a_directory_with_a_locked_entry_removes_nothing(run, volume):
     async def body():
         root = volume.root
         sub = await root.get_directory_handle("sub", create=True)
@@ -331,7 +331,7 @@ def test_iterating_gives_names_and_handles(run, volume):
     run(body())
 
 
-def test_links_and_what_aiofs_keeps_are_not_listed(run, volume, tmp_path):
+def test_symbolic_links_and_reserved_names_are_not_listed(run, volume, tmp_path):
     (tmp_path / "volume/link").symlink_to("/etc")
     os.mkfifo(tmp_path / "volume/fifo")
 
@@ -341,7 +341,7 @@ def test_links_and_what_aiofs_keeps_are_not_listed(run, volume, tmp_path):
     run(body())
 
 
-def test_iterating_a_directory_that_is_removed_on_the_way(run, volume):
+def test_iterating_a_directory_removed_meanwhile_is_not_found(run, volume):
     async def body():
         sub = await volume.root.get_directory_handle("sub", create=True)
         for number in range(3):
@@ -359,7 +359,7 @@ def test_iterating_a_directory_that_is_removed_on_the_way(run, volume):
 # ---- which is which
 
 
-def test_same_entry_and_the_way_to_it(run, volume, tmp_path):
+def test_is_same_entry_and_resolve_compare_paths(run, volume, tmp_path):
     async def body():
         root = volume.root
         sub = await root.get_directory_handle("sub", create=True)
@@ -406,7 +406,7 @@ def test_handles_pickle_and_work_in_another_process(run, volume):
     run(body())
 
 
-def test_handles_are_not_made_by_hand():
+def test_handles_cannot_be_constructed_directly():
     for kind in (FileHandle, DirectoryHandle, aiofs.File):
         with pytest.raises(TypeError):
             kind()
@@ -429,7 +429,7 @@ def test_handle_of_a_closed_volume_is_refused(run, tmp_path):
 # ---- files
 
 
-def test_file_is_what_it_was(run, volume):
+def test_get_file_gives_the_size_time_and_content(run, volume):
     async def body():
         before = time.time() * 1000
         handle = await put(volume.root, "file", "grün".encode())
@@ -495,7 +495,7 @@ def test_file_that_changed_is_not_readable(run, volume, tmp_path):
     run(body())
 
 
-def test_every_write_right_after_looking_is_noticed(run, volume):
+def test_every_write_right_after_get_file_is_noticed(run, volume):
     """However close to one another the clock's ticks put them."""
 
     async def body():

@@ -117,7 +117,7 @@ run(main())
 
 
 @pytest.mark.parametrize("kind", ["volume", "DictVolume()"])
-def test_handle_that_a_warning_hands_out_is_closed(program, kind):
+def test_handle_taken_from_a_resource_warning_can_be_closed(program, kind):
     printed = program(f"""
 volume = {kind}
 kept = []
@@ -159,7 +159,7 @@ run(main())
     assert printed == ["True True", CLOSED] * 20 + [CLOSED]
 
 
-def test_handle_that_was_only_half_made_is_closed(program):
+def test_partly_constructed_handle_is_closed(program):
     printed = program("""
 from aiofs import _core
 async def main():
@@ -211,7 +211,7 @@ volume = Waiting()
     ],
 )
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_child_closes_a_handle_that_a_thread_of_its_parent_is_in(program, method, call, end):
+def test_forked_child_closes_a_handle_that_a_parent_thread_was_using(program, method, call, end):
     printed = program(f"""{WAITING}
 with aiofs.FileSystem() as fs:
     fs.mount("/", volume)
@@ -233,7 +233,7 @@ with aiofs.FileSystem() as fs:
 
 
 @pytest.mark.parametrize("start", ["handle.write(b'data')", "handle.close()"])
-def test_child_closes_an_access_handle_whose_operations_its_parent_has(program, start):
+def test_forked_child_closes_an_access_handle_with_operations_of_its_parent(program, start):
     printed = program(f"""{WAITING}
 volume.waits = "write_at" if "write" in {start!r} else "flush"
 async def main():

@@ -21,7 +21,7 @@ def place(volume, path):
     return volume._ops.show(path)
 
 
-async def test_path_is_named_in_one_form(volume):
+async def test_every_error_names_paths_in_the_same_form(volume):
     root = volume.root
     directory = await root.get_directory_handle("directory", create=True)
     file = await directory.get_file_handle("file", create=True)
@@ -45,7 +45,7 @@ async def test_path_is_named_in_one_form(volume):
         assert (await refusal(operation)).filename == path
 
 
-async def test_root_that_is_not_empty_says_so(volume):
+async def test_error_says_that_the_root_is_not_empty(volume):
     await volume.root.get_file_handle("file", create=True)
     error = await refusal(volume.root.remove())
     assert "the root is not empty" in str(error) and "recursive=True" in str(error)
@@ -53,7 +53,7 @@ async def test_root_that_is_not_empty_says_so(volume):
     assert repr(place(volume, "")) in str(error)
 
 
-async def test_missing_entry_says_that_create_makes_it(volume):
+async def test_error_for_a_missing_entry_mentions_create(volume):
     for get in (volume.root.get_file_handle, volume.root.get_directory_handle):
         assert "create=True" in str(await refusal(get("missing")))
     directory = await volume.root.get_directory_handle("directory", create=True)
@@ -62,14 +62,14 @@ async def test_missing_entry_says_that_create_makes_it(volume):
         assert "create=True" not in str(await refusal(get("missing")))  # it would not
 
 
-async def test_bad_name_is_named(volume):
+async def test_error_names_a_bad_name(volume):
     for name in ("", "..", "a/b", "a\0b"):
         with pytest.raises(ValueError) as caught:
             volume.root.get_file_handle(name)
         assert repr(name) in str(caught.value)
 
 
-async def test_closed_handle_says_that_it_is_closed_once(volume):
+async def test_error_says_once_that_the_handle_is_closed(volume):
     file = await volume.root.get_file_handle("file", create=True)
     async with file.create_access_handle() as handle:
         pass
@@ -82,7 +82,7 @@ async def test_closed_handle_says_that_it_is_closed_once(volume):
 
 
 @pytest.mark.parametrize("take", TAKES)
-async def test_open_handles_say_that_they_are_not_copied(volume, take):
+async def test_copying_an_open_handle_is_a_type_error_with_advice(volume, take):
     file = await volume.root.get_file_handle("file", create=True)
     async with file.create_access_handle() as handle:
         with pytest.raises(
@@ -95,7 +95,7 @@ async def test_open_handles_say_that_they_are_not_copied(volume, take):
 
 
 @pytest.mark.parametrize("take", TAKES)
-async def test_started_operations_say_that_they_are_not_copied(volume, take):
+async def test_copying_a_started_operation_is_a_type_error_with_advice(volume, take):
     file = await volume.root.get_file_handle("file", create=True)
     opening = file.create_access_handle()
     with pytest.raises(TypeError, match="Opening cannot be copied or pickled"):
@@ -107,7 +107,7 @@ async def test_started_operations_say_that_they_are_not_copied(volume, take):
         await operation
 
 
-async def test_operation_shows_what_it_is_and_how_it_stands(volume):
+async def test_repr_of_an_operation_shows_its_method_and_status(volume):
     file = await volume.root.get_file_handle("file", create=True)
     async with file.create_access_handle() as handle:
         operation = handle.write(bytes(1 << 20), at=0)
@@ -122,7 +122,7 @@ async def test_operation_shows_what_it_is_and_how_it_stands(volume):
     await refusal(operation)
 
 
-async def test_operation_in_progress_names_its_file(volume):
+async def test_repr_of_an_operation_in_progress_names_its_file(volume):
     file = await volume.root.get_file_handle("file", create=True)
     async with file.create_access_handle() as handle:
         writing = handle.write(bytes(4 << 20), at=0)

@@ -46,7 +46,7 @@ def cursor_of(handle):
 # ---- reading and writing ------------------------------------------------------------------------
 
 
-def test_reads_go_on_where_the_last_one_ended(handle):
+def test_read_starts_where_the_previous_read_ended(handle):
     pieces = []
     buffer = bytearray(1000)
     while count := handle.read(buffer):
@@ -69,7 +69,7 @@ def test_read_at_moves_the_cursor_behind_what_it_read(handle):
     assert cursor_of(handle) == 110
 
 
-def test_writes_go_on_where_the_last_one_ended(handle):
+def test_write_starts_where_the_previous_write_ended(handle):
     assert handle.write(b"abc") == 3
     assert handle.write(b"def") == 3
     assert handle.write(b"xyz", at=100) == 3
@@ -78,7 +78,7 @@ def test_writes_go_on_where_the_last_one_ended(handle):
 
 
 @pytest.mark.parametrize("at", [SIZE, SIZE + 1, SIZE * 100, 2**40])
-def test_read_past_the_end_gives_0_and_leaves_the_cursor_there(handle, at):
+def test_read_past_the_end_gives_0_and_leaves_the_cursor_past_the_end(handle, at):
     assert handle.read(bytearray(10), at=at) == 0
     if at < SIZE * 1000:
         handle.write(b"here")
@@ -93,7 +93,7 @@ def test_short_read_at_the_end_leaves_the_cursor_at_the_end(handle):
 
 
 @pytest.mark.parametrize("at", [0, 5, SIZE, SIZE + 100])
-def test_no_bytes_move_the_cursor_and_never_extend_the_file(handle, at):
+def test_transfer_of_0_bytes_moves_the_cursor_and_never_extends_the_file(handle, at):
     for call in (handle.read, handle.write):
         assert call(bytearray(), at=at) == 0
         assert handle.get_size() == SIZE
@@ -110,7 +110,7 @@ def test_write_past_the_end_leaves_a_gap_of_zeros(handle):
 
 
 @pytest.mark.parametrize("size", [1 << 16, (1 << 16) + 1, 1 << 20])
-def test_large_pieces_go_there_and_come_back(handle, size):
+def test_large_buffers_are_written_and_read_back(handle, size):
     data = os.urandom(size)
     assert handle.write(data, at=3) == size
     buffer = bytearray(size)
@@ -118,7 +118,7 @@ def test_large_pieces_go_there_and_come_back(handle, size):
     assert buffer == data
 
 
-def test_several_buffers_are_one_piece(handle):
+def test_several_buffers_are_one_transfer(handle):
     buffers = [bytearray(3), bytearray(0), array.array("I", [0, 0]), memoryview(bytearray(9))[2:7]]
     assert handle.readv(buffers, at=10) == 16
     assert b"".join(memoryview(each).tobytes() for each in buffers) == CONTENT[10:26]
@@ -127,7 +127,7 @@ def test_several_buffers_are_one_piece(handle):
     assert handle.readv([bytearray(10)] * 2, at=SIZE - 5) == 5
 
 
-def test_thousands_of_buffers_are_one_piece(handle):
+def test_thousands_of_buffers_are_one_transfer(handle):
     pieces = [b"%05d" % number for number in range(3000)]
     assert handle.writev(pieces, at=0) == 15_000
     assert all_bytes(handle) == b"".join(pieces)
@@ -148,7 +148,7 @@ def test_truncate_cuts_and_extends_with_zeros(handle):
     assert handle.get_size() == 0
 
 
-def test_truncate_takes_a_cursor_behind_the_end_along(handle):
+def test_truncate_moves_a_cursor_past_the_new_end_to_the_end(handle):
     handle.read(bytearray(500))
     handle.truncate(1000)
     assert cursor_of(handle) == 500 % 256
@@ -193,14 +193,14 @@ def test_offset_of_another_type_is_a_type_error(handle, at):
         handle.truncate(at)
 
 
-def test_offset_is_named():
+def test_error_names_a_bad_offset():
     for name in ("read", "write", "readv", "writev"):
         with pytest.raises(TypeError):
             getattr(SyncAccessHandle, name)(None, bytearray(1), 0)
 
 
 @pytest.mark.parametrize("buffer", [b"", b"abc", memoryview(b"abc"), "abc", None, 3, [1]])
-def test_what_cannot_be_read_into_is_refused(handle, buffer):
+def test_read_into_an_unwritable_object_is_refused(handle, buffer):
     with pytest.raises((TypeError, BufferError)):
         handle.read(buffer)
     with pytest.raises((TypeError, BufferError)):
@@ -209,7 +209,7 @@ def test_what_cannot_be_read_into_is_refused(handle, buffer):
 
 
 @pytest.mark.parametrize("buffer", ["abc", None, 3, [1], memoryview(b"abcdef")[::2]])
-def test_what_cannot_be_written_is_refused(handle, buffer):
+def test_write_of_an_object_without_a_buffer_is_refused(handle, buffer):
     with pytest.raises((TypeError, BufferError)):
         handle.write(buffer)
     with pytest.raises((TypeError, BufferError)):
@@ -217,7 +217,7 @@ def test_what_cannot_be_written_is_refused(handle, buffer):
     assert all_bytes(handle) == CONTENT
 
 
-def test_vectors_are_iterables(handle):
+def test_any_iterable_of_buffers_is_a_vector(handle):
     for name in ("readv", "writev"):
         with pytest.raises(TypeError):
             getattr(handle, name)(5)
@@ -256,7 +256,7 @@ def test_read_only_handle_changes_nothing(open_handle):
         assert handle.mode == "read-only"
 
 
-def test_quota_refuses_growth_whole(tmp_path):
+def test_write_over_the_quota_is_refused_as_a_whole(tmp_path):
     with PrivateVolume(tmp_path / "volume", quota=1000) as volume:
         with volume._ops.sync_access_handle("file", "in-place", True) as handle:
             assert handle.write(b"x" * 900) == 900
@@ -432,7 +432,7 @@ def test_close_while_threads_are_inside_waits_for_them(open_handle):
             open_handle().close()
 
 
-def test_handles_are_not_made_copied_or_pickled(handle):
+def test_handles_cannot_be_constructed_copied_or_pickled(handle):
     with pytest.raises(TypeError):
         SyncAccessHandle()
     for call in (pickle.dumps, copy.copy, copy.deepcopy):

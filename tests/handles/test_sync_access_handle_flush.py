@@ -16,7 +16,7 @@ def syncs(faults):
     return faults.calls("fdatasync") + faults.calls("fsync")
 
 
-def test_flush_syncs_what_changed_and_nothing_else(open_on_disk, faults):
+def test_flush_syncs_only_a_changed_file(open_on_disk, faults):
     with open_on_disk() as handle:
         before = syncs(faults)
         handle.flush()
@@ -33,7 +33,7 @@ def test_flush_syncs_what_changed_and_nothing_else(open_on_disk, faults):
         assert syncs(faults) == before + 2
 
 
-def test_close_syncs_what_changed_and_nothing_else(open_on_disk, faults):
+def test_close_syncs_only_a_changed_file(open_on_disk, faults):
     before = syncs(faults)
     handle = open_on_disk()
     handle.read(bytearray(10))
@@ -64,7 +64,7 @@ def test_name_of_a_new_entry_is_made_durable_once(tmp_path, faults):
             assert faults.calls("fsync") == after
 
 
-def test_write_through_aio_is_flushed_too(open_on_disk, faults):
+def test_flush_syncs_a_file_written_by_aio_write(open_on_disk, faults):
     with open_on_disk() as handle:
         cb = aiocb(handle, b"x")
         aio_write(cb)

@@ -22,13 +22,13 @@ def program_in(folder, *flags):
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 77, 127, 255])
-def test_exit_status_is_the_programs(status):
+def test_run_returns_the_exit_status_of_the_program(status):
     assert run("sh", "-c", f"exit {status}").returncode == status
 
 
 @unsanitized
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
-def test_death_by_a_signal_is_the_programs(signal_number):
+def test_run_dies_by_the_signal_that_killed_the_program(signal_number):
     assert run("sh", "-c", f"kill -{int(signal_number)} $$").returncode == -signal_number
 
 
@@ -46,14 +46,14 @@ def test_signal_sent_to_the_command_reaches_the_program():
         assert (said, running.returncode) == ("caught\n", 5)
 
 
-def test_signals_are_as_a_program_expects_them():
+def test_program_gets_the_signal_dispositions_of_a_run_without_aiofs():
     """Python ignores SIGPIPE and SIGXFSZ; what it runs must not."""
     program = ["grep", "Sig[BIC]", "/proc/self/status"]
     without = subprocess.run(program, capture_output=True, text=True).stdout
     assert "SigIgn" in without and run(*program).stdout == without
 
 
-def test_streams_are_the_programs():
+def test_program_inherits_the_standard_streams():
     done = run("sh", "-c", "cat; echo wrong >&2", stdin=None, input="line\n")
     assert (done.stdout, done.stderr) == ("line\n", "wrong\n")
 
@@ -71,7 +71,7 @@ def test_arguments_that_are_not_text_arrive():
 
 
 @unsanitized
-def test_environment_arrives_with_nothing_but_the_preloaded_library():
+def test_program_gets_the_environment_plus_ld_preload_only():
     given = {"PATH": os.environ["PATH"], "ONE": "1", "LANG": "C"}
     done = run("env", env=given | {"PYTHONPATH": str(PACKAGE.parent)})
     got = dict(line.split("=", 1) for line in done.stdout.splitlines())
@@ -80,7 +80,7 @@ def test_environment_arrives_with_nothing_but_the_preloaded_library():
 
 
 @unsanitized
-def test_what_was_preloaded_stays_behind_the_library():
+def test_earlier_ld_preload_entries_stay_after_the_library():
     (libc,) = (
         line.split()[-1]
         for line in Path("/proc/self/maps").read_text().splitlines()
@@ -103,12 +103,12 @@ def test_runtime_of_a_sanitizer_stays_first(tmp_path):
     assert (tmp_path / "to").read_bytes() == (ROOT / "README.md").read_bytes()
 
 
-def test_engine_is_told_to_the_program():
+def test_program_gets_the_chosen_engine():
     done = run("--engine", "threads", "printenv", "AIOFS_ENGINE")
     assert done.stdout == "threads\n"
 
 
-def test_working_directory_and_other_descriptors_are_the_programs(tmp_path):
+def test_program_inherits_the_working_directory_and_other_descriptors(tmp_path):
     with open(tmp_path / "log", "w") as log:
         number = log.fileno()
         done = run(
@@ -123,7 +123,7 @@ def test_working_directory_and_other_descriptors_are_the_programs(tmp_path):
     assert (tmp_path / "log").read_text() == "said\n"
 
 
-def test_script_without_an_interpreter_is_the_shells(tmp_path):
+def test_script_without_an_interpreter_line_is_run_by_sh(tmp_path):
     script = tmp_path / "script"
     script.write_text('echo "shell $1"\n')
     script.chmod(0o755)
@@ -151,18 +151,18 @@ def refused(status, *arguments, **options):
 
 
 @pytest.mark.parametrize("name", ["no-such-program", "./no-such-program", ""])
-def test_missing_program(name):
+def test_missing_program_is_status_127(name):
     assert f"{name}: no" in refused(127, name)
 
 
-def test_program_that_is_not_executable(tmp_path):
+def test_program_without_execute_permission_is_refused(tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     assert "is not executable" in refused(126, program)
     assert "is a directory" in refused(126, tmp_path)
 
 
-def test_script_whose_interpreter_is_missing(tmp_path):
+def test_script_with_a_missing_interpreter_is_refused(tmp_path):
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
@@ -170,7 +170,7 @@ def test_script_whose_interpreter_is_missing(tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["-static", "-static-pie"])
-def test_static_program_and_its_scripts(tmp_path, flag):
+def test_static_program_and_script_of_a_static_interpreter_are_refused(tmp_path, flag):
     program = program_in(tmp_path, "-static", flag)
     assert "statically linked" in refused(2, program)
     script = tmp_path / "script"
@@ -179,7 +179,7 @@ def test_static_program_and_its_scripts(tmp_path, flag):
     assert "statically linked" in refused(2, script)
 
 
-def test_program_for_another_machine(tmp_path):
+def test_program_for_another_machine_is_refused(tmp_path):
     program = program_in(tmp_path)
     image = bytearray(program.read_bytes())
     image[18:20] = (0xF00D).to_bytes(2, sys.byteorder)
@@ -187,13 +187,13 @@ def test_program_for_another_machine(tmp_path):
     assert "another kind of machine" in refused(2, program)
 
 
-def test_program_for_another_libc(tmp_path):
+def test_program_for_another_libc_is_refused(tmp_path):
     program = program_in(tmp_path, "-Wl,--dynamic-linker=/lib/ld-other.so.1")
     assert "another C library" in refused(2, program)
 
 
 @pytest.mark.parametrize("bit", [stat.S_ISUID, stat.S_ISGID])
-def test_program_with_rights_of_its_own(tmp_path, bit):
+def test_setuid_or_setgid_program_is_refused(tmp_path, bit):
     program = program_in(tmp_path)
     try:
         os.chown(program, os.getuid() + 1, os.getgid() + 1)
@@ -203,7 +203,7 @@ def test_program_with_rights_of_its_own(tmp_path, bit):
     assert "rights of its own" in refused(2, program)
 
 
-def test_engine_that_does_not_exist():
+def test_unknown_engine_is_refused():
     assert "AIOFS_ENGINE=steam" in refused(2, "true", env=os.environ | {"AIOFS_ENGINE": "steam"})
     done = run("--engine", "steam", "true")
     assert done.returncode == 2 and "--engine" in done.stderr

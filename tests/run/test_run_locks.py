@@ -23,7 +23,7 @@ WITH_SUFFIX = ["mkstemps", "mkstemps64", "mkostemps", "mkostemps64"]
 
 
 @pytest.mark.parametrize("how", OPENS + FORTIFIED + STREAMS)
-def test_opened_for_writing_is_locked_until_closed(steps, folder, outside, how):
+def test_file_opened_for_writing_is_locked_until_close(steps, folder, outside, how):
     close = "fclose" if how in STREAMS else "close"
     with session(folder, steps, f"{how}=file", "say", f"{close}=$", "say") as running:
         running.here()
@@ -34,7 +34,7 @@ def test_opened_for_writing_is_locked_until_closed(steps, folder, outside, how):
 
 
 @pytest.mark.parametrize("how", OPENS + FORTIFIED + STREAMS)
-def test_locked_by_somebody_else_is_refused_and_untouched(steps, folder, outside, how):
+def test_file_locked_by_another_program_is_refused_and_unchanged(steps, folder, outside, how):
     with outside_holds(outside, "file"):
         assert run_in(folder, steps, f"{how}=file")[-1] == f"{how} EBUSY"
     assert (folder / "file").read_text() == "old bytes"
@@ -53,7 +53,7 @@ def test_temporary_file_is_locked_until_closed(steps, folder, outside, how):
         assert not locked(outside, made.name)
 
 
-def test_template_without_room_is_refused(steps, folder):
+def test_mkstemp_template_without_room_is_refused(steps, folder):
     steps_of = [steps, "mkstemp=XXXXX", "mkstemps=XXXXXX", "mkstemp=aXXXXXXb"]
     assert run_in(folder, *steps_of) == ["mkstemp EINVAL", "mkstemps EINVAL", "mkstemp EINVAL"]
 
@@ -68,7 +68,7 @@ def test_file_is_not_made_where_its_lock_is_refused(steps, folder, outside):
         assert not (folder / "file").exists()
 
 
-def test_fortified_program(folder, outside, tmp_path):
+def test_fortified_program_takes_locks(folder, outside, tmp_path):
     source = tmp_path / "fortified.c"
     source.write_text(
         "#include <fcntl.h>\n#include <stdio.h>\n#include <unistd.h>\n"
@@ -109,7 +109,7 @@ def test_new_descriptor_has_the_lowest_number(steps, folder):
 
 
 @pytest.mark.parametrize("how", ["readonly", "reader"])
-def test_opened_for_reading_is_not_locked_and_never_refused(steps, folder, outside, how):
+def test_file_opened_for_reading_is_not_locked_and_never_refused(steps, folder, outside, how):
     with session(folder, steps, f"{how}=file", "say") as running:
         running.here()
         assert not locked(outside)
@@ -117,7 +117,7 @@ def test_opened_for_reading_is_not_locked_and_never_refused(steps, folder, outsi
         assert run_in(folder, steps, f"{how}=file") == [f"{how} 3"]
 
 
-def test_cut_while_opened_for_reading_takes_the_lock_for_that_moment(steps, folder, outside):
+def test_read_only_open_with_o_trunc_takes_the_lock_during_the_open(steps, folder, outside):
     with outside_holds(outside, "file"):
         assert run_in(folder, steps, "cut=file") == ["cut EBUSY"]
     assert (folder / "file").read_text() == "old bytes"
@@ -127,7 +127,7 @@ def test_cut_while_opened_for_reading_takes_the_lock_for_that_moment(steps, fold
     assert (folder / "file").read_text() == ""
 
 
-def test_what_is_outside_or_no_file_is_as_ever(steps, folder, tmp_path):
+def test_errors_and_special_files_are_those_of_a_run_without_aiofs(steps, folder, tmp_path):
     plain = tmp_path / "plain"
     for each in plain, folder:
         (each / "directory").mkdir(parents=True)
@@ -144,12 +144,12 @@ def test_what_is_outside_or_no_file_is_as_ever(steps, folder, tmp_path):
     assert "ENAMETOOLONG" in expected and run_in(folder, *program) == expected.splitlines()
 
 
-def test_name_that_is_taken_is_notified_even_if_it_is_locked(steps, folder, outside):
+def test_o_excl_of_a_locked_file_is_eexist(steps, folder, outside):
     with outside_holds(outside, "file"):
         assert run_in(folder, steps, "exclusive=file") == ["exclusive EEXIST"]
 
 
-def test_own_files_of_the_volume_cannot_be_written(steps, folder, outside):
+def test_reserved_files_of_the_volume_cannot_be_written(steps, folder, outside):
     names = [".aiofs/locks/00", ".aiofs/volume", ".aiofs", "./.aiofs/../.aiofs/volume"]
     answers = run_in(folder, steps, *(f"keep={name}" for name in names))
     assert answers == ["keep ENOENT"] * len(names)
@@ -169,7 +169,7 @@ def test_own_files_of_the_volume_cannot_be_written(steps, folder, outside):
         "//{folder}//link",
     ],
 )
-def test_lock_is_on_the_path_that_is_meant(steps, folder, outside, path):
+def test_lock_is_on_the_resolved_path(steps, folder, outside, path):
     (folder / "directory").mkdir()
     (folder / "directory" / "up").symlink_to("..")
     (folder / "link").symlink_to("directory/../file")
@@ -178,14 +178,14 @@ def test_lock_is_on_the_path_that_is_meant(steps, folder, outside, path):
         assert locked(outside)
 
 
-def test_link_from_outside_leads_in(steps, folder, outside, tmp_path):
+def test_symbolic_link_from_outside_leads_to_a_locked_file(steps, folder, outside, tmp_path):
     (tmp_path / "link").symlink_to(folder / "new")
     with session(folder, steps, f"open={tmp_path / 'link'}", "say") as running:
         assert running.here() == ["open 3"]
         assert (folder / "new").exists() and locked(outside, "new")
 
 
-def test_links_that_lead_nowhere(steps, folder, tmp_path):
+def test_looping_link_is_eloop_and_dangling_link_creates_its_target(steps, folder, tmp_path):
     (folder / "loop").symlink_to("loop")
     (folder / "out").symlink_to(tmp_path / "elsewhere")
     assert run_in(folder, steps, "open=loop", "nofollow=out", "open=out") == [
@@ -196,7 +196,7 @@ def test_links_that_lead_nowhere(steps, folder, tmp_path):
     assert (tmp_path / "elsewhere").exists()
 
 
-def test_descriptor_opened_anew_by_its_name_in_proc(steps, folder, outside):
+def test_reopening_a_descriptor_through_proc_takes_the_lock_of_its_file(steps, folder, outside):
     answers = ["readonly 3", "keep 4", "close 0"]
     with session(
         folder, *(steps, "readonly=file", "keep=/proc/self/fd/3", "close=3", "say")
@@ -205,21 +205,21 @@ def test_descriptor_opened_anew_by_its_name_in_proc(steps, folder, outside):
         assert locked(outside)
 
 
-def test_deleted_file_opened_anew_has_no_entry(steps, folder, outside):
+def test_reopening_a_deleted_file_through_proc_creates_no_entry(steps, folder, outside):
     program = [steps, "readonly=file", "unlink=file", "keep=/proc/self/fd/3", "say"]
     with session(folder, *program) as running:
         assert running.here() == ["readonly 3", "unlink 0", "keep 4"]
         assert sorted(os.listdir(folder)) == [".aiofs"]
 
 
-def test_working_directory_inside_the_volume(steps, folder, outside):
+def test_relative_paths_inside_the_volume_are_locked(steps, folder, outside):
     (folder / "directory").mkdir()
     with session(folder, steps, "chdir=directory", "open=new", "say") as running:
         running.here()
         assert locked(outside, "directory/new")
 
 
-def test_second_volume_is_one_too(steps, folder, tmp_path):
+def test_files_of_a_second_volume_are_locked(steps, folder, tmp_path):
     other = tmp_path / "other"
     program = [steps, f"open={folder}/file", f"open={other}/file", "say"]
     with (
@@ -234,7 +234,7 @@ def test_second_volume_is_one_too(steps, folder, tmp_path):
         assert locked(filesystem, "/first/file") and locked(filesystem, "/second/file")
 
 
-def test_volume_that_was_renamed_is_still_the_volume(steps, folder, tmp_path):
+def test_files_of_a_renamed_volume_are_locked(steps, folder, tmp_path):
     moved = tmp_path / "moved"
     with session(folder, steps, "say", "open=file", "say") as running:
         running.here()
@@ -266,7 +266,7 @@ CLOSES = ["close=3", "close_range=3", "close_one=3", "closefrom=3", "close_each=
 
 
 @pytest.mark.parametrize("close", CLOSES)
-def test_what_closes_releases(steps, folder, outside, close):
+def test_closing_any_way_releases_the_lock(steps, folder, outside, close):
     """And what is opened afterwards is locked again: nothing that a lock needs was closed."""
     with session(
         folder, steps, "open=file", close, "say", "keep=other", "keep=file", "say"
@@ -278,13 +278,13 @@ def test_what_closes_releases(steps, folder, outside, close):
         assert locked(outside) and locked(outside, "other")
 
 
-def test_closing_a_range_leaves_the_rest(steps, folder, outside):
+def test_close_range_leaves_descriptors_outside_the_range(steps, folder, outside):
     with session(folder, steps, "open=file", "open=other", "close_one=4", "say") as running:
         running.here()
         assert locked(outside) and not locked(outside, "other")
 
 
-def test_descriptor_that_is_replaced_by_a_copy(steps, folder, outside):
+def test_dup2_over_a_descriptor_releases_its_lock(steps, folder, outside):
     program = [
         steps,
         "open=file",
@@ -307,14 +307,14 @@ def test_descriptor_that_is_replaced_by_a_copy(steps, folder, outside):
         assert not locked(outside, "other")
 
 
-def test_copy_that_fails_changes_nothing(steps, folder, outside):
+def test_failed_dup2_keeps_both_locks(steps, folder, outside):
     program = [steps, "open=file", "use=77", "dup2=3", "dup2=-1", "close=77", "say"]
     with session(folder, *program) as running:
         assert running.here() == ["open 3", "dup2 EBADF", "dup2 EBADF", "close EBADF"]
         assert locked(outside)
 
 
-def test_descriptors_of_ours_are_closed_to_the_program(steps, folder, outside):
+def test_program_cannot_close_the_descriptors_of_aiofs(steps, folder, outside):
     with session(folder, steps, "open=file", "say", "open=other", "say") as running:
         running.here()
         descriptors = os.listdir(f"/proc/{running.process.pid}/fd")
@@ -329,7 +329,7 @@ def test_descriptors_of_ours_are_closed_to_the_program(steps, folder, outside):
         ]
 
 
-def test_stream_opened_anew_holds_only_what_it_has_open(steps, folder, outside):
+def test_freopen_releases_the_lock_of_the_old_file(steps, folder, outside):
     with session(folder, steps, "fopen=file", "freopen=other", "say", "fclose", "say") as running:
         running.here()
         assert not locked(outside) and locked(outside, "other")
@@ -338,7 +338,7 @@ def test_stream_opened_anew_holds_only_what_it_has_open(steps, folder, outside):
         assert not locked(outside, "other")
 
 
-def test_stream_opened_anew_by_mode(steps, folder, outside):
+def test_freopen_without_a_path_holds_the_lock_only_in_a_writing_mode(steps, folder, outside):
     with session(
         folder, *(steps, "reader=file", "freopen_null=r+", "say", "freopen_null=r", "say")
     ) as running:
@@ -359,7 +359,7 @@ def test_refused_stream_is_closed(steps, folder, outside):
         assert "3" not in os.listdir(f"/proc/{running.process.pid}/fd")
 
 
-def test_lock_that_outlived_an_unseen_close_gives_way(steps, folder, outside):
+def test_lock_left_by_an_unseen_close_is_released_at_the_next_open(steps, folder, outside):
     program = [steps, "open=file", "unseen_close=3", "say", "open=other", "say", "close=3", "say"]
     with session(folder, *program) as running:
         running.here()

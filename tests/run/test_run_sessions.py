@@ -64,7 +64,7 @@ int main(int argc, char **argv) {
 # ---- processes -----------------------------------------------------------------------------------
 
 
-def test_child_shares_the_lock_and_outlives_the_parent(steps, folder, outside):
+def test_child_process_shares_the_lock_and_keeps_it_after_the_parent_exits(steps, folder, outside):
     with session(
         folder, steps, "open=file", "fork", "keep=file", "say", "close=3", "say"
     ) as running:
@@ -78,7 +78,7 @@ def test_child_shares_the_lock_and_outlives_the_parent(steps, folder, outside):
         eventually(lambda: not locked(outside))
 
 
-def test_lock_stays_while_the_other_process_has_it_open(steps, folder, outside):
+def test_lock_stays_while_another_process_of_the_session_has_the_file_open(steps, folder, outside):
     with session(folder, steps, "open=file", "fork_and_close", "say", "close=3", "say") as running:
         running.here()
         assert locked(outside)
@@ -88,7 +88,7 @@ def test_lock_stays_while_the_other_process_has_it_open(steps, folder, outside):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
-def test_death_releases(steps, folder, outside, number):
+def test_death_of_the_process_releases_its_locks(steps, folder, outside, number):
     with session(folder, steps, "open=file", "say") as running:
         running.here()
         assert locked(outside)
@@ -129,7 +129,7 @@ def test_lock_of_a_renamed_file_survives_exec(steps, folder, outside):
         assert not locked(outside, "file")
 
 
-def test_file_that_a_spawn_moved_finds_its_lock(steps, folder, outside):
+def test_descriptor_moved_by_posix_spawn_keeps_its_lock(steps, folder, outside):
     """File actions of posix_spawn are not seen: the new image finds what came to another number."""
     program = [steps, "open=file", "spawn_moved", "say", "close=40", "say"]
     with session(folder, *program) as running:
@@ -158,7 +158,7 @@ def test_closing_in_a_child_of_vfork_leaves_the_parents_lock(steps, folder, outs
         assert not locked(outside)
 
 
-def test_range_that_is_marked_for_exec_is_closed_by_it(steps, folder, outside):
+def test_close_range_with_cloexec_releases_the_locks_at_exec(steps, folder, outside):
     program = [steps, "open=file", "cloexec_range=3", "say", "exec", "say", "keep=file", "say"]
     with session(folder, *program) as running:
         running.here()
@@ -171,12 +171,12 @@ def test_range_that_is_marked_for_exec_is_closed_by_it(steps, folder, outside):
         assert locked(outside)
 
 
-def test_threads_that_open_and_close_while_others_fork(steps, folder, outside):
+def test_threads_that_open_and_close_during_forks_leave_no_lock(steps, folder, outside):
     assert run_in(folder, steps, "race=many") == ["race 0"]
     assert not any(locked(outside, f"many{number}") for number in range(4))
 
 
-def test_nothing_is_left_open_after_many_opens(steps, folder):
+def test_many_opens_leave_no_descriptor_open(steps, folder):
     once = ["open=file", "dup2=9", "close=3", "close=9", "fopen=file", "fclose"]
     with session(folder, steps, *[*once, "mkstemp=XXXXXX", "close=$"] * 20, "say") as running:
         running.here()
@@ -186,7 +186,7 @@ def test_nothing_is_left_open_after_many_opens(steps, folder):
 # ---- sessions ------------------------------------------------------------------------------------
 
 
-def test_two_trees_refuse_each_other(steps, folder):
+def test_two_run_sessions_refuse_each_other(steps, folder):
     with session(
         folder, steps, "open=file", "say", "close=3", "say", "keep=file", "say"
     ) as running:
@@ -200,7 +200,7 @@ def test_two_trees_refuse_each_other(steps, folder):
             assert running.here() == ["keep EBUSY"]
 
 
-def test_many_trees_have_their_own_bytes(steps, folder):
+def test_many_run_sessions_write_to_separate_files(steps, folder):
     with (
         session(folder, steps, "say", "keep=file", "say") as first,
         session(folder, steps, "say", "keep=file", "say") as second,
@@ -216,7 +216,7 @@ def test_many_trees_have_their_own_bytes(steps, folder):
         ]
 
 
-def test_python_in_a_tree_is_a_program_like_others(folder, outside):
+def test_python_in_a_run_session_takes_locks_like_any_program(folder, outside):
     program = (
         "import os, subprocess, sys\n"
         "with open('file', 'w') as file:\n"
@@ -236,7 +236,7 @@ def test_python_in_a_tree_is_a_program_like_others(folder, outside):
     assert (folder / "other").read_text() == "from the shell\n"
 
 
-def test_handles_in_a_tree_are_holders_of_their_own(folder):
+def test_access_handles_in_a_run_session_hold_locks_of_their_own(folder):
     program = (
         "import os, aiofs\n"
         "with aiofs.PrivateVolume('.') as volume, aiofs.FileSystem() as filesystem:\n"
@@ -252,7 +252,7 @@ def test_handles_in_a_tree_are_holders_of_their_own(folder):
     assert (folder / "file").read_text() == "new bytes"
 
 
-def test_volume_counts_as_open_while_the_tree_lives(steps, folder):
+def test_volume_counts_as_open_while_the_run_session_lives(steps, folder):
     inner = folder / "inner"
     inner.mkdir()
     with session(folder, steps, "fork_and_wait", "say") as running:
@@ -271,7 +271,7 @@ def opens(folder):
     return True
 
 
-def test_tree_within_a_tree_is_another(steps, folder, outside, tmp_path):
+def test_nested_run_session_has_locks_of_its_own(steps, folder, outside, tmp_path):
     other = tmp_path / "other"
     inner = [*COMMAND, "--volume", other, steps, "keep=file", f"open={other}/file", "say"]
     with session(folder, *inner) as running:
@@ -297,7 +297,7 @@ def run_limited(folder, limit, program):
     )
 
 
-def test_program_has_as_many_descriptors_as_before(folder):
+def test_program_can_open_as_many_descriptors_as_without_aiofs(folder):
     done = run_limited(folder, "-S -n 256", 'sh -c "ulimit -S -n"')
     assert int(done.stdout) >= 2 * 256, done
 
@@ -309,14 +309,14 @@ def test_program_has_as_many_descriptors_as_before(folder):
         "os.dup2(0, int(os.environ['AIOFS_RUN'].split(':')[0]) + 3)",  # where the lock would be
     ],
 )
-def test_nothing_is_cut_when_there_is_no_room_for_the_lock(steps, folder, use_up):
+def test_o_trunc_leaves_the_file_alone_when_the_lock_cannot_be_recorded(steps, folder, use_up):
     program = f"import os, resource, sys\n{use_up}\nos.execv(sys.argv[1], sys.argv[1:])\n"
     answers = run_in(folder, sys.executable, "-c", program, steps, "creat=file", "fopen=file")
     assert answers == ["creat EMFILE", "fopen EMFILE"]
     assert (folder / "file").read_text() == "old bytes"
 
 
-def test_too_few_descriptors_for_volumes_is_refused(folder):
+def test_run_is_refused_with_too_few_descriptors_for_the_volumes(folder):
     done = run_limited(folder, "-n 128", "true")
     assert done.returncode == 2 and "too few" in done.stderr
 
@@ -325,12 +325,12 @@ def test_too_few_descriptors_for_volumes_is_refused(folder):
     ("directory", "why"),
     [("missing/volume", "No such file"), ("file", "not a directory"), ("a:b", "':'")],
 )
-def test_volume_that_cannot_be_one_is_refused(folder, directory, why):
+def test_invalid_volume_directory_is_refused(folder, directory, why):
     done = run("--volume", folder / directory, "true")
     assert done.returncode == 2 and done.stderr.startswith("aiofs run: ") and why in done.stderr
 
 
-def test_volume_is_made(folder):
+def test_missing_volume_directory_is_created(folder):
     assert run("--volume", folder / "new", "true").returncode == 0
     assert (folder / "new" / ".aiofs").is_dir()
 
@@ -353,7 +353,7 @@ def test_process_that_lost_its_descriptors_writes_nothing_in_the_volume(folder, 
 
 
 @unsanitized
-def test_shell_cp_dd_tar(folder, outside, tmp_path):
+def test_shell_cp_dd_and_tar_work_in_a_volume(folder, outside, tmp_path):
     script = (
         "set -e; cp file copy; dd if=file of=image bs=3 2>/dev/null; echo line >> file\n"
         "tar -cf archive.tar file copy; mkdir out; tar -xf archive.tar -C out; cmp file out/file\n"
@@ -370,14 +370,14 @@ def test_shell_cp_dd_tar(folder, outside, tmp_path):
     assert (folder / "file").read_text() == (plain / "file").read_text() == "old bytesline\n"
 
 
-def test_refused_shell_says_why(folder, outside):
+def test_shell_reports_the_errno_of_a_refused_open(folder, outside):
     with outside_holds(outside, "file"):
         done = run("--volume", folder, "sh", "-c", "echo x > file", cwd=folder, env=ENVIRONMENT)
     assert done.returncode != 0 and os.strerror(errno.EBUSY) in done.stderr
     assert (folder / "file").read_text() == "old bytes"
 
 
-def test_sqlite(folder, outside):
+def test_sqlite_works_in_a_volume(folder, outside):
     if shutil.which("sqlite3") is None:
         pytest.skip("needs sqlite3")
     statements = "create table t(x); insert into t values(1),(2); select sum(x) from t;"
@@ -388,7 +388,7 @@ def test_sqlite(folder, outside):
     assert run_in(folder, "sqlite3", "data.db", "select sum(x) from t;") == ["3"]
 
 
-def test_file_that_is_replaced_as_editors_do(steps, folder, outside):
+def test_file_is_replaced_by_renaming_a_temporary_file(steps, folder, outside):
     """A temporary file beside it, written, and renamed over it."""
     with session(folder, *(steps, "mkstemp=file-XXXXXX", "write=new", "close=$", "say")) as running:
         running.here()
@@ -457,7 +457,7 @@ while True:
 """
 
 
-def test_tree_that_has_a_file_opens_it_again_however_others_knock(tmp_path):
+def test_session_reopens_its_file_while_other_sessions_try_to_open_it(tmp_path):
     path = tmp_path / "file"
     command = [*COMMAND, "--volume", str(tmp_path), "--", sys.executable, "-c"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": ENVIRONMENT, "text": True}

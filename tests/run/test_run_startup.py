@@ -32,7 +32,7 @@ def allocator(programs):
 
 @unsanitized
 @pytest.mark.parametrize("engine", ENGINES)
-def test_allocator_that_opens_files_under_its_own_lock(allocator, folder, engine):
+def test_allocator_that_opens_files_under_its_own_lock_does_not_deadlock(allocator, folder, engine):
     options = ["--engine", needed(engine), "--volume", folder]
     done = run(*options, allocator, folder / "journal")
     assert (done.returncode, done.stderr) == (0, "")
@@ -41,7 +41,7 @@ def test_allocator_that_opens_files_under_its_own_lock(allocator, folder, engine
 
 
 @unsanitized
-def test_allocator_that_is_preloaded_too(programs, folder):
+def test_preloaded_allocator_does_not_deadlock(programs, folder):
     """Then it serves the shell, whose start differs, and all that the shell starts."""
     library = compile_c(SOURCES / "allocator.c", programs / "liballocator.so", "-shared", "-fPIC")
     program = "echo line >file; exec /bin/cat file"
@@ -65,7 +65,9 @@ def test_program_with_an_open_of_its_own_is_locked(programs, folder, outside):
 
 @unsanitized
 @pytest.mark.parametrize("engine", ENGINES)
-def test_constructor_that_runs_before_ours(programs, folder, outside, engine):
+def test_file_opened_by_a_constructor_before_the_library_is_locked(
+    programs, folder, outside, engine
+):
     library = compile_c(SOURCES / "early.c", programs / "libearly.so", "-shared", "-fPIC")
     source = programs / "late.c"
     source.write_text(

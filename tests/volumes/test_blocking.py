@@ -180,7 +180,7 @@ def test_loop_turns_while_a_posix_request_blocks(run, method):
     run(body())
 
 
-def test_size_is_that_of_its_place_among_the_operations(run):
+def test_size_reflects_the_earlier_operations(run):
     async def body():
         volume = Slow()
         file = await volume.root.get_file_handle("file", create=True)
@@ -196,7 +196,7 @@ def test_size_is_that_of_its_place_among_the_operations(run):
 # ---- volumes do not hold each other up
 
 
-def test_slow_volume_holds_up_no_other(run):
+def test_slow_volume_does_not_delay_another_volume(run):
     async def body():
         slow, other = Slow(), Slow()
         with FileSystem() as fs:
@@ -333,7 +333,7 @@ def test_volume_that_never_blocks_completes_inside_the_call(run):
 
 @pytest.mark.parametrize("submits", [True, False])
 @pytest.mark.parametrize("blocks", [True, False])
-def test_long_chain_of_operations_that_wait_for_each_other(run, submits, blocks):
+def test_long_chain_of_dependent_operations_completes(run, submits, blocks):
     class Chained(DictVolume):
         blocking = blocks
         if submits:

@@ -54,7 +54,7 @@ def test_anonymous_volume_is_removed_at_exit():
     assert directories(python(program).strip()) == set()
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next():
+def test_leftovers_of_a_killed_process_are_removed_by_the_next_process():
     program = (
         "import aiofs, sys\n"
         "volume = aiofs.MemoryVolume(); print(volume._directory, flush=True); sys.stdin.read()"
@@ -83,7 +83,7 @@ def test_forked_child_leaves_its_parents_volume_alone():
         assert os.path.exists(os.path.join(volume._directory, "file"))
 
 
-def test_two_anonymous_volumes_are_two():
+def test_anonymous_volumes_share_no_files():
     with MemoryVolume() as one, MemoryVolume() as other:
         write_file(one, "file", b"data")
         assert other._ops.scan("") == []
@@ -122,7 +122,7 @@ def test_lock_in_a_named_volume_holds_between_processes(name):
             assert python(program, name) == "busy\n"
 
 
-def test_directory_is_its_users_own():
+def test_directory_has_mode_0700():
     MemoryVolume().close()
     assert stat.S_IMODE(os.stat(BASE).st_mode) == 0o700
 
@@ -133,7 +133,7 @@ def test_bad_name_is_refused(bad):
         MemoryVolume(bad)
 
 
-def test_quota_holds_in_memory_too():
+def test_quota_limits_a_memory_volume():
     with MemoryVolume(quota=10) as volume:
         with pytest.raises(aiofs.QuotaExceededError):
             write_file(volume, "file", b"x" * 11)

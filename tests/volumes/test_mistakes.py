@@ -109,7 +109,7 @@ def test_exception_with_no_errno_is_eio_and_reported():
         "sys.excepthook = sys.unraisablehook = raises; sys.stderr = None",
     ],
 )
-def test_failure_is_eio_whatever_becomes_of_the_report(hook):
+def test_failure_is_eio_even_if_the_report_fails(hook):
     printed, _ = run(hook + FAILING)
     assert printed == ALL_FAIL
 
@@ -189,7 +189,7 @@ print(outcomes[4], awaited[4])
     assert printed == "EIO EIO\n"
 
 
-def test_asynchronous_method_is_eio():
+def test_async_def_method_is_eio():
     printed, reported = run(
         """
 class Asynchronous(DictVolume):
@@ -252,7 +252,7 @@ with aiofs.FileSystem() as fs:
 @pytest.mark.parametrize(
     "body", ["raises()", "request.complete(KeyError('lost'))", "request.complete(None)", "pass"]
 )
-def test_submit_that_fails_is_eio(body):
+def test_exception_of_submit_is_eio(body):
     printed, reported = run(
         f"""
 class Failing(DictVolume):
@@ -292,7 +292,7 @@ print(awaited[:4], requests)
         ("flush", False, "TypeError"),
     ],
 )
-def test_request_completed_with_what_cannot_be_ends_with_eio(op, result, refusal):
+def test_request_completed_with_an_invalid_result_ends_with_eio(op, result, refusal):
     printed, _ = run(
         f"""
 class Lying(DictVolume):
@@ -361,7 +361,7 @@ class FailingTree(DictVolume):
     stat = listdir = entries = mkdir = rmdir = unlink = rename = open_file = _fail
 
 
-def test_exception_of_the_tree_is_the_cause_of_an_eio():
+def test_exception_of_a_namespace_method_is_the_cause_of_an_eio():
     with FileSystem() as fs:
         volume = DictVolume()
         fs.mount("/d", volume)
@@ -386,7 +386,7 @@ def test_exception_of_the_tree_is_the_cause_of_an_eio():
 
 
 @pytest.mark.parametrize("entry", [("a/b", "file"), ("", "file"), ("a", "socket"), (1, "file"), 5])
-def test_entry_that_cannot_be_is_eio(entry):
+def test_invalid_directory_entry_is_eio(entry):
     class Wrong(DictVolume):
         def entries(self, path):
             return [entry]

@@ -27,7 +27,7 @@ def test_missing_directory_is_made_for_its_user_only(tmp_path):
         assert stat.S_IMODE((tmp_path / "volume").stat().st_mode) == 0o700
 
 
-def test_directory_that_is_there_is_taken_in_with_its_files(tmp_path):
+def test_existing_directory_becomes_a_volume_with_its_files(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/file").write_bytes(b"before")
     with PrivateVolume(tmp_path) as volume:
@@ -37,7 +37,7 @@ def test_directory_that_is_there_is_taken_in_with_its_files(tmp_path):
 
 
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR])
-def test_fifo_in_a_volume_is_refused_and_no_peer_is_waited_for(tmp_path, flags):
+def test_open_of_a_fifo_in_a_volume_is_refused_without_waiting(tmp_path, flags):
     os.mkfifo(tmp_path / "fifo")
     with PrivateVolume(tmp_path) as volume:
         lock = _core.LOCK_NONE if flags == os.O_RDONLY else _core.LOCK_EXCLUSIVE
@@ -62,7 +62,7 @@ def test_missing_parent_is_not_found(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_file_is_no_volume(tmp_path):
+def test_volume_on_a_regular_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(aiofs.TypeMismatchError):
         PrivateVolume(tmp_path / "file")
@@ -89,7 +89,7 @@ def test_bad_quota_is_refused_before_anything_is_made(tmp_path, quota, error):
     assert not (tmp_path / "volume").exists()
 
 
-def test_closed_volume_refuses_and_what_is_open_goes_on(tmp_path):
+def test_closed_volume_refuses_opens_and_open_files_keep_working(tmp_path):
     volume = PrivateVolume(tmp_path)
     handle = volume._ops.sync_access_handle("file", "in-place", True)
     volume.close()
@@ -146,7 +146,7 @@ def test_volume_inside_one_that_another_process_has_open_is_refused(tmp_path):
 # ---- quota
 
 
-def test_growth_over_the_quota_is_refused_whole(tmp_path):
+def test_write_over_the_quota_writes_no_byte(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
         assert write_file(volume, "a", b"x" * 600) == 600
         with pytest.raises(aiofs.QuotaExceededError) as error:
@@ -157,7 +157,7 @@ def test_growth_over_the_quota_is_refused_whole(tmp_path):
         assert usage(volume) == 1000
 
 
-def test_overwriting_is_no_growth_and_a_hole_is(tmp_path):
+def test_quota_counts_holes_but_not_overwrites(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
         write_file(volume, "a", b"x" * 1000)
         assert write_file(volume, "a", b"y" * 1000) == 1000
@@ -167,7 +167,7 @@ def test_overwriting_is_no_growth_and_a_hole_is(tmp_path):
             write_file(volume, "c", b"z")
 
 
-def test_what_is_removed_cut_or_replaced_is_given_back(tmp_path):
+def test_quota_is_returned_for_removed_truncated_and_replaced_files(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
         tree = volume._ops
         for give_back in (
@@ -198,7 +198,7 @@ def test_unlinked_file_counts_until_it_is_closed(tmp_path):
         assert write_file(volume, "b", b"x") == 1
 
 
-def test_files_that_were_there_count(tmp_path):
+def test_quota_counts_existing_files(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/old").write_bytes(b"x" * 900)
     with PrivateVolume(tmp_path, quota=1000) as volume:
@@ -207,7 +207,7 @@ def test_files_that_were_there_count(tmp_path):
             write_file(volume, "new", b"y" * 101)
 
 
-def test_what_others_write_is_found_at_the_next_count(tmp_path):
+def test_quota_includes_writes_by_other_programs_at_the_next_count(tmp_path):
     with PrivateVolume(tmp_path, quota=1000) as volume:
         write_file(volume, "mine", b"x")
         (tmp_path / "theirs").write_bytes(b"y" * 999)

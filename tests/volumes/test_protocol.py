@@ -43,7 +43,7 @@ def write(fs, path, data):
 # ---- mounts
 
 
-def test_tree_operations_reach_the_volume(fs, volume):
+def test_namespace_operations_reach_the_volume(fs, volume):
     fs.mkdir("/d/sub")
     write(fs, "/d/sub/file", b"data")
     assert fs.listdir("/d") == ["sub"] and fs.listdir("/d/sub") == ["file"]
@@ -56,7 +56,7 @@ def test_tree_operations_reach_the_volume(fs, volume):
     assert list(volume.paths) == [""]
 
 
-def test_its_errors_are_those_of_aiofs_with_the_path_in_them(fs):
+def test_errors_of_a_volume_become_aiofs_errors_with_the_path(fs):
     fs.mkdir("/d/sub")
     write(fs, "/d/sub/file", b"")
     for number, kind, call, path in (
@@ -73,7 +73,7 @@ def test_its_errors_are_those_of_aiofs_with_the_path_in_them(fs):
     failed(errno.EEXIST, fs.open, "/d/sub/file", RDWR | os.O_EXCL)
 
 
-def test_descriptor_is_a_placeholder_that_does_not_lie(fs):
+def test_descriptor_of_a_virtual_file_is_a_placeholder_without_data(fs):
     fd = fs.open("/d/file", RDWR)
     for call in (
         lambda: os.read(fd, 10),
@@ -85,7 +85,7 @@ def test_descriptor_is_a_placeholder_that_does_not_lie(fs):
     failed(errno.EBADF, fs.close, fd)
 
 
-def test_locks_are_those_of_any_volume(fs, volume):
+def test_files_of_a_python_volume_are_locked(fs, volume):
     fd = fs.open("/d/file", RDWR)
     fs.close(fs.open("/d/file", os.O_RDWR))
     with FileSystem() as other:
@@ -135,7 +135,7 @@ def test_sync_handle_reads_and_writes(fs, volume):
     assert bytes(volume.paths["file"].data) == b"abcd"
 
 
-def test_handles_of_directories_and_files(run, volume):
+def test_directory_and_file_handles_work_on_a_python_volume(run, volume):
     async def body():
         root = volume.root
         sub = await root.get_directory_handle("sub", create=True)
@@ -185,7 +185,7 @@ def test_file_that_changed_is_not_readable(run, volume):
 # ---- POSIX AIO
 
 
-def test_aio_works_on_its_descriptors_and_handles(fs, volume):
+def test_aio_works_on_descriptors_and_handles_of_a_python_volume(fs, volume):
     fd = fs.open("/d/file", RDWR)
     requests = [aio.aiocb(fd, bytes([65 + n]) * 10, aio_offset=10 * n) for n in range(8)]
     for request in requests:
@@ -208,7 +208,7 @@ def test_aio_works_on_its_descriptors_and_handles(fs, volume):
     assert volume.flushes >= 1
 
 
-def test_awaited_request(run, fs):
+def test_request_on_a_python_volume_can_be_awaited(run, fs):
     async def body():
         write(fs, "/d/file", b"data")
         fd = fs.open("/d/file", os.O_RDWR)
@@ -230,7 +230,7 @@ class Failing(DictVolume):
         raise OSError(errno.EIO, "the tape tore")
 
 
-def test_failing_method_fails_its_request_only():
+def test_failing_method_fails_only_its_own_request():
     with FileSystem() as fs:
         fs.mount("/", Failing())
         with fs.create_sync_access_handle("/file", create=True) as handle:
@@ -275,7 +275,7 @@ class Dropping(DictVolume):
         pass
 
 
-def test_dropped_request_fails_and_does_not_hang(run):
+def test_dropped_volume_request_fails_instead_of_hanging(run):
     async def body():
         file = await Dropping().root.get_file_handle("file", create=True)
         async with file.create_access_handle() as handle:
@@ -284,7 +284,7 @@ def test_dropped_request_fails_and_does_not_hang(run):
     run(body())
 
 
-def test_method_that_is_missing_is_not_supported():
+def test_missing_method_is_a_not_supported_error():
     with FileSystem() as fs:
         fs.mount("/", DictVolume())
         failed(errno.ENOTSUP, aiofs.Volume().stat, "")
