@@ -377,7 +377,7 @@ int engine_fd_of(aiofs_file *file)
 void engine_fd_close(aiofs_file *file)
 {
     int fd = engine_fd_of(file);
-    MUST_NOT_BLOCK_REACTOR(file_close_can_block(file));
+    MUST_NOT_BLOCK_REACTOR(file_kind_can_block(file));
     if (fd < 0)
         return;
     if (file->watched)
