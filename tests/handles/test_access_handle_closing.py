@@ -11,7 +11,7 @@ from coroutines import failure, until, wait
 from opened import SIZE, is_locked
 
 import aiofs
-from aiofs.aio import aio_return, aio_write, aiocb
+from aiofs.aio import aio_write, aiocb
 
 # ---- closing ------------------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ async def test_cancel_with_writes_in_flight_keeps_the_lock_until_the_last_write_
         await task
 
 
-async def test_dropping_a_handle_with_writes_in_flight_keeps_the_lock_until_the_last_write_ends(
+async def test_dropping_a_handle_with_writes_in_flight_keeps_the_lock_until_the_last_write_is_made(
     on_disk, calls_only, slow_writes
 ):
     with warnings.catch_warnings():
@@ -197,5 +197,8 @@ async def test_dropping_a_handle_with_writes_in_flight_keeps_the_lock_until_the_
         aio_write(cb)
         cb.aio_fildes = -1
         del handle
-    on_disk.create_sync_access_handle().close()
-    assert aio_return(cb) == 400_000
+    with on_disk.create_sync_access_handle() as other:
+        data = bytearray(400_000)
+        assert other.read(data) == 400_000
+        assert data == b"x" * 400_000
+    assert await cb == 400_000
