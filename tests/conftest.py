@@ -62,7 +62,7 @@ def loop_errors():
 
 @pytest.fixture
 def run(new_loop):
-    """run(coroutine): its result, on a fresh loop that is closed then."""
+    """run(coroutine) gives the result. Each run has a new loop and closes the loop."""
     return lambda coroutine: run_on(new_loop(), coroutine)
 
 
@@ -209,7 +209,7 @@ def descriptors():
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    """After each test: no descriptor more than before, and no request in flight."""
+    """After each test, no new descriptor is open and no request is in flight."""
     descriptors_before, before = descriptors(), _core.counters()
     yield
     deadline = time.monotonic() + 30
@@ -249,19 +249,19 @@ class Faults:
         assert found == 0, f"the engine makes no call {name}"
 
     def fail(self, name, number, nth=0):
-        """The nth call from now on (0: every one) is not made, and fails with an errno."""
+        """The nth system call from now on (0: every call) fails with an errno and is not made."""
         self._inject(name, nth, self.ERROR, number)
 
     def cut(self, name, most, nth=0):
-        """It moves at most so many bytes."""
+        """Each system call moves at most this many bytes."""
         self._inject(name, nth, self.SHORT, most)
 
     def delay(self, name, seconds, nth=0):
-        """It is made later."""
+        """Each system call is delayed."""
         self._inject(name, nth, self.DELAY, int(seconds * 1_000_000))
 
     def calls(self, name):
-        """How often it was called so far."""
+        """How often the system call was made so far."""
         return self._library.fault_calls(name.encode())
 
     def clear(self):

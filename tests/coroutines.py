@@ -9,7 +9,7 @@ from aiofs.aio import SIGEV_LOOP, sigevent
 
 
 async def wait(awaitable):
-    """Awaits it: a coroutine, whatever it is, and so a task where one is needed."""
+    """Awaits any awaitable. The result is a coroutine, as asyncio.create_task needs."""
     return await awaitable
 
 
@@ -22,7 +22,7 @@ async def failure(number, awaitable):
 
 
 async def until(condition):
-    """Waits until it is true, while the loop runs."""
+    """Waits until the condition is true, while the loop runs."""
     for _ in range(20_000):
         if condition():
             return
@@ -31,19 +31,19 @@ async def until(condition):
 
 
 def on_loop(function, value=None):
-    """The sigevent of a callback on the loop that runs."""
+    """A sigevent that calls back on the running loop."""
     return sigevent(SIGEV_LOOP, 0, value, function)
 
 
 async def turns(count):
-    """So many turns of the loop."""
+    """Lets the loop turn this many times."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 @contextmanager
 def counted_turns():
-    """Counts the turns of the loop beside the body: a list that is one longer after each."""
+    """Counts the turns of the loop during the body: each turn appends to the list."""
     counted = []
 
     async def count():

@@ -32,7 +32,7 @@ def compile_c(*arguments):
 
 
 def checked(program, folder, **environment):
-    """Runs a program of checks, which must end well: what it said. Skips if the program does."""
+    """Runs a program of checks that must succeed. Gives its output. Skips if the program skips."""
     log = folder / "log"
     with log.open("w") as out:  # a file: a program that is killed has flushed into it
         status = subprocess.run(

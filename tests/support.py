@@ -29,39 +29,39 @@ def failed(number, call, *arguments, **named):
 
 
 def reading(fd, size=10, **fields):
-    """A read, submitted."""
+    """Submits a read."""
     cb = aiocb(fd, bytearray(size), **fields)
     aio_read(cb)
     return cb
 
 
 def waiting_read(fd, size=10, **fields):
-    """A read, submitted, that waits for data."""
+    """Submits a read that waits for data."""
     cb = reading(fd, size, **fields)
     assert aio_error(cb) == errno.EINPROGRESS
     return cb
 
 
 def drain(read_end, size):
-    """Takes so many bytes out of a pipe."""
+    """Reads exactly this many bytes from a pipe."""
     while size:
         size -= len(os.read(read_end, size))
 
 
 def result(cb):
-    """Waits for a request; what aio_return gives."""
+    """Waits for a request and gives the result of aio_return."""
     aio_suspend([cb])
     return aio_return(cb)
 
 
 def end_of(cb):
-    """Waits for a request; its errno, 0 for success."""
+    """Waits for a request and gives its errno, or 0 for success."""
     aio_suspend([cb])
     return aio_error(cb)
 
 
 def eventually(condition, seconds=20):
-    """Waits until it is true."""
+    """Waits until the condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -77,7 +77,7 @@ def comes(number, seconds):
 
 @contextmanager
 def handling(number, handler):
-    """The body has this handler for a signal; a timer that it sets ends with it."""
+    """Installs a signal handler during the body. A timer of the body stops afterwards."""
     before = signal.signal(number, handler)
     try:
         yield
@@ -120,7 +120,7 @@ def python(program, *arguments, timeout=50, **environment):
 
 @contextmanager
 def thread(function, *arguments):
-    """Runs it beside the body; what it raises, the test raises."""
+    """Runs the function in a thread during the body. The test raises its exception."""
     raised = []
 
     def run():

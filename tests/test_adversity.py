@@ -100,7 +100,7 @@ def test_engine_continues_short_and_interrupted_calls(file, faults, size):
     [(aio_read, "preadv2", "inline_reads"), (aio_write, "pwrite64", "inline_writes")],
 )
 def test_failed_inline_transfer_goes_to_the_engine(file, faults, start, name, counter, number):
-    """Whatever the fast path meets, the request ends as it would without it."""
+    """A request whose inline transfer fails ends as if made by the engine."""
     cb = aiocb(file, bytearray(CONTENT[:100]))
 
     def made_inside():
@@ -152,7 +152,7 @@ def test_descriptor_that_cannot_be_examined_fails_the_request_only(tmp_path, fau
 
 
 def test_interrupted_waits_are_restarted(file, pipe, faults):
-    """An EINTR that no handler of the program caused is nobody's business."""
+    """The engine retries after an EINTR that no signal handler of the program caused."""
     for name in ("epoll_wait", "io_uring_enter"):
         faults.fail(name, errno.EINTR, -1)
     for _ in range(50):

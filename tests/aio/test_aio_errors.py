@@ -1,4 +1,4 @@
-"""POSIX AIO from Python: what goes wrong, where it is said, and that nothing else is changed."""
+"""POSIX AIO from Python: which call or request has the error; no other state changes."""
 
 import array
 import ctypes

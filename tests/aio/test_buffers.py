@@ -1,4 +1,4 @@
-"""What a request reads and writes: any buffer, pinned from the call to the request's end."""
+"""Buffers of requests: any buffer is accepted and pinned from the call until the request ends."""
 
 import array
 import asyncio
@@ -17,7 +17,7 @@ from aiofs.aio import AIO_CANCELED, aio_cancel, aio_error, aio_read, aio_suspend
 
 
 def is_pinned(buffer):
-    """Whether somebody holds a bytearray's memory."""
+    """Whether a bytearray is pinned by an exported buffer."""
     try:
         buffer.append(0)
     except BufferError:
@@ -223,7 +223,7 @@ def test_request_keeps_its_buffer_alive_when_all_other_references_are_dropped(pi
 
 
 async def test_cancelled_await_of_a_read_keeps_the_buffer_pinned(pipe):
-    """Cancelled or not: as long as the kernel may write there, the memory is kept."""
+    """The buffer stays pinned as long as the kernel may write to it, cancelled or not."""
     read_end, write_end = pipe
     for turn in range(50):
         buffer = bytearray(10)
@@ -248,7 +248,7 @@ async def test_cancelled_await_of_a_read_keeps_the_buffer_pinned(pipe):
 
 
 async def test_cancelled_disk_read_keeps_its_buffer(tmp_path):
-    """A read that the kernel has begun goes on into memory that nobody else may have."""
+    """A read that the kernel has begun keeps writing, so the buffer must stay pinned."""
     size = 1 << 20
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     os.write(fd, b"x" * size)

@@ -1,4 +1,4 @@
-"""aio_cancel: what it takes back, what it cannot, and that no data is lost."""
+"""aio_cancel: which requests are cancelled, which are not, and that no data is lost."""
 
 import errno
 import fcntl

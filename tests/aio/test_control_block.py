@@ -1,4 +1,4 @@
-"""aiocb and sigevent: their names, their fields, and what they say of themselves."""
+"""aiocb and sigevent: names, fields and repr."""
 
 from support import end_of, eventually, result, waiting_read
 

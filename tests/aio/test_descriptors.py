@@ -1,4 +1,4 @@
-"""What a request is for: regular files, streams, objects with fileno, and numbers used again."""
+"""Requests on regular files, streams, objects with fileno, and reused descriptor numbers."""
 
 import errno
 import fcntl

@@ -43,7 +43,7 @@ def bystander(tmp_path):
 
 @pytest.fixture
 def file(empty):
-    """A descriptor that is as good as ever when the test has ended."""
+    """A descriptor that must work unchanged after the test."""
     yield empty
     cb = aiocb(empty, LARGE)
     aio_write(cb)
@@ -185,7 +185,7 @@ def test_requests_go_on_in_a_storm_of_signals(file, pipe):
 
 
 def test_finalizer_of_a_buffer_may_query_its_own_request(pipe):
-    """The core lets a buffer go when the request is seen to have ended; that may run anything."""
+    """The core releases the buffer when it sees the request's end. Then a finalizer may run."""
     seen = []
 
     class Buffer(bytearray):

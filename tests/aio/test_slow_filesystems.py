@@ -15,7 +15,7 @@ SERVER = Path(__file__).parents[1] / "fuse_server.py"
 
 
 class Served:
-    """The file of a server, and how the server is let go on."""
+    """The file of a FUSE server, and a function that unblocks the server."""
 
     def __init__(self, process, path):
         self._process = process
@@ -48,7 +48,7 @@ def open_file(served):
 
 
 def test_short_read_from_a_fuse_server_is_a_success(open_file):
-    """The server never answers a read behind the first piece: nobody asks for it."""
+    """The server never answers a read behind the first piece, because the engine sends none."""
     buffer = bytearray(b"-" * 8192)
     cb = aiocb(open_file, buffer)
     aio_read(cb)
@@ -83,7 +83,7 @@ def test_read_blocked_by_a_fuse_server_delays_no_other_request(served, open_file
 
 @pytest.mark.skipif(not os.access("/dev/kmsg", os.W_OK), reason="needs the kernel's log")
 def test_read_of_proc_kmsg_returns_the_available_bytes():
-    """It is a regular file that cannot seek, and waits behind its last line."""
+    """/proc/kmsg is a regular file that cannot seek. A read past the last line waits."""
     try:
         log = os.open("/proc/kmsg", os.O_RDONLY)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""aio_suspend: which ends, time-outs and signals end the wait of a thread."""
+"""aio_suspend: completions, time-outs and signals end the wait of a thread."""
 
 import errno
 import os

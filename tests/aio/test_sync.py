@@ -1,4 +1,4 @@
-"""aio_fsync: which call it makes, and which requests it waits for."""
+"""aio_fsync: which system call is made, and which requests the sync waits for."""
 
 import os
 

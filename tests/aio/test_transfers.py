@@ -1,4 +1,4 @@
-"""aio_read and aio_write of a regular file: which bytes go where, whoever submits and waits."""
+"""aio_read and aio_write of a regular file: bytes, offsets, and threads that submit and wait."""
 
 import ctypes
 import errno

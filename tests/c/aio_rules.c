@@ -90,7 +90,8 @@ static void valid_arguments(void)
     struct aiofs_ask ask = {.op = AIOFS_READ};
     struct sigevent good = by_signal(NSIG - 1), bad = by_signal(NSIG), negative = by_signal(-1);
     CHECK(aiofs_ask_check(&ask, NULL) == 0 && aiofs_ask_check(&ask, &good) == 0, "a read");
-    CHECK(aiofs_ask_check(&ask, &bad) == -EINVAL && aiofs_ask_check(&ask, &negative) == -EINVAL, "no such signal: EINVAL");
+    CHECK(aiofs_ask_check(&ask, &bad) == -EINVAL && aiofs_ask_check(&ask, &negative) == -EINVAL,
+          "no such signal: EINVAL");
     bad.sigev_notify = SIGEV_NONE;
     CHECK(aiofs_ask_check(&ask, &bad) == 0, "a number that no signal will have does not count");
     for (int reqprio = -1; reqprio <= AIOFS_PRIO_DELTA_MAX + 1; reqprio += 11) {
@@ -109,18 +110,22 @@ static void valid_arguments(void)
     CHECK(aiofs_sync_op(O_SYNC) == AIOFS_FSYNC && aiofs_sync_op(O_DSYNC) == AIOFS_FDATASYNC && aiofs_sync_op(0) == -EINVAL,
           "the kinds of sync");
     CHECK(aiofs_list_check(LIO_WAIT, 0, NULL) == 0 && aiofs_list_check(LIO_NOWAIT, 1, &good) == 0, "lists");
-    CHECK(aiofs_list_check(2, 1, NULL) == -EINVAL && aiofs_list_check(LIO_WAIT, -1, NULL) == -EINVAL, "bad mode, bad nent");
+    CHECK(aiofs_list_check(2, 1, NULL) == -EINVAL && aiofs_list_check(LIO_WAIT, -1, NULL) == -EINVAL,
+          "bad mode, bad nent");
     CHECK(aiofs_list_check(LIO_NOWAIT, 1, &negative) == -EINVAL && aiofs_list_check(LIO_WAIT, 1, &negative) == 0,
           "LIO_WAIT ignores the list's sigevent");
-    CHECK(aiofs_cancel_check(0, NULL) == 0 && aiofs_cancel_check(987654, NULL) == -EBADF, "aio_cancel of a descriptor");
-    CHECK(aiofs_cancel_check(0, &(int){0}) == 0 && aiofs_cancel_check(0, &(int){1}) == -EINVAL, "and of a control block");
+    CHECK(aiofs_cancel_check(0, NULL) == 0 && aiofs_cancel_check(987654, NULL) == -EBADF,
+          "aio_cancel of a descriptor");
+    CHECK(aiofs_cancel_check(0, &(int){0}) == 0 && aiofs_cancel_check(0, &(int){1}) == -EINVAL,
+          "and of a control block");
 }
 
 static void results(void)
 {
     CHECK(aiofs_outcome_return(AIOFS_NEW, 0, false) == -EINVAL, "never submitted: EINVAL");
     CHECK(aiofs_outcome_return(AIOFS_SUBMITTED, 0, false) == -EINPROGRESS, "in flight: EINPROGRESS");
-    CHECK(aiofs_outcome_return(AIOFS_DONE, 7, false) == 7 && aiofs_outcome_return(AIOFS_DONE, 7, true) == -EINVAL, "once");
+    CHECK(aiofs_outcome_return(AIOFS_DONE, 7, false) == 7 && aiofs_outcome_return(AIOFS_DONE, 7, true) == -EINVAL,
+          "once");
     CHECK(aiofs_outcome_return(AIOFS_FAILED, -EIO, false) == -EIO, "the errno of a failure");
 }
 
@@ -145,7 +150,8 @@ static void quick_ones(void)
     large.bytes.iov_len = AIOFS_INLINE_MAX + 1;
     late.reqprio = 1;
     empty.bytes.iov_len = 0;
-    CHECK(aiofs_ask_is_quick(&read, NULL) && aiofs_ask_is_quick(&write, NULL), "small reads and writes may end inside the call");
+    CHECK(aiofs_ask_is_quick(&read, NULL) && aiofs_ask_is_quick(&write, NULL),
+          "small reads and writes may end inside the call");
     CHECK(!aiofs_ask_is_quick(&sync, NULL) && !aiofs_ask_is_quick(&large, NULL) && !aiofs_ask_is_quick(&late, NULL) &&
               !aiofs_ask_is_quick(&empty, NULL),
           "syncs, large, low and empty ones do not");

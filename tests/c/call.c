@@ -57,9 +57,9 @@ static void plain_calls(void)
     struct op *ops[200];
     MUST(pwrite(fd, "mine", 4, 0));
     CHECK(op_finish(call(answer, -1, 21)) == 42, "a call's result is the request's");
-    CHECK(op_finish(call(fail, -1, 0)) == -ENOTDIR, "so is its error");
-    CHECK(op_finish(call(look_at_descriptor, fd, 0)) == 1, "it has the program's descriptors");
-    CHECK(op_finish(call(blocked_signals, -1, 0)) == 1, "and takes no signals");
+    CHECK(op_finish(call(fail, -1, 0)) == -ENOTDIR, "a call's error is the request's error");
+    CHECK(op_finish(call(look_at_descriptor, fd, 0)) == 1, "a call has the program's descriptors");
+    CHECK(op_finish(call(blocked_signals, -1, 0)) == 1, "a call's thread blocks all signals");
     for (int i = 0; i < 200; i++)
         ops[i] = call(answer, -1, i);
     for (int i = 0; i < 200; i++)
@@ -91,7 +91,8 @@ static void blocked_calls(void)
     struct op *last = start_on(file, AIOFS_WRITE, -1, "world", 5, 5);
     aiofs_file_close(file);
     aiofs_file_release(file);
-    CHECK(op_finish(last) == 5 && aiofs_volume_lock_count(volume, "") == 0, "and let go, though every call waits");
+    CHECK(op_finish(last) == 5 && aiofs_volume_lock_count(volume, "") == 0,
+          "the file is closed while every call waits");
 
     int waiting = 0;
     for (int i = 0; i < COUNT; i++)
@@ -104,7 +105,7 @@ static void blocked_calls(void)
         done += result == 7;
         canceled += result == -ECANCELED;
     }
-    CHECK(done == 63 && canceled == COUNT - 63, "and each ends as was said");
+    CHECK(done == 63 && canceled == COUNT - 63, "each call ends as aiofs_cancel reported");
     aiofs_volume_unlink(volume, "a", NULL);
     aiofs_volume_release(volume);
     char command[64];

@@ -14,13 +14,16 @@ static void take_back_read(const char *name, int reader, int writer)
     char in[8] = "";
     struct op *running = start(AIOFS_READ, reader, in, 1, 0), *waiting = start(AIOFS_READ, reader, in + 1, 1, 0);
     pause_ms(10);
-    CHECK(aiofs_cancel(&waiting->request) == AIOFS_CANCEL_CANCELED && op_ended(waiting), "%s: a waiting read is cancelled",
+    CHECK(aiofs_cancel(&waiting->request) == AIOFS_CANCEL_CANCELED && op_ended(waiting),
+          "%s: a waiting read is cancelled",
           name);
-    CHECK(aiofs_cancel(&running->request) == AIOFS_CANCEL_CANCELED && op_ended(running), "%s: a read that waits for data, too",
+    CHECK(aiofs_cancel(&running->request) == AIOFS_CANCEL_CANCELED && op_ended(running),
+          "%s: a read that waits for data, too",
           name);
     CHECK(op_finish(waiting) == -ECANCELED && op_finish(running) == -ECANCELED, "%s: both end with ECANCELED", name);
     if (writer >= 0) {
-        CHECK(write(writer, "hi\n", 3) == 3 && perform(AIOFS_READ, reader, in, 3, 0) == 3 && memcmp(in, "hi\n", 3) == 0,
+        CHECK(write(writer, "hi\n", 3) == 3 && perform(AIOFS_READ, reader, in, 3, 0) == 3 && memcmp(in,
+              "hi\n", 3) == 0,
               "%s: and took no data with them", name);
         close(writer);
     }
@@ -55,16 +58,17 @@ static void writes(void)
     pause_ms(20);
     CHECK(aiofs_cancel(&begun->request) == AIOFS_CANCEL_NOTCANCELED && !op_ended(begun),
           "a write to a pipe that has begun is not cancelled");
-    CHECK(aiofs_cancel(&behind->request) == AIOFS_CANCEL_CANCELED, "the one behind it is");
+    CHECK(aiofs_cancel(&behind->request) == AIOFS_CANCEL_CANCELED, "the write behind the begun write is cancelled");
     CHECK(aiofs_cancel_all(pair[1]) == AIOFS_CANCEL_NOTCANCELED && op_ended(other) && !op_ended(begun),
           "cancelling all takes the rest, and says that one was left");
     static char sink[sizeof much];
     for (size_t have = 0; have < sizeof much;)
         have += (size_t)MUST(read(pair[0], sink, sizeof sink));
-    CHECK(op_finish(begun) == sizeof much, "which is whole in the end");
-    CHECK(op_finish(behind) == -ECANCELED && op_finish(other) == -ECANCELED, "the others end with ECANCELED");
+    CHECK(op_finish(begun) == sizeof much, "the begun write completes in full");
+    CHECK(op_finish(behind) == -ECANCELED && op_finish(other) == -ECANCELED,
+          "the cancelled writes end with ECANCELED");
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
-    CHECK(read(pair[0], sink, 8) == -1 && errno == EAGAIN, "and wrote nothing");
+    CHECK(read(pair[0], sink, 8) == -1 && errno == EAGAIN, "the cancelled writes wrote no byte");
     close(pair[0]);
     close(pair[1]);
 }
@@ -82,10 +86,10 @@ static void files(void)
     CHECK(EVENTUALLY(PATIENCE, fault_calls("pwritev2") > calls), "a worker makes the first write");
     CHECK(aiofs_cancel(&sync->request) == AIOFS_CANCEL_CANCELED, "a sync that waits for writes is cancelled");
     CHECK(aiofs_cancel(&ops[0]->request) == AIOFS_CANCEL_NOTCANCELED, "a write that a worker makes is not");
-    CHECK(aiofs_cancel_all(fd) == AIOFS_CANCEL_NOTCANCELED, "nor are all of the file's");
+    CHECK(aiofs_cancel_all(fd) == AIOFS_CANCEL_NOTCANCELED, "aiofs_cancel_all does not cancel the running write");
     for (int i = 1; i < COUNT; i++)
         canceled += op_ended(ops[i]) && ops[i]->request.result == -ECANCELED;
-    CHECK(canceled == COUNT - 1, "but those that wait are, before the call returns");
+    CHECK(canceled == COUNT - 1, "waiting requests are cancelled before aiofs_cancel_all returns");
     fault_clear();
     CHECK(op_result(ops[0]) == 4, "the write that ran succeeds");
     CHECK(aiofs_cancel(&ops[0]->request) == AIOFS_CANCEL_ALLDONE && aiofs_cancel_all(fd) == AIOFS_CANCEL_ALLDONE,
@@ -98,7 +102,7 @@ static void files(void)
     }
     op_drop(sync);
     char in[8] = "";
-    CHECK(pread(fd, in, 8, 0) == 4, "what was cancelled wrote nothing");
+    CHECK(pread(fd, in, 8, 0) == 4, "cancelled writes wrote no byte");
     struct op *fresh = op_new(AIOFS_READ, fd, in, 1, 0);
     CHECK(aiofs_cancel(&fresh->request) == AIOFS_CANCEL_ALLDONE, "a request never submitted: nothing to cancel");
     op_drop(fresh);
@@ -115,8 +119,9 @@ static void other_kinds(void)
     pause_ms(5);
     CHECK(aiofs_cancel_all(event) == AIOFS_CANCEL_CANCELED && op_ended(first) && op_ended(second),
           "all reads of an eventfd are cancelled");
-    CHECK(!op_ended(elsewhere), "and those of another are not");
-    CHECK(aiofs_cancel(&elsewhere->request) == AIOFS_CANCEL_CANCELED, "until they are");
+    CHECK(!op_ended(elsewhere), "requests on another descriptor are not cancelled");
+    CHECK(aiofs_cancel(&elsewhere->request) == AIOFS_CANCEL_CANCELED,
+          "requests on the other descriptor are cancelled by its own call");
     op_drop(first);
     op_drop(second);
     op_drop(elsewhere);
@@ -128,9 +133,10 @@ static void other_kinds(void)
     MUST(pipe2(pair, O_CLOEXEC));
     struct op *soon = start(AIOFS_READ, pair[0], in, 1, 0);
     aiofs_cancel_soon(&soon->request);
-    CHECK(op_finish(soon) == -ECANCELED, "cancelled without waiting, it ends soon");
+    CHECK(op_finish(soon) == -ECANCELED, "a request cancelled without waiting ends");
     struct op *mine = start(AIOFS_READ, pair[0], in, 1, 0);
-    CHECK(aiofs_cancel_all(pair[1]) == AIOFS_CANCEL_ALLDONE && !op_ended(mine), "the other end of a pipe is another descriptor");
+    CHECK(aiofs_cancel_all(pair[1]) == AIOFS_CANCEL_ALLDONE && !op_ended(mine),
+          "the other end of a pipe is another descriptor");
     close(pair[1]);
     op_finish(mine);
     close(pair[0]);
@@ -143,10 +149,12 @@ static void of_closed_descriptors(void)
     MUST(pipe2(pair, O_CLOEXEC));
     struct op *read = start(AIOFS_READ, pair[0], in, 1, 0);
     close(pair[0]);
-    CHECK(aiofs_cancel(&read->request) == AIOFS_CANCEL_CANCELED, "a request of a closed descriptor can be cancelled by itself");
+    CHECK(aiofs_cancel(&read->request) == AIOFS_CANCEL_CANCELED,
+          "a request of a closed descriptor can be cancelled by itself");
     op_drop(read);
     signal(SIGPIPE, SIG_IGN);
-    CHECK(EVENTUALLY(PATIENCE, write(pair[1], "x", 1) == -1 && errno == EPIPE), "after which the pipe has no reader");
+    CHECK(EVENTUALLY(PATIENCE, write(pair[1], "x", 1) == -1 && errno == EPIPE),
+          "after the cancellation the pipe has no reader");
     close(pair[1]);
 }
 

@@ -72,10 +72,11 @@ static void counts_each_end(void)
           "nothing has ended: it is not readable, and read says EAGAIN");
     struct aiocb waits = request(pair[0], &byte, 1, completion);
     MUST(aio_read(&waits));
-    CHECK(!readable(completion, 50), "nor while a request is in flight");
+    CHECK(!readable(completion, 50), "the descriptor is not readable while a request is in flight");
     MUST(write(pair[1], "x", 1));
-    CHECK(readable(completion, 10000) && aio_error(&waits) == 0, "its end makes it readable, and is final by then");
-    CHECK(notified(completion) == 1 && !readable(completion, 0), "read gives 1, and it is not readable any more");
+    CHECK(readable(completion, 10000) && aio_error(&waits) == 0,
+          "a completion makes the descriptor readable after the status is final");
+    CHECK(notified(completion) == 1 && !readable(completion, 0), "read gives 1 and makes the descriptor unreadable");
 
     struct aiocb three[3];
     for (int i = 0; i < 3; i++) {
@@ -86,8 +87,10 @@ static void counts_each_end(void)
     }
     struct aiocb sync = request(file, NULL, 0, completion);
     MUST(aio_fsync(O_DSYNC, &sync));
-    CHECK(notified_in_all(completion, 4) == 4 && holds(file, "abc", 3, 0), "three writes and a sync: 4");
-    CHECK(aiofs_completion_close(completion) == 0 && fcntl(completion, F_GETFD) < 0, "closed");
+    CHECK(notified_in_all(completion, 4) == 4 && holds(file, "abc", 3, 0),
+          "three writes and a sync are 4 completions");
+    CHECK(aiofs_completion_close(completion) == 0 && fcntl(completion, F_GETFD) < 0,
+          "the completion descriptor is closed");
     close(file);
 }
 
@@ -96,13 +99,16 @@ static void tells_failures_too(void)
     char byte;
     int completion = aiofs_completion_open();
     struct aiocb bad = request(-1, &byte, 1, completion);
-    CHECK(aio_read(&bad) == 0 && notified_in_all(completion, 1) == 1 && aio_error(&bad) == EBADF, "a request that failed");
+    CHECK(aio_read(&bad) == 0 && notified_in_all(completion, 1) == 1 && aio_error(&bad) == EBADF,
+          "a failed request is notified");
     struct aiocb waits = request(pair[0], &byte, 1, completion);
     MUST(aio_read(&waits));
-    CHECK(aio_cancel(pair[0], &waits) == AIO_CANCELED && notified_in_all(completion, 1) == 1, "one that was cancelled");
+    CHECK(aio_cancel(pair[0], &waits) == AIO_CANCELED && notified_in_all(completion, 1) == 1,
+          "a cancelled request is notified");
     struct aiocb refused = request(pair[0], &byte, 1, completion);
     refused.aio_reqprio = 1000;
-    CHECK(fails(aio_read(&refused), EINVAL) && !readable(completion, 20), "but none that was refused at the call");
+    CHECK(fails(aio_read(&refused), EINVAL) && !readable(completion, 20),
+          "a request refused at the call is not notified");
     aiofs_completion_close(completion);
 }
 
@@ -124,10 +130,10 @@ static void tells_of_lists(void)
     int ended = 0;
     for (int i = 0; i < MANY; i++)
         ended += aio_error(&cbs[i]) == 0;
-    CHECK(ended == MANY, "after all of its %d requests (%d)", MANY, ended);
-    CHECK(notified_in_all(each, MANY) == MANY, "which are notified one by one");
+    CHECK(ended == MANY, "the list is notified after all of its %d requests (%d)", MANY, ended);
+    CHECK(notified_in_all(each, MANY) == MANY, "each request of the list is notified by itself");
     lio_listio(LIO_WAIT, list, MANY, &event);
-    CHECK(!readable(all, 20) && notified_in_all(each, MANY) == MANY, "LIO_WAIT tells of the entries alone");
+    CHECK(!readable(all, 20) && notified_in_all(each, MANY) == MANY, "LIO_WAIT notifies the entries only");
     aiofs_completion_close(each);
     aiofs_completion_close(all);
     close(file);
@@ -143,10 +149,11 @@ static void wakes_select_and_epoll(void)
         struct aiocb waits = request(pair[0], &byte, 1, completion);
         MUST(aio_read(&waits));
         MUST(write(pair[1], "x", 1));
-        CHECK(epoll_wait(epoll, &event, 1, 10000) == 1 && event.events == EPOLLIN, "epoll sees end %d, by its edge", i);
-        CHECK(outcome(&waits) == 1, "which is final");
+        CHECK(epoll_wait(epoll, &event, 1, 10000) == 1 && event.events == EPOLLIN,
+              "epoll sees end %d, by its edge", i);
+        CHECK(outcome(&waits) == 1, "the status is final after the edge");
     }
-    CHECK(notified(completion) == 3, "three ends are one read");
+    CHECK(notified(completion) == 3, "one read returns three completions");
     struct aiocb waits = request(pair[0], &byte, 1, completion);
     MUST(aio_read(&waits));
     MUST(write(pair[1], "x", 1));
@@ -154,7 +161,8 @@ static void wakes_select_and_epoll(void)
     fd_set set;
     FD_ZERO(&set);
     FD_SET(completion, &set);
-    CHECK(select(completion + 1, &set, NULL, NULL, &ten) == 1 && outcome(&waits) == 1, "select sees it, too");
+    CHECK(select(completion + 1, &set, NULL, NULL, &ten) == 1 && outcome(&waits) == 1,
+          "select sees a readable descriptor");
     close(epoll);
     aiofs_completion_close(completion);
 }
@@ -179,16 +187,17 @@ static void closed_one_touches_no_file(void)
         MUST(aio_read(&second)); /* behind the first: it has not begun */
         aiofs_completion_close(completion);
         int file = (int)MUST(fcntl(spare, F_DUPFD_CLOEXEC, completion));
-        CHECK(file == completion, "a file has got the number");
+        CHECK(file == completion, "a file reuses the descriptor number");
         if (way == 0) {
             MUST(write(pair[1], "xy", 2));
             CHECK(outcome(&first) == 1 && outcome(&second) == 1, "requests end by themselves");
         } else {
             CHECK(aio_cancel(pair[0], NULL) == AIO_CANCELED, "requests are cancelled");
-            CHECK(outcome(&first) == -1 && outcome(&second) == -1, "and have ended");
+            CHECK(outcome(&first) == -1 && outcome(&second) == -1, "the cancelled requests have ended");
         }
         struct aiocb late = request(spare, &byte, 1, completion);
-        CHECK(aio_read(&late) == 0 && outcome(&late) == 0, "one that is submitted later names nobody");
+        CHECK(aio_read(&late) == 0 && outcome(&late) == 0,
+              "a later request that names the closed descriptor is not notified");
         pause_ms(20);
         CHECK(size_of(file) == 0, "the file is untouched");
         close(file);
@@ -208,26 +217,30 @@ static void next_one_is_notified_of_its_own(void)
         else
             close(completion); /* a mistake, that is noticed when the number comes back */
         int next = aiofs_completion_open();
-        CHECK(next == completion, "another has got the number");
+        CHECK(next == completion, "another completion descriptor reuses the number");
         MUST(write(pair[1], "x", 1));
-        CHECK(outcome(&old) == 1 && !readable(next, 50), "it hears nothing of the old one's requests");
+        CHECK(outcome(&old) == 1 && !readable(next, 50),
+              "requests of the old descriptor do not notify the new descriptor");
         struct aiocb fresh = request(pair[0], &other, 1, next);
         MUST(aio_read(&fresh));
         MUST(write(pair[1], "x", 1));
-        CHECK(readable(next, 10000) && notified(next) == 1, "but of its own");
-        CHECK(aiofs_completion_close(next) == 0, "and is closed as any");
+        CHECK(readable(next, 10000) && notified(next) == 1, "requests of the descriptor itself notify it");
+        CHECK(aiofs_completion_close(next) == 0, "the new descriptor can be closed");
     }
 }
 
 static void refuses_what_is_none(void)
 {
     int file = scratch(O_RDWR), completion = aiofs_completion_open();
-    CHECK(fails(aiofs_completion_close(file), EBADF) && fcntl(file, F_GETFD) >= 0, "it closes no other descriptor");
-    CHECK(fails(aiofs_completion_close(-1), EBADF), "nor -1");
-    CHECK(aiofs_completion_close(completion) == 0 && fails(aiofs_completion_close(completion), EBADF), "nor one twice");
+    CHECK(fails(aiofs_completion_close(file), EBADF) && fcntl(file, F_GETFD) >= 0,
+          "closing refuses any other descriptor");
+    CHECK(fails(aiofs_completion_close(-1), EBADF), "closing refuses -1");
+    CHECK(aiofs_completion_close(completion) == 0 && fails(aiofs_completion_close(completion), EBADF),
+          "closing twice is refused");
     char byte;
     struct aiocb cb = request(file, &byte, 1, file);
-    CHECK(aio_read(&cb) == 0 && outcome(&cb) == 0 && size_of(file) == 0, "a request that names a file tells nobody");
+    CHECK(aio_read(&cb) == 0 && outcome(&cb) == 0 && size_of(file) == 0,
+          "a request that names a file sends no notification");
     close(file);
 }
 
@@ -237,7 +250,7 @@ static void fails_as_eventfd_does(void)
     fault_inject("eventfd", 1, FAULT_ERROR, EMFILE);
     CHECK(fails(aiofs_completion_open(), EMFILE), "no descriptor is left: EMFILE");
     fault_clear();
-    CHECK(open_descriptors() == before, "nothing stays open");
+    CHECK(open_descriptors() == before, "a refused open leaves no descriptor");
 }
 
 /* ---- fork and threads --------------------------------------------------------------------------------------- */
@@ -246,13 +259,14 @@ static void child(int inherited, int file)
 {
     char byte = 'c';
     struct aiocb cb = request(file, &byte, 1, inherited);
-    CHECK(aio_write(&cb) == 0 && outcome(&cb) == 1, "child: a request that names its parent's tells nobody");
+    CHECK(aio_write(&cb) == 0 && outcome(&cb) == 1,
+          "child: a request that names the parent's descriptor sends no notification");
     int own = aiofs_completion_open();
     cb = request(file, &byte, 1, own);
     cb.aio_reqprio = 1;
-    CHECK(own >= 0 && aio_write(&cb) == 0 && notified_in_all(own, 1) == 1, "child: its own is notified");
-    CHECK(fails(aiofs_completion_close(inherited), EBADF), "child: its parent's is not its to close");
-    CHECK(aiofs_completion_close(own) == 0, "child: its own is");
+    CHECK(own >= 0 && aio_write(&cb) == 0 && notified_in_all(own, 1) == 1, "child: its own descriptor is notified");
+    CHECK(fails(aiofs_completion_close(inherited), EBADF), "child: closing the parent's descriptor is refused");
+    CHECK(aiofs_completion_close(own) == 0, "child: closing its own descriptor succeeds");
 }
 
 static void parents_are_not_the_childs(void)
@@ -272,9 +286,9 @@ static void parents_are_not_the_childs(void)
     }
     MUST(waitpid(pid, &status, 0));
     CHECK(status == 0, "the child's checks held");
-    CHECK(!readable(completion, 20), "the parent hears nothing of the child's requests");
+    CHECK(!readable(completion, 20), "the child's requests do not notify the parent");
     MUST(write(pair[1], "x", 1));
-    CHECK(readable(completion, 10000) && notified(completion) == 1, "but of its own");
+    CHECK(readable(completion, 10000) && notified(completion) == 1, "requests of the descriptor itself notify it");
     aiofs_completion_close(completion);
     close(file);
 }
@@ -322,9 +336,10 @@ static void threads_do_not_meet(void)
         close(workers[i].file);
     }
     CHECK(wrong == 0, "%d threads open, use and close %d each: %d mistakes", THREADS, ROUNDS, wrong);
-    CHECK(open_descriptors() == before, "none is left");
+    CHECK(open_descriptors() == before, "no descriptor is left");
     struct aiofs_counters counters;
-    CHECK(EVENTUALLY(PATIENCE, (aiofs_engine_counters(&counters), counters.files == 0)), "nor what leads to it in the engine");
+    CHECK(EVENTUALLY(PATIENCE, (aiofs_engine_counters(&counters), counters.files == 0)),
+          "the engine keeps no entry of a closed completion descriptor");
 }
 
 int main(void)

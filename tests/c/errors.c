@@ -15,8 +15,9 @@ static void bad_descriptors(void)
 
     int fd = scratch(O_RDONLY);
     CHECK(perform(AIOFS_WRITE, fd, bytes, 10, 0) == -EBADF, "a write to one open for reading ends with EBADF");
-    CHECK(perform(AIOFS_WRITE, fd, bytes, 0, 0) == -EBADF, "and so does an empty one");
-    CHECK(perform(AIOFS_FSYNC, fd, NULL, 0, 0) == 0, "which can be synced");
+    CHECK(perform(AIOFS_WRITE, fd, bytes, 0, 0) == -EBADF,
+          "an empty write to a read-only descriptor ends with EBADF");
+    CHECK(perform(AIOFS_FSYNC, fd, NULL, 0, 0) == 0, "a read-only descriptor can be synced");
     close(fd);
     fd = scratch(O_WRONLY);
     CHECK(perform(AIOFS_READ, fd, bytes, 10, 0) == -EBADF, "a read of one open for writing ends with EBADF");
@@ -27,7 +28,7 @@ static void bad_descriptors(void)
 
     struct op *sync = op_new(AIOFS_FSYNC, closed, NULL, 0, 0);
     CHECK(aiofs_submit(&sync->request, NULL) == -EBADF, "fsync of a closed descriptor is refused at the call");
-    CHECK(aiofs_request_state(&sync->request) == AIOFS_NEW && sync->ends == 0, "and nothing was started");
+    CHECK(aiofs_request_state(&sync->request) == AIOFS_NEW && sync->ends == 0, "the refused call started no request");
     op_drop(sync);
 }
 
@@ -36,24 +37,26 @@ static void bad_places(void)
     int fd = scratch(O_RDWR), pair[2];
     MUST(pipe2(pair, O_CLOEXEC));
     CHECK(perform(AIOFS_READ, fd, bytes, 10, -1) == -EINVAL, "a negative offset is EINVAL");
-    CHECK(perform(AIOFS_WRITE, fd, bytes, 10, INT64_MIN) == -EINVAL, "however negative");
+    CHECK(perform(AIOFS_WRITE, fd, bytes, 10, INT64_MIN) == -EINVAL, "the most negative offset is EINVAL");
     CHECK(perform(AIOFS_WRITE, fd, bytes, 10, INT64_MAX - 5) == -EINVAL, "an end beyond INT64_MAX is EINVAL");
-    CHECK(perform(AIOFS_READ, fd, bytes, (size_t)INT64_MAX + 2, 0) == -EINVAL, "a length beyond it, too");
-    CHECK(perform(AIOFS_WRITE, fd, bytes, 10, INT64_MAX - 10) == -EFBIG, "past what the filesystem holds is EFBIG");
+    CHECK(perform(AIOFS_READ, fd, bytes, (size_t)INT64_MAX + 2, 0) == -EINVAL, "a length beyond INT64_MAX is EINVAL");
+    CHECK(perform(AIOFS_WRITE, fd, bytes, 10, INT64_MAX - 10) == -EFBIG,
+          "a write past the largest file size is EFBIG");
     CHECK(perform(AIOFS_FSYNC, pair[0], NULL, 0, 0) == -EINVAL, "fsync of a pipe ends with EINVAL");
     close(fd);
     close(pair[0]);
     close(pair[1]);
 
     fd = scratch(O_RDWR | O_APPEND);
-    CHECK(perform(AIOFS_WRITE, fd, "abc", 3, -1) == 3 && holds(fd, "abc", 3, 0), "O_APPEND ignores the offset");
-    CHECK(perform(AIOFS_READ, fd, bytes, 10, -1) == -EINVAL, "but not of a read");
+    CHECK(perform(AIOFS_WRITE, fd, "abc", 3, -1) == 3 && holds(fd, "abc", 3, 0),
+          "O_APPEND ignores the offset of a write");
+    CHECK(perform(AIOFS_READ, fd, bytes, 10, -1) == -EINVAL, "O_APPEND does not ignore the offset of a read");
     close(fd);
     fd = scratch(O_RDWR | O_DIRECT);
     if (fd >= 0) {
         char *buffer = aligned(8192);
         int64_t result = perform(AIOFS_WRITE, fd, buffer + 1, 4096, 0);
-        CHECK(result == -EINVAL || result == 4096, "a misaligned O_DIRECT write ends as the kernel says");
+        CHECK(result == -EINVAL || result == 4096, "a misaligned O_DIRECT write ends with the kernel's errno");
         free(buffer);
         close(fd);
     }
@@ -66,11 +69,11 @@ static void bad_memory(void)
     MUST(ftruncate(fd, 256 * (off_t)KB));
     MUST(pipe2(pair, O_CLOEXEC));
     CHECK(perform(AIOFS_READ, fd, nowhere, 4096, 0) == -EFAULT, "a read into bad memory is EFAULT");
-    CHECK(perform(AIOFS_READ, fd, nowhere, 256 * KB, 0) == -EFAULT, "a long one, too");
+    CHECK(perform(AIOFS_READ, fd, nowhere, 256 * KB, 0) == -EFAULT, "a long read into bad memory is EFAULT");
     CHECK(perform(AIOFS_WRITE, fd, nowhere, 4096, 0) == -EFAULT, "a write from bad memory is EFAULT");
-    CHECK(perform(AIOFS_WRITE, pair[1], nowhere, 10, 0) == -EFAULT, "a write to a pipe, too");
+    CHECK(perform(AIOFS_WRITE, pair[1], nowhere, 10, 0) == -EFAULT, "a write to a pipe from bad memory is EFAULT");
     MUST(write(pair[1], "data", 4));
-    CHECK(perform(AIOFS_READ, pair[0], nowhere, 4, 0) == -EFAULT, "a read of a pipe, too");
+    CHECK(perform(AIOFS_READ, pair[0], nowhere, 4, 0) == -EFAULT, "a read of a pipe into bad memory is EFAULT");
     munmap(nowhere, 256 * KB);
     close(fd);
     close(pair[0]);
@@ -112,13 +115,13 @@ static void no_signals(void)
     int64_t aligned_past = direct >= 0 ? perform(AIOFS_WRITE, direct, buffer, 4096, 40960) : -EFBIG;
     setrlimit(RLIMIT_FSIZE, &before);
     CHECK(across == 1000, "a write across RLIMIT_FSIZE is short");
-    CHECK(at == -EFBIG && past == -EFBIG, "one at the limit, or past it, is EFBIG");
-    CHECK(inside == AIOFS_NOT_INLINE, "and is not tried inside the call");
-    CHECK(aligned_past == -EFBIG, "with O_DIRECT, too");
+    CHECK(at == -EFBIG && past == -EFBIG, "a write at or past RLIMIT_FSIZE is EFBIG");
+    CHECK(inside == AIOFS_NOT_INLINE, "a write past RLIMIT_FSIZE is not made inside the call");
+    CHECK(aligned_past == -EFBIG, "an O_DIRECT write past RLIMIT_FSIZE is EFBIG");
     free(buffer);
     close(direct);
     close(fd);
-    CHECK(signals_seen == 0, "no SIGPIPE, no SIGXFSZ");
+    CHECK(signals_seen == 0, "no write raises SIGPIPE or SIGXFSZ");
 }
 
 static void priorities(void)
@@ -127,14 +130,14 @@ static void priorities(void)
     op->request.reqprio = AIOFS_PRIO_DELTA_MAX + 1;
     CHECK(aiofs_submit(&op->request, NULL) == -EINVAL, "a priority over the most is EINVAL at the call");
     op->request.reqprio = -1;
-    CHECK(aiofs_submit(&op->request, NULL) == -EINVAL, "a negative one, too");
-    CHECK(aiofs_request_state(&op->request) == AIOFS_NEW && op->ends == 0, "and nothing was started");
+    CHECK(aiofs_submit(&op->request, NULL) == -EINVAL, "a negative priority is EINVAL at the call");
+    CHECK(aiofs_request_state(&op->request) == AIOFS_NEW && op->ends == 0, "the refused call started no request");
     op_drop(op);
     int fd = scratch(O_RDWR);
     op = op_new(AIOFS_WRITE, fd, "x", 1, 0);
     op->request.reqprio = AIOFS_PRIO_DELTA_MAX;
     aiofs_submit(&op->request, NULL);
-    CHECK(op_finish(op) == 1, "the most itself is accepted");
+    CHECK(op_finish(op) == 1, "the highest priority is accepted");
     close(fd);
 }
 

@@ -322,8 +322,9 @@ static void sweep(const char *name, int error)
         }
     }
     if (count)
-        CHECK(bad == 0, "each of %ld calls of %s fails with %s: nothing hangs, nothing is wrong or left", count, name,
-              strerrorname_np(error));
+        CHECK(bad == 0,
+              "each of %ld calls of %s fails with %s: no request hangs, no result is wrong, no resource is left",
+              count, name, strerrorname_np(error));
 }
 
 static void sweep_all(void)
@@ -396,7 +397,8 @@ static void no_busy_loop(void)
         _exit(wait_in_vain(strcmp(aiofs_engine_name(), "threads") == 0 ? "epoll_wait" : "io_uring_enter"));
     }
     MUST(waitpid(pid, &status, 0));
-    CHECK(status == 0, "a reactor that cannot wait makes no busy loop, and goes on when it can (%s)", verdict(status));
+    CHECK(status == 0,
+          "a reactor that cannot wait makes no busy loop, and goes on when it can (%s)", verdict(status));
 }
 
 static int start_with(const char *engine, long error)
@@ -422,8 +424,9 @@ static int start_with(const char *engine, long error)
 static void no_io_uring(void)
 {
     CHECK(start_with("auto", ENOSYS) == 0 && start_with("auto", EPERM) == 0, "without io_uring, auto is threads");
-    CHECK(start_with("auto", ENOMEM) == 0, "without memory for it, too");
-    CHECK(start_with("io_uring", ENOSYS) == ENOSYS && start_with("io_uring", EPERM) == ENOSYS, "who demands it, is told");
+    CHECK(start_with("auto", ENOMEM) == 0, "without memory for io_uring, auto is threads");
+    CHECK(start_with("io_uring", ENOSYS) == ENOSYS && start_with("io_uring", EPERM) == ENOSYS,
+          "a demand for io_uring is refused with its error");
     CHECK(start_with("nonsense", ENOSYS) == EINVAL, "an unknown word is EINVAL");
 }
 
@@ -500,7 +503,7 @@ static void same_bytes(void)
         CHECK(status == 0, "every other %s interrupted: the same bytes (%s)", interrupted[i], verdict(status));
     }
     int status = run_same_bytes(all, COUNT_OF(interrupted));
-    CHECK(status == 0, "all of them: the same bytes (%s)", verdict(status));
+    CHECK(status == 0, "all calls interrupted: the same bytes (%s)", verdict(status));
     const struct spec shorts[] = {{"preadv2", 0, FAULT_SHORT, 1001},
                                   {"pwritev2", 0, FAULT_SHORT, 1003},
                                   {"pread64", 0, FAULT_SHORT, 1005},
@@ -512,7 +515,7 @@ static void same_bytes(void)
         CHECK(status == 0, "every %s short: the same bytes (%s)", shorts[i].name, verdict(status));
     }
     status = run_same_bytes(shorts, COUNT_OF(shorts));
-    CHECK(status == 0, "all of them short: the same bytes (%s)", verdict(status));
+    CHECK(status == 0, "all calls short: the same bytes (%s)", verdict(status));
     const struct spec busy[] = {{"io_uring_enter", -1, FAULT_ERROR, EBUSY}, {"io_uring_enter", -1, FAULT_ERROR, EAGAIN}};
     for (size_t i = 0; i < COUNT_OF(busy); i++) {
         status = run_same_bytes(&busy[i], 1);
@@ -570,7 +573,8 @@ static void small_rings(void)
             _exit(flood());
         }
         MUST(waitpid(pid, &status, 0));
-        CHECK(status == 0, "a ring of %ld entries, with as many completions: 750 requests, 150 cancelled (%s)", sizes[i],
+        CHECK(status == 0,
+              "a ring of %ld entries, with as many completions: 750 requests, 150 cancelled (%s)", sizes[i],
               verdict(status));
     }
 }

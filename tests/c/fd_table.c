@@ -73,11 +73,13 @@ static void not_to_be_had_again(void)
     take_every_number();
     int fd = scratch(O_RDWR);
     struct op *op = op_new(AIOFS_FSYNC, fd, NULL, 0, 0);
-    CHECK(aiofs_submit(&op->request, NULL) == -EAGAIN, "where the kernel cannot give them back, a request is refused");
-    CHECK(files_untouched(), "and the files are untouched");
+    CHECK(aiofs_submit(&op->request, NULL) == -EAGAIN,
+          "where the kernel cannot give them back, a request is refused");
+    CHECK(files_untouched(), "the program's files are unchanged");
     fault_clear();
-    CHECK(aiofs_submit(&op->request, NULL) == 0 && op_finish(op) == 0, "where it can, it goes on");
-    CHECK(files_untouched(), "and the files are untouched still");
+    CHECK(aiofs_submit(&op->request, NULL) == 0 && op_finish(op) == 0,
+          "where the kernel can give the descriptors back, requests complete");
+    CHECK(files_untouched(), "the program's files are still unchanged");
     close(fd);
     close_files();
 }
@@ -114,8 +116,8 @@ static void named_by_mistake(void)
         good &= aiofs_submit(&op->request, NULL) == -EBADF && aiofs_cancel_all(fd) == -EBADF && aiofs_descriptor(fd) == -EBADF;
         op_drop(op);
     }
-    CHECK(good, "the engine's own descriptors are none of the program's");
-    CHECK(perform(AIOFS_WRITE, (int)MUST(dup(1)), "", 0, 0) == 0, "and it works on");
+    CHECK(good, "the engine's descriptors are not in the program's table");
+    CHECK(perform(AIOFS_WRITE, (int)MUST(dup(1)), "", 0, 0) == 0, "the engine completes requests afterwards");
 }
 
 int main(void)

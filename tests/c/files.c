@@ -35,18 +35,20 @@ static void let_go_when_idle(void)
 {
     int owner, before = open_descriptors(), engine_before = engine_descriptors();
     aiofs_file *file = open_locked("idle", &owner);
-    CHECK(!lock_is_free("idle"), "an open file holds its entry");
+    CHECK(!lock_is_free("idle"), "an open file locks its entry");
     CHECK(op_finish(start_on(file, AIOFS_WRITE, -1, "x", 1, 0)) == 1, "a write");
     int fd = aiofs_file_fd(file);
     aiofs_file *found = aiofs_file_find(fd);
-    CHECK(found == file, "its descriptor leads to it");
+    CHECK(found == file, "the descriptor finds its file");
     aiofs_file_release(found);
-    CHECK(aiofs_file_close(file) == 0 && lock_is_free("idle"), "with nothing in flight the lock is free when close returns");
-    CHECK(fcntl(fd, F_GETFD) == -1 && aiofs_file_find(fd) == NULL, "and the number, too");
+    CHECK(aiofs_file_close(file) == 0 && lock_is_free("idle"),
+          "with nothing in flight the lock is free when close returns");
+    CHECK(fcntl(fd, F_GETFD) == -1 && aiofs_file_find(fd) == NULL,
+          "the descriptor number is free when close returns");
     CHECK(aiofs_file_close(file) == -EBADF, "a second close is EBADF");
     CHECK(op_finish(start_on(file, AIOFS_READ, -1, NULL, 1, 0)) == -EBADF, "a request afterwards ends with EBADF");
     aiofs_file_release(file);
-    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() == engine_before), "the engine has let go of it");
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() == engine_before), "the engine has released the file");
     CHECK(open_descriptors() <= before + 1, "no descriptor is left");
 }
 
@@ -83,7 +85,7 @@ static void let_go_after_the_last(void)
         late += !lock_is_free("busy");
         aiofs_file_release(file);
     }
-    CHECK(late == 0, "whoever sees the end of the last write finds the lock free (%d late)", late);
+    CHECK(late == 0, "the lock is free when the last write's status is final (%d late)", late);
     for (int i = late = 0; i < 100; i++) {
         file = open_locked("busy", &owner);
         op_finish(start_on(file, AIOFS_WRITE, -1, "x", 1, 0));
@@ -91,7 +93,7 @@ static void let_go_after_the_last(void)
         late += !lock_is_free("busy");
         aiofs_file_release(file);
     }
-    CHECK(late == 0, "and whoever closes after it, too");
+    CHECK(late == 0, "the lock is free when close returns after the last write");
 }
 
 static void let_go_after_cancelling(void)
@@ -106,9 +108,9 @@ static void let_go_after_cancelling(void)
     aiofs_file_close(file);
     CHECK(aiofs_cancel(&flush->request) == AIOFS_CANCEL_CANCELED && aiofs_cancel(&second->request) == AIOFS_CANCEL_CANCELED,
           "those that wait on a closed file are cancelled");
-    CHECK(!lock_is_free("busy"), "the lock stays with the one that runs");
+    CHECK(!lock_is_free("busy"), "the running write keeps the lock");
     fault_clear();
-    CHECK(op_finish(first) == 1 && lock_is_free("busy"), "until it ends");
+    CHECK(op_finish(first) == 1 && lock_is_free("busy"), "the lock is free when the running write ends");
     op_drop(second);
     op_drop(flush);
     aiofs_file_release(file);
@@ -125,7 +127,8 @@ static void number_is_lost(void)
     close(other);
     op = start_on(file, AIOFS_WRITE, -1, "still", 5, 0);
     CHECK(op_finish(op) == 5 && lseek(thief, 0, SEEK_END) == 0, "requests still go to the right file");
-    CHECK(aiofs_file_close(file) == -EBADF && fcntl(thief, F_GETFD) >= 0, "close says EBADF, and leaves the other file open");
+    CHECK(aiofs_file_close(file) == -EBADF && fcntl(thief, F_GETFD) >= 0,
+          "close says EBADF, and leaves the other file open");
     CHECK(lock_is_free("lost"), "the lock is free");
     aiofs_file_release(file);
     file = open_locked("lost", &owner);
@@ -150,11 +153,12 @@ static void drains(void)
     aiofs_file_drain(file);
     CHECK(!aiofs_file_busy(file), "a drained file is not busy");
     for (int i = 0; i < 4; i++)
-        CHECK(op_finish(ops[i]) == 1, "what was in flight is done");
+        CHECK(op_finish(ops[i]) == 1, "requests in flight have ended");
     fault_clear();
     CHECK(op_finish(start_on(file, AIOFS_WRITE, -1, "x", 1, 0)) == -EBADF, "a drained file takes no more requests");
     char byte = 'x';
-    CHECK(aiofs_write_inline(file, -1, &(struct iovec){&byte, 1}, 1, 1, 0) == AIOFS_NOT_INLINE, "nor inside the call");
+    CHECK(aiofs_write_inline(file, -1, &(struct iovec){&byte, 1}, 1, 1, 0) == AIOFS_NOT_INLINE,
+          "a drained file takes no request inside the call");
     aiofs_file_close(file);
     aiofs_file_release(file);
 }
@@ -179,7 +183,7 @@ static void closes_behind_a_write_inside_the_call(void)
     usleep(30000);
     aiofs_file_close(file);
     int other = open("other", O_RDWR | O_CREAT | O_TRUNC, 0600);
-    CHECK(other == fd, "the number is used again");
+    CHECK(other == fd, "another file reuses the descriptor number");
     pthread_join(thread, NULL);
     fault_clear();
     CHECK(lseek(other, 0, SEEK_END) == 0, "the other file is left alone");
@@ -199,7 +203,8 @@ static void truncates(void)
     CHECK(op_finish(start_on(file, AIOFS_TRUNCATE, -1, NULL, 0, 8)) == 0 &&
               op_finish(start_on(file, AIOFS_READ, -1, in, 8, 0)) == 8 && memcmp(in, "0123\0\0\0\0", 8) == 0,
           "made longer, by zeros");
-    CHECK(op_finish(start_on(file, AIOFS_TRUNCATE, -1, NULL, 0, -1)) == -EINVAL, "not to less than nothing");
+    CHECK(op_finish(start_on(file, AIOFS_TRUNCATE, -1, NULL, 0, -1)) == -EINVAL,
+          "truncate to a negative size is refused");
     aiofs_file_close(file);
     aiofs_file_release(file);
 }
@@ -238,9 +243,11 @@ static void by_many_threads(void)
         pthread_join(threads[i], &count);
         refused += (intptr_t)count;
     }
-    CHECK(refused == 0, "600 files opened, written and closed by four threads: none finds its own lock taken (%d)", (int)refused);
-    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= engine_before) && open_descriptors() <= before, "no descriptor is left");
-    CHECK(aiofs_volume_lock_count(volume, "") == 0, "and no hold");
+    CHECK(refused == 0,
+          "600 files opened, written and closed by four threads: none finds its own lock taken (%d)", (int)refused);
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= engine_before) && open_descriptors() <= before,
+          "no descriptor is left");
+    CHECK(aiofs_volume_lock_count(volume, "") == 0, "no lock reference is left");
 }
 
 /* ---- files with operations of their own ---------------------------------------------------------------------------- */
@@ -338,17 +345,19 @@ static void own_operations(void)
     aiofs_file *file = adopt_memory(&synchronous);
     struct op *write = start_on(file, AIOFS_WRITE, -1, "memory", 6, 3);
     CHECK(op_ended(write), "a synchronous operation ends inside the call");
-    CHECK(op_finish(write) == 6, "with its count");
+    CHECK(op_finish(write) == 6, "a synchronous operation gives its count");
     CHECK(op_finish(start(AIOFS_READ, aiofs_file_fd(file), in, 3, 4)) == 3 && memcmp(in, "emo", 3) == 0,
           "its descriptor leads to it");
     CHECK(op_finish(start_on(file, AIOFS_FSYNC, -1, NULL, 0, 0)) == 0, "a sync");
     aiofs_file *submission = aiofs_file_find(aiofs_file_fd(file));
     aiofs_file_close(file);
     aiofs_file_release(file);
-    CHECK(memory.closed == 1 && memory.released == 0, "it is closed once, and stays for a submission that found it before");
-    CHECK(op_finish(start_on(submission, AIOFS_WRITE, -1, "late", 4, 0)) == -EBADF, "which is refused");
+    CHECK(memory.closed == 1 && memory.released == 0,
+          "the file is closed once and outlives a submission that holds a reference");
+    CHECK(op_finish(start_on(submission, AIOFS_WRITE, -1, "late", 4, 0)) == -EBADF,
+          "a submission on the closed file is refused");
     aiofs_file_release(submission);
-    CHECK(memory.closed == 1 && memory.released == 1, "the last reference releases it, once");
+    CHECK(memory.closed == 1 && memory.released == 1, "the last reference releases the file once");
 }
 
 static void *complete_first(void *argument)
@@ -368,9 +377,9 @@ static void kept_requests(void)
         ops[i]->request.ordered = true; /* each waits for the one before */
         aiofs_submit(&ops[i]->request, file);
     }
-    CHECK(memory.kept_count == 1, "ordered requests reach it one by one");
+    CHECK(memory.kept_count == 1, "ordered requests reach the file one by one");
     aiofs_file_close(file);
-    CHECK(memory.closed == 0, "it is not closed while they are outstanding");
+    CHECK(memory.closed == 0, "the file is not closed while requests are outstanding");
     memory.keeps = false;
     pthread_t thread; /* with a stack that a call inside a call for each would not fit into */
     pthread_attr_t attributes;
@@ -383,7 +392,7 @@ static void kept_requests(void)
     for (int i = 0; i < COUNT; i++)
         good += op_finish(ops[i]) == 1;
     CHECK(good == COUNT, "a chain of %d that let each other go, on one stack", COUNT);
-    CHECK(memory.closed == 1, "and then it is");
+    CHECK(memory.closed == 1, "the file is closed after its last request");
     aiofs_file_release(file);
 }
 
@@ -410,7 +419,7 @@ int main(void)
     CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     struct aiofs_counters counters;
     aiofs_engine_counters(&counters);
-    CHECK(counters.files == 0 && counters.outstanding == 0, "the engine knows no file any more (%d)", (int)counters.files);
+    CHECK(counters.files == 0 && counters.outstanding == 0, "the engine holds no file (%d)", (int)counters.files);
     aiofs_volume_release(volume);
     snprintf(command, sizeof command, "rm -rf %s", directory);
     return system(command) != 0 || check_end();

@@ -34,19 +34,21 @@ static void child_of_busy_parent(void)
     char in[4] = "";
     int descriptors = open_descriptors();
     for (size_t i = 0; i < COUNT_OF(parents); i++)
-        CHECK(op_ended(parents[i]) && parents[i]->request.result == -ECANCELED, "child: the parent's request %zu is cancelled", i);
+        CHECK(op_ended(parents[i]) && parents[i]->request.result == -ECANCELED,
+              "child: the parent's request %zu is cancelled", i);
     struct aiofs_counters counters;
     aiofs_engine_counters(&counters);
     CHECK(counters.outstanding == 0 && counters.files == 0 && counters.workers == 0, "child: nothing is outstanding");
     aiofs_request *const list[] = {&parents[0]->request};
-    CHECK(aiofs_wait(list, 1, NULL) == 0, "child: waiting for one does not hang");
-    CHECK(aiofs_cancel(&parents[0]->request) == AIOFS_CANCEL_ALLDONE, "child: nor does cancelling it");
+    CHECK(aiofs_wait(list, 1, NULL) == 0, "child: waiting for the parent's request does not hang");
+    CHECK(aiofs_cancel(&parents[0]->request) == AIOFS_CANCEL_ALLDONE,
+          "child: cancelling the parent's request does not hang");
     CHECK(aiofs_cancel_all(file) == AIOFS_CANCEL_ALLDONE, "child: there is nothing to cancel");
     CHECK(perform(AIOFS_WRITE, file, "kid", 3, 100) == 3 && perform(AIOFS_READ, file, in, 3, 100) == 3 &&
               memcmp(in, "kid", 3) == 0,
           "child: its own requests work");
     struct op *read = start(AIOFS_READ, report[0], in, 1, 0);
-    CHECK(aiofs_cancel(&read->request) == AIOFS_CANCEL_CANCELED, "child: and can be cancelled");
+    CHECK(aiofs_cancel(&read->request) == AIOFS_CANCEL_CANCELED, "child: requests can be cancelled");
     op_drop(read);
     CHECK(open_descriptors() - descriptors <= 2, "child: the engine has few descriptors of its own (%d)",
           open_descriptors() - descriptors);
@@ -55,7 +57,7 @@ static void child_of_busy_parent(void)
         _exit(perform(AIOFS_WRITE, file, "grandchild", 10, 200) != 10);
     int status;
     waitpid(grandchild, &status, 0);
-    CHECK(status == 0, "child: and so can its own child");
+    CHECK(status == 0, "child: a grandchild can make requests");
 }
 
 static int64_t nap(aiofs_request *request)
@@ -84,8 +86,8 @@ static void busy_parent(void)
     CHECK(op_finish(parents[0]) == 4 && op_finish(parents[1]) == 4 && op_finish(parents[2]) == 0,
           "the parent's file requests end as if there had been no fork");
     MUST(write(pipe_pair[1], "x", 1));
-    CHECK(op_finish(parents[3]) == 1 && parent_byte == 'x', "its pipe read, too");
-    CHECK(op_finish(parents[4]) == 0 && op_finish(parents[5]) == 0, "and its calls");
+    CHECK(op_finish(parents[3]) == 1 && parent_byte == 'x', "the parent's pipe read completes");
+    CHECK(op_finish(parents[4]) == 0 && op_finish(parents[5]) == 0, "the parent's calls complete");
     CHECK(holds(file, "12345678", 8, 0) && holds(file, "kid", 3, 100) && holds(file, "grandchild", 10, 200),
           "the file has what all three wrote");
     fault_clear();
@@ -134,7 +136,7 @@ static void while_submitting(void)
         bad += (intptr_t)result;
     }
     CHECK(good == ROUNDS, "%d forks while three threads submit: each child has a working engine (%d)", ROUNDS, good);
-    CHECK(bad == 0, "and the parent's requests are not disturbed");
+    CHECK(bad == 0, "the parent's requests complete during the forks");
 }
 
 /* ---- what is not the child's ---------------------------------------------------------------------------------------- */
@@ -170,7 +172,7 @@ static void refused_signals(void)
     CHECK(in_child(count_signals) == 0, "a fork with signals yet to be sent");
     setrlimit(RLIMIT_SIGPENDING, &limit);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    CHECK(EVENTUALLY(PATIENCE, signals_seen == 20), "which come to the parent, all of them");
+    CHECK(EVENTUALLY(PATIENCE, signals_seen == 20), "all delayed signals come to the parent");
 }
 
 static aiofs_file *owned;
@@ -180,7 +182,7 @@ static void use_owned(void)
     fault_clear(); /* the child's own: the parent's stays */
     struct op *op = start_on(owned, AIOFS_WRITE, -1, "child", 5, 10);
     CHECK(op_finish(op) == 5, "child: an open file of aiofs works");
-    CHECK(aiofs_file_close(owned) == 0, "child: and can be closed");
+    CHECK(aiofs_file_close(owned) == 0, "child: an open file of aiofs can be closed");
 }
 
 static void owned_files(void)
@@ -191,9 +193,9 @@ static void owned_files(void)
     struct op *op = start_on(owned, AIOFS_WRITE, -1, "parent", 6, 0);
     CHECK(in_child(use_owned) == 0, "an open file with a request in flight, in the child");
     fault_clear();
-    CHECK(op_finish(op) == 6 && aiofs_file_close(owned) == 0, "in the parent it goes on");
+    CHECK(op_finish(op) == 6 && aiofs_file_close(owned) == 0, "the request continues in the parent");
     aiofs_file_release(owned);
-    CHECK(holds(twin, "parent", 6, 0) && holds(twin, "child", 5, 10), "and both wrote to it");
+    CHECK(holds(twin, "parent", 6, 0) && holds(twin, "child", 5, 10), "parent and child both wrote to the file");
     close(twin);
     fault_clear();
 }
@@ -208,8 +210,8 @@ static void meet_ending(void)
     const struct timespec patience = {.tv_sec = 20};
     CHECK(aiofs_request_state(&ending->request) == AIOFS_CANCELED && ending->request.result == -ECANCELED,
           "child: a request of the parent's that was about to end is terminal");
-    CHECK(aiofs_wait(list, 1, &patience) == 0, "child: and is not waited for");
-    CHECK(aiofs_cancel(&ending->request) == AIOFS_CANCEL_ALLDONE, "child: nor cancelled");
+    CHECK(aiofs_wait(list, 1, &patience) == 0, "child: waiting for the ending request returns at once");
+    CHECK(aiofs_cancel(&ending->request) == AIOFS_CANCEL_ALLDONE, "child: the ending request is not cancelled");
 }
 
 static void ending_requests(void)
@@ -220,8 +222,8 @@ static void ending_requests(void)
     ending = op_new(AIOFS_WRITE, fd, "x", 1, 0);
     aiofs_submit(&ending->request, NULL);
     CHECK(EVENTUALLY(5, fault_calls("close") > before), "a write is about to end");
-    CHECK(in_child(meet_ending) == 0, "and the process forks");
-    CHECK(op_finish(ending) == 1, "in the parent it ends");
+    CHECK(in_child(meet_ending) == 0, "the process forks while the write ends");
+    CHECK(op_finish(ending) == 1, "the write ends in the parent");
     fault_clear();
     close(fd);
 }

@@ -32,10 +32,13 @@ static void on_files(const char *name, const char *directory)
     MUST(pwrite(fd, out, sizeof out, 0));
     read_plain(fd, in, 1, 0); /* finds out what the number is now */
     uint64_t before = counters().inline_reads;
-    CHECK(read_plain(fd, in, sizeof in, 0) == (int64_t)sizeof in && memcmp(in, out, sizeof in) == 0, "%s: a cached read", name);
-    CHECK(read_plain(fd, in, 100, 8142) == 50 && memcmp(in, out + 8142, 50) == 0, "%s: short at the end", name);
-    CHECK(read_plain(fd, in, 100, 8192) == 0 && read_plain(fd, in, 100, 100000) == 0, "%s: 0 behind it", name);
-    CHECK(counters().inline_reads == before + 4, "%s: they are counted", name);
+    CHECK(read_plain(fd, in, sizeof in, 0) == (int64_t)sizeof in && memcmp(in, out, sizeof in) == 0,
+          "%s: a cached read", name);
+    CHECK(read_plain(fd, in, 100, 8142) == 50 && memcmp(in, out + 8142, 50) == 0,
+          "%s: a read at the end of file is short", name);
+    CHECK(read_plain(fd, in, 100, 8192) == 0 && read_plain(fd, in, 100, 100000) == 0,
+          "%s: a read past the end of file gives 0", name);
+    CHECK(counters().inline_reads == before + 4, "%s: inline transfers are counted", name);
     CHECK(read_plain(fd, much, sizeof much, 0) == AIOFS_NOT_INLINE && read_plain(fd, in, 0, 0) == AIOFS_NOT_INLINE &&
               read_plain(fd, in, 10, -1) == AIOFS_NOT_INLINE,
           "%s: too long, empty, before the start: not inside the call", name);
@@ -60,12 +63,13 @@ static void on_reused_numbers(void)
     MUST(dup3(pair[0], fd, O_CLOEXEC));
     CHECK(read_plain(fd, in, 10, 0) == AIOFS_NOT_INLINE, "a pipe under a file's number does not block");
     MUST(dup3(pair[1], fd, O_CLOEXEC));
-    CHECK(write_plain(fd, in, 10, 0) == AIOFS_NOT_INLINE, "nor is it written to");
+    CHECK(write_plain(fd, in, 10, 0) == AIOFS_NOT_INLINE, "no byte is written to the pipe");
     other = scratch_in("/dev/shm", O_RDWR);
     MUST(write(other, "tmpfs", 5));
     MUST(dup3(other, fd, O_CLOEXEC));
     int64_t got = read_plain(fd, in, 5, 0);
-    CHECK(got == AIOFS_NOT_INLINE || (got == 5 && memcmp(in, "tmpfs", 5) == 0), "another file under it is read, or left");
+    CHECK(got == AIOFS_NOT_INLINE || (got == 5 && memcmp(in, "tmpfs", 5) == 0),
+          "another file under the number is read inside the call or left to the engine");
     close(other);
     close(pair[0]);
     close(pair[1]);
@@ -80,13 +84,13 @@ static void others_are_left(void)
     CHECK(read_plain(pair[0], buffer, 10, 0) == AIOFS_NOT_INLINE && write_plain(pair[1], buffer, 10, 0) == AIOFS_NOT_INLINE,
           "streams are never touched inside the call");
     if (direct >= 0) {
-        CHECK(read_plain(direct, buffer, 4096, 0) == AIOFS_NOT_INLINE, "nor O_DIRECT");
+        CHECK(read_plain(direct, buffer, 4096, 0) == AIOFS_NOT_INLINE, "an O_DIRECT file is left to the engine");
         close(direct);
     }
     MUST(pwrite(append, buffer, 4096, 0));
     fault_inject("pwritev2", 0, FAULT_LOCK, 0);
     struct op *slow = start(AIOFS_WRITE, append, "first", 5, 0);
-    CHECK(write_plain(append, "second", 6, 0) == AIOFS_NOT_INLINE, "an append does not overtake those in flight");
+    CHECK(write_plain(append, "second", 6, 0) == AIOFS_NOT_INLINE, "an append does not overtake appends in flight");
     fault_clear();
     op_finish(slow);
     close(append);
@@ -110,7 +114,8 @@ static void synchronous_writes_are_left(void)
         if (aiofs_file_adopt(fd, O_RDWR | flags[i], NULL, NULL, NULL, &file) != 0)
             exit(1);
         const struct iovec bytes = {page, 10};
-        CHECK(aiofs_write_inline(file, -1, &bytes, 1, 10, 0) == AIOFS_NOT_INLINE, "nor on a file of aiofs's own");
+        CHECK(aiofs_write_inline(file, -1, &bytes, 1, 10, 0) == AIOFS_NOT_INLINE,
+              "a write on a file of aiofs is left to the engine");
         aiofs_file_close(file);
         aiofs_file_release(file);
     }
@@ -159,8 +164,8 @@ static void slow_writes_stop_it(void)
     fault_inject("pwrite64", 1, FAULT_DELAY, 5000);
     write_byte(file);
     fault_clear();
-    CHECK(write_byte(file) == AIOFS_NOT_INLINE, "a slow one turns that off");
-    CHECK(EVENTUALLY(PATIENCE, write_byte(file) == 1), "for a second");
+    CHECK(write_byte(file) == AIOFS_NOT_INLINE, "a slow write turns inline writes off");
+    CHECK(EVENTUALLY(PATIENCE, write_byte(file) == 1), "inline writes stay off for a second");
     drop_file(file);
 }
 

@@ -32,16 +32,17 @@ static void each_as_if_alone(void)
     list[CALLED] = entry(AIOFS_FSYNC, pair[1], NULL, 0, 0);
     list[LAST] = entry(AIOFS_WRITE, fd, "last", 4, 4);
     aiofs_submit_many(list, COUNT);
-    CHECK(list[HIGH].error == -EINVAL && list[SYNC_OF_NONE].error == -EBADF, "what is wrong at the call is its entry's error");
-    CHECK(list[GOOD].error == 0 && list[BAD].error == 0 && list[LAST].error == 0, "the others are accepted");
+    CHECK(list[HIGH].error == -EINVAL && list[SYNC_OF_NONE].error == -EBADF, "an invalid entry gets its own error");
+    CHECK(list[GOOD].error == 0 && list[BAD].error == 0 && list[LAST].error == 0, "the valid entries are accepted");
     CHECK(result_of(&list[BAD]) == -EBADF && result_of(&list[CALLED]) == -EINVAL && result_of(&list[EMPTY]) == 0,
           "and end as they would alone");
-    CHECK(result_of(&list[GOOD]) == 4 && result_of(&list[LAST]) == 4 && holds(fd, "goodlast", 8, 0), "those in order, too");
+    CHECK(result_of(&list[GOOD]) == 4 && result_of(&list[LAST]) == 4 && holds(fd, "goodlast", 8, 0),
+          "ordered entries complete");
     MUST(write(pair[1], "pipe", 4));
-    CHECK(result_of(&list[PIPE]) == 4 && memcmp(in, "pipe", 4) == 0, "a stream's waits for its data");
+    CHECK(result_of(&list[PIPE]) == 4 && memcmp(in, "pipe", 4) == 0, "an entry on a stream waits for its data");
     op_drop((struct op *)list[HIGH].request);
     op_drop((struct op *)list[SYNC_OF_NONE].request);
-    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "nothing is left of any");
+    CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "no request of the lists is left");
     close(pair[0]);
     close(pair[1]);
     close(fd);

@@ -51,7 +51,7 @@ static void signals(void)
           "a signal with SI_ASYNCIO, the value, our process and user");
     op_finish(notified(fd, bytes, 7, 0));
     pause_ms(5);
-    CHECK(seen.count == 1, "signal 0 is none");
+    CHECK(seen.count == 1, "signal 0 sends no signal");
 
     enum { COUNT = 100 };
     struct op *ops[COUNT];
@@ -73,9 +73,9 @@ static void signals(void)
     seen.count = seen.sum = 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!SIGNALS_COALESCE) {
-        CHECK(EVENTUALLY(PATIENCE, seen.count == COUNT) && seen.sum == sum, "and every signal comes, once");
+        CHECK(EVENTUALLY(PATIENCE, seen.count == COUNT) && seen.sum == sum, "every signal arrives once");
         pause_ms(10);
-        CHECK(seen.count == COUNT, "and no more");
+        CHECK(seen.count == COUNT, "no further signal arrives");
     }
     setrlimit(RLIMIT_SIGPENDING, &limit);
     pause_ms(10);
@@ -83,7 +83,7 @@ static void signals(void)
     seen.count = 0;
     fault_inject("rt_sigqueueinfo", 1, FAULT_ERROR, EAGAIN);
     op_finish(notified(fd, bytes, 3, SIGRTMIN));
-    CHECK(EVENTUALLY(PATIENCE, seen.count == 1), "a refused one is sent again");
+    CHECK(EVENTUALLY(PATIENCE, seen.count == 1), "a refused signal is sent again");
     fault_clear();
     signal(SIGRTMIN, SIG_DFL);
     close(fd);
@@ -156,7 +156,7 @@ static void threads(void)
     if (!SANITIZED)
         in_a_thread("with attributes that cannot be met", &attributes, AIOFS_WRITE, fd);
     pthread_attr_destroy(&attributes);
-    CHECK(EVENTUALLY(PATIENCE, threads_now() < 12), "the threads are gone");
+    CHECK(EVENTUALLY(PATIENCE, threads_now() < 12), "the notification threads have ended");
     close(fd);
     close(thread_seen.fd);
 }
@@ -184,17 +184,17 @@ static void wakeup_fds(void)
     struct pollfd poll_one = {event, POLLIN, 0};
     while (notified < 50 && poll(&poll_one, 1, 5000) == 1)
         notified += read(event, &count, 8) == 8 ? count : 0;
-    CHECK(notified == 50, "each end notified it, on whatever thread");
+    CHECK(notified == 50, "each completion notified the wakeup fd, on any thread");
     for (int i = 0; i < 50; i++)
         good += op_finish(ops[i]) == (i % 5 ? 1 : -EBADF);
-    CHECK(good == 50, "and each request had ended as it should");
+    CHECK(good == 50, "each request ended with the expected result");
     int elsewhere = dup(event);
     aiofs_wakeup_notify(wakeup);
     aiofs_wakeup_release(wakeup);
-    CHECK(poll(&poll_one, 1, 0) == 1, "the number is the owner's still");
+    CHECK(poll(&poll_one, 1, 0) == 1, "the descriptor number still belongs to the program");
     close(event);
     close(elsewhere);
-    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= before), "and the engine has let go of it");
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= before), "the engine has released the wakeup fd");
     CHECK(aiofs_wakeup_open(-1, &wakeup) == -EBADF, "a bad number is EBADF");
     close(fd);
 }
@@ -247,7 +247,7 @@ static void wakeup_fd_whose_number_is_reused(void)
     aiofs_wakeup_release(wakeup);
     close(foreign);
     close(kept);
-    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= before), "and the engine has let go of it");
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= before), "the engine has released the wakeup fd");
 }
 
 /* ---- the engine's threads --------------------------------------------------------------------------------------- */
@@ -278,7 +278,8 @@ static void signals_are_blocked(void)
             fclose(status);
     }
     closedir(tasks);
-    CHECK(engine_threads >= 3 && open_to_signals == 0, "all of the %d engine threads block all signals", engine_threads);
+    CHECK(engine_threads >= 3 && open_to_signals == 0,
+          "all of the %d engine threads block all signals", engine_threads);
     close(fd);
 }
 
@@ -305,7 +306,8 @@ static void program_is_left_alone(void)
         for (int i = 0; i < COUNT; i++)
             pending += !op_ended(ops[i]);
     }
-    CHECK(polls == 0 && sleeps == 0, "poll and nanosleep are not interrupted while requests end (%d, %d)", polls, sleeps);
+    CHECK(polls == 0 && sleeps == 0,
+          "poll and nanosleep are not interrupted while requests end (%d, %d)", polls, sleeps);
     CHECK(waits == 0, "nor is sigtimedwait (%d)", waits);
     for (int i = 0; i < COUNT; i++)
         op_finish(ops[i]);

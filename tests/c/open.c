@@ -98,11 +98,11 @@ static void opens_like_open(void)
     CHECK((found.st_mode & 07777) == 0640, "the file's mode obeys mode and umask: %o", found.st_mode & 07777);
     MUST(stat(volume, &found));
     CHECK((found.st_mode & 07777) == 0700, "the volume's directory is its owner's alone: %o", found.st_mode & 07777);
-    CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC, "it is close-on-exec");
+    CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC, "the descriptor is close-on-exec");
     CHECK(write(fd, "plain", 5) == 5 && holds(fd, "plain", 5, 0), "the descriptor is an ordinary one");
     CHECK(outcome(write_of(fd, "aio")) == 3 && holds(fd, "aioin", 5, 0), "aio_write works on it");
     CHECK(aiofs_close(fd) == 0 && fails(fcntl(fd, F_GETFD), EBADF), "aiofs_close closes the number");
-    CHECK(fails(aiofs_close(fd), EBADF), "and a second time is EBADF");
+    CHECK(fails(aiofs_close(fd), EBADF), "a second aiofs_close is EBADF");
 
     fd = aiofs_open(volume, "/file", O_WRONLY | O_TRUNC | O_APPEND);
     CHECK(fd >= 0 && fstat(fd, &found) == 0 && found.st_size == 0, "O_TRUNC cuts; a path may begin with a slash");
@@ -124,13 +124,15 @@ static void refuses_with_errno(void)
     CHECK(fails(aiofs_open(volume, "there/file", O_RDWR), ENOTDIR), "a file for a parent: ENOTDIR");
     CHECK(fails(aiofs_open(volume, "folder", O_RDONLY), EISDIR), "a directory: EISDIR");
     CHECK(fails(aiofs_open(volume, "../there", O_RDWR), EXDEV), "out of the volume: EXDEV");
-    CHECK(fails(aiofs_open(volume, "folder/../../x", O_RDWR | O_CREAT, 0600), EXDEV), "the long way round, too");
+    CHECK(fails(aiofs_open(volume, "folder/../../x", O_RDWR | O_CREAT, 0600), EXDEV),
+          "a long path out of the volume: EXDEV");
     CHECK(fails(aiofs_open(volume, "link", O_RDWR), ELOOP), "a symbolic link: ELOOP");
-    CHECK(fails(aiofs_open(volume, "way/file", O_RDWR | O_CREAT, 0600), ELOOP), "one on the way: ELOOP");
-    CHECK(fails(aiofs_open(volume, ".aiofs/volume", O_RDWR), ENOENT), "what aiofs keeps for itself: ENOENT");
+    CHECK(fails(aiofs_open(volume, "way/file", O_RDWR | O_CREAT, 0600), ELOOP), "a symbolic link as a parent: ELOOP");
+    CHECK(fails(aiofs_open(volume, ".aiofs/volume", O_RDWR), ENOENT), "a reserved name of aiofs: ENOENT");
     CHECK(fails(aiofs_open(inside("there"), "file", O_RDWR), ENOTDIR), "a file for a volume: ENOTDIR");
-    CHECK(fails(aiofs_open(inside("none/none"), "file", O_RDWR | O_CREAT, 0600), ENOENT), "its parent is missing: ENOENT");
-    CHECK(access(inside("none"), F_OK) < 0, "and nothing was made");
+    CHECK(fails(aiofs_open(inside("none/none"), "file", O_RDWR | O_CREAT, 0600), ENOENT),
+          "a missing parent of the volume: ENOENT");
+    CHECK(access(inside("none"), F_OK) < 0, "refused opens create no file");
 }
 
 /* ---- the lock -------------------------------------------------------------------------------------------- */
@@ -140,13 +142,13 @@ static void writer_is_alone(void)
     int first = aiofs_open(volume, "locked", O_RDWR | O_CREAT, 0600);
     int second = aiofs_open(volume, "locked", O_WRONLY);
     int reader = aiofs_open(volume, "locked", O_RDONLY);
-    CHECK(first >= 0 && second >= 0 && reader >= 0, "one process opens a file as often as it likes");
+    CHECK(first >= 0 && second >= 0 && reader >= 0, "one process opens a file any number of times");
     if (CAN_FORK_WITH_THREADS) {
-        CHECK(elsewhere("locked", O_RDWR) == EBUSY, "another is refused: EBUSY");
-        CHECK(elsewhere("locked", O_RDONLY | O_TRUNC) == EBUSY, "it may not cut it either");
-        CHECK(elsewhere("locked", O_RDWR | O_CREAT | O_EXCL) == EEXIST, "O_EXCL says what O_EXCL says");
-        CHECK(elsewhere("locked", O_RDONLY) == 0, "but may read");
-        CHECK(elsewhere("there", O_RDWR) == 0, "and open another file");
+        CHECK(elsewhere("locked", O_RDWR) == EBUSY, "another process is refused: EBUSY");
+        CHECK(elsewhere("locked", O_RDONLY | O_TRUNC) == EBUSY, "another process may not truncate the file");
+        CHECK(elsewhere("locked", O_RDWR | O_CREAT | O_EXCL) == EEXIST, "O_EXCL of a locked file is EEXIST");
+        CHECK(elsewhere("locked", O_RDONLY) == 0, "another process may open the file for reading");
+        CHECK(elsewhere("there", O_RDWR) == 0, "another process may open another file");
         aiofs_close(first);
         CHECK(elsewhere("locked", O_RDWR) == EBUSY, "one of two writers closed: still EBUSY");
         aiofs_close(second);
@@ -175,7 +177,7 @@ static void lock_outlives_close(void)
     CHECK(in_flight && refused == EBUSY, "the write holds the lock");
     CHECK(outcome(cb) == 4, "the write ends as if close had waited");
     int after = elsewhere("slow", O_RDWR);
-    CHECK(after == 0, "and gives the lock back (%d)", after);
+    CHECK(after == 0, "the write's end releases the lock (%d)", after);
 }
 
 static void lock_dies_with_its_process(void)
@@ -203,7 +205,8 @@ static void lock_dies_with_its_process(void)
     kill(holder, SIGKILL);
     MUST(waitpid(holder, &status, 0));
     int fd = -1;
-    CHECK(EVENTUALLY(PATIENCE, (fd = aiofs_open(volume, "held", O_RDWR)) >= 0), "killed: the lock is gone, though its child lives");
+    CHECK(EVENTUALLY(PATIENCE, (fd = aiofs_open(volume, "held", O_RDWR)) >= 0),
+          "killed: the lock is gone, though its child lives");
     aiofs_close(fd);
     close(told[0]);
     close(told[1]);
@@ -214,10 +217,10 @@ static int inherited;
 static void child_of_the_holder(void)
 {
     CHECK(fails(aiofs_open(volume, "family", O_RDWR), EBUSY), "a child of the holder is refused, too");
-    CHECK(aiofs_close(inherited) == 0, "it may close what it inherited");
-    CHECK(fails(aiofs_close(inherited), EBADF), "once");
+    CHECK(aiofs_close(inherited) == 0, "a child may close an inherited descriptor");
+    CHECK(fails(aiofs_close(inherited), EBADF), "a child may close an inherited descriptor once only");
     int own = aiofs_open(volume, "own", O_RDWR | O_CREAT, 0600);
-    CHECK(own >= 0 && outcome(write_of(own, "child")) == 5, "and opens files of its own");
+    CHECK(own >= 0 && outcome(write_of(own, "child")) == 5, "a child opens files of its own");
 }
 
 static void child_has_no_lock(void)
@@ -235,7 +238,7 @@ static void child_has_no_lock(void)
     }
     MUST(waitpid(pid, &status, 0));
     CHECK(status == 0, "the child's checks held");
-    CHECK(elsewhere("family", O_RDWR) == EBUSY, "what the child closed is still the parent's");
+    CHECK(elsewhere("family", O_RDWR) == EBUSY, "the parent keeps the descriptor that the child closed");
     aiofs_close(inherited);
 }
 
@@ -252,13 +255,14 @@ static void other_faces_keep_theirs(void)
     int fd = aiofs_file_fd(theirs);
     CHECK(fails(aiofs_open(volume, "theirs", O_RDWR), EBUSY), "a lock of another face of the process is a lock");
     CHECK(fails(aiofs_close(fd), EBADF) && fcntl(fd, F_GETFD) >= 0, "aiofs_close leaves its descriptor alone");
-    CHECK(aiofs_file_close(theirs) == 0, "so that it can close it itself");
+    CHECK(aiofs_file_close(theirs) == 0, "the other face can close its descriptor");
     aiofs_file_release(theirs);
     aiofs_volume_release(opened);
     int plain = (int)MUST(open("/dev/null", O_RDONLY | O_CLOEXEC));
-    CHECK(fails(aiofs_close(plain), EBADF) && fcntl(plain, F_GETFD) >= 0, "nor does it close what open gave");
+    CHECK(fails(aiofs_close(plain), EBADF) && fcntl(plain, F_GETFD) >= 0, "aiofs_close refuses a descriptor of open");
     close(plain);
-    CHECK(fails(aiofs_close(-1), EBADF) && fails(aiofs_close(1 << 30), EBADF), "nor what is no descriptor");
+    CHECK(fails(aiofs_close(-1), EBADF) && fails(aiofs_close(1 << 30), EBADF),
+          "aiofs_close refuses a number that is not open");
 }
 
 /* close instead of aiofs_close: noticed at the next call that meets it. */
@@ -268,7 +272,7 @@ static void number_closed_behind_our_back(void)
     int fd = aiofs_open(volume, "lost", O_RDWR | O_CREAT, 0600);
     close(fd);
     CHECK(fails(aiofs_close(fd), EBADF), "closed by close: aiofs_close says EBADF");
-    CHECK(files() == before, "and nothing of it is left (%d files)", (int)(files() - before));
+    CHECK(files() == before, "the engine keeps no file of the closed descriptor (%d files)", (int)(files() - before));
 
     fd = aiofs_open(volume, "lost", O_RDWR);
     close(fd);
@@ -283,8 +287,9 @@ static void number_closed_behind_our_back(void)
     int next = aiofs_open(volume, "found", O_RDWR);
     CHECK(next == fd, "the number goes to another file of the volume");
     if (CAN_FORK_WITH_THREADS)
-        CHECK(elsewhere("lost", O_RDWR) == 0, "the file that lost it is free");
-    CHECK(aiofs_close(next) == 0 && aiofs_close(found) == 0 && files() == before, "and nothing of it is left (%d files)", (int)(files() - before));
+        CHECK(elsewhere("lost", O_RDWR) == 0, "the file that lost the number is unlocked");
+    CHECK(aiofs_close(next) == 0 && aiofs_close(found) == 0 && files() == before,
+          "the engine keeps no file of the closed descriptor (%d files)", (int)(files() - before));
 }
 
 /* Opened by one who may not write there. */
@@ -305,9 +310,10 @@ static void reads_where_it_may_not_write(void)
         check_failures = 0;
         MUST(setresuid(65534, 65534, 65534));
         int fd = aiofs_open(volume, "public", O_RDONLY);
-        CHECK(fd >= 0 && holds(fd, "text", 4, 0), "who may only read opens for reading");
-        CHECK(fails(aiofs_open(volume, "public", O_RDWR), EACCES), "but not for writing");
-        CHECK(aiofs_close(fd) == 0, "and closes");
+        CHECK(fd >= 0 && holds(fd, "text", 4, 0), "a user with read permission opens for reading");
+        CHECK(fails(aiofs_open(volume, "public", O_RDWR), EACCES),
+              "a user with read permission is refused an open for writing");
+        CHECK(aiofs_close(fd) == 0, "a user with read permission closes the descriptor");
         fflush(stdout);
         _exit(check_failures != 0);
     }
@@ -333,7 +339,7 @@ static void many(void)
         closed += aiofs_close(fds[i]) == 0;
     CHECK(closed == MANY && EVENTUALLY(PATIENCE, files() <= before), "%d of %d are closed", closed, MANY);
     if (CAN_FORK_WITH_THREADS)
-        CHECK(elsewhere("many0", O_RDWR) == 0 && elsewhere("many299", O_RDWR) == 0, "and free");
+        CHECK(elsewhere("many0", O_RDWR) == 0 && elsewhere("many299", O_RDWR) == 0, "all of the files are unlocked");
 }
 
 int main(void)

@@ -26,7 +26,8 @@ static void appends(void)
     for (int i = 0; i < COUNT; i++)
         op_finish(ops[i]);
     fault_clear();
-    CHECK(holds(fd, expected, COUNT * 4, 0), "appends land in the order of the calls, however slow, whatever their priority");
+    CHECK(holds(fd, expected, COUNT * 4, 0),
+          "appends land in the order of the calls, however slow, whatever their priority");
     close(fd);
 }
 
@@ -98,7 +99,8 @@ static void priorities(void)
     for (int i = 1; i < COUNT; i++)
         wrong += ops[i]->order > ops[i - 1]->order;
     CHECK(wrong == 0, "among waiting requests the lower effective priority runs later");
-    CHECK(same->order > ops[COUNT - 1]->order && same->order < ops[COUNT - 2]->order, "equals keep the order of the calls");
+    CHECK(same->order > ops[COUNT - 1]->order && same->order < ops[COUNT - 2]->order,
+          "requests of equal priority keep the order of the calls");
     op_finish(first);
     for (int i = 0; i < COUNT; i++)
         op_drop(ops[i]);
@@ -120,7 +122,8 @@ static void priorities(void)
     op_finish(fill_it);
     op_finish(second);
     op_finish(third);
-    CHECK(read(pair[0], text, 8) == 3 && memcmp(text, "-23", 3) == 0, "writes to a pipe land in the order of the calls");
+    CHECK(read(pair[0], text, 8) == 3 && memcmp(text, "-23", 3) == 0,
+          "writes to a pipe land in the order of the calls");
     close(pair[0]);
     close(pair[1]);
 }
@@ -237,7 +240,7 @@ static void disjoint_run_at_once(void)
     pause_ms(50);
     CHECK(!op_ended(overlapping), "a read that overlaps an earlier write waits for it");
     fault_clear();
-    CHECK(op_result(overlapping) == 4 && memcmp(in, "c345", 4) == 0, "and sees its bytes");
+    CHECK(op_result(overlapping) == 4 && memcmp(in, "c345", 4) == 0, "the read sees the bytes of the earlier write");
     op_finish(overlapping);
     op_finish(write);
     aiofs_file_close(file);

@@ -29,9 +29,9 @@ static void in_one_process(void)
     CHECK(ask("inside", &first) == 0 && ask("inside", &second) == -EBUSY, "a lock that is held is refused");
     aiofs_lock_ref_releasing(first);
     MUST(-pthread_create(&thread, NULL, release_later, first));
-    CHECK(ask("inside", &second) == 0, "who asks for one that is releasing waits, and has it");
+    CHECK(ask("inside", &second) == 0, "a request for a releasing lock waits and gets the lock");
     pthread_join(thread, NULL);
-    CHECK(ask("inside", &first) == -EBUSY, "the mark has gone with its lock");
+    CHECK(ask("inside", &first) == -EBUSY, "the releasing mark ends with its lock");
     aiofs_lock_ref_release(second);
 
     CHECK(aiofs_lock_ref_take(volume, "inside", AIOFS_LOCK_SHARED, NULL, &first) == 0 &&
@@ -39,7 +39,7 @@ static void in_one_process(void)
           "two share a lock");
     aiofs_lock_ref_releasing(first);
     aiofs_lock_ref *third;
-    CHECK(ask("inside", &third) == -EBUSY, "one that is releasing does not make anybody wait for the other");
+    CHECK(ask("inside", &third) == -EBUSY, "a releasing lock causes no wait for the other lock");
     aiofs_lock_ref_release(first);
     aiofs_lock_ref_release(second);
 }
@@ -51,7 +51,7 @@ static void calls_of_the_tree(void)
     MUST(aiofs_volume_mkdir(volume, "tree", 0700));
     MUST(aiofs_volume_mkdir(volume, "tree/leaf", 0700));
     MUST(ask("tree/leaf", &lock_ref));
-    CHECK(aiofs_volume_remove_tree(volume, "tree") == -EBUSY, "what is locked is not removed");
+    CHECK(aiofs_volume_remove_tree(volume, "tree") == -EBUSY, "a locked entry is not removed");
     aiofs_lock_ref_releasing(lock_ref);
     MUST(-pthread_create(&thread, NULL, release_later, lock_ref));
     CHECK(aiofs_volume_remove_tree(volume, "tree") == 0, "a lock that is releasing is waited for");
@@ -72,10 +72,10 @@ static void acquisitions(void)
     aiofs_acquisition_begin(&late);
     CHECK(ask("given up", &lock_ref) == 0, "a lock");
     aiofs_acquisition_begin(NULL);
-    CHECK(ask("given up", &other) == -EBUSY, "is refused to others");
+    CHECK(ask("given up", &other) == -EBUSY, "a held lock is refused to other processes");
     aiofs_acquisition_abandon(&late);
     MUST(-pthread_create(&thread, NULL, release_later, lock_ref));
-    CHECK(ask("given up", &other) == 0, "until it is given up: then they wait for it");
+    CHECK(ask("given up", &other) == 0, "other processes wait for a releasing lock");
     pthread_join(thread, NULL);
     aiofs_acquisition_end(&late);
     aiofs_lock_ref_release(other);
@@ -133,30 +133,30 @@ static void between_processes(void)
     aiofs_lock_ref *lock_ref;
     pthread_t thread;
     pid_t child = holder("plain", false, keep);
-    CHECK(ask("plain", &lock_ref) == -EBUSY, "what another process holds is refused");
+    CHECK(ask("plain", &lock_ref) == -EBUSY, "a lock held by another process is refused");
     end(child);
 
     child = holder("marked", true, let_go);
-    CHECK(ask("marked", &lock_ref) == 0, "what another process is releasing is waited for");
+    CHECK(ask("marked", &lock_ref) == 0, "a lock that another process is releasing is waited for");
     aiofs_lock_ref_release(lock_ref);
     end(child);
 
     child = holder("killed", true, keep);
     MUST(-pthread_create(&thread, NULL, kill_later, &child));
-    CHECK(ask("killed", &lock_ref) == 0, "the mark of a process that dies goes with it");
+    CHECK(ask("killed", &lock_ref) == 0, "the releasing mark of a process ends with the process");
     pthread_join(thread, NULL);
     waitpid(child, NULL, 0);
     aiofs_lock_ref_release(lock_ref);
 
     child = holder("stuck", true, keep);
-    CHECK(ask("stuck", &lock_ref) == -EBUSY, "nobody waits for ever");
+    CHECK(ask("stuck", &lock_ref) == -EBUSY, "the wait for a releasing lock is bounded");
     end(child);
-    CHECK(ask("stuck", &lock_ref) == 0, "and then it is free");
+    CHECK(ask("stuck", &lock_ref) == 0, "the lock is free after its release");
     aiofs_lock_ref_releasing(lock_ref);
     child = holder("other", true, keep); /* its fork saw our mark */
     end(child);
     aiofs_lock_ref_release(lock_ref);
-    CHECK(ask("stuck", &lock_ref) == 0, "a child that ended has not taken our mark along");
+    CHECK(ask("stuck", &lock_ref) == 0, "the end of a child does not remove the parent's mark");
     aiofs_lock_ref_release(lock_ref);
 }
 
@@ -198,7 +198,8 @@ static void contended_sharing(void)
     lock_byte(refused, hash, AIOFS_LOCK_READ_ONLY);
     long before = fault_calls("fcntl");
     MUST(-pthread_create(&thread, NULL, share, NULL));
-    CHECK(EVENTUALLY(20, fault_calls("fcntl") > before + 10), "a thread asks again and again for a lock that it may share");
+    CHECK(EVENTUALLY(20, fault_calls("fcntl") > before + 10),
+          "a thread asks again and again for a lock that it may share");
     for (int i = 0; i < 20; i++) {
         MUST(ask("another", &other));
         aiofs_lock_ref_release(other);

@@ -38,15 +38,17 @@ static void ends_and_holes(void)
     CHECK(perform(AIOFS_READ, fd, buffer, 10, 0) == 0, "reading an empty file gives 0");
     CHECK(perform(AIOFS_WRITE, fd, "tail", 4, 100000) == 4, "a write past the end");
     memset(buffer, 1, sizeof buffer);
-    CHECK(perform(AIOFS_READ, fd, buffer, 64, 5000) == 64 && memcmp(buffer, zeros, 64) == 0, "leaves a hole of zeros");
-    CHECK(perform(AIOFS_READ, fd, buffer, 64, 100002) == 2 && memcmp(buffer, "il", 2) == 0, "a read is short at the end");
-    CHECK(perform(AIOFS_READ, fd, buffer, 64, 100004) == 0, "and 0 at it");
-    CHECK(perform(AIOFS_READ, fd, buffer, 64, INT64_MAX - 64) == 0, "and far behind it");
+    CHECK(perform(AIOFS_READ, fd, buffer, 64, 5000) == 64 && memcmp(buffer, zeros, 64) == 0,
+          "a write past the end leaves a hole of zeros");
+    CHECK(perform(AIOFS_READ, fd, buffer, 64, 100002) == 2 && memcmp(buffer, "il", 2) == 0,
+          "a read is short at the end");
+    CHECK(perform(AIOFS_READ, fd, buffer, 64, 100004) == 0, "a read at the end gives 0");
+    CHECK(perform(AIOFS_READ, fd, buffer, 64, INT64_MAX - 64) == 0, "a read far past the end gives 0");
     CHECK(perform(AIOFS_READ, fd, NULL, 0, 3) == 0 && perform(AIOFS_WRITE, fd, NULL, 0, 200000) == 0,
           "nothing to move: success");
     struct stat stat;
     fstat(fd, &stat);
-    CHECK(stat.st_size == 100004, "and the file has not grown by it");
+    CHECK(stat.st_size == 100004, "a write of 0 bytes does not extend the file");
     close(fd);
 }
 
@@ -220,7 +222,7 @@ static void nonblocking_streams(void)
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     fsync(fd);
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    CHECK(perform(AIOFS_READ, fd, &byte, 1, 9000) == 1, "whose bytes are not cached either");
+    CHECK(perform(AIOFS_READ, fd, &byte, 1, 9000) == 1, "uncached bytes are read");
     close(fd);
 }
 

@@ -62,10 +62,12 @@ static void flat(void)
     long resident = resident_kb();
     mixed_round(most);
     CHECK(EVENTUALLY(PATIENCE, ops_alive == 0) && outstanding() == 0, "%d requests were given back", most);
-    CHECK(open_descriptors() == descriptors, "no descriptor of the program's is left (%d, %d)", open_descriptors(), descriptors);
-    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= engine), "nor of the engine's");
+    CHECK(open_descriptors() == descriptors,
+          "no descriptor of the program's is left (%d, %d)", open_descriptors(), descriptors);
+    CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= engine), "no descriptor of the engine is left");
     if (!SANITIZED) {
-        CHECK(mallinfo2().uordblks <= heap + 64 * KB, "no memory is kept (%ld bytes)", (long)(mallinfo2().uordblks - heap));
+        CHECK(mallinfo2().uordblks <= heap + 64 * KB,
+              "no memory is kept (%ld bytes)", (long)(mallinfo2().uordblks - heap));
         CHECK(resident_kb() <= resident + 1024, "the process has not grown (%ld KB)", resident_kb() - resident);
     }
 }
@@ -91,8 +93,9 @@ static void files_come_and_go(void)
             good += op_finish(ops[i]) == 1;
     }
     CHECK(good == 2000, "2,000 files written and closed at once");
-    CHECK(open_descriptors() == descriptors && EVENTUALLY(PATIENCE, engine_descriptors() <= engine), "nobody keeps them open");
-    CHECK(EVENTUALLY(PATIENCE, files_known() == 0), "or in mind");
+    CHECK(open_descriptors() == descriptors && EVENTUALLY(PATIENCE, engine_descriptors() <= engine),
+          "no descriptor of the files stays open");
+    CHECK(EVENTUALLY(PATIENCE, files_known() == 0), "the engine keeps no record of the files");
 }
 
 static int64_t nap(aiofs_request *request)
@@ -122,12 +125,14 @@ static void threads_end(void)
     for (int i = 0; i < COUNT; i++)
         close(fds[i]);
     CHECK(most > before && most < 120, "threads came for the work (%d, now %d)", before, most);
-    CHECK(EVENTUALLY(PATIENCE, threads_now() <= 6), "and ended after it"); /* a sanitizer and io_uring have one, too */
+    CHECK(EVENTUALLY(PATIENCE, threads_now() <= 6),
+          "the idle threads ended"); /* a sanitizer and io_uring have one, too */
     struct aiofs_counters counters;
-    CHECK(EVENTUALLY(PATIENCE, (aiofs_engine_counters(&counters), counters.workers <= 3)), "and are not counted any more");
+    CHECK(EVENTUALLY(PATIENCE, (aiofs_engine_counters(&counters), counters.workers <= 3)),
+          "ended threads are not counted");
     CHECK(op_finish(start(AIOFS_READ, -1, NULL, 1, 0)) == -EBADF, "the engine still answers");
     int fd = scratch(O_RDWR);
-    CHECK(perform(AIOFS_WRITE, fd, "y", 1, 0) == 1, "and works");
+    CHECK(perform(AIOFS_WRITE, fd, "y", 1, 0) == 1, "the engine completes requests");
     close(fd);
 }
 
@@ -156,6 +161,6 @@ int main(void)
     files_come_and_go();
     flat();
     threads_end();
-    CHECK(looks_at_threads == 0, "the main thread is here, so nobody counts threads in /proc");
+    CHECK(looks_at_threads == 0, "with a live main thread the engine does not scan /proc for threads");
     return check_end();
 }

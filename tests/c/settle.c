@@ -28,7 +28,7 @@ static struct op *call_nap(long ms)
 static void nothing(void)
 {
     aiofs_engine_settle(UNTIL_THE_ALARM);
-    CHECK(true, "before anything was submitted it returns at once");
+    CHECK(true, "settle returns at once before the first submission");
 }
 
 static void streams_are_cancelled(void)
@@ -81,7 +81,7 @@ static void files_get_their_time(void)
     aiofs_engine_settle(UNTIL_THE_ALARM);
     for (int i = 0; i < 6; i++)
         good += op_ended(ops[i]) && ops[i]->ends == 1 && ops[i]->request.result == (i < 4 ? 4 : i == 4 ? 0 : 1);
-    CHECK(good == 6, "disk requests and calls are done, and told, when it returns (%d)", good);
+    CHECK(good == 6, "disk requests and calls have ended and are notified when settle returns (%d)", good);
     for (int i = 0; i < 6; i++)
         op_drop(ops[i]);
     fault_clear();
@@ -109,19 +109,20 @@ static void but_no_more(void)
     CHECK(EVENTUALLY(PATIENCE, fault_calls("pwritev2") > calls), "the write has begun");
     double before = now();
     aiofs_engine_settle(0.2);
-    CHECK(now() - before >= 0.15 && !op_ended(slow) && !op_ended(call), "what takes longer is left when the time is over");
+    CHECK(now() - before >= 0.15 && !op_ended(slow) && !op_ended(call),
+          "a request that takes longer is left when the time is over");
     aiofs_engine_settle(-1);
-    CHECK(!op_ended(slow) && !op_ended(call), "no time is little time");
+    CHECK(!op_ended(slow) && !op_ended(call), "settle with no time returns at once");
     fault_clear();
     let_go = true;
-    CHECK(op_finish(slow) == 4 && op_finish(call) == 1, "and ends in its own");
+    CHECK(op_finish(slow) == 4 && op_finish(call) == 1, "the request left behind ends later");
     close(fd);
 }
 
 static void goes_on(void)
 {
     int fd = scratch(O_RDWR);
-    CHECK(perform(AIOFS_WRITE, fd, "again", 5, 0) == 5, "afterwards the engine works");
+    CHECK(perform(AIOFS_WRITE, fd, "again", 5, 0) == 5, "the engine completes requests after settle");
     close(fd);
 }
 
@@ -146,7 +147,7 @@ static void new_beginnings(void)
     aiofs_engine_settle(5);
     pthread_join(thread, NULL);
     aiofs_engine_settle(5);
-    CHECK(outstanding() == 0 && ops_alive == 0, "requests that begin meanwhile are cancelled, too");
+    CHECK(outstanding() == 0 && ops_alive == 0, "requests that begin during settle are cancelled");
     close(pipe_pair[0]);
     close(pipe_pair[1]);
 }

@@ -31,7 +31,7 @@ static void blocked_pipes(void)
         reads[i] = start(AIOFS_READ, pairs[i][0], &bytes[i], 1, 0);
     }
     file_works("300 blocked pipe reads");
-    CHECK(threads_now() < 20, "which have no thread each (%d threads)", threads_now());
+    CHECK(threads_now() < 20, "waiting reads use no thread each (%d threads)", threads_now());
     for (int i = COUNT - 1; i >= 0; i--)
         MUST(write(pairs[i][1], "p", 1));
     for (int i = 0; i < COUNT; i++) {
@@ -39,7 +39,7 @@ static void blocked_pipes(void)
         close(pairs[i][0]);
         close(pairs[i][1]);
     }
-    CHECK(good == COUNT, "and end when their data come");
+    CHECK(good == COUNT, "waiting reads end when their data arrive");
 }
 
 static void blocked_fifos(void)
@@ -119,7 +119,7 @@ static void blocked_terminals(void)
         good += (got == 0 || got == -EIO) && (put == -EIO || (put > 0 && put < (int64_t)sizeof much));
         close(slaves[i]);
     }
-    CHECK(good == COUNT, "which end when their other side closes");
+    CHECK(good == COUNT, "waiting requests end when the peer closes");
 }
 
 static void many_requests_on_one_pipe(void)
@@ -138,7 +138,7 @@ static void many_requests_on_one_pipe(void)
     int good = 0;
     for (int i = 0; i < COUNT; i++)
         good += op_finish(reads[i]) == 1;
-    CHECK(good == COUNT && memcmp(bytes, out, COUNT) == 0, "which get a byte each, in their order");
+    CHECK(good == COUNT && memcmp(bytes, out, COUNT) == 0, "waiting reads get a byte each, in their order");
     close(pair[0]);
     close(pair[1]);
 }
@@ -190,7 +190,7 @@ static void number_reused(void)
     CHECK(perform(AIOFS_READ, pair[0], second, 5, 0) == 5 && memcmp(second, "other", 5) == 0,
           "a new read of the number goes there");
     MUST(write(pair[1], "mine", 4));
-    CHECK(op_finish(read) == 4 && memcmp(in, "mine", 4) == 0, "and the older one gets its own data");
+    CHECK(op_finish(read) == 4 && memcmp(in, "mine", 4) == 0, "the older read gets the data of its own pipe");
     close(pair[0]);
     close(pair[1]);
     close(other[0]);
@@ -226,7 +226,7 @@ static void end_is_seen(void)
         late += !data || !end;
         close(pair[0]);
     }
-    CHECK(late == 0, "whoever sees the end of the last write sees the end of the closed pipe");
+    CHECK(late == 0, "the closed pipe is at its end when the last write's status is final");
 }
 
 static void locks_survive(void)

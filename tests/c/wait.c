@@ -21,7 +21,8 @@ static void nothing_to_wait_for(void)
 {
     struct op *fresh = op_new(AIOFS_READ, 0, NULL, 0, 0);
     aiofs_request *const list[] = {NULL, &fresh->request, NULL};
-    CHECK(aiofs_wait(NULL, 0, NULL) == 0 && wait_ms(list, 3, -1) == 0, "with nothing outstanding it returns at once");
+    CHECK(aiofs_wait(NULL, 0, NULL) == 0 && wait_ms(list, 3, -1) == 0,
+          "a wait with nothing outstanding returns at once");
     op_drop(fresh);
 }
 
@@ -30,14 +31,14 @@ static void times_out(void)
     char byte = 0;
     struct op *op = start(AIOFS_READ, pair[0], &byte, 1, 0);
     aiofs_request *const list[] = {NULL, &op->request};
-    CHECK(wait_ms(list, 2, 0) == -EAGAIN, "no time: EAGAIN at once");
+    CHECK(wait_ms(list, 2, 0) == -EAGAIN, "a zero time-out: EAGAIN at once");
     double before = now();
-    CHECK(wait_ms(list, 2, 50) == -EAGAIN && now() - before >= 0.05, "50 ms: EAGAIN when they have passed");
+    CHECK(wait_ms(list, 2, 50) == -EAGAIN && now() - before >= 0.05, "a time-out of 50 ms: EAGAIN after 50 ms");
     const struct timespec negative = {-1, 0}, endless = {INT64_MAX, 999999999};
-    CHECK(aiofs_wait(list, 2, &negative) == -EAGAIN, "a negative time: EAGAIN");
+    CHECK(aiofs_wait(list, 2, &negative) == -EAGAIN, "a negative time-out: EAGAIN");
     MUST(write(pair[1], "x", 1));
-    CHECK(aiofs_wait(list, 2, &endless) == 0, "the longest time there is waits");
-    CHECK(wait_ms(list, 2, 0) == 0, "a finished request counts without time");
+    CHECK(aiofs_wait(list, 2, &endless) == 0, "the longest time-out waits");
+    CHECK(wait_ms(list, 2, 0) == 0, "a finished request ends a wait with a zero time-out");
     op_finish(op);
 }
 
@@ -83,16 +84,17 @@ static void any_of_many(void)
         ops[i] = start(AIOFS_READ, i == MANY / 2 ? others[0] : pair[0], &bytes[i], 1, 0);
         list[i] = &ops[i]->request;
     }
-    CHECK(wait_ms(list, MANY, 20) == -EAGAIN, "none of %d has ended", MANY);
+    CHECK(wait_ms(list, MANY, 20) == -EAGAIN, "none of %d requests has ended", MANY);
     MUST(write(others[1], "x", 1));
-    CHECK(wait_ms(list, MANY, -1) == 0 && op_ended(ops[MANY / 2]), "one in the middle ends the wait");
+    CHECK(wait_ms(list, MANY, -1) == 0 && op_ended(ops[MANY / 2]),
+          "the end of a request in the middle ends the wait");
     aiofs_cancel_all(pair[0]);
     int ended = 0;
     for (int i = 0; i < MANY; i++) {
         ended += op_ended(ops[i]);
         op_drop(ops[i]);
     }
-    CHECK(ended == MANY, "and all the others are cancelled");
+    CHECK(ended == MANY, "all the other requests are cancelled");
     close(others[0]);
     close(others[1]);
 }
@@ -116,11 +118,11 @@ static void interrupted(int flags, const char *name)
     CHECK(wait_ms(list, 1, -1) == -EINTR && signals_seen == 1, "a handler ends the wait with EINTR, %s", name);
     pthread_join(kicker, NULL);
     pthread_create(&kicker, NULL, kick, &self);
-    CHECK(wait_ms(list, 1, 5000) == -EINTR, "with a time, too");
+    CHECK(wait_ms(list, 1, 5000) == -EINTR, "a handler ends a wait with a time-out with EINTR");
     pthread_join(kicker, NULL);
-    CHECK(!op_ended(op), "and the request goes on");
+    CHECK(!op_ended(op), "the interrupted wait leaves its request in flight");
     MUST(write(pair[1], "x", 1));
-    CHECK(op_finish(op) == 1, "to its end");
+    CHECK(op_finish(op) == 1, "the request completes after the interrupted wait");
 }
 
 /* ---- in a handler ------------------------------------------------------------------------------------------------ */
@@ -170,7 +172,7 @@ static void from_a_handler(void)
     setitimer(ITIMER_REAL, &never, NULL);
     signal(SIGALRM, SIG_DFL);
     alarm(left);
-    CHECK(good == 2000, "wherever it strikes");
+    CHECK(good == 2000, "a signal handler can wait at any point of a submission");
     op_finish(awaited);
     close(fd);
 }

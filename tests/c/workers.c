@@ -70,12 +70,12 @@ int main(void)
     fill(bytes, sizeof bytes, 7);
     MUST(pwrite(fd, bytes, sizeof bytes, 0));
     reads_meet(fd, "new workers");
-    CHECK(threads_now() == threads + TOGETHER - 1, "each had one: the engine starts with the first");
+    CHECK(threads_now() == threads + TOGETHER - 1, "each request had a worker: the engine starts with the first");
     for (int i = 0; i < 3; i++) {
         pause_ms(50); /* they find nothing to do */
         reads_meet(fd, "idle workers");
     }
-    CHECK(threads_now() == threads + TOGETHER - 1, "which are the same ones");
+    CHECK(threads_now() == threads + TOGETHER - 1, "the same workers run the later requests");
     close(fd);
     return check_end();
 }

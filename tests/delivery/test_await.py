@@ -1,4 +1,4 @@
-"""Awaiting a request: what it gives, and to whom; what cancelling does; that the loop breathes."""
+"""Awaiting a request: its result, its cancellation, and that the loop keeps turning."""
 
 import asyncio
 import errno
@@ -138,7 +138,7 @@ async def test_cancelling_the_await_cancels_the_request(pipe):
 
 
 async def test_cancelled_await_of_a_request_that_completes_keeps_the_result(file):
-    """The kernel may be done before it hears of it: then the result stands."""
+    """The kernel may finish the write before the cancellation. Then the await gives the result."""
     for _ in range(50):
         cb = aiocb(file, bytes(1 << 20), aio_offset=len(CONTENT))
         aio_write(cb)

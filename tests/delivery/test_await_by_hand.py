@@ -1,4 +1,4 @@
-"""What can be awaited, driven by hand as coroutines are: by `send` and by `next`."""
+"""Awaitables driven without a task: by `send` and by `next`."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from aiofs import _core, aio
 
 
 async def drive(operation, step):
-    """As a task does: steps until it ends, and between steps waits for what the step gave."""
+    """Drives an awaitable as a task does: between steps, waits for the future of the last step."""
     while True:
         try:
             waited_for = step(operation)

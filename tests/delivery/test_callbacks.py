@@ -1,4 +1,4 @@
-"""SIGEV_LOOP: a callback is notified of the end, on the loop that ran at the submission."""
+"""SIGEV_LOOP: a callback runs after the request ends, on the loop of the submission."""
 
 import asyncio
 import contextvars
@@ -180,7 +180,7 @@ async def test_one_wakeup_covers_all_ready_completions(pipe):
 
 
 def wake_ups():
-    """What has been added to the eventfds of this process and not been read."""
+    """The sum of the unread counts of this process's eventfds."""
     total = 0
     for fd in os.listdir("/proc/self/fdinfo"):
         try:

@@ -1,4 +1,4 @@
-"""Loops that end, one after the other and many at once: what becomes of what ran on them."""
+"""Loops that close, in turn and at once: what happens to their requests and callbacks."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""SIGEV_THREAD: a function is notified of the end, in a fresh thread. SIGEV_NONE: nobody is."""
+"""SIGEV_THREAD runs a function in a fresh thread. SIGEV_NONE sends no notification."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Locks on entries: who shares, who is refused, when they go; in one process and between two."""
+"""Locks on entries: sharing, refusal and release, within one process and between two."""
 
 import errno
 import os
@@ -193,7 +193,7 @@ def test_lock_is_free_when_its_holder_is_killed(ops, tmp_path, number):
 
 @contextmanager
 def forked(body):
-    """A child that runs `body`, says so, and waits; killed at the end, with what it forked."""
+    """Forks a child that runs `body`, reports, and waits. The child and its children are killed."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -232,7 +232,7 @@ def test_lock_dies_with_its_holder_though_a_forked_child_lives_on(ops):
 
 
 def in_child(check):
-    """Runs a check in a forked child: whether it held."""
+    """Runs a check in a forked child and gives whether the check held."""
     child = os.fork()
     if child == 0:
         try:

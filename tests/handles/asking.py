@@ -1,4 +1,4 @@
-"""Another process that asks for a lock whenever it is notified to.
+"""Another process that requests a lock at each command.
 
 As a program: for each line it reads, opens PATH in the private volume DIRECTORY and closes it
 again, and says "opened" or what the error says.

@@ -1,4 +1,4 @@
-"""AccessHandle: the lock is held until the last operation has ended, however it is closed."""
+"""AccessHandle: however the handle is closed, the lock is held until the last operation ends."""
 
 import asyncio
 import errno
@@ -147,7 +147,7 @@ def slow_writes(faults):
 
 
 async def lock_ends(file):
-    """Waits until the lock, which is held, is held no longer."""
+    """Waits until the lock is released."""
     assert is_locked(file)
     await until(lambda: not is_locked(file))
 

@@ -152,7 +152,7 @@ def test_operation_needs_a_running_loop(run, file):
 
 
 async def test_cancelled_operation_that_had_not_begun_has_no_effect(file):
-    """It waited in the handle's queue for the one at whose end the cursor will be."""
+    """The operation waits in the handle's queue for the earlier operation that moves the cursor."""
     async with file.create_access_handle() as handle:
         first = handle.write(b"1" * 1_000_000, at=0)
         second = asyncio.create_task(wait(handle.write(b"2" * 10)))

@@ -115,7 +115,7 @@ async def test_any_mixture_of_operations_matches_a_serial_model(file, seed):
 
 
 async def test_failed_operation_does_not_move_the_cursor(tmp_path):
-    """The one behind it starts where the one before it ended."""
+    """The operation after a failed operation starts where the operation before it ended."""
     with PrivateVolume(tmp_path / "volume", quota=400_000) as volume:
         file = await volume.root.get_file_handle("file", create=True)
         async with file.create_access_handle() as handle:

@@ -1,4 +1,4 @@
-"""AccessHandle: who asks for a lock that nobody wants any more gets it, though it is held yet."""
+"""AccessHandle: an opening waits for a lock that is being released, and gets the lock."""
 
 import asyncio
 import warnings

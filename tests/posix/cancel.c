@@ -60,20 +60,21 @@ static void waiting_reads(const char *kind, struct conduit pipe)
     pause_ms(20);
     CHECK(aio_cancel(pipe.out, &cbs[0]) == AIO_CANCELED && cancelled(&cbs[0]),
           "%s: the read that waits is cancelled before aio_cancel returns", kind);
-    CHECK(aio_cancel(pipe.out, &cbs[COUNT / 2]) == AIO_CANCELED && cancelled(&cbs[COUNT / 2]), "%s: and one behind it",
+    CHECK(aio_cancel(pipe.out, &cbs[COUNT / 2]) == AIO_CANCELED && cancelled(&cbs[COUNT / 2]),
+          "%s: a read behind the cancelled read is cancelled",
           kind);
     for (int i = 1; i < COUNT; i++)
         good += in_progress(&cbs[i]);
-    CHECK(good == COUNT - 2, "%s: those that were not cancelled are not touched", kind);
+    CHECK(good == COUNT - 2, "%s: other reads stay in progress", kind);
     CHECK(aio_cancel(pipe.out, &cbs[0]) == AIO_ALLDONE && aio_error(&cbs[0]) == ECANCELED,
           "%s: cancelled a second time: AIO_ALLDONE", kind);
     MUST(write(pipe.in, "x", 1));
-    CHECK(succeeds(&cbs[1], 1) && byte[1] == 'x', "%s: the next gets the data, nothing is lost", kind);
+    CHECK(succeeds(&cbs[1], 1) && byte[1] == 'x', "%s: the next read gets the data, no byte is lost", kind);
     CHECK(aio_cancel(pipe.out, NULL) == AIO_CANCELED, "%s: all of a descriptor's: AIO_CANCELED", kind);
     good = 0;
     for (int i = 2; i < COUNT; i++)
         good += i != COUNT / 2 && cancelled(&cbs[i]);
-    CHECK(good == COUNT - 3, "%s: and so it is with each, before it returns", kind);
+    CHECK(good == COUNT - 3, "%s: each request is cancelled before aio_cancel returns", kind);
     MUST(write(pipe.in, "later", 5));
     pause_ms(20);
     good = 0;
@@ -96,21 +97,24 @@ static void write_that_has_begun(const char *kind, struct conduit pipe)
         aio_write(&behind[i]);
     }
     pause_ms(50);
-    CHECK(aio_cancel(pipe.in, &behind[1]) == AIO_CANCELED && cancelled(&behind[1]), "%s: a queued write is cancelled", kind);
+    CHECK(aio_cancel(pipe.in, &behind[1]) == AIO_CANCELED && cancelled(&behind[1]),
+          "%s: a queued write is cancelled", kind);
     CHECK(aio_cancel(pipe.in, &begun) == AIO_NOTCANCELED && in_progress(&begun),
           "%s: a write that has begun is AIO_NOTCANCELED, and goes on", kind);
     CHECK(aio_cancel(pipe.in, NULL) == AIO_NOTCANCELED && in_progress(&begun),
           "%s: and so for the descriptor: AIO_NOTCANCELED", kind);
-    CHECK(cancelled(&behind[0]) && cancelled(&behind[2]), "%s: those queued behind it are cancelled", kind);
-    CHECK(aio_error(&before) == 0 && aio_cancel(pipe.in, &before) == AIO_ALLDONE, "%s: those before it keep their results",
+    CHECK(cancelled(&behind[0]) && cancelled(&behind[2]),
+          "%s: writes queued behind the begun write are cancelled", kind);
+    CHECK(aio_error(&before) == 0 && aio_cancel(pipe.in, &before) == AIO_ALLDONE,
+          "%s: earlier writes keep their results",
           kind);
     CHECK(take_out(pipe.out, got, 5) && take_out(pipe.out, got, LARGE) && memcmp(got, sent, LARGE) == 0 &&
               succeeds(&begun, LARGE),
           "%s: and it is whole", kind);
-    CHECK(aio_cancel(pipe.in, NULL) == AIO_ALLDONE, "%s: then all is done", kind);
+    CHECK(aio_cancel(pipe.in, NULL) == AIO_ALLDONE, "%s: afterwards aio_cancel says AIO_ALLDONE", kind);
     int left = (int)MUST(fcntl(pipe.out, F_GETFL));
     MUST(fcntl(pipe.out, F_SETFL, left | O_NONBLOCK));
-    CHECK(read(pipe.out, got, 1) == -1 && errno == EAGAIN, "%s: nothing of the cancelled ones went out", kind);
+    CHECK(read(pipe.out, got, 1) == -1 && errno == EAGAIN, "%s: cancelled writes wrote no byte", kind);
     conduit_close(pipe);
 }
 
@@ -124,7 +128,7 @@ static void other_descriptors(void)
     CHECK(aio_cancel(one.out, NULL) == AIO_CANCELED && cancelled(&first) && in_progress(&second),
           "other descriptors' requests are not touched");
     MUST(write(two.in, "x", 1));
-    CHECK(succeeds(&second, 1), "and go on");
+    CHECK(succeeds(&second, 1), "requests on the other descriptor complete");
     conduit_close(one);
     conduit_close(two);
 }
@@ -170,14 +174,15 @@ static void files(void)
     int verdict = aio_cancel(fd, NULL), left = 0;
     for (int i = 0; i < COUNT; i++)
         left += in_progress(&cbs[i]);
-    CHECK(left == 0 || verdict == AIO_NOTCANCELED, "what is left in progress (%d) was reported", left);
-    CHECK(left <= 1, "all that had not begun is cancelled by its descriptor");
+    CHECK(left == 0 || verdict == AIO_NOTCANCELED,
+          "requests left in progress (%d) were reported as AIO_NOTCANCELED", left);
+    CHECK(left <= 1, "aio_cancel of the descriptor cancels all requests that have not begun");
     for (int i = 0; i < COUNT; i++) {
         int error = end_of(&cbs[i]);
         whole += (error == 0 && aio_return(&cbs[i]) == SIZE && holds(fd, sent, SIZE, (off_t)i * SIZE)) ||
                  (error == ECANCELED && aio_return(&cbs[i]) == -1);
     }
-    CHECK(whole == COUNT, "each is either whole or cancelled");
+    CHECK(whole == COUNT, "each write is either whole or cancelled");
     close(fd);
 }
 
@@ -222,12 +227,12 @@ static void is_notified(void)
 {
     struct conduit pipe = conduit();
     notified = request(pipe.out, got, 1, 0);
-    tell_by_thread(&notified.aio_sigevent, tell, &notified);
+    notify_by_thread(&notified.aio_sigevent, tell, &notified);
     aio_read(&notified);
     CHECK(aio_cancel(pipe.out, &notified) == AIO_CANCELED && EVENTUALLY(PATIENCE, tellings) && notified_status == ECANCELED,
           "a cancelled request is notified as usual, its status is final then");
     pause_ms(20);
-    CHECK(tellings == 1, "once");
+    CHECK(tellings == 1, "a cancelled request is notified once");
     conduit_close(pipe);
 }
 

@@ -16,7 +16,8 @@ static void ends_with(int error, int (*submit)(struct aiocb *), struct aiocb cb,
     bool accepted = submit(&cb) == 0;
     int end = accepted ? end_of(&cb) : -1;
     ssize_t returned = accepted ? aio_return(&cb) : 0;
-    CHECK(accepted && end == error && returned == -1, "%s: the request ends with %s (%s)", what, strerrorname_np(error),
+    CHECK(accepted && end == error && returned == -1,
+          "%s: the request ends with %s (%s)", what, strerrorname_np(error),
           !accepted ? "the call failed" : strerror(end));
 }
 
@@ -63,8 +64,9 @@ static void priorities(void)
     for (size_t i = 0; i < COUNT_OF(wrong); i++) {
         struct aiocb in = request(fd, bytes, SMALL, 0), out = request(fd, bytes, SMALL, 0);
         in.aio_reqprio = out.aio_reqprio = wrong[i];
-        CHECK(REFUSED(aio_read(&in), EINVAL) && REFUSED(aio_write(&out), EINVAL), "aio_reqprio %d fails the call", wrong[i]);
-        CHECK(aio_error(&in) == EINVAL && aio_error(&out) == EINVAL, "and aio_error says EINVAL, too");
+        CHECK(REFUSED(aio_read(&in), EINVAL) && REFUSED(aio_write(&out), EINVAL),
+              "aio_reqprio %d fails the call", wrong[i]);
+        CHECK(aio_error(&in) == EINVAL && aio_error(&out) == EINVAL, "aio_error says EINVAL after the failed call");
     }
     struct stat stat;
     CHECK(fstat(fd, &stat) == 0 && stat.st_size == 0, "nothing was written by a call that failed");
@@ -93,7 +95,7 @@ static void memory(void)
     }
     ends_with(EFAULT, aio_read, request(pipe.out, nowhere, SMALL, 0), "read of a pipe into no memory");
     ends_with(EFAULT, aio_write, request(pipe.in, nowhere, SMALL, 0), "write to a pipe from no memory");
-    CHECK(holds(fd, bytes, LARGE, 0), "the file is what it was");
+    CHECK(holds(fd, bytes, LARGE, 0), "the file is unchanged");
     munmap(nowhere, LARGE);
     munmap(constant, LARGE);
     conduit_close(pipe);
@@ -116,7 +118,7 @@ static void kinds_of_files(void)
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets));
     close(sockets[1]);
     ends_with(EPIPE, aio_write, request(sockets[0], bytes, SMALL, 0), "write to a socket without a peer");
-    CHECK(signals_seen == 0, "and no SIGPIPE comes of it");
+    CHECK(signals_seen == 0, "a write to a closed peer raises no SIGPIPE");
     close(sockets[0]);
     close(pipe.in);
     close(full);
@@ -132,7 +134,8 @@ static void peer_that_leaves(void)
     signals_seen = 0;
     CHECK(aio_write(&cb) == 0 && in_progress(&cb), "a write to a full pipe of %zu bytes waits", room);
     close(pipe.out);
-    CHECK(fails(&cb, EPIPE) && signals_seen == 0, "and ends with EPIPE when the reader leaves, without SIGPIPE");
+    CHECK(fails(&cb, EPIPE) && signals_seen == 0,
+          "the waiting write ends with EPIPE without SIGPIPE when the reader closes");
     close(pipe.in);
 }
 
@@ -151,16 +154,17 @@ static void file_size_limit(void)
         ends_with(EFBIG, aio_write, request(fd, bytes, sizes[i], LIMIT), "write at RLIMIT_FSIZE");
         ends_with(EFBIG, aio_write, request(fd, bytes, sizes[i], LIMIT + 5000), "write past RLIMIT_FSIZE");
     }
-    CHECK(write_now(fd, bytes, SMALL, LIMIT - 40) == 40, "a write that crosses it is short");
-    CHECK(write_now(fd, bytes, LARGE, LIMIT - 300000) == 300000, "a long one, too");
-    CHECK(write_now(fd, bytes, SMALL, LIMIT - SMALL) == SMALL, "one that just fits is whole");
-    CHECK(write_now(appends, bytes, LARGE, 0) == LIMIT, "an append is short there");
+    CHECK(write_now(fd, bytes, SMALL, LIMIT - 40) == 40, "a write across the file size limit is short");
+    CHECK(write_now(fd, bytes, LARGE, LIMIT - 300000) == 300000, "a long write across the file size limit is short");
+    CHECK(write_now(fd, bytes, SMALL, LIMIT - SMALL) == SMALL, "a write up to the file size limit is whole");
+    CHECK(write_now(appends, bytes, LARGE, 0) == LIMIT, "an append across the file size limit is short");
     ends_with(EFBIG, aio_write, request(appends, bytes, SMALL, 0), "the next append");
     struct aiocb cb = request(fd, bytes, SMALL, LIMIT), *const list[] = {&cb};
     cb.aio_lio_opcode = LIO_WRITE;
-    CHECK(REFUSED(lio_listio(LIO_WAIT, list, 1, NULL), EIO) && fails(&cb, EFBIG), "in a list, too");
+    CHECK(REFUSED(lio_listio(LIO_WAIT, list, 1, NULL), EIO) && fails(&cb, EFBIG),
+          "an entry of a list at the file size limit is EFBIG");
     MUST(setrlimit(RLIMIT_FSIZE, &before));
-    CHECK(signals_seen == 0, "no SIGXFSZ comes of any of them");
+    CHECK(signals_seen == 0, "no write raises SIGXFSZ");
     close(appends);
     close(fd);
 }
@@ -179,7 +183,7 @@ static void syncs(void)
     CHECK(REFUSED(aio_fsync(O_SYNC, &cb), EBADF) && REFUSED(aio_fsync(O_DSYNC, &cb), EBADF),
           "a closed descriptor fails the call with EBADF");
     cb.aio_fildes = -1;
-    CHECK(REFUSED(aio_fsync(O_SYNC, &cb), EBADF), "and so does -1");
+    CHECK(REFUSED(aio_fsync(O_SYNC, &cb), EBADF), "aio_fsync of descriptor -1 fails with EBADF");
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets));
     const int streams[] = {pipe.in, pipe.out, sockets[0]};
     for (size_t i = 0; i < COUNT_OF(streams); i++) {

@@ -19,12 +19,15 @@ static int child_has_none(void *argument)
     struct shared *shared = argument;
     const struct aiocb *const list[] = {&shared->read};
     int before = check_failures;
-    CHECK(REFUSED(aio_error(&shared->read), EINVAL), "child: its parent's request was never submitted here");
-    CHECK(REFUSED(aio_return(&shared->read), EINVAL), "child: it has no result");
-    CHECK(aio_suspend(list, 1, NULL) == 0, "child: and is not waited for");
-    CHECK(aio_error(&shared->ended) == 0 && aio_return(&shared->ended) == 100, "child: what had ended keeps its answer");
-    CHECK(aio_cancel(shared->pipe.out, &shared->read) == AIO_ALLDONE, "child: nor cancelled");
-    CHECK(aio_cancel(shared->pipe.out, NULL) == AIO_ALLDONE, "child: nor by its descriptor");
+    CHECK(REFUSED(aio_error(&shared->read), EINVAL), "child: aio_error of the parent's request is EINVAL");
+    CHECK(REFUSED(aio_return(&shared->read), EINVAL), "child: aio_return of the parent's request is EINVAL");
+    CHECK(aio_suspend(list, 1, NULL) == 0, "child: aio_suspend does not wait for the parent's request");
+    CHECK(aio_error(&shared->ended) == 0 && aio_return(&shared->ended) == 100,
+          "child: a request that ended before the fork keeps its status");
+    CHECK(aio_cancel(shared->pipe.out, &shared->read) == AIO_ALLDONE,
+          "child: aio_cancel does not cancel the parent's request");
+    CHECK(aio_cancel(shared->pipe.out, NULL) == AIO_ALLDONE,
+          "child: aio_cancel of the descriptor does not cancel the parent's request");
     return check_failures - before;
 }
 
@@ -38,16 +41,18 @@ static int child_has_its_own(void *argument)
           "child: files");
     CHECK(aio_fsync(O_SYNC, &sync) == 0 && succeeds(&sync, 0), "child: syncs");
     aio_read(&cb);
-    CHECK(in_progress(&cb) && aio_cancel(pipe.out, NULL) == AIO_CANCELED, "child: reads that wait, and are cancelled");
+    CHECK(in_progress(&cb) && aio_cancel(pipe.out, NULL) == AIO_CANCELED,
+          "child: reads that wait, and are cancelled");
     aio_read(&cb);
     MUST(write(pipe.in, "x", 1));
-    CHECK(succeeds(&cb, 1), "child: and get data");
+    CHECK(succeeds(&cb, 1), "child: waiting reads get data");
     CHECK(write_now(shared->file, sent, 1000, 5000) == 1000 && read_now(shared->file, got, 1000, 5000) == 1000,
           "child: a file that its parent opened");
     shared->read = request(pipe.out, got, 1, 0);
-    CHECK(aio_read(&shared->read) == 0 && in_progress(&shared->read), "child: an aiocb that is in flight in its parent is free");
+    CHECK(aio_read(&shared->read) == 0 && in_progress(&shared->read),
+          "child: an aiocb that is in flight in its parent is free");
     MUST(write(pipe.in, "y", 1));
-    CHECK(succeeds(&shared->read, 1), "child: and used");
+    CHECK(succeeds(&shared->read, 1), "child: the freed aiocb is reused");
     conduit_close(pipe);
     close(fd);
     return check_failures - before;
@@ -81,7 +86,7 @@ static void with_requests_in_flight(int (*body)(void *), const char *what)
     MUST(aio_write(&shared.ended));
     MUST(end_of(&shared.ended));
     shared.read = request(shared.pipe.out, got, 1, 0);
-    tell_by_thread(&shared.read.aio_sigevent, tell, NULL);
+    notify_by_thread(&shared.read.aio_sigevent, tell, NULL);
     notified = 0;
     MUST(aio_read(&shared.read));
     shared.write = request(shared.file, sent, LARGE, 0);
@@ -89,12 +94,13 @@ static void with_requests_in_flight(int (*body)(void *), const char *what)
     CHECK(in_child(body, &shared) == 0, "%s", what);
     CHECK(succeeds(&shared.write, LARGE) && holds(shared.file, sent, 1000, 0), "the parent's write goes on");
     if (body != child_is_not_notified) {
-        CHECK(in_progress(&shared.read), "and so does its read");
+        CHECK(in_progress(&shared.read), "the parent's read goes on");
         MUST(write(shared.pipe.in, "x", 1));
     }
-    CHECK(succeeds(&shared.read, 1) && EVENTUALLY(PATIENCE, notified == 1), "which ends, and is notified, in the parent alone");
-    CHECK(write_now(shared.file, sent, 100, 100000) == 100, "the parent goes on with the file that both use");
-    CHECK(aio_return(&shared.ended) == 100, "whose answers are the parent's to have once more");
+    CHECK(succeeds(&shared.read, 1) && EVENTUALLY(PATIENCE, notified == 1),
+          "the read ends and is notified in the parent only");
+    CHECK(write_now(shared.file, sent, 100, 100000) == 100, "the parent makes requests on the shared file");
+    CHECK(aio_return(&shared.ended) == 100, "aio_return gives the parent each result once");
     conduit_close(shared.pipe);
     close(shared.file);
 }
@@ -138,7 +144,7 @@ static void forks_in_a_storm(void)
         pthread_join(threads[i], &wrong);
         good -= wrong != NULL;
     }
-    CHECK(good == ROUNDS, "forked while other threads submit, each child works, and so does the parent");
+    CHECK(good == ROUNDS, "after forks while threads submit, each child and the parent complete requests");
     close(fd);
 }
 

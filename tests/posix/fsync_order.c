@@ -26,11 +26,12 @@ static void sync_behind_writes(int op, int flags, int changed, const char *what)
         ;
     for (int i = 0; i < COUNT; i++)
         early += in_progress(&cbs[i]);
-    CHECK(succeeds(&sync, 0) && early == 0, "%s: ends after all of them, whatever their priority, and gives 0 (%d early)",
+    CHECK(succeeds(&sync, 0) && early == 0,
+          "%s: ends after all of them, whatever their priority, and gives 0 (%d early)",
           what, early);
     for (int i = 0; i < COUNT; i++)
         whole += succeeds(&cbs[i], i % 2 ? SIZE : 100);
-    CHECK(whole == COUNT, "%s: and they are whole", what);
+    CHECK(whole == COUNT, "%s: all earlier writes are whole", what);
     close(fd);
 }
 
@@ -63,7 +64,7 @@ static void many_syncs(void)
         for (int j = 0; i % 3 == 2 && j < i; j++)
             good -= in_progress(&cbs[j]);
     }
-    CHECK(good == COUNT, "syncs among writes each wait for what was before them");
+    CHECK(good == COUNT, "each sync among writes waits for all earlier writes");
     close(fd);
 }
 

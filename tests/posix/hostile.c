@@ -25,7 +25,7 @@ static void after(const char *attack)
     CHECK(write_now(fd, sent, LARGE, 0) == LARGE && read_now(fd, got, LARGE, 0) == LARGE && memcmp(sent, got, LARGE) == 0,
           "%s: files work afterwards", attack);
     MUST(write(pipe.in, "x", 1));
-    CHECK(succeeds(&cb, 1) && byte == 'x', "%s: and pipes", attack);
+    CHECK(succeeds(&cb, 1) && byte == 'x', "%s: requests on pipes complete", attack);
     conduit_close(pipe);
     close(fd);
 }
@@ -66,7 +66,7 @@ static void garbage(void)
             wrong += end_of(&cb) == 0;
         wrong += lio_listio(LIO_WAIT, list, 1, NULL) == 0 && cb.aio_lio_opcode != LIO_NOP;
     }
-    CHECK(wrong == 0, "garbage never succeeds");
+    CHECK(wrong == 0, "an aiocb of random bytes never succeeds");
     after("garbage");
 }
 
@@ -91,7 +91,7 @@ static void huge_sizes(void)
             ;
         MUST(fcntl(pipe.out, F_SETFL, 0));
     }
-    CHECK(ended == 3 * COUNT_OF(sizes), "a buffer shorter than aio_nbytes: no more than is there is moved");
+    CHECK(ended == 3 * COUNT_OF(sizes), "a buffer shorter than aio_nbytes: no byte past the mapped memory is moved");
     munmap(page, 8192);
     conduit_close(pipe);
     close(fd);
@@ -198,7 +198,7 @@ static void resubmitted(void)
         end_of(&shared[i]);
     CHECK(unlike_canceled == 0 && unlike_done == 0,
           "aiocbs submitted and cancelled by many threads: each verdict is true (%d, %d)", unlike_canceled, unlike_done);
-    CHECK(refused == 0, "only what is in flight is refused (%d)", refused);
+    CHECK(refused == 0, "only an aiocb in flight is refused (%d)", refused);
     close(pipe.in);
     close(shared_files[0]);
     close(shared_files[1]);
@@ -262,7 +262,7 @@ static void submitted_at_once(void)
         pthread_join(threads[i], NULL);
     struct aiocb sync = request(fd, NULL, 0, 0);
     CHECK(aio_fsync(O_SYNC, &sync) == 0 && succeeds(&sync, 0), "one aiocb submitted by four threads at once");
-    CHECK(holds(fd, sent, 1000, 0), "the bytes are there");
+    CHECK(holds(fd, sent, 1000, 0), "the accepted write stored its bytes");
     close(fd);
     after("submitted at once");
 }
@@ -309,8 +309,8 @@ static void numbers_in_a_storm(void)
     closing_over = true;
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    CHECK(good == 200, "files whose numbers were others' a moment ago stay what they are");
-    CHECK(wrong_verdicts == 0, "and the others' requests complete");
+    CHECK(good == 200, "files that reuse descriptor numbers are unchanged");
+    CHECK(wrong_verdicts == 0, "requests on the closed files complete");
     after("closed in flight");
 }
 
@@ -362,7 +362,7 @@ static void signal_storm(void)
         pthread_join(threads[i], NULL);
     CHECK(good == rounds && storms >= 100, "requests go on in a storm of signals (%d, %d)", rounds, (int)storms);
     MUST(write(pipe.in, "x", 1));
-    CHECK(succeeds(&stormed, 1), "and the one that waited all along");
+    CHECK(succeeds(&stormed, 1), "the read that waited during the storm completes");
     conduit_close(pipe);
     close(fd);
     after("a storm of signals");

@@ -53,7 +53,7 @@ static void number_reused(void)
         close(fd);
     }
     CHECK(whole == 2 * ROUNDS * COUNT, "writes complete as if close had waited");
-    CHECK(untouched == ROUNDS, "a file that gets the number is never touched");
+    CHECK(untouched == ROUNDS, "a file that reuses the descriptor number is never changed");
 }
 
 static void close_while_a_read_waits(void)
@@ -68,10 +68,12 @@ static void close_while_a_read_waits(void)
     MUST(dup2(other.out, pipe.out));
     MUST(write(other.in, "wrong", 5));
     pause_ms(30);
-    CHECK(in_progress(&cbs[0]) && in_progress(&cbs[1]), "reads that wait do not read from another pipe that has the number");
+    CHECK(in_progress(&cbs[0]) && in_progress(&cbs[1]),
+          "reads that wait do not read from another pipe that has the number");
     MUST(write(pipe.in, "ab", 2));
-    CHECK(succeeds(&cbs[0], 1) && succeeds(&cbs[1], 1) && byte[0] == 'a' && byte[1] == 'b', "but get their own pipe's data");
-    CHECK(take_out(pipe.out, got, 5) && memcmp(got, "wrong", 5) == 0, "and the other keeps its own");
+    CHECK(succeeds(&cbs[0], 1) && succeeds(&cbs[1], 1) && byte[0] == 'a' && byte[1] == 'b',
+          "waiting reads get the data of their own pipe");
+    CHECK(take_out(pipe.out, got, 5) && memcmp(got, "wrong", 5) == 0, "the other pipe keeps its data");
     if (other.out != pipe.out)
         close(other.out);
     close(other.in);
@@ -85,9 +87,10 @@ static void closed_read_is_cancelled_by_its_aiocb(void)
     struct aiocb cb = request(pipe.out, &byte, 1, 0);
     aio_read(&cb);
     close(pipe.out);
-    CHECK(REFUSED(aio_cancel(pipe.out, &cb), EBADF) && in_progress(&cb), "after close its descriptor is EBADF to aio_cancel");
+    CHECK(REFUSED(aio_cancel(pipe.out, &cb), EBADF) && in_progress(&cb),
+          "aio_cancel of a closed descriptor is EBADF");
     close(pipe.in);
-    CHECK(succeeds(&cb, 0), "and the read ends as its pipe does");
+    CHECK(succeeds(&cb, 0), "the read ends when its pipe ends");
 }
 
 static void the_pipe_closes_with_the_last_request(void)
@@ -97,7 +100,7 @@ static void the_pipe_closes_with_the_last_request(void)
     aio_write(&cb);
     close(pipe.in);
     CHECK(succeeds(&cb, 4) && take_out(pipe.out, got, 4), "a write to a pipe that was closed is whole");
-    CHECK(read(pipe.out, got, 1) == 0, "once it has ended the pipe is closed");
+    CHECK(read(pipe.out, got, 1) == 0, "the pipe is closed once the write has ended");
     close(pipe.out);
 }
 
@@ -148,7 +151,7 @@ static void record_locks(void)
     CHECK(good == 41, "requests on a file on which the program holds an fcntl lock");
     pause_ms(50);
     if (CAN_FORK_WITH_THREADS)
-        CHECK(in_child(try_lock, &fd) == 0, "never drop that lock");
+        CHECK(in_child(try_lock, &fd) == 0, "requests never release the program's fcntl lock");
     close(fd);
 }
 
@@ -177,7 +180,7 @@ static int leave_by_exec(void *argument)
     static struct aiocb cb;
     struct conduit *pipe = argument;
     cb = request(pipe->out, got, 4, 0);
-    tell_by_signal(&cb.aio_sigevent, SIGTERM, 0);
+    notify_by_signal(&cb.aio_sigevent, SIGTERM, 0);
     aio_read(&cb);
     execl("/bin/sh", "sh", "-c", "sleep 0.2; exit 19", (char *)NULL);
     return 1;
@@ -187,10 +190,10 @@ static void process_ends(void)
 {
     struct conduit pipe = conduit();
     CHECK(in_child(leave_by_exit_now, &pipe) == 17, "_exit with a read outstanding ends the process");
-    CHECK(in_child(leave_by_exit, &pipe) == 17, "and so does exit");
-    CHECK(in_child(leave_by_exec, &pipe) == 19, "exec ends what is outstanding, and nobody is notified");
+    CHECK(in_child(leave_by_exit, &pipe) == 17, "exit with a read outstanding ends the process");
+    CHECK(in_child(leave_by_exec, &pipe) == 19, "exec ends outstanding requests without a notification");
     MUST(write(pipe.in, "kept", 4));
-    CHECK(take_out(pipe.out, got, 4) && memcmp(got, "kept", 4) == 0, "none of them takes data afterwards");
+    CHECK(take_out(pipe.out, got, 4) && memcmp(got, "kept", 4) == 0, "no ended request takes data afterwards");
     conduit_close(pipe);
 }
 
@@ -237,7 +240,7 @@ static int leave_main_to_a_notification(void *argument)
     struct conduit *pipe = argument;
     pthread_t thread;
     cb = request(pipe->out, got, 1, 0);
-    tell_by_thread(&cb.aio_sigevent, last_words, NULL);
+    notify_by_thread(&cb.aio_sigevent, last_words, NULL);
     cb.aio_sigevent.sigev_value.sival_int = 22;
     aio_read(&cb);
     pthread_create(&thread, NULL, writes_later, argument);
@@ -277,7 +280,7 @@ static int leave_main_to_a_thread_for_signals(void *argument)
     static struct aiocb cb;
     struct conduit *pipe = argument;
     cb = request(pipe->out, got, 1, 0);
-    tell_by_thread(&cb.aio_sigevent, waits_for_a_signal, NULL);
+    notify_by_thread(&cb.aio_sigevent, waits_for_a_signal, NULL);
     cb.aio_sigevent.sigev_value.sival_int = 24;
     aio_read(&cb);
     pthread_exit(NULL);
@@ -338,19 +341,22 @@ static void main_thread_leaves(void)
     static struct conduit pipe; /* the stack of a main thread that has left is nobody's */
     pipe = conduit();
     CHECK(in_child(leave_main, &pipe) == 0, "when the last thread leaves by pthread_exit the process ends, with 0");
-    CHECK(in_child(leave_main_to_a_thread, &pipe) == 20, "while another is left it goes on, and so do requests");
-    CHECK(in_child(leave_main_to_a_notification, &pipe) == 22, "and a notification still gets its thread");
-    CHECK(in_child(leave_main_to_a_named_thread, &pipe) == 23, "whatever the other's name");
-    CHECK(in_child(no_engine_and_no_main, &pipe.out) == 23, "and though the engine could not be had");
-    CHECK(signal_taken_by_a_notification() == 24, "which takes its own signals");
-    CHECK(killed_in_flight() == 128 + SIGTERM, "one that waits for a request alone can be ended by SIGTERM");
+    CHECK(in_child(leave_main_to_a_thread, &pipe) == 20,
+          "with another thread left the process and its requests go on");
+    CHECK(in_child(leave_main_to_a_notification, &pipe) == 22,
+          "a notification still gets its thread after pthread_exit");
+    CHECK(in_child(leave_main_to_a_named_thread, &pipe) == 23, "the name of the other thread does not matter");
+    CHECK(in_child(no_engine_and_no_main, &pipe.out) == 23, "the process ends although the engine could not start");
+    CHECK(signal_taken_by_a_notification() == 24, "the remaining thread receives signals");
+    CHECK(killed_in_flight() == 128 + SIGTERM, "SIGTERM ends a process whose only thread waits for a request");
     conduit_close(pipe);
 }
 
 static void limits(void)
 {
-    CHECK(sysconf(_SC_ASYNCHRONOUS_IO) > 0, "sysconf: asynchronous I/O is there");
-    CHECK(sysconf(_SC_AIO_MAX) == -1 && sysconf(_SC_AIO_LISTIO_MAX) == -1, "AIO_MAX and AIO_LISTIO_MAX are unlimited");
+    CHECK(sysconf(_SC_ASYNCHRONOUS_IO) > 0, "sysconf reports asynchronous I/O");
+    CHECK(sysconf(_SC_AIO_MAX) == -1 && sysconf(_SC_AIO_LISTIO_MAX) == -1,
+          "AIO_MAX and AIO_LISTIO_MAX are unlimited");
     CHECK(sysconf(_SC_AIO_PRIO_DELTA_MAX) == 20, "AIO_PRIO_DELTA_MAX is 20");
 }
 
@@ -375,9 +381,10 @@ static void thread_that_is_cancelled(void)
     struct aiocb first = request(pipe.out, bytes, 1, 0), second = request(pipe.out, bytes + 1, 1, 0);
     MUST(pthread_create(&thread, NULL, cancelled_submitter, &first) == 0 ? 0 : -1);
     pthread_join(thread, &end);
-    CHECK(end == PTHREAD_CANCELED && end_of(&first) == ECANCELED, "a thread with a cancellation pending submits the first request");
+    CHECK(end == PTHREAD_CANCELED && end_of(&first) == ECANCELED,
+          "a thread with a cancellation pending submits the first request");
     MUST(write(pipe.in, "x", 1));
-    CHECK(aio_read(&second) == 0 && succeeds(&second, 1), "and others go on afterwards");
+    CHECK(aio_read(&second) == 0 && succeeds(&second, 1), "other threads make requests afterwards");
     conduit_close(pipe);
 }
 

@@ -23,7 +23,7 @@ static struct aiocb waiting_entry(void)
 static void end_waiting(struct aiocb *cb)
 {
     MUST(write(pipes.in, "x", 1));
-    CHECK(succeeds(cb, 1), "the entry itself was not touched");
+    CHECK(succeeds(cb, 1), "the entry's aiocb was not changed");
 }
 
 /* ---- what is notified, counted ------------------------------------------------------------------------------------------ */
@@ -49,7 +49,7 @@ static struct sigevent list_event(void)
 {
     struct sigevent event;
     memset(&event, 0, sizeof event);
-    tell_by_thread(&event, tell_list, NULL);
+    notify_by_thread(&event, tell_list, NULL);
     list_notified = entries_notified = notified_early = 0;
     memset(watched, 0, sizeof watched);
     return event;
@@ -76,8 +76,9 @@ static void refused_lists(void)
         CHECK(REFUSED(lio_listio(modes[i], list, 1, &event), EINVAL), "mode %d: EINVAL", modes[i]);
     CHECK(REFUSED(lio_listio(LIO_WAIT, list, -1, NULL), EINVAL) && REFUSED(lio_listio(LIO_NOWAIT, list, -1, &event), EINVAL),
           "nent < 0: EINVAL");
-    CHECK(REFUSED(aio_error(&cb), EINVAL) && fstat(fd, &stat) == 0 && stat.st_size == 0, "and nothing was started");
-    CHECK(notified(&list_notified, 0), "nor was anybody notified");
+    CHECK(REFUSED(aio_error(&cb), EINVAL) && fstat(fd, &stat) == 0 && stat.st_size == 0,
+          "the refused call started no request");
+    CHECK(notified(&list_notified, 0), "the refused call sent no notification");
     close(fd);
 }
 
@@ -101,7 +102,7 @@ static void reads_and_writes(int mode)
     for (int i = 0; i < COUNT; i++)
         good += succeeds(&cbs[i], 70000) && (i % 2 ? memcmp(got + i * 70000, sent + i * 70000, 70000) == 0
                                                    : holds(fd, sent + i * 70000, 70000, i * 70000));
-    CHECK(good == COUNT, "each has done what its opcode says");
+    CHECK(good == COUNT, "each entry carried out its opcode");
     close(fd);
     close(source);
 }
@@ -112,10 +113,10 @@ static void skipped_entries(int mode)
     struct aiocb nop = entry(LIO_NOP, -1, NULL, 5, -5), cb = entry(LIO_WRITE, fd, sent, 10, 0);
     struct aiocb *const list[] = {NULL, &nop, &cb, NULL};
     nop.aio_reqprio = -99;
-    tell_by_thread(&nop.aio_sigevent, tell_entry, &nop);
+    notify_by_thread(&nop.aio_sigevent, tell_entry, &nop);
     struct sigevent event = list_event();
     CHECK(lio_listio(mode, list, 4, &event) == 0 && succeeds(&cb, 10), "NULL and LIO_NOP entries are skipped");
-    CHECK(REFUSED(aio_error(&nop), EINVAL) && notified(&entries_notified, 0), "silently");
+    CHECK(REFUSED(aio_error(&nop), EINVAL) && notified(&entries_notified, 0), "skipped entries send no notification");
     close(fd);
 }
 
@@ -126,7 +127,8 @@ static void listed_again(void)
     CHECK(lio_listio(LIO_WAIT, list, 1, NULL) == 0 && succeeds(&cb, 10) && lio_listio(LIO_WAIT, list, 1, NULL) == 0 &&
               succeeds(&cb, 10),
           "an aiocb is listed again once it is terminal");
-    CHECK(lio_listio(LIO_WAIT, list, 0, NULL) == 0 && lio_listio(LIO_NOWAIT, list, 0, NULL) == 0, "an empty list is a success");
+    CHECK(lio_listio(LIO_WAIT, list, 0, NULL) == 0 && lio_listio(LIO_NOWAIT, list, 0, NULL) == 0,
+          "an empty list is a success");
     close(fd);
 }
 
@@ -141,12 +143,12 @@ static void bad_entry(struct aiocb bad, int error, const char *what)
         struct aiocb first = entry(LIO_WRITE, fd, sent, 10, 0), last = entry(LIO_WRITE, fd, sent, LARGE, 10), broken = bad;
         struct aiocb *const list[] = {&first, &broken, &last};
         struct sigevent event = list_event();
-        tell_by_thread(&broken.aio_sigevent, tell_entry, &broken);
+        notify_by_thread(&broken.aio_sigevent, tell_entry, &broken);
         bool as_said = modes[i] == LIO_WAIT ? REFUSED(lio_listio(LIO_WAIT, list, 3, NULL), EIO)
                                             : lio_listio(LIO_NOWAIT, list, 3, &event) == 0;
         CHECK(as_said, "%s: LIO_%s", what, i ? "NOWAIT returns 0" : "WAIT fails with EIO");
         CHECK(fails(&broken, error), "%s: the entry ends with its own error", what);
-        CHECK(succeeds(&first, 10) && succeeds(&last, LARGE), "%s: the others complete", what);
+        CHECK(succeeds(&first, 10) && succeeds(&last, LARGE), "%s: the other entries complete", what);
         CHECK(notified(&entries_notified, 1) && notified_early == 0, "%s: the entry is notified, once", what);
         CHECK(notified(&list_notified, i), "%s: the list is notified%s", what, i ? ", too" : " only in LIO_NOWAIT");
     }
@@ -170,10 +172,11 @@ static void cancelled_entry(void)
 {
     struct aiocb cb = waiting_entry(), *const list[] = {&cb};
     struct sigevent event = list_event();
-    tell_by_thread(&cb.aio_sigevent, tell_entry, &cb);
+    notify_by_thread(&cb.aio_sigevent, tell_entry, &cb);
     CHECK(lio_listio(LIO_NOWAIT, list, 1, &event) == 0 && aio_cancel(pipes.out, &cb) == AIO_CANCELED && fails(&cb, ECANCELED),
           "an entry is cancelled");
-    CHECK(notified(&entries_notified, 1) && notified(&list_notified, 1), "it and its list are notified all the same");
+    CHECK(notified(&entries_notified, 1) && notified(&list_notified, 1),
+          "a cancelled entry and its list are notified");
 }
 
 /* ---- LIO_WAIT ------------------------------------------------------------------------------------------------------------------ */
@@ -194,18 +197,18 @@ static void wait_waits(void)
     struct aiocb quick = entry(LIO_WRITE, fd, sent, 10, 0), slow = waiting_entry(), *const list[] = {&quick, &slow};
     struct sigevent event = list_event();
     pthread_t thread;
-    tell_by_thread(&quick.aio_sigevent, tell_entry, &quick);
-    tell_by_thread(&slow.aio_sigevent, tell_entry, &slow);
+    notify_by_thread(&quick.aio_sigevent, tell_entry, &quick);
+    notify_by_thread(&slow.aio_sigevent, tell_entry, &slow);
     answered = false;
     pthread_create(&thread, NULL, answer_later, NULL);
     CHECK(lio_listio(LIO_WAIT, list, 2, &event) == 0 && answered && !in_progress(&slow) && !in_progress(&quick),
           "LIO_WAIT waits for the slowest");
     pthread_join(thread, NULL);
-    CHECK(succeeds(&quick, 10) && succeeds(&slow, 1), "all are done then");
+    CHECK(succeeds(&quick, 10) && succeeds(&slow, 1), "all entries have ended when LIO_WAIT returns");
     CHECK(notified(&list_notified, 0), "LIO_WAIT ignores sig");
-    CHECK(notified(&entries_notified, 2), "but not the entries' own sigevents");
+    CHECK(notified(&entries_notified, 2), "LIO_WAIT honours the sigevents of the entries");
     event.sigev_notify = 4711;
-    CHECK(lio_listio(LIO_WAIT, list, 0, &event) == 0, "whatever stands in sig");
+    CHECK(lio_listio(LIO_WAIT, list, 0, &event) == 0, "LIO_WAIT ignores an invalid sig");
     close(fd);
 }
 
@@ -230,7 +233,7 @@ static void interrupted(int flags, const char *what)
     CHECK(REFUSED(lio_listio(LIO_WAIT, list, 1, NULL), EINTR), "a handled signal: EINTR, %s", what);
     pester_over = true;
     pthread_join(thread, NULL);
-    CHECK(in_progress(&cb), "and the request goes on");
+    CHECK(in_progress(&cb), "the interrupted LIO_WAIT leaves its request in flight");
     end_waiting(&cb);
 }
 
@@ -245,9 +248,11 @@ static void notified_after_the_last(void)
     watched[1] = &slow;
     CHECK(lio_listio(LIO_NOWAIT, list, 3, &event) == 0 && in_progress(&slow), "LIO_NOWAIT does not wait");
     memset(&event, 0xee, sizeof event); /* it is the program's again */
-    CHECK(succeeds(&quick, LARGE) && notified(&list_notified, 0), "the list is not notified while an entry is in progress");
+    CHECK(succeeds(&quick, LARGE) && notified(&list_notified, 0),
+          "the list is not notified while an entry is in progress");
     MUST(write(pipes.in, "x", 1));
-    CHECK(notified(&list_notified, 1) && notified_early == 0 && succeeds(&slow, 1), "but once, after every entry is terminal");
+    CHECK(notified(&list_notified, 1) && notified_early == 0 && succeeds(&slow, 1),
+          "the list is notified once after every entry is terminal");
     close(fd);
 }
 
@@ -255,9 +260,11 @@ static void notified_at_once(void)
 {
     struct aiocb nop = entry(LIO_NOP, -1, NULL, 0, 0), *const list[] = {NULL, &nop};
     struct sigevent event = list_event();
-    CHECK(lio_listio(LIO_NOWAIT, list, 2, &event) == 0 && notified(&list_notified, 1), "a list with nothing to do is notified at once");
+    CHECK(lio_listio(LIO_NOWAIT, list, 2, &event) == 0 && notified(&list_notified, 1),
+          "a list with nothing to do is notified at once");
     event = list_event();
-    CHECK(lio_listio(LIO_NOWAIT, list, 0, &event) == 0 && notified(&list_notified, 1), "one with no entry, too");
+    CHECK(lio_listio(LIO_NOWAIT, list, 0, &event) == 0 && notified(&list_notified, 1),
+          "an empty list is notified at once");
 }
 
 static void notified_by_signal(void)
@@ -269,21 +276,22 @@ static void notified_by_signal(void)
     struct sigevent event;
     const struct timespec patience = {.tv_sec = PATIENCE}, none = {0, 0};
     memset(&event, 0, sizeof event);
-    tell_by_signal(&event, SIGRTMIN + 2, 4711);
-    tell_by_signal(&cb.aio_sigevent, SIGRTMIN + 3, 1);
-    tell_by_signal(&slow.aio_sigevent, SIGRTMIN + 3, 2);
+    notify_by_signal(&event, SIGRTMIN + 2, 4711);
+    notify_by_signal(&cb.aio_sigevent, SIGRTMIN + 3, 1);
+    notify_by_signal(&slow.aio_sigevent, SIGRTMIN + 3, 2);
     sigemptyset(&set);
     sigaddset(&set, SIGRTMIN + 3);
     CHECK(lio_listio(LIO_NOWAIT, list, 2, &event) == 0 && sigtimedwait(&set, &info, &patience) == SIGRTMIN + 3 &&
               info.si_value.sival_int == 1,
           "an entry has its own signal");
     MUST(write(pipes.in, "x", 1));
-    CHECK(sigtimedwait(&set, &info, &patience) == SIGRTMIN + 3 && info.si_value.sival_int == 2, "and so has the other");
+    CHECK(sigtimedwait(&set, &info, &patience) == SIGRTMIN + 3 && info.si_value.sival_int == 2,
+          "and so has the other");
     sigaddset(&set, SIGRTMIN + 2);
     CHECK(sigtimedwait(&set, &info, &patience) == SIGRTMIN + 2 && info.si_value.sival_int == 4711 &&
               info.si_code == SI_ASYNCIO,
           "the list has its own");
-    CHECK(sigtimedwait(&set, &info, &none) == -1, "each of them once");
+    CHECK(sigtimedwait(&set, &info, &none) == -1, "each signal arrives once");
     result_of(&slow);
     close(fd);
 }
@@ -294,7 +302,7 @@ static void zeroed_event(void)
     struct aiocb cb = entry(LIO_WRITE, fd, sent, 10, 0), *const list[] = {&cb};
     struct sigevent event;
     memset(&event, 0, sizeof event);
-    CHECK(lio_listio(LIO_NOWAIT, list, 1, &event) == 0 && succeeds(&cb, 10), "a zeroed sig tells nobody");
+    CHECK(lio_listio(LIO_NOWAIT, list, 1, &event) == 0 && succeeds(&cb, 10), "a zeroed sig sends no notification");
     close(fd);
 }
 
@@ -307,10 +315,10 @@ static void ten_thousand(void)
         cbs[i] = entry(LIO_WRITE, fd, sent + i % 1000, 10, i * 10);
         list[i] = &cbs[i];
     }
-    CHECK(lio_listio(LIO_WAIT, list, COUNT, NULL) == 0, "ten thousand entries are an ordinary list");
+    CHECK(lio_listio(LIO_WAIT, list, COUNT, NULL) == 0, "a list of ten thousand entries is accepted");
     for (int i = 0; i < COUNT; i++)
         good += succeeds(&cbs[i], 10);
-    CHECK(good == COUNT, "and all are done");
+    CHECK(good == COUNT, "all ten thousand entries complete");
     close(fd);
 }
 

@@ -19,12 +19,13 @@ static void one_library(void)
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         Dl_info info = {.dli_fname = NULL};
         void *function = dlsym(RTLD_DEFAULT, names[i]);
-        CHECK(function && dladdr(function, &info) && info.dli_fname, "%s is there", names[i]);
+        CHECK(function && dladdr(function, &info) && info.dli_fname, "%s is defined", names[i]);
         if (!library) {
             library = info.dli_fname;
             printf("ok    they come from %s\n", library);
         }
-        CHECK(info.dli_fname && strcmp(info.dli_fname, library) == 0, "%s comes from where the others do", names[i]);
+        CHECK(info.dli_fname && strcmp(info.dli_fname, library) == 0,
+              "%s comes from the same library as the other functions", names[i]);
     }
 }
 
@@ -55,12 +56,14 @@ static void names_with_64(void)
     struct aiocb64 out = request64("content", 7, 3), in = request64(bytes, 7, 3), sync = request64(NULL, 0, 0);
     CHECK(aio_write64(&out) == 0 && ends64(&out) && aio_return64(&out) == 7, "aio_write64");
     CHECK(aio_fsync64(O_SYNC, &sync) == 0 && ends64(&sync) && aio_return64(&sync) == 0, "aio_fsync64");
-    CHECK(aio_read64(&in) == 0 && ends64(&in) && aio_return64(&in) == 7 && memcmp(bytes, "content", 7) == 0, "aio_read64");
+    CHECK(aio_read64(&in) == 0 && ends64(&in) && aio_return64(&in) == 7 && memcmp(bytes, "content", 7) == 0,
+          "aio_read64");
     CHECK(aio_cancel64(file, &in) == AIO_ALLDONE, "aio_cancel64");
     struct aiocb64 *const list[] = {&in, &out};
     in.aio_lio_opcode = LIO_READ;
     out.aio_lio_opcode = LIO_WRITE;
-    CHECK(lio_listio64(LIO_WAIT, list, 2, NULL) == 0 && aio_return64(&in) == 7 && aio_return64(&out) == 7, "lio_listio64");
+    CHECK(lio_listio64(LIO_WAIT, list, 2, NULL) == 0 && aio_return64(&in) == 7 && aio_return64(&out) == 7,
+          "lio_listio64");
     struct aiocb64 far = request64(bytes, 5, 5000000000);
     CHECK(aio_write64(&far) == 0 && ends64(&far) && aio_return64(&far) == 5, "offsets beyond 32 bits");
 }

@@ -39,11 +39,11 @@ static void one_signal(const char *what, struct aiocb cb, int (*submit)(struct a
 {
     static int values;
     siginfo_t info;
-    tell_by_signal(&cb.aio_sigevent, SIGNO, ++values);
+    notify_by_signal(&cb.aio_sigevent, SIGNO, ++values);
     CHECK(submit(&cb) == 0 && comes(&info), "%s is notified", what);
     CHECK(aio_error(&cb) == error, "%s: the status is final when the signal is seen", what);
     as_it_should_be(&info, values, what);
-    CHECK(nothing_comes(), "%s: once", what);
+    CHECK(nothing_comes(), "%s: the notification comes once", what);
 }
 
 static int sync_it(struct aiocb *cb)
@@ -78,20 +78,20 @@ static void signals(void)
 static void refused_calls_tell_nobody(void)
 {
     struct aiocb cb = request(file, bytes, 10, 0);
-    tell_by_signal(&cb.aio_sigevent, SIGNO, 1);
+    notify_by_signal(&cb.aio_sigevent, SIGNO, 1);
     cb.aio_reqprio = 21;
-    CHECK(aio_read(&cb) == -1 && nothing_comes(), "a call that returned -1 tells nobody");
+    CHECK(aio_read(&cb) == -1 && nothing_comes(), "a call that returned -1 sends no notification");
     cb.aio_reqprio = 0;
-    CHECK(aio_fsync(12345, &cb) == -1 && nothing_comes(), "nor does a sync of another kind");
+    CHECK(aio_fsync(12345, &cb) == -1 && nothing_comes(), "aio_fsync with an unknown op sends no notification");
     cb.aio_fildes = -1;
-    CHECK(aio_fsync(O_SYNC, &cb) == -1 && nothing_comes(), "nor does one of a bad descriptor");
+    CHECK(aio_fsync(O_SYNC, &cb) == -1 && nothing_comes(), "aio_fsync of a bad descriptor sends no notification");
 }
 
 static void pointer_value(void)
 {
     siginfo_t info;
     struct aiocb cb = request(file, bytes, 10, 0);
-    tell_by_signal(&cb.aio_sigevent, SIGNO, 0);
+    notify_by_signal(&cb.aio_sigevent, SIGNO, 0);
     cb.aio_sigevent.sigev_value.sival_ptr = &cb;
     aio_read(&cb);
     CHECK(comes(&info) && info.si_value.sival_ptr == &cb && succeeds(&cb, 10),
@@ -102,10 +102,11 @@ static void silent_kinds(void)
 {
     struct aiocb none = request(file, bytes, 10, 0), zero = none, unknown = none, negative = none;
     memset(&zero.aio_sigevent, 0, sizeof zero.aio_sigevent);
-    CHECK(aio_read(&zero) == 0 && succeeds(&zero, 10) && nothing_comes(), "a zeroed sigevent (signal 0) is a silent no-op");
+    CHECK(aio_read(&zero) == 0 && succeeds(&zero, 10) && nothing_comes(),
+          "a zeroed sigevent (signal 0) sends no notification");
     none.aio_sigevent.sigev_signo = SIGNO;
     none.aio_sigevent.sigev_notify = SIGEV_NONE;
-    CHECK(aio_read(&none) == 0 && succeeds(&none, 10) && nothing_comes(), "SIGEV_NONE tells nobody");
+    CHECK(aio_read(&none) == 0 && succeeds(&none, 10) && nothing_comes(), "SIGEV_NONE sends no notification");
     unknown.aio_sigevent.sigev_signo = negative.aio_sigevent.sigev_signo = SIGNO;
     unknown.aio_sigevent.sigev_notify = 4711;
     negative.aio_sigevent.sigev_notify = -1;
@@ -123,14 +124,16 @@ static void no_such_signal(void)
     good.aio_lio_opcode = LIO_READ;
     for (int i = 0; i < 3; i++) {
         struct aiocb cb = request(file, bytes, LARGE, 0);
-        tell_by_signal(&cb.aio_sigevent, numbers[i], 1);
-        CHECK(aio_write(&cb) == -1 && errno == EINVAL && aio_error(&cb) == EINVAL, "signal %d does not exist: EINVAL", numbers[i]);
-        CHECK(aio_fsync(O_SYNC, &cb) == -1 && errno == EINVAL, "for aio_fsync, too");
-        tell_by_signal(&event, numbers[i], 1);
+        notify_by_signal(&cb.aio_sigevent, numbers[i], 1);
+        CHECK(aio_write(&cb) == -1 && errno == EINVAL && aio_error(&cb) == EINVAL,
+              "signal %d does not exist: EINVAL", numbers[i]);
+        CHECK(aio_fsync(O_SYNC, &cb) == -1 && errno == EINVAL, "aio_fsync with an invalid signal number: EINVAL");
+        notify_by_signal(&event, numbers[i], 1);
         CHECK(lio_listio(LIO_NOWAIT, list, 1, &event) == -1 && errno == EINVAL && nothing_comes() &&
                   aio_return(&good) == -1 && errno == EINVAL,
               "and for a list: nothing is started");
-        CHECK(lio_listio(LIO_WAIT, list, 1, &event) == 0 && succeeds(&good, 10), "LIO_WAIT ignores the list's");
+        CHECK(lio_listio(LIO_WAIT, list, 1, &event) == 0 && succeeds(&good, 10),
+              "LIO_WAIT ignores an invalid signal number of the list");
         good = request(file, bytes, 10, 0);
         good.aio_lio_opcode = LIO_READ;
     }
@@ -145,7 +148,7 @@ static void every_request_once(void)
     siginfo_t info;
     for (int i = 0; i < COUNT; i++) {
         cbs[i] = request(file, bytes, i % 3 ? 10 : 300000, i);
-        tell_by_signal(&cbs[i].aio_sigevent, SIGNO, i);
+        notify_by_signal(&cbs[i].aio_sigevent, SIGNO, i);
         MUST(aio_write(&cbs[i]));
     }
     for (; came < COUNT && comes(&info); came++) {
@@ -162,12 +165,14 @@ static void event_as_it_was(void)
 {
     siginfo_t info;
     struct aiocb cb = request(pipes.out, bytes, 1, 0);
-    tell_by_signal(&cb.aio_sigevent, SIGNO, 5);
+    notify_by_signal(&cb.aio_sigevent, SIGNO, 5);
     aio_read(&cb);
     const struct aiocb *const list[] = {&cb};
-    CHECK(aio_suspend(list, 1, &(struct timespec){0, 0}) == -1 && nothing_comes(), "nobody is notified before the end");
+    CHECK(aio_suspend(list, 1, &(struct timespec){0, 0}) == -1 && nothing_comes(),
+          "no notification comes before the request ends");
     MUST(write(pipes.in, "x", 1));
-    CHECK(comes(&info) && info.si_value.sival_int == 5 && succeeds(&cb, 1), "and then the program is");
+    CHECK(comes(&info) && info.si_value.sival_int == 5 && succeeds(&cb, 1),
+          "the notification comes after the request ends");
 }
 
 static void full_queue(void)
@@ -184,7 +189,7 @@ static void full_queue(void)
     MUST(setrlimit(RLIMIT_SIGPENDING, &limit));
     for (int i = 0; i < COUNT; i++) {
         cbs[i] = request(file, bytes, 10, i);
-        tell_by_signal(&cbs[i].aio_sigevent, SIGNO, i);
+        notify_by_signal(&cbs[i].aio_sigevent, SIGNO, i);
         MUST(aio_write(&cbs[i]));
     }
     for (int i = 0; i < COUNT; i++)
@@ -209,7 +214,7 @@ static void standard_signals(void)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     for (int i = 0; i < 20; i++) {
         cbs[i] = request(file, bytes, 10, i);
-        tell_by_signal(&cbs[i].aio_sigevent, SIGUSR2, i);
+        notify_by_signal(&cbs[i].aio_sigevent, SIGUSR2, i);
         MUST(aio_write(&cbs[i]));
     }
     for (int i = 0; i < 20; i++)
@@ -244,7 +249,7 @@ static void handlers(void)
     main_thread = pthread_self();
     MUST(sigaction(OTHER, &action, NULL));
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    tell_by_signal(&cb.aio_sigevent, OTHER, 0);
+    notify_by_signal(&cb.aio_sigevent, OTHER, 0);
     cb.aio_sigevent.sigev_value.sival_ptr = &cb;
     aio_read(&cb);
     MUST(write(pipes.in, "x", 1));
@@ -256,7 +261,8 @@ static void handlers(void)
     CHECK(aio_read(&quick) == 0 && EVENTUALLY(PATIENCE, handled == 2) && succeeds(&quick, 10) && handled_early == 0,
           "which finds the status final, also where the request ended inside the call");
     kill(getpid(), OTHER);
-    CHECK(EVENTUALLY(PATIENCE, handled == 3) && !handled_elsewhere, "and so does it for signals of others");
+    CHECK(EVENTUALLY(PATIENCE, handled == 3) && !handled_elsewhere,
+          "the handler also runs for signals from other processes");
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -293,7 +299,7 @@ static bool notified_in_thread(struct aiocb *cb, int (*submit)(struct aiocb *), 
 {
     notified.calls = notified.wrong = 0;
     notified.caller = pthread_self();
-    tell_by_thread(&cb->aio_sigevent, tell, cb);
+    notify_by_thread(&cb->aio_sigevent, tell, cb);
     cb->aio_sigevent.sigev_notify_attributes = (pthread_attr_t *)(uintptr_t)attributes;
     if (submit(cb) != 0)
         return false;
@@ -306,18 +312,21 @@ static void threads(void)
 {
     struct aiocb cb = request(file, bytes, 10, 0);
     pthread_key_create(&notified.key, NULL);
-    CHECK(notified_in_thread(&cb, aio_write, NULL), "SIGEV_THREAD: in a fresh thread, never the caller's, once, after the end");
-    CHECK(notified.blocked == 0, "it does not block signals");
+    CHECK(notified_in_thread(&cb, aio_write, NULL),
+          "SIGEV_THREAD: in a fresh thread, never the caller's, once, after the end");
+    CHECK(notified.blocked == 0, "the notification thread does not block signals");
     cb = request(file, bytes, LARGE, 0);
-    CHECK(notified_in_thread(&cb, aio_write, NULL), "so for a long write");
+    CHECK(notified_in_thread(&cb, aio_write, NULL), "a long write is notified in a fresh thread");
     cb = request(pipes.out, bytes, 1, 0);
-    CHECK(notified_in_thread(&cb, read_late, NULL), "for a read that waits");
+    CHECK(notified_in_thread(&cb, read_late, NULL), "a waiting read is notified in a fresh thread");
     cb = request(-1, bytes, 1, 0);
-    CHECK(notified_in_thread(&cb, aio_read, NULL) && fails(&cb, EBADF), "for a failure");
+    CHECK(notified_in_thread(&cb, aio_read, NULL) && fails(&cb, EBADF),
+          "a failed request is notified in a fresh thread");
     cb = request(pipes.out, bytes, 1, 0);
-    CHECK(notified_in_thread(&cb, read_and_cancel, NULL) && fails(&cb, ECANCELED), "for a cancelled read");
+    CHECK(notified_in_thread(&cb, read_and_cancel, NULL) && fails(&cb, ECANCELED),
+          "a cancelled read is notified in a fresh thread");
     cb = request(file, NULL, 0, 0);
-    CHECK(notified_in_thread(&cb, sync_it, NULL), "for a sync");
+    CHECK(notified_in_thread(&cb, sync_it, NULL), "a sync is notified in a fresh thread");
 }
 
 static void attributes(void)
@@ -328,11 +337,12 @@ static void attributes(void)
     pthread_attr_init(&plan);
     pthread_attr_setstacksize(&plan, STACK);
     pthread_attr_setdetachstate(&plan, PTHREAD_CREATE_DETACHED);
-    CHECK(notified_in_thread(&cb, read_late, &plan), "a detached thread");
+    CHECK(notified_in_thread(&cb, read_late, &plan), "a notification runs in a detached thread");
     CHECK(notified.stack >= STACK, "its attributes are honoured: a stack of %zu bytes", (size_t)notified.stack);
     pthread_attr_setdetachstate(&plan, PTHREAD_CREATE_JOINABLE);
     cb = request(file, bytes, 10, 0);
-    CHECK(notified_in_thread(&cb, aio_read, &plan) && notified.stack >= STACK, "also inside the call, and not detached");
+    CHECK(notified_in_thread(&cb, aio_read, &plan) && notified.stack >= STACK,
+          "attributes also apply to a request that ends inside the call");
     pthread_attr_destroy(&plan);
 }
 
@@ -348,10 +358,11 @@ static void it_is_a_thread_of_the_program(void)
 {
     _Atomic int over = 0;
     struct aiocb cb = request(pipes.out, bytes, 1, 0);
-    tell_by_thread(&cb.aio_sigevent, open_one, NULL);
+    notify_by_thread(&cb.aio_sigevent, open_one, NULL);
     cb.aio_sigevent.sigev_value.sival_ptr = &over;
     read_late(&cb);
-    CHECK(EVENTUALLY(PATIENCE, over) && fcntl(fd_from_thread, F_GETFD) >= 0, "what it opens, the program has");
+    CHECK(EVENTUALLY(PATIENCE, over) && fcntl(fd_from_thread, F_GETFD) >= 0,
+          "a descriptor opened by the notification function belongs to the program");
     close(fd_from_thread);
 }
 
@@ -368,10 +379,10 @@ static void chains(void)
 {
     static struct aiocb cb;
     cb = request(file, bytes, 10, 0);
-    tell_by_thread(&cb.aio_sigevent, go_on, &cb);
+    notify_by_thread(&cb.aio_sigevent, go_on, &cb);
     chain_left = 100;
     aio_write(&cb);
-    CHECK(EVENTUALLY(PATIENCE, chain_left == 0), "it may submit the next request with the same aiocb");
+    CHECK(EVENTUALLY(PATIENCE, chain_left == 0), "the notification function may submit its aiocb again");
     pause_ms(50); /* a sanitizer wants the last thread's starter to be done with it */
 }
 

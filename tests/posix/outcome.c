@@ -12,9 +12,9 @@ static void in_flight(void)
     aio_read(&cb);
     CHECK(aio_error(&cb) == EINPROGRESS, "a request in flight: aio_error says EINPROGRESS");
     CHECK(REFUSED(aio_return(&cb), EINPROGRESS), "aio_return gives -1 with EINPROGRESS");
-    CHECK(aio_error(&cb) == EINPROGRESS, "and that changes nothing");
+    CHECK(aio_error(&cb) == EINPROGRESS, "aio_return of a request in progress changes no status");
     MUST(write(pipe.in, "hello", 5));
-    CHECK(end_of(&cb) == 0 && aio_return(&cb) == 5, "then 0, and the count");
+    CHECK(end_of(&cb) == 0 && aio_return(&cb) == 5, "after the end aio_error gives 0 and aio_return the count");
     conduit_close(pipe);
 }
 
@@ -24,7 +24,7 @@ static void once(const char *what, struct aiocb *cb, int error, ssize_t value)
     CHECK(aio_error(cb) == error, "%s: aio_error keeps its answer after aio_return", what);
     CHECK(REFUSED(aio_return(cb), EINVAL) && REFUSED(aio_return(cb), EINVAL),
           "%s: a second aio_return gives -1 with EINVAL", what);
-    CHECK(aio_error(cb) == error, "%s: and still", what);
+    CHECK(aio_error(cb) == error, "%s: aio_error keeps its answer after repeated aio_return", what);
 }
 
 static void ended(void)
@@ -58,7 +58,7 @@ static void never_submitted(void)
         memset(&cb, garbage, sizeof cb);
         invalid += REFUSED(aio_return(&cb), EINVAL) && REFUSED(aio_error(&cb), EINVAL);
     }
-    CHECK(invalid == 256, "never submitted, whatever stands in it: -1 with EINVAL from both");
+    CHECK(invalid == 256, "aio_error and aio_return of an aiocb that was never submitted: -1 with EINVAL");
 }
 
 /* The address of an aiocb is what names its request. */
@@ -69,9 +69,9 @@ static void a_copy_is_no_request(void)
     aio_read(&cb);
     struct aiocb copy = cb;
     CHECK(REFUSED(aio_error(&copy), EINVAL), "the copy of an aiocb in flight was never submitted");
-    CHECK(aio_cancel(pipe.out, &copy) == AIO_ALLDONE && in_progress(&cb), "and does not lead to the request");
+    CHECK(aio_cancel(pipe.out, &copy) == AIO_ALLDONE && in_progress(&cb), "the copy does not refer to the request");
     MUST(write(pipe.in, "x", 1));
-    CHECK(succeeds(&cb, 1), "which goes on");
+    CHECK(succeeds(&cb, 1), "the request of the original goes on");
     conduit_close(pipe);
 }
 
@@ -99,7 +99,7 @@ static void another_thread(void)
         pthread_join(thread, &saw);
         good += (intptr_t)saw;
     }
-    CHECK(good == 200, "whoever sees the end sees the bytes and the count");
+    CHECK(good == 200, "a final status makes the bytes and the count visible");
     conduit_close(pipe);
 }
 

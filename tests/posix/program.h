@@ -1,8 +1,8 @@
 /*
  * program.h - what the <aio.h> programs share. They are ordinary programs: no header of aiofs, no function of it.
  *
- * So each of them also runs on the system's own <aio.h>. A request's aiocb is the program's: whoever makes one on
- * the stack sees its end before it returns.
+ * So each of them also runs on the system's own <aio.h>. An aiocb on the stack must be
+ * terminal before its function returns.
  */
 #ifndef PROGRAM_H
 #define PROGRAM_H
@@ -15,7 +15,7 @@
 #include <termios.h>
 
 #ifndef PATIENCE
-#define PATIENCE 30 /* seconds; what ends at all ends long before */
+#define PATIENCE 30 /* seconds; far longer than any request takes */
 #endif
 
 /* ---- requests --------------------------------------------------------------------------------------------- */
@@ -34,14 +34,14 @@ static UNUSED struct aiocb request(int fd, const void *buffer, size_t size, off_
     return cb;
 }
 
-static UNUSED void tell_by_signal(struct sigevent *event, int signo, int value)
+static UNUSED void notify_by_signal(struct sigevent *event, int signo, int value)
 {
     event->sigev_notify = SIGEV_SIGNAL;
     event->sigev_signo = signo;
     event->sigev_value.sival_int = value;
 }
 
-static UNUSED void tell_by_thread(struct sigevent *event, void (*function)(union sigval), void *value)
+static UNUSED void notify_by_thread(struct sigevent *event, void (*function)(union sigval), void *value)
 {
     event->sigev_notify = SIGEV_THREAD;
     event->sigev_notify_function = function;
@@ -56,7 +56,7 @@ static UNUSED bool in_progress(const struct aiocb *cb)
     return aio_error(cb) == EINPROGRESS;
 }
 
-/* Waits; what aio_error says then. EINPROGRESS: it does not end. */
+/* Waits for the request and gives aio_error. EINPROGRESS: the request does not end. */
 static UNUSED int end_of(const struct aiocb *cb)
 {
     const struct aiocb *const list[] = {cb};
@@ -70,7 +70,7 @@ static UNUSED int end_of(const struct aiocb *cb)
 
 #define NO_END (-100000)
 
-/* Waits; what aio_return gives then. NO_END: it does not end. */
+/* Waits for the request and gives aio_return. NO_END: the request does not end. */
 static UNUSED ssize_t result_of(struct aiocb *cb)
 {
     return end_of(cb) == EINPROGRESS ? NO_END : aio_return(cb);

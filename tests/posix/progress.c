@@ -57,7 +57,7 @@ static void in_sem_wait(void)
 {
     struct sigevent event;
     memset(&event, 0, sizeof event);
-    tell_by_thread(&event, post, NULL);
+    notify_by_thread(&event, post, NULL);
     sem_init(&posted, 0, 0);
     begin_read(&event);
     while (sem_wait(&posted) < 0 && errno == EINTR)
@@ -71,23 +71,23 @@ static void in_sigwait(void)
     sigset_t set;
     int signo = 0;
     memset(&event, 0, sizeof event);
-    tell_by_signal(&event, SIGRTMIN + 2, 1);
+    notify_by_signal(&event, SIGRTMIN + 2, 1);
     sigemptyset(&set);
     sigaddset(&set, SIGRTMIN + 2);
     begin_read(&event);
-    CHECK(sigwait(&set, &signo) == 0 && signo == SIGRTMIN + 2 && ended_well(), "one in sigwait is notified");
+    CHECK(sigwait(&set, &signo) == 0 && signo == SIGRTMIN + 2 && ended_well(), "a program in sigwait is notified");
 }
 
 static void in_sleep(void)
 {
     struct sigevent event;
     memset(&event, 0, sizeof event);
-    tell_by_signal(&event, SIGUSR2, 1);
+    notify_by_signal(&event, SIGUSR2, 1);
     handle(SIGUSR2, 0, see_signal);
     signals_seen = 0;
     begin_read(&event);
     unsigned left = sleep(PATIENCE);
-    CHECK(left > 0 && signals_seen == 1 && ended_well(), "one in sleep is woken by its signal");
+    CHECK(left > 0 && signals_seen == 1 && ended_well(), "a signal notification wakes a program in sleep");
 }
 
 static void in_a_loop(void)
@@ -96,12 +96,13 @@ static void in_a_loop(void)
     double end = now() + PATIENCE;
     while (aio_error(&cb) == EINPROGRESS && now() < end)
         ;
-    CHECK(ended_well(), "one that spins on aio_error sees the end");
+    CHECK(ended_well(), "a program that polls aio_error sees the end");
     struct aiocb out = request(file, bytes, LARGE, 0);
     aio_write(&out);
     while (aio_error(&out) == EINPROGRESS && now() < end)
         ;
-    CHECK(aio_error(&out) == 0 && aio_return(&out) == LARGE, "also that of a long write");
+    CHECK(aio_error(&out) == 0 && aio_return(&out) == LARGE,
+          "a program that polls aio_error sees the end of a long write");
 }
 
 static void while_it_computes(void)
@@ -121,7 +122,7 @@ static void while_it_computes(void)
         for (int i = 0; i < COUNT; i++)
             good += !in_progress(&cbs[i]);
     }
-    CHECK(good == COUNT, "requests end while the program computes, and nobody waits");
+    CHECK(good == COUNT, "requests end while the program computes and no thread waits");
 }
 
 /* ---- undisturbed ---------------------------------------------------------------------------------------------------------- */
@@ -209,7 +210,7 @@ static void own_calls_are_not_interrupted(void)
     CHECK(busy_ends > 0 && (interrupted == 0 || interrupted_beside > 0),
           "epoll_wait, nanosleep, sigtimedwait, poll and select are never interrupted by ends (%lu ends, %d EINTR)", busy_ends,
           interrupted);
-    CHECK(lost == 0, "and read takes what it is to take");
+    CHECK(lost == 0, "read takes its bytes during the completions");
     close(poller);
     close(beside_poller);
     conduit_close(over);
@@ -265,10 +266,12 @@ static void threads_that_end(void)
     pthread_create(&thread, NULL, submit_and_leave, NULL);
     pthread_join(thread, NULL);
     pause_ms(50);
-    CHECK(in_progress(&orphans[0]) && in_progress(&orphans[3]), "reads that wait survive the end of the thread that submitted them");
+    CHECK(in_progress(&orphans[0]) && in_progress(&orphans[3]),
+          "reads that wait survive the end of the thread that submitted them");
     MUST(write(pipes.in, "ab", 2));
-    CHECK(succeeds(&orphans[0], 1) && succeeds(&orphans[3], 1) && bytes[0] == 'a' && bytes[1] == 'b', "and get their data");
-    CHECK(succeeds(&orphans[1], LARGE) && succeeds(&orphans[2], 0), "its writes and syncs end, too");
+    CHECK(succeeds(&orphans[0], 1) && succeeds(&orphans[3], 1) && bytes[0] == 'a' && bytes[1] == 'b',
+          "reads of the ended thread get their data");
+    CHECK(succeeds(&orphans[1], LARGE) && succeeds(&orphans[2], 0), "writes and syncs of the ended thread complete");
 }
 
 int main(void)

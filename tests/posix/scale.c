@@ -37,11 +37,11 @@ static void outstanding(void)
         put += (int)MUST(write(pipe.in, data + put, (size_t)(half - put)));
     for (int i = 0; i < half; i++)
         good += succeeds(&cbs[i], 1);
-    CHECK(good == half && memcmp(into, data, (size_t)half) == 0, "half of them get their bytes, in order");
-    CHECK(aio_cancel(pipe.out, NULL) == AIO_CANCELED, "the others are cancelled by one call");
+    CHECK(good == half && memcmp(into, data, (size_t)half) == 0, "half of the requests get their bytes, in order");
+    CHECK(aio_cancel(pipe.out, NULL) == AIO_CANCELED, "one aio_cancel call cancels the other requests");
     for (int i = half; i < count; i++)
         good += aio_error(&cbs[i]) == ECANCELED;
-    CHECK(good == count, "all of them, when it returns");
+    CHECK(good == count, "all of the requests have ended when aio_cancel returns");
     free(cbs);
     free(into);
     free(data);
@@ -60,11 +60,14 @@ static void one_suspend(void)
         list[i] = &cbs[i];
     list[count] = &other;
     MUST(aio_read(&other));
-    CHECK(REFUSED(aio_suspend(list, count + 1, &(struct timespec){0, 1000000}), EAGAIN), "aio_suspend on %d of them", count + 1);
+    CHECK(REFUSED(aio_suspend(list, count + 1, &(struct timespec){0, 1000000}), EAGAIN),
+          "aio_suspend on %d requests waits until the time-out", count + 1);
     MUST(write(last.in, "x", 1));
-    CHECK(aio_suspend(list, count + 1, NULL) == 0 && aio_error(&other) == 0, "returns for the last");
+    CHECK(aio_suspend(list, count + 1, NULL) == 0 && aio_error(&other) == 0,
+          "aio_suspend returns for the last request of the list");
     MUST(write(pipe.in, "x", 1));
-    CHECK(aio_suspend(list, count, NULL) == 0 && aio_error(&cbs[0]) == 0, "and for the first");
+    CHECK(aio_suspend(list, count, NULL) == 0 && aio_error(&cbs[0]) == 0,
+          "aio_suspend returns for the first request of the list");
     MUST(aio_cancel(pipe.out, NULL));
     for (int i = 1; i < count; i++)
         good += aio_error(&cbs[i]) == ECANCELED;
@@ -166,8 +169,8 @@ static void a_million_in_a_row(void)
             before = resident_kb();
     }
     long grown = resident_kb() - before;
-    CHECK(good == count, "%d requests in a row, nobody calls aio_return", count);
-    CHECK(SANITIZED || grown < GROWTH_KB, "memory stays what it was (%ld KB more)", grown);
+    CHECK(good == count, "%d requests in a row without aio_return", count);
+    CHECK(SANITIZED || grown < GROWTH_KB, "memory does not grow (%ld KB more)", grown);
     close(fd);
     conduit_close(pipe);
 }

@@ -31,7 +31,7 @@ static void tell(union sigval value)
 static int append(int fd, int i, pthread_attr_t *attributes)
 {
     blocks[i] = request(fd, bytes, SIZE, 0);
-    tell_by_thread(&blocks[i].aio_sigevent, tell, NULL);
+    notify_by_thread(&blocks[i].aio_sigevent, tell, NULL);
     blocks[i].aio_sigevent.sigev_notify_attributes = attributes;
     blocks[i].aio_sigevent.sigev_value.sival_int = i;
     return aio_write(&blocks[i]);
@@ -77,8 +77,8 @@ static int many_at_once(void *argument)
     int fd = *(int *)argument, before = check_failures, accepted = 0;
     for (int i = 0; i < MANY; i++)
         accepted += append(fd, i, NULL) == 0;
-    CHECK(accepted == MANY, "as many requests as there are, whatever threads there are");
-    CHECK(each_is_notified_once(accepted), "each is notified once");
+    CHECK(accepted == MANY, "all requests are accepted and completed with few threads");
+    CHECK(each_is_notified_once(accepted), "each request is notified once");
     return check_failures - before;
 }
 
@@ -87,13 +87,13 @@ static int one_slot_and_no_engine(void *argument)
     int fd = *(int *)argument, before = check_failures;
     for (int i = 0; i < SOME; i++) {
         blocks[i] = request(fd, bytes, SIZE, 0);
-        tell_by_thread(&blocks[i].aio_sigevent, tell, NULL);
+        notify_by_thread(&blocks[i].aio_sigevent, tell, NULL);
         blocks[i].aio_sigevent.sigev_value.sival_int = i;
         double end = now() + PATIENCE;
         while (aio_read(&blocks[i]) == -1 && errno == EAGAIN && now() < end)
             pause_ms(1);
     }
-    CHECK(each_is_notified_once(SOME), "one thread, and no engine: what is accepted is notified");
+    CHECK(each_is_notified_once(SOME), "one free thread and no engine: each accepted request is notified");
     return check_failures - before;
 }
 
@@ -101,15 +101,16 @@ static int no_slot(void *argument)
 {
     int fd = *(int *)argument, before = check_failures;
     blocks[0] = request(fd, bytes, SIZE, 0);
-    tell_by_thread(&blocks[0].aio_sigevent, tell, NULL);
-    CHECK(REFUSED(aio_read(&blocks[0]), EAGAIN) && aio_error(&blocks[0]) == EAGAIN, "no thread at all: refused");
+    notify_by_thread(&blocks[0].aio_sigevent, tell, NULL);
+    CHECK(REFUSED(aio_read(&blocks[0]), EAGAIN) && aio_error(&blocks[0]) == EAGAIN,
+          "no free thread: the request is refused");
     struct aiocb *list[] = {&blocks[0]};
     struct sigevent event;
     blocks[0].aio_sigevent.sigev_notify = SIGEV_NONE;
     blocks[0].aio_lio_opcode = LIO_READ;
-    tell_by_thread(&event, tell, NULL);
-    CHECK(REFUSED(lio_listio(LIO_NOWAIT, list, 1, &event), EAGAIN), "and so is a list");
-    CHECK(all_notified == 0, "and not notified");
+    notify_by_thread(&event, tell, NULL);
+    CHECK(REFUSED(lio_listio(LIO_NOWAIT, list, 1, &event), EAGAIN), "no free thread: a list is refused");
+    CHECK(all_notified == 0, "a refused list is not notified");
     return check_failures - before;
 }
 
@@ -129,20 +130,21 @@ static int taken_and_given_back(void *argument)
     pthread_t threads[3];
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK);
-    CHECK(append(fd, 0, &attributes) == 0 && EVENTUALLY(PATIENCE, all_notified == 1), "one is notified");
+    CHECK(append(fd, 0, &attributes) == 0 && EVENTUALLY(PATIENCE, all_notified == 1),
+          "a request is notified while threads are free");
     int taken = 0;
     EVENTUALLY(PATIENCE, (taken += pthread_create(&threads[taken], NULL, take_slot, NULL) == 0) == 2);
     for (int i = 1; i < SOME; i++)
         accepted += append(fd, i, &attributes) == 0;
-    CHECK(accepted == SOME - 1, "the program has taken all threads: requests are accepted");
+    CHECK(accepted == SOME - 1, "requests are accepted while the program uses all threads");
     for (int i = 1; i < SOME; i++)
-        CHECK(succeeds(&blocks[i], SIZE), "carried out");
-    CHECK(EVENTUALLY(PATIENCE, host_threads() == 1), "nothing of ours but one thread waits for more");
+        CHECK(succeeds(&blocks[i], SIZE), "accepted requests are carried out");
+    CHECK(EVENTUALLY(PATIENCE, host_threads() == 1), "at most one thread of aiofs waits for a free thread");
     leave = true;
     for (int i = 0; i < taken; i++)
         pthread_join(threads[i], NULL);
-    CHECK(each_is_notified_once(SOME), "they are notified when it has given them back");
-    CHECK(small_stacks == SOME, "with their attributes");
+    CHECK(each_is_notified_once(SOME), "requests are notified when the program has freed its threads");
+    CHECK(small_stacks == SOME, "notification threads get their attributes");
     pthread_attr_destroy(&attributes);
     return check_failures - before;
 }

@@ -39,10 +39,10 @@ int main(void)
     CHECK(write_now(fd, sent, LARGE, 0) == LARGE && read_now(fd, got, LARGE, 0) == LARGE && memcmp(sent, got, LARGE) == 0,
           "files");
     struct aiocb sync = request(fd, NULL, 0, 0), cb = request(pipe.out, got, 1, 0);
-    CHECK(aio_fsync(O_SYNC, &sync) == 0 && succeeds(&sync, 0), "syncs");
-    tell_by_thread(&cb.aio_sigevent, tell, NULL);
-    CHECK(aio_read(&cb) == 0, "a read that waits");
+    CHECK(aio_fsync(O_SYNC, &sync) == 0 && succeeds(&sync, 0), "syncs complete");
+    notify_by_thread(&cb.aio_sigevent, tell, NULL);
+    CHECK(aio_read(&cb) == 0, "a waiting read completes");
     MUST(write(pipe.in, "x", 1));
-    CHECK(succeeds(&cb, 1) && EVENTUALLY(PATIENCE, notified == 1), "and a notification in a thread");
+    CHECK(succeeds(&cb, 1) && EVENTUALLY(PATIENCE, notified == 1), "a notification runs in a thread");
     return check_end();
 }

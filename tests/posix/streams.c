@@ -45,7 +45,7 @@ static void a_read_ends_with_its_writer(void)
     pause_ms(10);
     close(pipe.in);
     CHECK(succeeds(&cb, 0), "a read that waits ends with 0 when the last writer leaves");
-    CHECK(read_now(pipe.out, got, 100, 0) == 0, "and so does the next");
+    CHECK(read_now(pipe.out, got, 100, 0) == 0, "a later read gives 0 too");
     close(pipe.out);
 }
 
@@ -80,7 +80,7 @@ static void blocked_reads(int wanted)
         good += aio_read(&cbs[i]) == 0;
     }
     CHECK(good == count, "%d reads of as many empty pipes", count);
-    CHECK(files_work(), "they do not hold up files");
+    CHECK(files_work(), "reads of empty pipes do not delay requests on files");
     good = 0;
     for (int i = count; i-- > 0;) {
         const char byte = (char)(i % 251);
@@ -88,7 +88,7 @@ static void blocked_reads(int wanted)
         if (good != count - i)
             break;
     }
-    CHECK(good == count, "and each still waits, for its own pipe");
+    CHECK(good == count, "each read still waits for its own pipe");
     if (good != count)
         exit(check_end()); /* what is left in flight points into this memory */
     for (int i = 0; i < count; i++)
@@ -115,7 +115,7 @@ static void blocked_writes(void)
     for (int i = 0; i < COUNT; i++)
         good += take_out(pipes[i].out, got, rooms[i]) && succeeds(&cbs[i], 1) && take_out(pipes[i].out, got, 1) &&
                 got[0] == 'w';
-    CHECK(good == COUNT, "and go on when there is room");
+    CHECK(good == COUNT, "waiting writes continue when the pipe has room");
     for (int i = 0; i < COUNT; i++)
         conduit_close(pipes[i]);
 }
@@ -125,9 +125,10 @@ static void two_directions(void)
     struct conduit pair = socket_pair(SOCK_STREAM);
     struct aiocb in = request(pair.out, got, 5, 0), out = request(pair.out, "hello", 5, 0);
     aio_read(&in);
-    CHECK(aio_write(&out) == 0 && succeeds(&out, 5) && in_progress(&in), "a read that waits does not hold up its own socket's writes");
+    CHECK(aio_write(&out) == 0 && succeeds(&out, 5) && in_progress(&in),
+          "a read that waits does not hold up its own socket's writes");
     MUST(write(pair.in, "12345", 5));
-    CHECK(succeeds(&in, 5), "and gets its data");
+    CHECK(succeeds(&in, 5), "the waiting read gets its data");
     conduit_close(pair);
 }
 
@@ -188,9 +189,10 @@ static void stream_order(const char *kind, struct conduit pipe)
     pthread_t thread;
     memset(found, 0, TOTAL);
     pthread_create(&thread, NULL, drain, &reader);
-    CHECK(write_all(pipe.in, cbs, true) == WRITES && all_whole(cbs), "%s: writes of all sizes, long and short, are whole", kind);
+    CHECK(write_all(pipe.in, cbs, true) == WRITES && all_whole(cbs),
+          "%s: writes of all sizes, long and short, are whole", kind);
     pthread_join(thread, NULL);
-    CHECK(reader.whole && memcmp(found, many, TOTAL) == 0, "%s: they land in the order of the calls", kind);
+    CHECK(reader.whole && memcmp(found, many, TOTAL) == 0, "%s: writes land in the order of the calls", kind);
     conduit_close(pipe);
 }
 
@@ -201,7 +203,8 @@ static void append_order(const char *kind, int flags, bool priorities)
     int fd = scratch(O_RDWR | O_APPEND | flags);
     MUST(write(fd, sent, LARGE));
     CHECK(write_all(fd, cbs, priorities) == WRITES && all_whole(cbs), "%s: appends of all sizes are whole", kind);
-    CHECK(holds(fd, sent, LARGE, 0) && holds(fd, many, TOTAL, LARGE), "%s: they land at the end, in the order of the calls",
+    CHECK(holds(fd, sent, LARGE, 0) && holds(fd, many, TOTAL, LARGE),
+          "%s: they land at the end, in the order of the calls",
           kind);
     close(fd);
 }
@@ -254,13 +257,15 @@ static void terminal_without_waiting(void)
     settings.c_cc[VMIN] = 0;
     settings.c_cc[VTIME] = 0;
     MUST(tcsetattr(pty.out, TCSANOW, &settings));
-    CHECK(read_now(pty.out, bytes, 10, 0) == 0, "terminal, VMIN 0: a read gives 0 where there is nothing");
+    CHECK(read_now(pty.out, bytes, 10, 0) == 0, "terminal, VMIN 0: a read without data gives 0");
     MUST(write(pty.in, "abc", 3));
-    CHECK(read_now(pty.out, bytes, 10, 0) == 3 && memcmp(bytes, "abc", 3) == 0, "terminal, VMIN 0: and else what there is");
+    CHECK(read_now(pty.out, bytes, 10, 0) == 3 && memcmp(bytes, "abc", 3) == 0,
+          "terminal, VMIN 0: a read gives the available data");
     settings.c_cc[VTIME] = 2;
     MUST(tcsetattr(pty.out, TCSANOW, &settings));
     double start = now();
-    CHECK(read_now(pty.out, bytes, 10, 0) == 0 && now() - start > 0.15, "terminal, VTIME: after that time");
+    CHECK(read_now(pty.out, bytes, 10, 0) == 0 && now() - start > 0.15,
+          "terminal, VTIME: a read gives 0 after the time");
     conduit_close(pty);
 }
 
@@ -277,9 +282,9 @@ static void terminal_settings_change(void)
         MUST(tcsetattr(pty.out, TCSANOW, &settings));
         pause_ms(2);
     }
-    CHECK(in_progress(&cb), "terminal: a read waits on while its settings change");
+    CHECK(in_progress(&cb), "terminal: a read keeps waiting while the settings change");
     MUST(write(pty.in, "x", 1));
-    CHECK(succeeds(&cb, 1) && byte == 'x', "terminal: and gets what comes");
+    CHECK(succeeds(&cb, 1) && byte == 'x', "terminal: the waiting read gets the data");
     conduit_close(pty);
 }
 
@@ -445,7 +450,8 @@ static void read_of_nothing_waits(void)
     int events = (int)MUST(inotify_init1(IN_CLOEXEC)), watched = (int)MUST(mkstemp(path));
     MUST(inotify_add_watch(events, path, IN_MODIFY));
     struct aiocb cb = request(events, path, 0, 0);
-    CHECK(aio_read(&cb) == 0 && files_work() && in_progress(&cb), "inotify: a read of 0 bytes waits, and holds up nobody");
+    CHECK(aio_read(&cb) == 0 && files_work() && in_progress(&cb),
+          "inotify: a read of 0 bytes waits, and holds up nobody");
     MUST(write(watched, "x", 1));
     CHECK(fails(&cb, EINVAL), "and ends as read(2): Invalid argument");
     unlink(path);
@@ -486,7 +492,7 @@ static void short_after_long(void)
         good += aio_write(&before) == 0 && aio_write(&after) == 0 && succeeds(&before, LONG) && succeeds(&after, SHORT) &&
                 holds(fd, sent, LONG + SHORT, end);
     }
-    CHECK(good == ROUNDS, "O_APPEND: a short one does not overtake the long one before it");
+    CHECK(good == ROUNDS, "O_APPEND: a short append does not overtake an earlier long append");
     close(fd);
 }
 

@@ -15,7 +15,7 @@ static void bytes_there_and_back(void)
         fill(sent, sizes[i], (unsigned)i);
         struct aiocb out = request(fd, sent, sizes[i], 4097);
         CHECK(aio_write(&out) == 0 && succeeds(&out, (ssize_t)sizes[i]), "a write of %zu bytes", sizes[i]);
-        CHECK(holds(fd, sent, sizes[i], 4097), "they stand at the offset");
+        CHECK(holds(fd, sent, sizes[i], 4097), "the bytes are at the offset");
         memset(got, 0, sizes[i]);
         struct aiocb in = request(fd, got, sizes[i], 4097);
         CHECK(aio_read(&in) == 0 && succeeds(&in, (ssize_t)sizes[i]) && memcmp(got, sent, sizes[i]) == 0,
@@ -38,7 +38,8 @@ static void private_fields(void)
         cb.aio_offset = public.aio_offset;
         cb.aio_reqprio = 0;
         cb.aio_sigevent.sigev_notify = SIGEV_NONE;
-        CHECK(aio_read(&cb) == 0 && succeeds(&cb, 7), "private fields full of %#x before the first submission", garbage[i]);
+        CHECK(aio_read(&cb) == 0 && succeeds(&cb, 7),
+              "private fields full of %#x before the first submission", garbage[i]);
     }
     close(fd);
 }
@@ -77,8 +78,8 @@ static void the_end_of_the_file(void)
     CHECK(read_now(fd, got, SMALL, 4) == 6 && memcmp(got, "456789", 6) == 0, "a short read is a success");
     CHECK(read_now(fd, got, SMALL, 10) == 0, "a read at the end gives 0");
     CHECK(read_now(fd, got, SMALL, 1 << 20) == 0, "a read past the end gives 0");
-    CHECK(read_now(fd, got, LARGE, 4) == 6 && read_now(fd, got, LARGE, 10) == 0, "and so do long ones");
-    CHECK(read_now(fd, got, SMALL, LLONG_MAX - SMALL) == 0, "even where the offsets end");
+    CHECK(read_now(fd, got, LARGE, 4) == 6 && read_now(fd, got, LARGE, 10) == 0, "long reads past the end give 0");
+    CHECK(read_now(fd, got, SMALL, LLONG_MAX - SMALL) == 0, "a read at the largest offset gives 0");
     close(fd);
 }
 
@@ -87,12 +88,13 @@ static void no_bytes(void)
     struct stat stat;
     int fd = scratch(O_RDWR);
     MUST(pwrite(fd, "0123456789", 10, 0));
-    CHECK(read_now(fd, got, 0, 3) == 0 && write_now(fd, sent, 0, 3) == 0, "no bytes are a success, and 0");
-    CHECK(read_now(fd, NULL, 0, 3) == 0 && write_now(fd, NULL, 0, 3) == 0, "with no buffer, too");
+    CHECK(read_now(fd, got, 0, 3) == 0 && write_now(fd, sent, 0, 3) == 0, "a transfer of 0 bytes succeeds with 0");
+    CHECK(read_now(fd, NULL, 0, 3) == 0 && write_now(fd, NULL, 0, 3) == 0,
+          "a transfer of 0 bytes without a buffer succeeds");
     CHECK(write_now(fd, sent, 0, 1000) == 0 && fstat(fd, &stat) == 0 && stat.st_size == 10,
           "no bytes past the end do not extend the file");
     struct conduit pipe = conduit();
-    CHECK(read_now(pipe.out, got, 0, 0) == 0, "no bytes from an empty pipe do not wait");
+    CHECK(read_now(pipe.out, got, 0, 0) == 0, "a read of 0 bytes from an empty pipe does not wait");
     conduit_close(pipe);
     close(fd);
 }
@@ -105,8 +107,10 @@ static void holes(void)
     MUST(pwrite(fd, "begin", 5, 0));
     CHECK(write_now(fd, "end", 3, 9000) == 3 && fstat(fd, &stat) == 0 && stat.st_size == 9003,
           "a write past the end extends the file");
-    CHECK(holds(fd, "begin", 5, 0) && holds(fd, zeros, 8995, 5) && holds(fd, "end", 3, 9000), "and leaves a hole of zeros");
-    CHECK(write_now(fd, sent, LARGE, 20000) == LARGE && holds(fd, zeros, 10000, 9003), "a long one, too");
+    CHECK(holds(fd, "begin", 5, 0) && holds(fd, zeros, 8995, 5) && holds(fd, "end", 3, 9000),
+          "a write past the end leaves a hole of zeros");
+    CHECK(write_now(fd, sent, LARGE, 20000) == LARGE && holds(fd, zeros, 10000, 9003),
+          "a long write past the end leaves a hole of zeros");
     close(fd);
 }
 
@@ -140,9 +144,9 @@ static void used_again(void)
     }
     CHECK(good == 200 && aio_return(&cb) == SMALL, "an aiocb is used again once it is terminal, with no aio_return");
     cb.aio_fildes = -1;
-    CHECK(aio_read(&cb) == 0 && fails(&cb, EBADF), "and after that its status is the new request's");
+    CHECK(aio_read(&cb) == 0 && fails(&cb, EBADF), "the status of a reused aiocb is that of the new request");
     cb = request(fd, got, SMALL, 0);
-    CHECK(aio_read(&cb) == 0 && succeeds(&cb, SMALL), "also after a failure");
+    CHECK(aio_read(&cb) == 0 && succeeds(&cb, SMALL), "an aiocb is reusable after a failure");
     close(fd);
 }
 
@@ -163,8 +167,8 @@ static void many_queued(void)
         put += (int)MUST(write(pipe.in, expected + put, (size_t)(COUNT - put)));
     for (int i = 0; i < COUNT; i++)
         good += succeeds(&cbs[i], 1);
-    CHECK(good == COUNT, "and each of them ends");
-    CHECK(memcmp(bytes, expected, COUNT) == 0, "those of one pipe in the order of the calls");
+    CHECK(good == COUNT, "each of the requests ends");
+    CHECK(memcmp(bytes, expected, COUNT) == 0, "requests on one pipe end in the order of the calls");
     conduit_close(pipe);
 }
 

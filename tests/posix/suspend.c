@@ -18,7 +18,7 @@ static struct aiocb *waiting_read(void)
 static void end_waiting(struct aiocb *cb)
 {
     MUST(write(pipes.in, "x", 1));
-    CHECK(succeeds(cb, 1), "the request itself was not touched");
+    CHECK(succeeds(cb, 1), "the request's aiocb was not changed");
 }
 
 /* ---- what ends it -------------------------------------------------------------------------------------------------- */
@@ -53,15 +53,18 @@ static void one_of_many(void)
     }
     list[3] = list[40] = NULL;
     pthread_create(&thread, NULL, write_later, &own[31].in);
-    CHECK(aio_suspend(list, COUNT, NULL) == 0 && aio_error(&cbs[31]) == 0, "it returns when one of many is terminal");
+    CHECK(aio_suspend(list, COUNT, NULL) == 0 && aio_error(&cbs[31]) == 0,
+          "aio_suspend returns when one of many requests is terminal");
     pthread_join(thread, NULL);
-    CHECK(aio_suspend(list, COUNT, NULL) == 0, "at once if one is terminal before");
+    CHECK(aio_suspend(list, COUNT, NULL) == 0, "aio_suspend returns at once if a request is terminal");
     aio_return(&cbs[31]);
-    CHECK(aio_suspend(list, COUNT, &patience) == 0, "also if its result was returned");
+    CHECK(aio_suspend(list, COUNT, &patience) == 0, "aio_suspend returns at once after aio_return of a request");
     list[31] = NULL;
-    CHECK(REFUSED(aio_suspend(list, COUNT, &(struct timespec){0, 1000000}), EAGAIN), "the others still wait");
+    CHECK(REFUSED(aio_suspend(list, COUNT, &(struct timespec){0, 1000000}), EAGAIN),
+          "the other requests stay in progress");
     pthread_create(&thread, NULL, write_later, &own[7].in);
-    CHECK(aio_suspend(list, COUNT, &patience) == 0 && aio_error(&cbs[7]) == 0, "with a time-out, too");
+    CHECK(aio_suspend(list, COUNT, &patience) == 0 && aio_error(&cbs[7]) == 0,
+          "aio_suspend with a time-out returns when a request is terminal");
     pthread_join(thread, NULL);
     for (int i = 0; i < COUNT; i++) {
         aio_cancel(own[i].out, NULL);
@@ -74,10 +77,10 @@ static void failure_and_cancellation_end_it(void)
     struct aiocb *cb = waiting_read(), failed = request(-1, bytes, 1, 0);
     const struct aiocb *list[] = {cb, &failed};
     aio_read(&failed);
-    CHECK(aio_suspend(list, 2, NULL) == 0 && end_of(&failed) == EBADF, "a failure is an end");
+    CHECK(aio_suspend(list, 2, NULL) == 0 && end_of(&failed) == EBADF, "a failed request ends aio_suspend");
     list[1] = NULL;
     aio_cancel(pipes.out, cb);
-    CHECK(aio_suspend(list, 2, NULL) == 0 && aio_error(cb) == ECANCELED, "and so is cancellation");
+    CHECK(aio_suspend(list, 2, NULL) == 0 && aio_error(cb) == ECANCELED, "a cancelled request ends aio_suspend");
 }
 
 static void nothing_to_wait_for(void)
@@ -87,12 +90,13 @@ static void nothing_to_wait_for(void)
     const struct aiocb *const never[] = {&garbage, NULL};
     int at_once = 0;
     CHECK(aio_suspend(nulls, 2, NULL) == 0, "a list of NULL entries returns at once");
-    CHECK(aio_suspend(nulls, 0, NULL) == 0, "and so does one with no entry");
+    CHECK(aio_suspend(nulls, 0, NULL) == 0, "an empty list returns at once");
     for (int fill = 0; fill < 256; fill++) {
         memset(&garbage, fill, sizeof garbage);
         at_once += aio_suspend(never, 2, &(struct timespec){0, 0}) == 0;
     }
-    CHECK(at_once == 256 && aio_suspend(never, 2, NULL) == 0, "and one of requests that were never submitted");
+    CHECK(at_once == 256 && aio_suspend(never, 2, NULL) == 0,
+          "a list of requests that were never submitted returns at once");
     CHECK(REFUSED(aio_suspend(nulls, -1, NULL), EINVAL), "nent < 0: EINVAL");
 }
 
@@ -111,7 +115,8 @@ static void time_outs(void)
               REFUSED(aio_suspend(list, 1, &(struct timespec){-1000000, 5}), EAGAIN),
           "a negative time-out: EAGAIN");
     for (size_t i = 0; i < COUNT_OF(wrong); i++)
-        CHECK(REFUSED(aio_suspend(list, 1, &(struct timespec){1, wrong[i]}), EINVAL), "tv_nsec %ld: EINVAL", wrong[i]);
+        CHECK(REFUSED(aio_suspend(list, 1, &(struct timespec){1, wrong[i]}), EINVAL),
+              "tv_nsec %ld: EINVAL", wrong[i]);
     CHECK(in_progress(cb), "the request goes on");
     end_waiting(cb);
     CHECK(aio_suspend(list, 1, &(struct timespec){0, 0}) == 0 && aio_suspend(list, 1, &(struct timespec){-1, 0}) == 0,
@@ -175,7 +180,7 @@ static void signal_comes_first(void)
         const struct aiocb *const list[] = {&cb};
         sigset_t blocked, before;
         pthread_t thread;
-        tell_by_signal(&cb.aio_sigevent, SIGUSR2, 0);
+        notify_by_signal(&cb.aio_sigevent, SIGUSR2, 0);
         signals_seen = 0;
         aio_read(&cb);
         sigemptyset(&blocked);
@@ -187,7 +192,7 @@ static void signal_comes_first(void)
         pthread_join(thread, NULL);
         end_of(&cb);
     }
-    CHECK(first == ROUNDS, "who has slept finds that the program was notified (%d of %d)", first, ROUNDS);
+    CHECK(first == ROUNDS, "aio_suspend returns only after the notification (%d of %d)", first, ROUNDS);
 }
 
 /* ---- in a handler ------------------------------------------------------------------------------------------------------- */
@@ -236,7 +241,8 @@ static void handler_storm(void)
     job.over = true;
     pthread_join(thread, NULL);
     end_of(&storm_moves);
-    CHECK(good == rounds && storm_calls >= 50, "requests go on in a storm of signals (%d, %d)", rounds, (int)storm_calls);
+    CHECK(good == rounds && storm_calls >= 50,
+          "requests go on in a storm of signals (%d, %d)", rounds, (int)storm_calls);
     CHECK(storm_wrong == 0, "aio_error, aio_return and aio_suspend answer right in its handler");
     end_waiting(storm_waits);
     handle(SIGUSR1, 0, see_signal);
@@ -308,7 +314,8 @@ static void cancellation_point(void)
         pause_ms(50);
         pthread_cancel(thread);
         pthread_join(thread, &result);
-        CHECK(result == PTHREAD_CANCELED && unwound, "a thread that waits in it can be cancelled, and is unwound");
+        CHECK(result == PTHREAD_CANCELED && unwound,
+              "a thread that waits in aio_suspend can be cancelled and is unwound");
     }
     pthread_create(&thread, NULL, suspend_uncancelled, cb);
     pause_ms(50);
@@ -316,7 +323,7 @@ static void cancellation_point(void)
     pause_ms(50);
     end_waiting(cb);
     pthread_join(thread, &result);
-    CHECK(result == (void *)1, "one that has disabled cancellation is not");
+    CHECK(result == (void *)1, "a thread that has disabled cancellation is not cancelled in aio_suspend");
 }
 
 int main(void)
