@@ -42,7 +42,8 @@ def crowd() -> Path:
 
     package = Path(aiofs.__file__).parent
     library = str(package / "libaiofs.so")
-    return build("crowd.c", f"-I{package / 'engine'}", library, f"-Wl,-rpath,{package}")
+    headers = [f"-I{package / floor}" for floor in ("sys", "entries", "engine")]
+    return build("crowd.c", *headers, library, f"-Wl,-rpath,{package}")
 
 
 @cache
