@@ -92,7 +92,7 @@ void request_accept(aiofs_request *request)
     atomic_fetch_add_explicit(&engine.alive, 1, memory_order_relaxed);
     atomic_store_explicit(&request->notified, false, memory_order_relaxed);
     request->generation = aiofs_generation;
-    atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_relaxed);
+    atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_release); /* another thread that sees it cancels */
 }
 
 int request_reject(aiofs_request *request)
