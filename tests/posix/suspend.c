@@ -1,8 +1,9 @@
 /*
  * suspend.c - aio_suspend: what ends it, what it passes over, and that a signal handler may call it.
  */
-#include <sched.h>
 #include "program.h"
+
+#include <sched.h>
 
 static char bytes[16];
 static struct conduit pipes;
