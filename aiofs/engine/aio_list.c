@@ -1,15 +1,17 @@
 /*
  * aio_list.c - lio_listio: many requests in one call.
  *
- * A list counts what is not terminal of one call: each entry that the engine has, and one for the call itself until all
- * entries are started, so that the list does not end before. The thread that counts down to zero gives the list's notice
- * and ends the list's word, on which LIO_WAIT sleeps.
+ * A list has a count. It counts each entry whose request the engine has, and one more for the call itself. So the count
+ * cannot reach zero before the call has started every entry. The thread that brings the count to zero gives the list's
+ * notice and makes the list's word terminal. LIO_WAIT sleeps on that word.
  *
- * Ownership. A list has two owners: what it counts, and the call. It is freed by the later of the two, for a signal may
- * make a waiting call leave first. No locks: the counts are atomic.
+ * Ownership. A list has two owners: the count, and the call. The later of the two frees it, because a signal can make a
+ * waiting call return while requests are still in flight.
  *
- * Copies inside the call. A list may copy CALL_BYTES, and for CALL_NS; the clock is read only now and then. What is left
- * goes to the engine in batches.
+ * Locking. None: the counts are atomic.
+ *
+ * Copies inside the call. One call copies at most CALL_BYTES and for at most CALL_NS. It reads the clock once for every
+ * CLOCK_BYTES. The remaining entries go to the engine in batches.
  */
 #define _GNU_SOURCE
 #include <aio.h>
@@ -21,8 +23,8 @@
 enum {
     CALL_BYTES = 4 * 1024 * 1024,
     CALL_NS = 500000,
-    CLOCK_BYTES = 64 * 1024, /* copied between two looks at the clock */
-    LEAST_BYTES = 4096,      /* as which a short copy counts there: it costs a system call, too */
+    CLOCK_BYTES = 64 * 1024, /* copied between two reads of the clock */
+    LEAST_BYTES = 4096,      /* a shorter copy counts as this many: it costs a system call, too */
 };
 
 struct aiofs_list {
@@ -56,7 +58,7 @@ void aiofs_list_ended(aiofs_list *list, int64_t result)
     count_down(list);
 }
 
-/* ---- is it valid? ------------------------------------------------------------------------------------------------- */
+/* ---- is it valid? ------------------------------------------------------------------------------------------------ */
 
 int aiofs_list_op(int opcode)
 {
@@ -75,7 +77,7 @@ int aiofs_list_check(int mode, int nent, const struct sigevent *event)
     return aiofs_list_notifies(mode) ? aiofs_notice_check(event) : 0;
 }
 
-/* ---- the call ------------------------------------------------------------------------------------------------------ */
+/* ---- the call ---------------------------------------------------------------------------------------------------- */
 
 int aiofs_list_begin(struct aiofs_list_call *call, int mode, aiofs_notice *notice)
 {

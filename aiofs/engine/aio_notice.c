@@ -1,12 +1,15 @@
 /*
- * aio_notice.c - notices: how the program learns of an end.
+ * aio_notice.c - notices: how a program is notified that a request is terminal.
  *
- * A notice is a copy of a sigevent, made before its request is accepted. What it needs is there from then on (a thread
- * is prepared, the face has its reference), so that whatever was accepted will be notified. It is given once, or dropped.
+ * A notice is a copy of a sigevent. It is made before the engine accepts the request, and it reserves everything that
+ * the notification needs: the thread is prepared, and the face holds its reference. So each accepted request can be
+ * notified. A notice is either given or dropped, exactly once.
  *
- * The signal or the thread comes first, then the face's part: completion descriptors in posix/, the completion queue of
- * an event loop in the core. That part may free the notice. No locks; see notify.c for signals and threads that the
- * kernel refuses.
+ * Giving a notice first sends the signal or starts the thread, then calls the face's hook `tell`: posix/ signals
+ * completion descriptors there, the core appends to the completion queue of an event loop. The hook may free the
+ * notice.
+ *
+ * Locking. None here. notify.c retries the signals and the threads that the kernel refuses.
  */
 #define _GNU_SOURCE
 #include <errno.h>

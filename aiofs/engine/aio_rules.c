@@ -1,9 +1,11 @@
 /*
- * aio_rules.c - one request of POSIX AIO: is it valid, does it complete inside the call, in which order does it end.
+ * aio_rules.c - the rules for one request of POSIX AIO: which arguments are valid, which requests complete inside the
+ * call, and in which order the steps of a completion happen.
  *
- * Nothing here is locked, and nothing is allocated. An aiofs_ask is read from a control block by its face and lives on
- * the stack of the call. An aiofs_ending is written before its request is submitted; from then on the thread that ends
- * the request is the only one to use it. A control block that two threads submit at once is the program's mistake.
+ * Ownership. Nothing here is allocated. A face reads a control block into an aiofs_ask on the stack of the call. It
+ * writes an aiofs_ending before it submits the request; after that, only the thread that completes the request uses it.
+ *
+ * Locking. None. A program must not submit one control block from two threads at the same time.
  */
 #define _GNU_SOURCE
 #include "aio_rules.h"
@@ -11,7 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-/* ---- is it valid? ------------------------------------------------------------------------------------------------- */
+/* ---- is it valid? ------------------------------------------------------------------------------------------------ */
 
 int aiofs_sync_op(int op)
 {
@@ -31,7 +33,7 @@ int aiofs_cancel_check(int fd, const int *of)
     return error < 0 ? error : of && *of != fd ? -EINVAL : 0;
 }
 
-/* ---- inside the call, or for the engine --------------------------------------------------------------------------- */
+/* ---- inside the call, or in the engine --------------------------------------------------------------------------- */
 
 int64_t aiofs_ask_inline(const struct aiofs_ask *ask, struct aiofs_list_call *call)
 {
@@ -56,11 +58,11 @@ void aiofs_aio_fill(aiofs_aio *aio, const struct aiofs_ask *ask)
     request->reqprio = ask->reqprio;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------------------ */
+/* ---- completion -------------------------------------------------------------------------------------------------- */
 
 void aiofs_end(aiofs_ending *ending, int64_t result)
 {
-    aiofs_list *list = ending->list; /* the face's part of the notice may free `ending` */
+    aiofs_list *list = ending->list; /* the face's hook may free `ending` */
     bool awaited = ending->publish && ending->publish(ending->control, result);
     aiofs_notice_give(&ending->notice);
     if (list)

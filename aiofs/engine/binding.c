@@ -1,22 +1,27 @@
 /*
- * binding.c - the end of a binding: when the engine's descriptor of an open file is closed, and by whom.
+ * binding.c - the end of a binding: when the engine closes its descriptor of an open file, and on which thread.
  *
- * A plain file is let go of by its last request, before that ends: nothing that the program's close does (a lock of
- * flock(2) given up, the end of a pipe, the file executable) waits for the engine. One kind is kept for a moment
- * (file_keep), because the next read of it mostly comes at once: what is read directly, from a disk. The program's
- * number is looked at for each request all the same, and while the inode is held no other file can have its number. So
- * a kept binding serves whoever leads to that inode with the same flags.
+ * A binding is the engine's own descriptor of an open file, in the engine's descriptor table. The last request on a
+ * plain file closes the binding before its own end is published. So when the program then closes its descriptor, the
+ * effects are immediate (flock(2) releases the lock, the pipe's reader sees end of file, the file can be executed).
  *
- * A close that can block is made by a worker, every other by the thread that finds the binding unused.
+ * One kind of binding is kept for a moment after the last request (file_keep): an O_DIRECT file open for reading only,
+ * because the next read mostly follows at once. Each request still examines the program's descriptor with fstat. The
+ * kept binding holds the inode, so no other file can get the same inode number. A later request may therefore use a
+ * kept binding when its descriptor leads to the same inode with the same flags.
+ *
+ * A worker makes each close that can block. Every other close is made by the thread that finds the binding unused.
+ *
+ * Locking. The engine lock guards engine.kept and engine.releasing. file_close_can_block needs no lock.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 
 #include "internal.h"
 
-/* Where nobody misses the program's close for a moment: a file on a disk that the next read finds the same, whoever
- * opened it anew, and whose last close has nothing to do. An open file that may be written is not kept: it could not
- * be executed meanwhile. */
+/* May the close be late without an effect that a program can see? It may for a regular file that is open for reading
+ * with O_DIRECT and has a name: a later open of it reads the same bytes, and the last close frees nothing. A file open
+ * for writing is not kept, because execve would fail with ETXTBSY meanwhile. */
 static bool is_keepable(const aiofs_file *file)
 {
     const int matter = O_ACCMODE | O_DIRECT;
@@ -50,7 +55,7 @@ int files_let_go(void)
             return (int)((file->kept_until - now) / MS) + 1;
         list_remove(&file->leaving);
         file->kept_until = 0;
-        if (file->outstanding) { /* its last request does it; the reference is not the last */
+        if (file->outstanding) { /* its last request will close it; this reference is not the last */
             aiofs_file_release(file);
         } else {
             file_forget(file);

@@ -1,11 +1,17 @@
 /*
- * cancel.c - taking requests back.
+ * cancel.c - aio_cancel, and the cancellation of streams when the program exits.
  *
- * A request that waits is taken out of its queue and ended by the caller itself. One that runs is with
- * a carrier: only a stream's read can be called back, and only the reactor can do it; it is asked
- * through engine.cancelling, where the request stands until the reactor takes it from there or it ends.
- * Everything else that runs is left to finish: part of a stream's write may be gone already, a worker may
- * be in the middle of a call, and disk I/O ends by itself.
+ * What happens depends on where the request is:
+ *
+ *   waiting     in a queue, no carrier has started it. The cancelling thread unlinks it and completes it.
+ *   running     with a carrier. Only a read of a stream can be cancelled (when the program exits, also a write), and
+ *               only the reactor can do that. The cancelling thread appends the request to engine.cancelling and wakes
+ *               the reactor. The request stays on that list until the reactor takes it or until it completes.
+ *   otherwise   the operation continues. A write to a stream may already have sent a part, a worker may be inside a
+ *               system call, and disk I/O ends without help.
+ *
+ * Locking. The engine lock guards the queues and the phase of a request. No lock is held while a request is completed
+ * or while a thread waits.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,8 +23,8 @@
 
 enum verdict { TAKEN, ASKED, REFUSED, ENDING };
 
-/* Lock held. TAKEN: the caller ends it with request_finish. ASKED: the reactor ends it. `force`: a stream's
- * write, too, whose part that is gone stays gone. */
+/* Lock held. TAKEN: the caller must complete it with request_finish. ASKED: the reactor completes it. ENDING: it is
+ * complete, or is about to be. `force`: also cancel writes to streams, of which a part may already be sent. */
 static enum verdict take_back(aiofs_request *request, bool force)
 {
     if (aiofs_request_terminal(request) || request->phase == PHASE_ENDING)
@@ -46,7 +52,7 @@ static enum verdict take_back(aiofs_request *request, bool force)
     }
 }
 
-/* The kernel's answer is near, but a device may keep a read that cannot be interrupted. */
+/* Waits at most a second. The kernel mostly answers at once, but a device can have a read that it cannot interrupt. */
 static bool ends_soon(aiofs_request *request)
 {
     const struct timespec patience = {.tv_sec = 1};
@@ -58,7 +64,7 @@ static bool ends_soon(aiofs_request *request)
     return error == 0;
 }
 
-/* Waits for what another thread is about to do: `still` says that it has not. */
+/* Waits while `still` is true, at most a second. Another thread is about to make it false. */
 static void await(bool (*still)(const void *), const void *what)
 {
     enum { YIELDS = 100, PATIENCE_NS = 1000000000 };
@@ -122,7 +128,7 @@ struct tally {
     unsigned canceled, refused;
 };
 
-/* Takes back what can be taken back of one file; retained by the caller, no lock held. */
+/* Cancels all requests of one file that can be cancelled. The caller has a reference to the file; no lock held. */
 static void cancel_file(aiofs_file *file, struct tally *tally)
 {
     struct aiofs_link taken, *link;
@@ -136,7 +142,7 @@ static void cancel_file(aiofs_file *file, struct tally *tally)
         tally->refused += verdict == REFUSED;
         if (verdict == TAKEN)
             list_append(&taken, &request->queued);
-        if (verdict == ASKED) { /* at most one: the lane of a stream's reads has one running */
+        if (verdict == ASKED) { /* at most one: a stream has at most one running read */
             aiofs_request_retain(request);
             asked = request;
         }
@@ -188,9 +194,9 @@ int aiofs_cancel_all(int fd)
     return tally.refused ? AIOFS_CANCEL_NOTCANCELED : tally.canceled ? AIOFS_CANCEL_CANCELED : AIOFS_CANCEL_ALLDONE;
 }
 
-/* ---- the end of the program ------------------------------------------------------------------------------ */
+/* ---- the exit of the program ----------------------------------------------------------------------------- */
 
-/* Everything on streams, whatever waits behind it. */
+/* Cancels all requests on streams, writes too. */
 static void call_off_streams(void)
 {
     struct aiofs_link taken, *link, *file_link;
@@ -218,7 +224,8 @@ static void call_off_streams(void)
         engine_wake();
 }
 
-/* Again and again, because ends may bring new beginnings; what has been called off gets a moment to end. */
+/* Repeats the cancellation, because a completion may submit new requests. Cancelled requests get at least LEAST_NS to
+ * complete. */
 void aiofs_engine_settle(double seconds)
 {
     enum { MOMENT_NS = 1000000, LEAST_NS = 100000000, MOST_SECONDS = 1000000000 };

@@ -1,22 +1,24 @@
 /*
- * channel.c - how the program's threads reach the engine's, which have another descriptor table.
+ * channel.c - how threads of the program reach the engine's threads, which have another descriptor table.
  *
- *   here, there   a socket pair: a message hands an open file over. Sending is done under the engine lock, so
- *                 whoever finds file->bound set knows that the message is in the socket or already received;
- *                 receiving is done under channel.lock by whichever thread of the engine first needs a number.
- *                 So a message says nothing to the reactor.
- *   asleep        the reactor is about to sleep: whoever has something for it changes that, and wakes it. On this
- *                 word itself it sleeps where its way of waiting can wait for a word.
- *   wake, woken   a pipe for the others: a byte in it wakes the reactor.
+ *   here, there   a socket pair. A message in it carries an open file (SCM_RIGHTS) to the engine's table. A thread
+ *                 sends it under the engine lock, so a thread that finds file->bound set knows that the message is in
+ *                 the socket or already received. The first thread of the engine that needs the number receives it,
+ *                 under channel.lock. So a message alone need not wake the reactor.
+ *   asleep        an atomic word: 1 means that the reactor sleeps or is about to sleep. A thread that has work for the
+ *                 reactor sets it to 0 and wakes the reactor. If the reactor can wait for a futex, it waits for this
+ *                 word.
+ *   wake, woken   a pipe, used if the reactor cannot wait for a futex. A byte in it wakes the reactor.
  *
- * `here` and `wake` are in the program's table, at its mercy: a program that closes every descriptor it did not
- * open, and opens others under those numbers, must lose nothing and have nothing written into its files. So each
- * use looks first whether the number still leads to what we opened, by device and inode, which no other pipe or
- * socket has. The engine's table has copies of both; where the kernel lets us, one that was lost is fetched from
- * there (pidfd_getfd), else what needs it is refused. `regain.lock` keeps two threads from doing that at once; it
- * may be taken under the engine lock.
+ * `here` and `wake` are in the program's table, so the program can close them. A program that closes every descriptor
+ * it did not open, and then opens files under the same numbers, must lose no request, and nothing may be written to its
+ * files. So before each use, the thread compares device and inode of the number with those of the opened end; no other
+ * pipe or socket has the same pair. The engine's table has a copy of both ends. If the program closed one, it is
+ * fetched from there with pidfd_getfd. If the kernel does not allow that, submissions are refused.
  *
- * A wakeup fd is the other direction: an eventfd of the program's that a thread of the engine rings.
+ * Locking. The engine lock orders the sends. channel.lock guards receiving and the engine_fd of every file. regain.lock
+ * lets one thread at a time fetch a lost end; it may be taken while the engine lock is held. The other fields are
+ * atomic or belong to the reactor.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,7 +38,7 @@
 #define PIDFD_THREAD O_EXCL
 #endif
 
-/* What the program's table has at `fd` and the engine's at `inside`. */
+/* One end of the channel: number `fd` in the program's table, number `inside` in the engine's table. */
 struct end {
     _Atomic int fd;
     int inside;
@@ -45,14 +47,14 @@ struct end {
 };
 
 static struct {
-    pthread_mutex_t lock; /* the engine_fd of every file */
+    pthread_mutex_t lock;    /* guards receiving, and the engine_fd of every file */
     struct end here, wake;
     int there, woken;
-    _Atomic pid_t keeper;  /* the reactor's thread id: its table has all four; 0: no table of its own */
-    _Atomic uint32_t asleep; /* 1: the reactor waits, and somebody has to wake it */
-    bool by_futex;         /* it waits on `asleep` itself: neither end of the pipe is used */
-    _Atomic bool crowded;  /* the reactor shall empty the socket: it was full, or somebody waits for what is in it */
-    bool notified;             /* the reactor's: the pipe has to be read */
+    _Atomic pid_t keeper;    /* the reactor's thread id, whose table has all four ends; 0: no table of its own */
+    _Atomic uint32_t asleep; /* 1: the reactor sleeps, and a thread with work must wake it */
+    bool by_futex;           /* the reactor waits on `asleep` with a futex, and the pipe is not used */
+    _Atomic bool crowded;    /* the reactor shall receive all messages: the socket is full, or a thread waits for one */
+    bool notified;           /* the pipe is readable; only the reactor uses this */
 } channel = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct {
@@ -100,7 +102,7 @@ int channel_open(void)
     return 0;
 }
 
-/* 0: to what it led to when it was opened; 1: to something else; or why that cannot be told. */
+/* 0: `fd` leads to this end; 1: it leads to another file; negative: the error of fstat. */
 static int leads_elsewhere(int fd, const struct end *end)
 {
     struct stat stat;
@@ -132,8 +134,8 @@ static bool is_ours(int fd)
     return fd == channel.here.inside || fd == channel.wake.inside || fd == channel.there || fd == channel.woken;
 }
 
-/* Gives this thread a descriptor table of its own with nothing in it but the channel. Where the kernel does not
- * let us, the program's table is shared, and our copies of its descriptors are in it. */
+/* Gives this thread a descriptor table of its own that has only the channel in it. If the kernel refuses that, the
+ * engine shares the program's table and keeps its copies of descriptors there. */
 void channel_leave_table(void)
 {
     int last = 0;
@@ -148,14 +150,14 @@ void channel_leave_table(void)
             aiofs_sys.close(fd);
     }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    const int first = 3; /* their reports are written to standard error by whichever thread finds something */
+    const int first = 3; /* a sanitizer writes its report to standard error on the thread that finds the fault */
 #else
     const int first = 0;
 #endif
     for (int fd = first; fd < last; fd++)
         if (!is_ours(fd))
             aiofs_sys.close(fd);
-    for (int fd = first; fd < 3; fd++) /* a stray message must not reach a file of the program's */
+    for (int fd = first; fd < 3; fd++) /* a library's message to standard error must reach no other file */
         if (!is_ours(fd))
             aiofs_sys.openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
     atomic_store(&channel.keeper, gettid());
@@ -189,7 +191,7 @@ static int fetch(struct end *end)
     return fd;
 }
 
-/* The number of an end in this thread's table; negative: it was lost, for good. */
+/* The number of an end in this thread's table; negative: the program closed it, and it cannot be fetched again. */
 static int end_fd(struct end *end)
 {
     if (on_engine_table)
@@ -217,7 +219,7 @@ void engine_wake(void)
         return;
     }
     int fd = end_fd(&channel.wake);
-    if (fd < 0) /* it is still to be woken, when that can be done again */
+    if (fd < 0) /* the reactor still sleeps: the next thread must try again to wake it */
         channel_sleep();
     for (; fd >= 0 && tries < TRIES && aiofs_sys.write(fd, "", 1) == -EINTR; tries++)
         ;
@@ -243,7 +245,8 @@ int channel_send(_Atomic int *engine_fd, int fd)
     int here = end_fd(&channel.here);
     if (here < 0)
         return -ENOMEM;
-    /* The receiver knows it by its address alone: this makes what stands there visible to it. */
+    /* The message carries only the address of engine_fd. This release pairs with the acquire in receive(), and makes
+     * the memory at that address visible to the receiving thread. */
     atomic_store_explicit(engine_fd, -1, memory_order_release);
     memset(&rights, 0, sizeof rights);
     rights.header.cmsg_level = SOL_SOCKET;
@@ -254,7 +257,7 @@ int channel_send(_Atomic int *engine_fd, int fd)
     do
         sent = aiofs_sys.sendmsg(here, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (sent == -EINTR);
-    if (sent == -EAGAIN || sent == -ETOOMANYREFS) { /* until the messages before it are received */
+    if (sent == -EAGAIN || sent == -ETOOMANYREFS) { /* the socket is full until earlier messages are received */
         atomic_store(&channel.crowded, true);
         return -EAGAIN;
     }
@@ -283,7 +286,7 @@ int channel_compare(const _Atomic int *engine_fd, int fd)
 
 /* ---- the engine's ends ------------------------------------------------------------------------------------- */
 
-/* Receives one message; channel.lock held. False: there was none. */
+/* Receives one message; channel.lock held. False: there was no message. */
 static bool receive(int flags)
 {
     _Atomic int *engine_fd = NULL;
@@ -298,7 +301,7 @@ static bool receive(int flags)
     if (got != sizeof engine_fd)
         return false;
     (void)atomic_load_explicit(engine_fd, memory_order_acquire); /* see channel_send */
-    int fd = -EMFILE; /* what a truncated control message means */
+    int fd = -EMFILE; /* a truncated control message means that this table is full */
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof fd))
         memcpy(&fd, CMSG_DATA(header), sizeof fd);
@@ -308,7 +311,7 @@ static bool receive(int flags)
 
 int channel_receive(_Atomic int *engine_fd)
 {
-    enum { TRIES = 3 }; /* its message must not stay behind: the next one at this address would get it */
+    enum { TRIES = 3 }; /* the message must be received: a later owner of this address would get its descriptor */
     int fd = atomic_load_explicit(engine_fd, memory_order_acquire);
     if (fd != -1)
         return fd;
@@ -399,7 +402,7 @@ void channel_fork_parent(void)
     pthread_mutex_unlock(&channel.lock);
 }
 
-/* The parent's engine is not the child's. */
+/* In the child, closes the descriptors of the parent's engine. */
 void channel_fork_child(bool running)
 {
     if (running) {

@@ -1,17 +1,20 @@
 /*
- * engine.c - the engine of this process: its state, its start, and what fork does to it all.
+ * engine.c - the engine of this process: its state, its start, and its fork handlers.
  *
- * One engine a process, started by the first call that needs it. Its threads:
+ * A process has one engine. The first call that needs the engine starts it. Its threads:
  *
- *   reactor        reactor.c, one. It has a descriptor table of its own.
- *   workers        pool.c. The reactor starts them, and they share its table.
+ *   reactor        reactor.c, one thread. It has a descriptor table of its own, the engine's table.
+ *   workers        pool.c. The reactor starts them, so they share its table.
  *   host threads   host_threads.c. They have the program's table.
  *
- * Open files, and what wakes the reactor, go through channel.c.
+ * channel.c sends open files to the engine's table, and wakes the reactor.
  *
- * Locks, in the order in which fork takes them: start lock, the two of entries/, engine lock, the channel's, the
- * notifications'. In the child there is no engine: its conditions are made anew, the parent's requests are ended as
- * cancelled, and the next call starts an engine of the child's own.
+ * Locking. The engine lock (engine.lock) guards the state here; the start lock (start.lock) serialises the start. fork
+ * takes all locks in this order: the start lock, the two locks of entries/, the engine lock, the locks of the channel,
+ * the lock of notify.c.
+ *
+ * Fork. The child has no engine. The fork handler initialises the conditions again and cancels the parent's requests.
+ * The next call in the child that needs an engine starts one.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,7 +23,8 @@
 
 #include "internal.h"
 
-/* Complete without our constructor: under LD_PRELOAD the constructors of other libraries run before it. */
+/* Initialised statically, not by our constructor: under LD_PRELOAD the constructors of other libraries run earlier and
+ * may use the engine. */
 #define EMPTY(list) {&engine.list, &engine.list}
 struct engine engine = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -38,7 +42,7 @@ struct engine engine = {
 _Static_assert(CARRIERS == 3, "a run queue for each carrier");
 
 static struct {
-    pthread_mutex_t lock; /* held from the first to the last step of a start: no fork in the middle of it */
+    pthread_mutex_t lock; /* held during the whole start, so that no fork happens in the middle of it */
     bool is_prepared;
 } start = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -62,7 +66,7 @@ int aiofs_engine_start(void)
         return 0;
     pthread_mutex_lock(&start.lock);
     int kind = wanted_kind(), error = kind < 0 ? kind : 0;
-    if (!start.is_prepared) { /* not by the constructor: others may run before it, and come here */
+    if (!start.is_prepared) { /* not in the constructor: other constructors may run earlier and start the engine */
         start.is_prepared = true;
         pool_reset();
         host_threads_reset();

@@ -1,29 +1,29 @@
 /*
- * engine.h - what the engine offers to the faces above it (Python's _core, the C face in posix/).
+ * engine.h - the engine's interface for the faces above it: Python's _core and the C face in posix/.
  *
- * The engine knows nothing of Python and nothing of struct aiocb. It knows three things:
+ * The engine knows neither Python nor struct aiocb. It knows three things:
  *
- *   file      an open file: a descriptor of the program, and for entries of a volume the lock that
- *             stays held until the descriptor is closed and the last request on it is terminal.
- *   request   one operation in flight. The face allocates it, fills the first part and submits it;
- *             from then until the state is terminal it and the memory it points at belong to the
- *             engine. Each accepted request ends exactly once, and `done` is called exactly once,
- *             after the state is final, with no engine lock held, on any thread. That thread may have
- *             another descriptor table, and others wait for it: `done` does not block, uses no descriptor
- *             of the program's, and submits nothing but an AIOFS_CALL.
- *   carrier   what moves the bytes: the page-cache fast path inside the call (inline.c), io_uring
- *             (ring.c) or readiness (poll.c) on the engine's own thread, and worker threads (pool.c).
+ *   file      an open file: one descriptor of the program. A file that is an entry of a volume also holds the entry's
+ *             lock, until the descriptor is closed and the last request on it is terminal.
+ *   request   one operation. The face allocates it, fills in its first part and submits it. From submission until the
+ *             state is terminal, the request and the memory that it points to belong to the engine. The engine makes
+ *             the state of each accepted request terminal exactly once, and then calls `done` exactly once.
+ *   carrier   what performs the operation: the page-cache fast path inside the call (inline.c), io_uring (ring.c) or
+ *             readiness (poll.c) on the reactor thread, and worker threads (pool.c).
  *
- * Ownership. A request is counted: the face holds one reference from aiofs_request_init, the engine
- * one from submission until `done` has returned; `destroy` runs when both are gone. A file is
- * counted too: by its opener, and by each of its requests.
+ * The hook `done` runs on any thread, with no engine lock held. That thread may have another descriptor table than the
+ * program, and other requests wait for it. So `done` must not block, must not use a descriptor of the program, and must
+ * not submit any request except an AIOFS_CALL.
  *
- * Locking. One mutex, the engine lock (request.c), guards files, their lanes and every queue. It is
- * held for a few list operations, never across a call that can block, never while `done` or any other
- * hook runs. The state of a request is an atomic word that may be read by anybody, in signal handlers
- * too.
+ * Ownership. A request is reference-counted. The face gets one reference from aiofs_request_init; the engine holds one
+ * from submission until `done` has returned. `destroy` runs when the last reference is released. A file is
+ * reference-counted too: its opener holds one reference and each of its requests holds one.
  *
- * Return values are the kernel's: >= 0, or a negated errno. errno itself is never touched.
+ * Locking. One mutex, the engine lock (engine.lock in engine.c), guards files, their lanes and every queue. Threads
+ * hold it for a few list operations, never across a system call that can block, and never while `done` or another hook
+ * runs. The state of a request is an atomic word. Every thread may read it, and signal handlers too.
+ *
+ * Return values follow the kernel: >= 0, or a negated errno. The engine never changes errno itself.
  */
 #ifndef AIOFS_ENGINE_H
 #define AIOFS_ENGINE_H
@@ -54,23 +54,23 @@ typedef struct aiofs_request aiofs_request;
 
 enum aiofs_engine_kind { AIOFS_ENGINE_AUTO, AIOFS_ENGINE_IO_URING, AIOFS_ENGINE_THREADS };
 
-/* Starts the engine of this process if it does not run; every call that needs it does so itself.
- * -EINVAL: AIOFS_ENGINE holds an unknown word; -ENOSYS: it demands io_uring and the kernel refuses. */
+/* Starts the engine of this process if it does not run. Every function that needs the engine calls this itself.
+ * -EINVAL: AIOFS_ENGINE has an unknown value; -ENOSYS: it demands io_uring and the kernel refuses io_uring. */
 AIOFS_API int aiofs_engine_start(void);
 
-/* The kind that runs ("io_uring", "threads"), starting the engine if need be; NULL if it cannot. */
+/* The name of the engine ("io_uring", "threads"). Starts the engine if it does not run; NULL: it cannot start. */
 AIOFS_API const char *aiofs_engine_name(void);
 
-/* Resolves what is outstanding: requests that wait for a peer are cancelled, disk requests get
- * `seconds` to finish. For exit; the engine starts again if it is used again. */
+/* For the exit of the program: cancels the requests on streams, and gives all other requests `seconds` to complete.
+ * The engine stays usable. */
 AIOFS_API void aiofs_engine_settle(double seconds);
 
 struct aiofs_counters {
-    uint64_t inline_reads, inline_writes; /* finished inside the call */
-    uint64_t ring, polled, pooled;        /* finished by each carrier */
-    uint64_t outstanding;                 /* requests not terminal now */
-    uint64_t files;                       /* open files known now, wakeup fds too */
-    uint64_t workers;                     /* threads of the pools now */
+    uint64_t inline_reads, inline_writes; /* completed inside the call */
+    uint64_t ring, polled, pooled;        /* completed by each carrier */
+    uint64_t outstanding;                 /* requests that are not terminal now */
+    uint64_t files;                       /* open files that the engine knows now, with the wakeup fds */
+    uint64_t workers;                     /* workers and host threads now */
 };
 AIOFS_API void aiofs_engine_counters(struct aiofs_counters *out);
 
@@ -81,82 +81,82 @@ enum aiofs_op {
     AIOFS_WRITE,
     AIOFS_FSYNC,
     AIOFS_FDATASYNC,
-    AIOFS_TRUNCATE, /* offset is the new size; a file with an entry only */
-    AIOFS_FLUSH,    /* as AIOFS_FDATASYNC, and the entry's name made durable if aiofs made it */
-    AIOFS_CALL,     /* call(request) on a worker that shares the program's descriptors */
+    AIOFS_TRUNCATE, /* offset is the new size; only on a file with an entry */
+    AIOFS_FLUSH,    /* as AIOFS_FDATASYNC; also syncs the directory if aiofs created the entry's name */
+    AIOFS_CALL,     /* call(request) on a host thread, which shares the program's descriptors */
 };
 
 enum aiofs_state {
     AIOFS_NEW,       /* not yet submitted */
-    AIOFS_SUBMITTED, /* accepted; still cancellable unless a carrier says otherwise */
+    AIOFS_SUBMITTED, /* accepted, not terminal; some requests in this state can be cancelled */
     AIOFS_DONE,      /* terminal: result >= 0 */
     AIOFS_FAILED,    /* terminal: result is a negated errno */
     AIOFS_CANCELED,  /* terminal: result is -ECANCELED */
 };
 
-/* The bytes that a request touches, in a tree with those of others: see span.h. */
+/* The bytes that a request touches, a node in the tree of all spans of the file: see span.h. */
 struct aiofs_span {
     struct aiofs_span *left, *right;
     int64_t start, end;
-    int64_t reach;      /* where what it may change begins, at most `start` */
-    uint64_t number;    /* order of arrival */
-    int64_t min_start, min_reach, max_end; /* of itself and all below it; the same of `number` */
-    uint64_t first, last;
+    int64_t reach;      /* first byte that the request may change, at most `start` */
+    uint64_t number;    /* order of submission */
+    int64_t min_start, min_reach, max_end; /* over this span and all spans below it */
+    uint64_t first, last;                  /* smallest and largest `number` of the same spans */
 };
 
-/* Work for a host thread: a thread of the engine that shares the program's descriptors. */
+/* Work for a host thread: a thread of the engine that shares the program's descriptor table. */
 struct aiofs_job {
     struct aiofs_link link;
     void (*run)(struct aiofs_job *);
 };
 
 struct aiofs_request {
-    /* The face's, constant from submission to the terminal state. */
+    /* The face's fields, constant from submission to the terminal state. */
     int op;                         /* enum aiofs_op */
-    int fd;                         /* the descriptor as the program named it */
+    int fd;                         /* the program's descriptor number */
     int reqprio;                    /* 0..AIOFS_PRIO_DELTA_MAX; higher runs later */
     int iovcnt;
     const struct iovec *iov;        /* &single for one buffer */
     struct iovec single;
     int64_t offset;
-    bool ordered;                   /* as if serialised with the file's other ordered requests */
+    bool ordered;                   /* the file's ordered requests act as if they ran one after the other */
     int64_t (*call)(aiofs_request *);
     void (*done)(aiofs_request *);
     void (*destroy)(aiofs_request *);
 
-    /* The engine's. `state` and `result` may be read through the functions below. */
+    /* The engine's fields. Faces read `state` and `result` through the functions below. */
     _Atomic uint32_t state;
     _Atomic int32_t refs;
     int64_t result;
     uint64_t moved;                 /* bytes moved so far */
     uint64_t total;                 /* bytes asked for */
     uint64_t sequence;              /* order of submission on the file */
-    int64_t reach;                  /* where what it may change begins: a write past the end fills a gap */
-    struct aiofs_span span;         /* of an ordered one, while it is in flight */
-    struct aiofs_link blocked;      /* later requests that wait for it, by `queued` */
-    bool appends;                   /* a write, and O_APPEND was set when it came */
-    uint8_t lane;
-    _Atomic uint8_t phase;
-    _Atomic bool notified;              /* it is terminal, and `done` has returned */
-    uint32_t generation;            /* of processes: which one submitted it */
+    int64_t reach;                  /* first byte that it may change: a write past the end also fills the gap */
+    struct aiofs_span span;         /* of an ordered request, while it is in flight */
+    struct aiofs_link blocked;      /* later requests that wait for this one; linked by `queued` */
+    bool appends;                   /* a write, and O_APPEND was set at submission */
+    uint8_t lane;                   /* enum lane_name */
+    _Atomic uint8_t phase;          /* enum request_phase */
+    _Atomic bool notified;          /* the state is terminal, and `done` has returned */
+    uint32_t generation;            /* aiofs_generation of the process that submitted it */
     aiofs_file *file;
-    struct aiofs_link in_flight;    /* the file's requests in order of submission */
-    struct aiofs_link queued;       /* the lane's waiting requests, or a carrier's list */
-    struct aiofs_job job;           /* what is left for a host thread to do */
+    struct aiofs_link in_flight;    /* link in the file's list of requests, in order of submission */
+    struct aiofs_link queued;       /* link in the lane's waiting list, or in a carrier's list */
+    struct aiofs_job job;           /* the part of the operation that only a host thread can do */
 };
 
 AIOFS_API void aiofs_request_init(aiofs_request *request);
 AIOFS_API void aiofs_request_retain(aiofs_request *request);
 AIOFS_API void aiofs_request_release(aiofs_request *request);
 
-/* Accepts a request on `file`, or with file NULL on descriptor request->fd, which is bound to its open
- * file before this returns. 0: accepted, it will end and `done` will run (perhaps already has, on this
- * thread). Errors, with nothing started: -EINVAL reqprio out of range; -EBADF fsync of a bad
- * descriptor; -EAGAIN a resource is exhausted. */
+/* Submits a request on `file`. With `file` NULL it submits it on the descriptor request->fd, and binds the request to
+ * that descriptor's open file before it returns. 0: accepted; `done` will run, or has already run on this thread. On an
+ * error nothing was started: -EINVAL: reqprio is out of range; -EBADF: fsync of a bad descriptor; -EAGAIN: a resource
+ * is exhausted. */
 AIOFS_API int aiofs_submit(aiofs_request *request, aiofs_file *file);
 
-/* The same for each of a list, with less work for each: a descriptor is looked at once, and the engine woken once
- * for many. `error` is what aiofs_submit would have returned. */
+/* Submits each request of a list, at a lower cost per request: it examines the same descriptor once, and wakes the
+ * reactor once for many requests. `error` is what aiofs_submit would have returned. */
 struct aiofs_batch_entry {
     aiofs_request *request;
     aiofs_file *file;
@@ -164,25 +164,28 @@ struct aiofs_batch_entry {
 };
 AIOFS_API void aiofs_submit_many(struct aiofs_batch_entry *list, size_t count);
 
-/* For those who carry a request out from outside (aiofs_ops.submit): ends it with `result`. Called by `submit`
- * itself, it leaves the end to be published when `submit` has returned. */
+/* Completes with `result` a request that a file's own operation (aiofs_ops.submit) received. If `submit` itself calls
+ * this, the completion is published after `submit` has returned. */
 AIOFS_API void aiofs_complete(aiofs_request *request, int64_t result);
 
-/* A state is a word with room for a mark, that somebody sleeps on it. Faces may keep such words themselves. */
+/* A state word holds an aiofs_state and the flag AIOFS_WAITED: a thread sleeps on it. Faces may have such words of
+ * their own. */
 enum { AIOFS_STATE = 0xff, AIOFS_WAITED = 0x100 };
 
-/* Async-signal-safe, as all that looks at states. */
+/* Every function that reads states is async-signal-safe. */
 static inline enum aiofs_state aiofs_word_state(const _Atomic uint32_t *word)
 {
     return (enum aiofs_state)(atomic_load_explicit(word, memory_order_acquire) & AIOFS_STATE);
 }
-/* Makes it terminal, as `result` says. True: somebody sleeps on it, and is to be woken when the others are notified. */
+/* Makes the word terminal, with the state that fits `result`. True: a thread sleeps on it. The caller then gives the
+ * notice and calls aiofs_wake_sleepers afterwards. */
 AIOFS_API bool aiofs_word_end(_Atomic uint32_t *word, int64_t result);
 AIOFS_API void aiofs_wake_sleepers(void);
 
-/* Moves on in the child of a fork, where each request of the parent that had not ended is cancelled. */
+/* The number of this process in its line of forks: fork adds one in the child. A request of another generation belongs
+ * to a parent process. In the child such a request is cancelled, if it was not terminal. */
 extern AIOFS_API uint32_t aiofs_generation;
-/* The parent's, met in the child: it is terminal from now on. */
+/* In the child of a fork: makes a request of the parent terminal (cancelled). */
 AIOFS_API void aiofs_request_forsake(const aiofs_request *request);
 
 static inline enum aiofs_state aiofs_request_state(const aiofs_request *request)
@@ -198,11 +201,11 @@ static inline bool aiofs_request_terminal(const aiofs_request *request)
     return aiofs_request_state(request) >= AIOFS_DONE;
 }
 
-/* Waits until one of the requests is terminal; NULL and never submitted ones are passed over, and with
- * no request outstanding it returns 0 at once. `timeout` is relative, NULL waits. 0, -EAGAIN when the time is up,
- * -EINTR when a signal handler ran. Async-signal-safe. */
+/* Waits until one of the requests is terminal. It skips NULL and requests that were never submitted; if no request is
+ * left, it returns 0 at once. `timeout` is relative; NULL waits without a limit. 0; -EAGAIN: the time is up; -EINTR: a
+ * signal handler ran. Async-signal-safe. */
 AIOFS_API int aiofs_wait(aiofs_request *const *requests, size_t count, const struct timespec *timeout);
-/* The same on words: `of` gives the index-th of the list, NULL for one to be passed over. */
+/* The same for state words: `of` returns the word at `index` of the list, or NULL to skip it. */
 typedef _Atomic uint32_t *aiofs_word_of(const void *list, size_t index);
 AIOFS_API int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, const struct timespec *timeout);
 
@@ -211,12 +214,12 @@ enum { AIOFS_CANCEL_CANCELED, AIOFS_CANCEL_NOTCANCELED, AIOFS_CANCEL_ALLDONE }; 
 /* 0, or -EBADF: the program has no such descriptor. */
 AIOFS_API int aiofs_descriptor(int fd);
 
-/* Cancels one request; when it returns AIOFS_CANCEL_CANCELED or AIOFS_CANCEL_ALLDONE, it is terminal, and `done`
- * has run. */
+/* Cancels one request. When it returns AIOFS_CANCEL_CANCELED or AIOFS_CANCEL_ALLDONE, the request is terminal and
+ * `done` has run. */
 AIOFS_API int aiofs_cancel(aiofs_request *request);
-/* The same without waiting for the answer of the kernel: for threads that must not block. */
+/* The same, but does not wait for the kernel's answer: for threads that must not block. */
 AIOFS_API void aiofs_cancel_soon(aiofs_request *request);
-/* Cancels all that is outstanding on a descriptor, in the same sense; -EBADF if it is closed. */
+/* Cancels every outstanding request on a descriptor, with the same return values; -EBADF: the descriptor is closed. */
 AIOFS_API int aiofs_cancel_all(int fd);
 
 /* ---- inside the call --------------------------------------------------------------------------- */
@@ -224,99 +227,102 @@ AIOFS_API int aiofs_cancel_all(int fd);
 #define AIOFS_NOT_INLINE INT64_MIN
 #define AIOFS_INLINE_MAX ((size_t)256 * 1024) /* the largest copy made on the caller's thread */
 
-/* Moves bytes at once when that cannot block: a cached read, or a write whose pages are cached. Returns
- * the count, a negated errno, or AIOFS_NOT_INLINE: nothing was done, submit a request. `file` NULL: a
- * plain descriptor. Does no more than the two system calls it is named for. */
+/* Moves bytes inside the call if that cannot block: a cached read, or a write whose pages are cached. Returns the
+ * count, a negated errno, or AIOFS_NOT_INLINE: submit a request instead. `file` NULL: `fd` is a
+ * plain descriptor. */
 AIOFS_API int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total,
                                     int64_t offset);
 AIOFS_API int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total,
                                      int64_t offset);
 
-/* Set by a face whose process ignores SIGXFSZ (Python does): spares a getrlimit for each inline write. */
+/* A face sets this if the process ignores SIGXFSZ, as Python does. It saves one getrlimit per inline write. */
 extern AIOFS_API bool aiofs_sigxfsz_ignored;
 
 /* ---- files ------------------------------------------------------------------------------------- */
 
-/* How a file that is no kernel file works; the entry of such a volume carries this table. Each function
- * is called with no engine lock held and returns as the kernel does. */
+/* The operations of a file that is no kernel file: a file of a volume that is no directory. The engine calls each
+ * function with no engine lock held. Return values follow the kernel. */
 struct aiofs_ops {
     int64_t (*read)(void *self, const struct iovec *iov, int iovcnt, int64_t offset);
     int64_t (*write)(void *self, const struct iovec *iov, int iovcnt, int64_t offset);
     int64_t (*size)(void *self);
     int64_t (*truncate)(void *self, int64_t size);
     int64_t (*flush)(void *self);
-    void (*submit)(void *self, aiofs_request *request); /* NULL: the synchronous one, completed at once */
-    void (*close)(void *self);   /* the opener has closed it, and its last request has ended */
-    void (*release)(void *self); /* after that: the last reference to the file is gone */
-    bool blocks; /* requests are carried out on threads of the engine, else on the thread that submits them */
+    void (*submit)(void *self, aiofs_request *request); /* NULL: the engine calls the synchronous function instead */
+    void (*close)(void *self);   /* the opener has closed the file, and its last request is complete */
+    void (*release)(void *self); /* later: the last reference to the file is released */
+    bool blocks; /* host threads call the operations; else the thread that submits the request does */
 };
 
-/* Takes over `fd`, which was opened with `flags`, as an open file of aiofs: registered under its number,
- * closed by aiofs. `lock_ref` may be NULL (no entry); it is released when the file is closed and its last
- * request terminal. `ops` NULL: a kernel file. On an error (-ENOMEM, -EBADF) nothing was taken. */
+/* Takes over `fd`, which was opened with `flags`, as an owned file: the engine registers it under its number and closes
+ * it. `lock_ref` may be NULL (no entry); its lock is released when the file is closed and its last request is terminal.
+ * `ops` NULL: a kernel file. On an error (-ENOMEM, -EBADF) the caller still owns `fd` and `lock_ref`. */
 AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self,
                                aiofs_file **file);
-/* Opens a file of a volume as aiofs_entry_open does, and gives the open file, which holds the lock. */
+/* Opens a file of a volume as aiofs_entry_open does, and returns it as an owned file that holds the lock. */
 AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                      enum aiofs_lock lock, const void *owner, aiofs_file **file);
-/* Before its opener closes it because nobody wants it any more: threads that ask for its lock wait for the requests in
- * flight, if those end soon and by themselves, instead of being refused. */
+/* Announces that the opener is about to close an abandoned file. From now on, an open that finds the entry locked waits
+ * for the requests in flight instead of failing, if those requests complete soon and without help. */
 AIOFS_API void aiofs_file_unwanted(aiofs_file *file);
-/* The open file registered under a descriptor, retained; NULL: the descriptor is not aiofs's. */
+/* The owned file that is registered under a descriptor, retained; NULL: the descriptor belongs to no owned file. */
 AIOFS_API aiofs_file *aiofs_file_find(int fd);
 AIOFS_API void aiofs_file_retain(aiofs_file *file);
 AIOFS_API void aiofs_file_release(aiofs_file *file);
 
-/* Refuses requests from now on (-EBADF), and waits until those in flight are terminal. */
+/* Makes the file refuse new requests (-EBADF), and waits until the requests in flight are terminal. */
 AIOFS_API void aiofs_file_drain(aiofs_file *file);
-/* Ends the opener's use (not its reference). The number is free when this returns; the lock of the lock reference is
- * given up then too, or when the last request in flight is terminal: after aiofs_file_drain it is free. The memory of
- * the lock reference lives as long as the file. 0; -EBADF: it was closed before, or somebody else closed the number. */
+/* Closes the file for its opener, and keeps the opener's reference. When this returns, the descriptor is closed. The
+ * entry's lock is released too, or later, when the last request in flight is terminal; after aiofs_file_drain it is
+ * released at once. The memory of the lock reference lives as long as the file. 0; -EBADF: the file was closed before,
+ * or the program closed the descriptor with close(2). */
 AIOFS_API int aiofs_file_close(aiofs_file *file);
 
-/* The open file that a plain descriptor leads to, retained, if requests are in flight on it; else NULL. */
+/* The file that a plain descriptor leads to, retained; NULL: no request is in flight on it. */
 AIOFS_API aiofs_file *aiofs_file_in_flight(int fd);
 
 AIOFS_API int aiofs_file_fd(const aiofs_file *file);
 AIOFS_API aiofs_lock_ref *aiofs_file_lock_ref(const aiofs_file *file);
-AIOFS_API bool aiofs_file_blocks(const aiofs_file *file); /* its operations, which are not the kernel's, may block */
-AIOFS_API bool aiofs_file_busy(const aiofs_file *file); /* requests in flight */
+AIOFS_API bool aiofs_file_blocks(const aiofs_file *file); /* the file has its own operations, and they may block */
+AIOFS_API bool aiofs_file_busy(const aiofs_file *file); /* requests are in flight */
 
-/* Blocking, on the caller's thread, whole (short only at the end of the file, or when the disk is full):
- * for synchronous handles. They obey the entry's quota and mark it changed. */
+/* For synchronous handles: these functions block the calling thread and move all bytes; a count is short only at the
+ * end of the file, or when the disk is full. They obey the entry's quota and mark the entry changed. */
 AIOFS_API int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset);
 AIOFS_API int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset);
 AIOFS_API int64_t aiofs_file_size(aiofs_file *file);
 AIOFS_API int64_t aiofs_file_truncate(aiofs_file *file, int64_t size);
-AIOFS_API int64_t aiofs_file_flush(aiofs_file *file); /* syncs what changed since the last one, if anything */
+AIOFS_API int64_t aiofs_file_flush(aiofs_file *file); /* syncs the file if it changed since the last flush */
 
 /* ---- wakeup fds: how `done` reaches a thread that waits in poll or epoll ------------------------------- */
 
-/* `done` may run on a thread with another descriptor table, where the number of an eventfd means nothing.
- * A wakeup fd is an eventfd known to both. The number stays its owner's to poll, read and close. */
+/* `done` may run on a thread with the engine's descriptor table, where the program's number of an eventfd has no
+ * meaning. A wakeup fd is an eventfd that both tables have. Its owner polls, reads and closes the program's number. */
 typedef struct aiofs_wakeup aiofs_wakeup;
-/* 0; -EBADF; -ENOMEM; -EAGAIN: there is no room for one more in the engine. */
+/* 0; -EBADF; -ENOMEM; -EAGAIN: the engine's descriptor table is full. */
 AIOFS_API int aiofs_wakeup_open(int eventfd, aiofs_wakeup **wakeup);
-/* Adds one to the eventfd, and to no other file: also where the program has closed the number, or uses it again. */
+/* Adds one to the eventfd. It never writes to another file, even if the program closed the number or reused it. */
 AIOFS_API void aiofs_wakeup_notify(aiofs_wakeup *wakeup);
-/* Before the owner closes the number: when this returns nobody uses it any more, and nothing is notified. */
+/* The owner calls this before it closes the number. When this returns, no thread of the engine uses the number, and
+ * later notifications do nothing. */
 AIOFS_API void aiofs_wakeup_close(aiofs_wakeup *wakeup);
-/* Wakeup fds are counted, by their opener first. */
+/* A wakeup fd is reference-counted; its opener holds the first reference. */
 AIOFS_API void aiofs_wakeup_retain(aiofs_wakeup *wakeup);
 AIOFS_API void aiofs_wakeup_release(aiofs_wakeup *wakeup);
 
 /* ---- notification ------------------------------------------------------------------------------ */
 
-/* Queues a signal to the process with si_code SI_ASYNCIO; refused by a full queue, it is sent again until
- * it is accepted. Signal 0 does nothing. */
+/* Queues a signal to the process, with si_code SI_ASYNCIO. If the kernel's signal queue is full, the reactor sends the
+ * signal again until the kernel accepts it. Signal 0 does nothing. */
 AIOFS_API void aiofs_notify_signal(int signo, union sigval value);
-/* A function to be run in a fresh thread of the program's (its descriptors, no signal blocked); `attributes` is a
- * pthread_attr_t or NULL, and stays until the thread has begun. Prepared before the request is accepted, on a thread
- * of the program's: -EAGAIN if it may never be had. Then sent, once; or dropped. */
+/* A notification by SIGEV_THREAD: `function` runs in a new thread with the program's descriptor table and no signal
+ * blocked. `attributes` is a pthread_attr_t or NULL; it must stay valid until the thread has started. A thread of the
+ * program prepares the notification before its request is accepted. -EAGAIN: no thread may ever be available for it.
+ * A prepared notification is either sent or dropped, exactly once. */
 typedef struct aiofs_notification aiofs_notification;
 AIOFS_API int aiofs_notification_prepare(void (*function)(union sigval), union sigval value, const void *attributes,
                                          aiofs_notification **notification);
-/* On any thread, never in vain: where no thread is to be had, it comes when there is one. */
+/* On any thread. It cannot fail: if no thread can be started now, the notification waits until one can. */
 AIOFS_API void aiofs_notification_send(aiofs_notification *notification);
 AIOFS_API void aiofs_notification_drop(aiofs_notification *notification);
 

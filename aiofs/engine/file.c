@@ -1,22 +1,25 @@
 /*
- * file.c - open files: what they are, which number leads to them, who shares them, when they end.
+ * file.c - open files: what kind they are, which descriptor number leads to which file, and when a file ends.
  *
- * A file is either owned (aiofs opened it: it is known from aiofs_file_adopt to aiofs_file_close) or
- * plain (a descriptor the program has: it is known while requests are in flight on it). Both are found
- * by number in one table that grows and is never freed. An owned file is found without the engine lock:
- * its memory is never given back to the allocator, so a reader may look at a file that has just ended,
- * and retains it only if its count is not zero and the number still leads to it.
+ * A file is owned or plain. aiofs opened an owned file: the table has it from aiofs_file_adopt to aiofs_file_close. A
+ * plain file stands for a descriptor that the program opened: the table has it while requests are in flight on it. One
+ * table, indexed by descriptor number, finds both. The table grows and is never freed. aiofs_file_find reads it without
+ * the engine lock. That is safe because the memory of a file is never returned to the allocator. The reader retains the
+ * file only if its reference count is not zero, and then checks that the number still leads to it.
  *
- * A plain file is the same open file as before if device, inode and flags are those of the requests already in
- * submission. Where that is not enough (the program may have changed the flags; all eventfds have one inode) the kernel
- * is asked, who has both descriptors. Else the number has been reused, and the older file lives on without a number
- * until its requests are done.
+ * A request on a plain descriptor belongs to an existing file if device, inode and flags are the same. This comparison
+ * is not enough if the program changed the flags, or if many open files share one inode, as all eventfds do. Then
+ * kcmp(2) compares the two descriptors. If they differ, the program has reused the number: the older file loses the
+ * number and exists until its requests are complete.
  *
- * The end of a file. When its opener has closed it and its last request leaves, its use ends: the lock of its lock
- * reference is given up, by a thread on the program's table. Its descriptor in the engine's table is closed by a
- * thread on that table: the reactor where that cannot block, else a worker. The lock reference and what the file's
- * operations own live as long as the file: a submission that found the file before it was closed still has a
- * reference and may look at them. The last reference frees them (destroy). See request.c.
+ * The end of a file. When the opener has closed an owned file and its last request leaves, a thread on the program's
+ * table releases the lock of its lock reference (file_end_use). A thread on the engine's table closes the engine's
+ * descriptor: the reactor if that close cannot block, else a worker. The lock reference itself, and what the file's own
+ * operations allocated, live as long as the file, because a submission that found the file before the close still has a
+ * reference. The last reference frees them (destroy). See request.c.
+ *
+ * Locking. The engine lock guards the files, the plain slots of the table and the list of retired files. The owned
+ * slots are atomic.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,13 +39,13 @@ enum { CHUNK = 1024, CHUNKS = 1024 };
 struct slot {
     _Atomic(aiofs_file *) owned;
     _Atomic(aiofs_file *) plain; /* changed under the engine lock */
-    _Atomic unsigned ending;     /* plain requests on this number that have left, and whose end is to come */
+    _Atomic unsigned ending;     /* plain requests on this number that have left, and are not yet notified */
     struct file_hint hint;
 };
 
 static _Atomic(struct slot *) table[CHUNKS];
-static struct aiofs_link retired = {&retired, &retired}; /* files free for use; engine lock */
-static _Atomic unsigned spare;                           /* how many; changed under that lock */
+static struct aiofs_link retired = {&retired, &retired}; /* memory of files, free for use; engine lock */
+static _Atomic unsigned spare;                           /* length of `retired`; changed under the engine lock */
 
 /* ---- numbers -------------------------------------------------------------------------------------- */
 
@@ -80,7 +83,8 @@ static void retire(struct aiofs_link *file)
     atomic_fetch_add(&spare, 1);
 }
 
-/* Lock held, under which nothing is allocated: an allocator may close a file of ours under a lock of its own. */
+/* Lock held. Nothing is allocated under the engine lock: a program's allocator may close an owned file under a lock of
+ * its own, and the two threads would deadlock. */
 static aiofs_file *take_spare(void)
 {
     struct aiofs_link *link = list_pop(&retired);
@@ -161,14 +165,14 @@ int file_examine(int fd, struct file_facts *facts)
     return 0;
 }
 
-/* Every open of these is a new one (eventfds and their like, /dev/ptmx), though all have one inode. */
+/* Do all open files of this kind share one inode (eventfd, epoll, ...; /dev/ptmx)? */
 static bool is_cloned(const struct stat *stat)
 {
     return (stat->st_mode & S_IFMT) == 0 || (S_ISCHR(stat->st_mode) && stat->st_rdev == makedev(5, 2));
 }
 
-/* Is a plain file, with requests in flight, the open file that its number leads to now? 1, 0, -EAGAIN as
- * channel_compare, or -ENOSYS: it may be. Lock held: no request of the file can be its last. */
+/* Does the number of a plain file with requests in flight still lead to the same open file? 1, 0, -EAGAIN as
+ * channel_compare, or -ENOSYS: unknown. Lock held, so the last request of the file cannot leave meanwhile. */
 static int compare(aiofs_file *file, const struct file_facts *facts)
 {
     const int fixed = O_ACCMODE | O_SYNC, changeable = file->kind == KIND_STREAM ? 0 : O_APPEND | O_DIRECT;
@@ -200,13 +204,13 @@ static void lane_init(aiofs_file *file, enum lane_name name, unsigned limit, enu
 
 enum { MANY_ON_RING = 256, MANY_WORKERS = 32, COPIES = 4 };
 
-/* Does the kernel refuse to try without blocking, as FUSE, network filesystems and /proc do? With io_uring such a file
- * would block the submission, and io_uring itself asks again after a short read. So it belongs to the workers. The
- * question moves no byte, for it is asked far behind the end, and never waits: a file that refuses is not reached. What
- * a disk's filesystem grants one file it grants all, so a disk is asked once. */
+/* Does the file refuse RWF_NOWAIT, as files of FUSE, network filesystems and /proc do? Such a file would block inside
+ * io_uring_enter, and io_uring itself reads again after a short read. So the workers perform its requests. The probe is
+ * a read far behind the end of the file: it moves no byte. It never waits, because the kernel checks the flag before it
+ * calls the filesystem. All files of one disk filesystem behave alike, so one probe per disk is enough. */
 static bool refuses_nowait(int fd, const struct file_facts *facts)
 {
-    static _Atomic dev_t granted; /* the last disk that did not refuse; 0: none */
+    static _Atomic dev_t granted; /* the last disk whose probe succeeded; 0: none */
     const int64_t far = (int64_t)1 << 40;
     char byte;
     const struct iovec one = {&byte, 1};
@@ -215,7 +219,7 @@ static bool refuses_nowait(int fd, const struct file_facts *facts)
         return false;
     if (on_disk && facts->stat.st_dev == atomic_load_explicit(&granted, memory_order_relaxed))
         return false;
-    if ((facts->flags & O_ACCMODE) == O_WRONLY) /* it cannot be asked */
+    if ((facts->flags & O_ACCMODE) == O_WRONLY) /* a read cannot probe it */
         return !on_disk;
     if (aiofs_sys.preadv2(fd, &one, 1, far, RWF_NOWAIT) == -EOPNOTSUPP)
         return true;
@@ -224,7 +228,7 @@ static bool refuses_nowait(int fd, const struct file_facts *facts)
     return false;
 }
 
-/* How writes go, by the flags. */
+/* Sets limit, carrier and order of the write lane, from the flags. */
 static void set_write_lane(aiofs_file *file)
 {
     struct lane *lane = &file->lanes[LANE_WRITE];
@@ -237,7 +241,7 @@ static void set_write_lane(aiofs_file *file)
     lane->call_order = appends || !file->seekable;
 }
 
-/* Which carrier has which lane, and how many of its requests at once. */
+/* Sets the carrier of each lane, and how many of its requests may run at once. */
 static void lanes_init(aiofs_file *file)
 {
     bool ring = engine.reactor == &reactor_ring && !file->refuses;
@@ -250,7 +254,7 @@ static void lanes_init(aiofs_file *file)
     lane_init(file, LANE_SYNC, 1, CARRIER_WORKERS);
 }
 
-/* The program has changed them (F_SETFL): what waits goes on by the new ones. */
+/* The program changed the flags with F_SETFL: waiting writes follow the new flags. */
 static void flags_change(aiofs_file *file, int flags)
 {
     const int matter = O_APPEND | O_DIRECT;
@@ -302,7 +306,7 @@ static aiofs_file *file_new(int fd, const struct file_facts *facts)
     return file;
 }
 
-/* The one that a number led to last. 1, 0 or -EAGAIN. */
+/* The plain file that the table has for the number. 1: the number still leads to it; 0: it does not; or -EAGAIN. */
 static int newest_in_flight(int fd, const struct file_facts *facts, aiofs_file **file)
 {
     struct slot *slot = slot_find(fd);
@@ -311,7 +315,8 @@ static int newest_in_flight(int fd, const struct file_facts *facts, aiofs_file *
     return same == -ENOSYS ? 0 : same;
 }
 
-/* The next of all that were reached by this number and may be what it leads to. 1, 0 or -EAGAIN. */
+/* The next file after `after` that was submitted under this number and may be the one that it leads to now. 1, 0 or
+ * -EAGAIN. */
 static int next_in_flight(int fd, const struct file_facts *facts, const aiofs_file *after, aiofs_file **file)
 {
     const struct aiofs_link *link = after ? &after->all : &engine.files;
@@ -338,7 +343,7 @@ aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_fi
         pthread_mutex_lock(&engine.lock);
         int same = cloned ? next_in_flight(fd, facts, after, &file) : newest_in_flight(fd, facts, &file);
         if (same == -EAGAIN && tries == TRIES - 1)
-            same = 1; /* it may be */
+            same = 1; /* unknown: treat it as the same */
         if (same > 0)
             aiofs_file_retain(file);
         pthread_mutex_unlock(&engine.lock);
@@ -411,11 +416,12 @@ int file_classify(int fd)
     return (int)hint_of(fd, &facts) | (facts.flags & O_DSYNC ? HINT_SYNC : 0);
 }
 
-/* Registers it under its number. Lock held. */
-static void own(aiofs_file *file, enum inline_hint hint, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self)
+/* Registers an owned file under its number. Lock held. */
+static void own(aiofs_file *file, enum inline_hint hint, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops,
+                void *self)
 {
     struct slot *slot = slot_find(atomic_load(&file->fd));
-    /* A file still registered there has lost its number behind our back: ours would be another. */
+    /* A file that is still registered here lost its number: the program closed it with close(2). */
     aiofs_file *stale = atomic_load(&slot->owned);
     if (stale)
         atomic_store(&stale->fd, -1);
@@ -423,7 +429,7 @@ static void own(aiofs_file *file, enum inline_hint hint, aiofs_lock_ref *lock_re
     file->lock_ref = lock_ref;
     file->ops = ops;
     file->self = self;
-    if (hint == HINT_MEMORY) { /* tmpfs refuses RWF_NOWAIT because it never waits */
+    if (hint == HINT_MEMORY) { /* tmpfs refuses RWF_NOWAIT, but never blocks */
         file->refuses = false;
         lanes_init(file);
     }
@@ -431,7 +437,8 @@ static void own(aiofs_file *file, enum inline_hint hint, aiofs_lock_ref *lock_re
     atomic_store_explicit(&slot->owned, file, memory_order_release);
 }
 
-int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self, aiofs_file **out)
+int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self,
+                     aiofs_file **out)
 {
     struct file_facts facts = {.flags = flags, .kind = KIND_REGULAR, .seekable = true};
     int error = aiofs_engine_start();
@@ -459,11 +466,11 @@ bool file_number_lost(const aiofs_file *file)
     int fd = atomic_load(&file->fd);
     int error = fd < 0 ? -EBADF : aiofs_sys.fstat(fd, &stat);
     if (error < 0)
-        return error == -EBADF; /* another failure says nothing about the number */
+        return error == -EBADF; /* another error does not mean that the number was closed */
     return !file->ops && (stat.st_dev != file->dev || stat.st_ino != file->ino);
 }
 
-/* They have the number in hand, and make one system call with it. */
+/* Waits for the threads that have read the number and are about to make a system call with it. */
 static void wait_for_those_inside(const aiofs_file *file)
 {
     enum { YIELDS = 100 };
@@ -521,14 +528,14 @@ void aiofs_file_drain(aiofs_file *file)
 {
     pthread_mutex_lock(&engine.lock);
     file->closing = file->owned;
-    atomic_fetch_add(&file->barriers, 1); /* the last end, when it is published, is notified: see lane_ended */
+    atomic_fetch_add(&file->barriers, 1); /* makes the last completion signal engine.drained: see lane_ended */
     while (file->outstanding || atomic_load(&file->ending))
         pthread_cond_wait(&engine.drained, &engine.lock);
     atomic_fetch_sub(&file->barriers, 1);
     pthread_mutex_unlock(&engine.lock);
 }
 
-/* The last reference is gone. Its memory is for the next file. */
+/* The last reference was released. The next file uses the memory. */
 static void destroy(aiofs_file *file)
 {
     if (file->ops && file->ops->release)
@@ -582,17 +589,17 @@ bool aiofs_file_busy(const aiofs_file *file)
     return atomic_load_explicit(&file->outstanding, memory_order_relaxed) != 0;
 }
 
-/* A forked child may get another reactor than its parent had. Lock held, nothing in flight. */
+/* Sets the lanes for the reactor that started: in a forked child it may be another kind than in the parent. Lock held,
+ * nothing in flight. */
 void files_meet_reactor(void)
 {
     for (struct aiofs_link *link = engine.files.next; link != &engine.files; link = link->next)
         lanes_init(CONTAINER(link, aiofs_file, all));
 }
 
-/* In a forked child no request of the parent exists; those that had left their file, and had not ended, are in no
- * list, and end as soon as somebody looks at them (aiofs_generation). Owned files stay open, with no lock reference:
- * the lock is
- * the parent's. */
+/* In a forked child, cancels the parent's requests on a list. A request that had left its file but was not terminal is
+ * on no list; it becomes terminal when a thread next reads its state (aiofs_generation). Owned files stay open. Their
+ * locks belong to the parent: entries/ marks the child's lock references as lost. */
 static int32_t forsake(struct aiofs_link *in_flight)
 {
     struct aiofs_link *link;

@@ -1,15 +1,22 @@
 /*
- * host_threads.c - threads of ours on the program's descriptor table: what the engine's other threads cannot
- * do, because their numbers are not the program's.
+ * host_threads.c - host threads: threads of the engine that share the program's descriptor table.
  *
- * Calls (AIOFS_CALL) may take as long as they like, and wait for other requests. Jobs are short, and others
- * wait for them: the second half of a flush, which makes the entry's name durable; the second half of a
- * file's end, which releases its lock reference before the end of its last request is seen; starting a thread of the
- * program's. So one host thread takes no calls: it is there from the engine's start and never ends.
+ * They do what the engine's other threads cannot do, because those have another table. There are two kinds of work:
  *
- * Such a thread can only be started by one on the same table, and jobs come from threads that are not; so
- * host threads start host threads: whoever takes something and leaves nobody idle starts a spare. The engine lock
- * guards everything here.
+ *   calls   AIOFS_CALL, and requests on files with their own operations (outside.c). A call may take as long as it
+ *           likes and may wait for other requests.
+ *   jobs    short, and other threads wait for them: syncing the directory (the second half of AIOFS_FLUSH), releasing a
+ *           lock reference before the completion of the file's last request is published, starting the thread of a
+ *           SIGEV_THREAD notification.
+ *
+ * So at least one host thread is always free for jobs and takes no call. The first host thread exists from the start of
+ * the engine and never exits.
+ *
+ * Only a thread that shares the program's table can start a host thread, but most jobs come from the engine's threads.
+ * So host threads start host threads: a host thread that takes work, and leaves no host thread idle, first starts a
+ * spare one.
+ *
+ * Locking. The engine lock guards everything here. It is released while a job or a call runs and while a thread starts.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,28 +27,33 @@ enum { HOST_THREADS_MAX = 64, MS = 1000000, IDLE_MS = 5000 };
 
 static struct {
     unsigned threads, idle, starting, calling;
-    bool needed;       /* there is an engine, or will be: the last one stays */
-    int64_t notify_at; /* when to start the threads of notifications; AIOFS_NEVER: none waits for one */
-    bool starve;       /* there was none to be had */
+    bool needed;       /* the engine runs or starts: the last host thread stays */
+    int64_t notify_at; /* when to start the threads of notifications; AIOFS_NEVER: no notification waits for one */
+    bool starve;       /* the last attempt to start the thread of a notification failed */
     pthread_cond_t work;
-    struct aiofs_link jobs, calls; /* calls: requests, by `queued`: AIOFS_CALL, and those of outside.c */
-} host_threads = {.notify_at = AIOFS_NEVER, .jobs = {&host_threads.jobs, &host_threads.jobs}, .calls = {&host_threads.calls, &host_threads.calls}};
+    struct aiofs_link jobs, calls; /* calls: requests, linked by `queued`: AIOFS_CALL, and those of outside.c */
+} host_threads = {
+    .notify_at = AIOFS_NEVER,
+    .jobs = {&host_threads.jobs, &host_threads.jobs},
+    .calls = {&host_threads.calls, &host_threads.calls},
+};
 
 static bool must_notify(void)
 {
     return host_threads.notify_at != AIOFS_NEVER && aiofs_now() >= host_threads.notify_at;
 }
 
-/* What a host thread may do now: a job, or a call if another host thread is left for the jobs. Lock held. */
+/* May an idle host thread take something now: a job, or a call if another host thread is left for jobs? Lock held. */
 static bool has_work(void)
 {
-    return must_notify() || !list_empty(&host_threads.jobs) || (!list_empty(&host_threads.calls) && host_threads.calling + 1 < host_threads.threads);
+    return must_notify() || !list_empty(&host_threads.jobs) ||
+           (!list_empty(&host_threads.calls) && host_threads.calling + 1 < host_threads.threads);
 }
 
 static int spare(void);
 static void *host_thread_main(void *argument);
 
-/* One that has no work, since `until` has passed or not. */
+/* May an idle host thread exit? It may at the time `until`, or earlier if threads are scarce. Lock held. */
 static bool may_end(int64_t until)
 {
     if (host_threads.idle == 1)
@@ -49,13 +61,13 @@ static bool may_end(int64_t until)
     return host_threads.starve || aiofs_now() >= until;
 }
 
-/* Waits for work; false: none came, and there are others to wait for the next. Lock held. */
+/* Waits for work. False: there was no work, and this thread may exit. Lock held. */
 static bool wait_for_work(void)
 {
     int64_t until = aiofs_now() + IDLE_MS * (int64_t)MS;
     host_threads.idle++;
     while (!has_work() && !may_end(until)) {
-        bool poor = !list_empty(&host_threads.calls) && spare() < 0; /* from a thread that could not start one */
+        bool poor = !list_empty(&host_threads.calls) && spare() < 0; /* a call waits for a thread: try again soon */
         if (has_work())
             break;
         int64_t wake = poor ? aiofs_now() + 10 * MS : host_threads.idle > 1 ? until : AIOFS_NEVER;
@@ -70,11 +82,12 @@ static bool wait_for_work(void)
     return has_work();
 }
 
-/* Lock held; starts one more if nobody is free. 0, or why it could not. */
+/* Starts one more host thread if too few are idle. 0, or why it could not. Lock held, released meanwhile. */
 static int spare(void)
 {
     unsigned needed = list_empty(&host_threads.calls) ? 1 : 2; /* one for the jobs, one for the calls */
-    if (on_engine_table || host_threads.idle + host_threads.starting >= needed || host_threads.threads >= HOST_THREADS_MAX)
+    if (on_engine_table || host_threads.idle + host_threads.starting >= needed ||
+        host_threads.threads >= HOST_THREADS_MAX)
         return 0;
     host_threads.starting++;
     host_threads.threads++;
@@ -99,7 +112,7 @@ static void run_job(struct aiofs_link *link)
     pthread_mutex_lock(&engine.lock);
 }
 
-/* No spare is started for it: it would take the thread that a notification waits for. */
+/* Does not start a spare host thread first: the spare would take the thread that a notification waits for. */
 static void run_notifications(void)
 {
     host_threads.notify_at = AIOFS_NEVER;
@@ -173,7 +186,7 @@ bool host_threads_starve(void)
     return host_threads.starve;
 }
 
-/* Somebody who waits for a later attempt need not hear of it. */
+/* If a later attempt is already planned, it is not moved. */
 void host_threads_notify(void)
 {
     pthread_mutex_lock(&engine.lock);
@@ -192,7 +205,7 @@ int host_threads_call(aiofs_request *request)
     engine.outstanding++;
     request->phase = PHASE_WAITING;
     int error = spare();
-    bool refused = error < 0 && host_threads.threads < 2 && request->phase == PHASE_WAITING; /* nobody will take it */
+    bool refused = error < 0 && host_threads.threads < 2 && request->phase == PHASE_WAITING; /* no thread for calls */
     if (refused) {
         list_remove(&request->queued);
         list_remove(&request->in_flight);
@@ -205,7 +218,7 @@ int host_threads_call(aiofs_request *request)
     return refused ? error : 0;
 }
 
-/* If no thread can be had, the one that waits for jobs tries again until there is one. */
+/* If no thread can be started, the host thread that waits for jobs tries again until one can. */
 void host_threads_carry(aiofs_request *request)
 {
     list_append(&host_threads.calls, &request->queued);
@@ -215,7 +228,8 @@ void host_threads_carry(aiofs_request *request)
 
 bool host_threads_are_idle(void)
 {
-    bool work = host_threads.notify_at != AIOFS_NEVER || !list_empty(&host_threads.jobs) || !list_empty(&host_threads.calls);
+    bool work =
+        host_threads.notify_at != AIOFS_NEVER || !list_empty(&host_threads.jobs) || !list_empty(&host_threads.calls);
     return !work && host_threads.idle == host_threads.threads && host_threads.starting == 0;
 }
 

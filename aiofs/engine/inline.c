@@ -1,16 +1,23 @@
 /*
- * inline.c - work done on the caller's own thread: at once if it cannot block, or blocking on demand.
+ * inline.c - operations on the calling thread: non-blocking ones inside the call, and blocking ones for synchronous
+ * handles.
  *
- * Inside the call. A read of a cached page needs no engine: preadv2 with RWF_NOWAIT moves it or says
- * that it would wait. tmpfs refuses the flag and never waits. A write has no such flag on ext4, so it is
- * made only when the pages it touches are cached, nothing else is writing to the file, and the last one
- * was quick: one that took over a millisecond (a full journal, throttling) turns this off for its volume
- * for a second. No lock is taken; what is known of a plain descriptor may be out of date, because the
- * program can reuse the number, so a stale hint must cost no more than time: the kernel refuses a
- * positioned read or write of a pipe, and a hint is checked again every so often.
+ * Inside the call. A read of cached pages needs no submission: preadv2 with RWF_NOWAIT returns the bytes, or -EAGAIN.
+ * tmpfs refuses RWF_NOWAIT and never blocks, so a plain pread is made there. ext4 has no RWF_NOWAIT for buffered
+ * writes. So a write is made inside the call only if cachestat(2) says that its pages are cached, no request in flight
+ * changes the file, and no recent write was slow. A write of more than a millisecond (a full journal, throttling)
+ * disables inline writes on its volume for a second.
  *
- * On demand. Synchronous handles read and write here, whole, on the program's descriptor, which their
- * owner keeps open meanwhile.
+ * Hints. What the kernel said about a file is kept as a hint. The hint of a plain descriptor may be out of date,
+ * because the program can reuse the number. An outdated hint must cost time only: the kernel refuses a positioned read
+ * or write of a pipe, and the descriptor is examined again at every 256th use. On tmpfs, where a pread could block on
+ * another file, it is examined at every use.
+ *
+ * Blocking. The functions aiofs_file_read to aiofs_file_flush move all bytes on the calling thread, with the program's
+ * descriptor. The owner of the handle keeps it open during the call.
+ *
+ * Locking. None. The hints and the time until which inline writes are disabled are atomic. A call inside the call
+ * counts itself in file->inside, and aiofs_file_close waits until that count is zero.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,14 +30,14 @@
 enum { PAGE = 4096 };
 enum { SLOW_WRITE_NS = 1000000, BRAKE_NS = 1000000000 };
 
-static _Atomic int64_t plain_brake; /* of descriptors outside any volume */
+static _Atomic int64_t plain_brake; /* no inline write before this time, on descriptors outside any volume */
 static _Atomic bool no_cachestat;
 
 bool aiofs_sigxfsz_ignored;
 
 /* ---- hints ---------------------------------------------------------------------------------------- */
 
-/* The hint of a plain descriptor, examined anew now and then. */
+/* The hint of a plain descriptor, which is examined again now and then. */
 static int hint_of_number(int fd)
 {
     struct file_hint *hint = file_hint(fd);
@@ -39,7 +46,7 @@ static int hint_of_number(int fd)
     uint8_t known = atomic_load_explicit(&hint->known, memory_order_relaxed);
     uint8_t uses = (uint8_t)(atomic_load_explicit(&hint->uses, memory_order_relaxed) + 1);
     atomic_store_explicit(&hint->uses, uses, memory_order_relaxed);
-    /* A pread that may block is made on tmpfs only, so there the guess has to be right each time. */
+    /* HINT_MEMORY leads to a pread without RWF_NOWAIT, which must not block: so that hint is never reused. */
     if (known == HINT_UNKNOWN || (known & ~HINT_SYNC) == HINT_MEMORY || uses == 0) {
         known = (uint8_t)file_classify(fd);
         atomic_store_explicit(&hint->known, known, memory_order_relaxed);
@@ -47,7 +54,7 @@ static int hint_of_number(int fd)
     return known;
 }
 
-/* A plain number may also have been reused, for a file of another kind. */
+/* The kernel refused RWF_NOWAIT. A plain number may also lead to a file of another kind by now. */
 static void remember_refusal(aiofs_file *file, int fd)
 {
     struct file_hint *hint = file ? NULL : file_hint(fd);
@@ -60,10 +67,11 @@ static void remember_refusal(aiofs_file *file, int fd)
         atomic_store_explicit(&hint->known, (uint8_t)kind, memory_order_relaxed);
 }
 
-/* ---- the number of a file of ours ----------------------------------------------------------------------- */
+/* ---- the number of an owned file ------------------------------------------------------------------------ */
 
-/* From enter to leave the file's number stays open: aiofs_file_close waits. Each side stores before it loads, so one of
- * them sees the other. False: the file is being closed; the engine tells that. */
+/* From enter to leave the file's number stays open, because aiofs_file_close waits. This thread stores `inside` before
+ * it loads `closing`; the closing thread stores `closing` before it loads `inside`. So one of them sees the other's
+ * store. False: the file is being closed; submit a request, which fails with the right error. */
 static inline bool enter(aiofs_file *file)
 {
     if (!file)
@@ -97,7 +105,8 @@ static inline ssize_t write_once(int fd, const struct iovec *iov, int iovcnt, in
 
 /* ---- reads ------------------------------------------------------------------------------------------ */
 
-/* A short RWF_NOWAIT read is the end of the file or the end of what is cached: ask again behind it. */
+/* A short read with RWF_NOWAIT ended at the end of the file or before a page that is not cached. A read behind it shows
+ * which: it returns 0 only at the end of the file. */
 static bool ends_there(int fd, int64_t offset)
 {
     char probe;
@@ -123,7 +132,7 @@ static int64_t read_now(aiofs_file *file, int fd, const struct iovec *iov, int i
     }
     if (got == -EOPNOTSUPP)
         remember_refusal(file, fd);
-    return AIOFS_NOT_INLINE; /* errors too: the engine knows how to report them */
+    return AIOFS_NOT_INLINE; /* also after an error: the submitted request will report it */
 }
 
 int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
@@ -145,7 +154,7 @@ static bool pages_cached(int fd, int64_t offset, size_t total)
         int error = aiofs_sys.cachestat(fd, offset, total, &stat);
         if (error == 0)
             return stat.cached >= pages;
-        if (error == -ENOSYS || error == -EPERM) /* others are this descriptor's */
+        if (error == -ENOSYS || error == -EPERM) /* other errors concern this descriptor only */
             atomic_store_explicit(&no_cachestat, true, memory_order_relaxed);
     }
     char probe;
@@ -153,8 +162,8 @@ static bool pages_cached(int fd, int64_t offset, size_t total)
     return pages <= 1 && aiofs_sys.preadv2(fd, &one, 1, offset, RWF_NOWAIT) == 1;
 }
 
-/* RLIMIT_FSIZE would end this thread with SIGXFSZ, where the engine's threads block it. Where an append will end is
- * not known here. */
+/* Is RLIMIT_FSIZE set? A write past it would raise SIGXFSZ on this thread; the engine's threads block that signal. The
+ * end of an append is not known here, so any limit disables inline writes. */
 static bool is_limited(void)
 {
     struct rlimit limit;
@@ -172,7 +181,7 @@ static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int 
         bool others = atomic_load_explicit(&file->changing, memory_order_relaxed) != 0;
         if (file->flags & (O_APPEND | O_DSYNC) || others || (lock_ref && aiofs_lock_ref_has_quota(lock_ref)))
             return AIOFS_NOT_INLINE;
-    } else if (file_number_busy(fd)) { /* an append would overtake those in flight */
+    } else if (file_number_busy(fd)) { /* an append would overtake the requests in flight */
         return AIOFS_NOT_INLINE;
     }
     int hint = file ? atomic_load_explicit(&file->hint, memory_order_relaxed) : hint_of_number(fd);
@@ -209,17 +218,17 @@ int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, in
     return put;
 }
 
-/* ---- on demand ---------------------------------------------------------------------------------------- */
+/* ---- blocking ----------------------------------------------------------------------------------------- */
 
-/* Less than the kernel moves in one call, whatever it is asked for. */
+/* Did the kernel move less than was asked for, and less than its own limit for one call? */
 static bool is_short(ssize_t moved, size_t asked)
 {
     enum { MOST = 0x7ffff000 };
     return (size_t)moved < asked && moved < MOST;
 }
 
-/* `once`: a short read is the answer, for asking again may wait. Moves what is left behind the first `moved` bytes, whatever the pieces the kernel makes of it; a request
- * only for its position. */
+/* `once`: a short read is the answer, for asking again may wait. Moves what is left behind the first `moved` bytes,
+ * whatever the pieces the kernel makes of it; a request only for its position. */
 static int64_t move_rest(int fd, bool writes, bool once, const struct iovec *iov, int iovcnt, int64_t offset,
                          uint64_t before)
 {

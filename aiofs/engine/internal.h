@@ -1,22 +1,23 @@
 /*
- * internal.h - what the engine's files share: files and their lanes, the carriers, the engine's threads.
+ * internal.h - the declarations that the engine's files share: files, lanes, carriers, the engine's threads.
  *
- * A request waits in a lane of its file until the lane may run it. A lane is a queue with a limit: one
- * for what must keep its order (a stream's direction, appends, buffered writes, which the kernel
- * serialises by inode anyway), many for what need not. A lane with something to run stands in the run
- * queue of its carrier; carriers take lanes in turn, one request each, so that a descriptor with 10,000
- * requests, or a slow one, holds up nobody else.
+ * Lanes. A request waits in a lane of its file until the lane may run it. A lane is a queue with a limit on its running
+ * requests. The limit is 1 where requests must keep their order: one direction of a stream, appends, and buffered
+ * writes (which the kernel serialises per inode anyway). It is larger elsewhere. A lane that may run a request is in
+ * the run queue of its carrier. A carrier takes one request from each lane in turn. So a file with 10,000 requests, or
+ * a slow file, does not delay the requests of other files.
  *
- *     submit -> [held back: barrier, overlap] -> lane.waiting -> carrier -> finish -> done
+ *     submit -> [blocked: barrier, overlap] -> lane.waiting -> carrier -> request_finish -> request_end -> done
  *
- * Two descriptor tables. The engine's threads (the reactor and the workers) have a table of their own:
- * the open file of a request is handed over to it at the call (SCM_RIGHTS over the channel), so a number
- * that the program closes and reuses means nothing to a request in flight, and closing our copy does
- * not drop the program's fcntl locks. What needs the program's own numbers (AIOFS_CALL, releasing a
- * lock reference, syncing a name) runs on the host threads, the second kind of worker. Whatever is called `engine_fd`
- * is a number of the engine's table; everything else is the program's.
+ * Two descriptor tables. The reactor and the workers have a table of their own, the engine's table. Submission sends
+ * the open file of a request to that table (SCM_RIGHTS over the channel's socket). So a request in flight is not
+ * affected when the program closes or reuses the number, and closing the engine's copy does not drop the program's
+ * fcntl locks. Host threads have the program's table. They do what needs the program's numbers: AIOFS_CALL, releasing a
+ * lock reference, syncing a directory. A field named `engine_fd` is a number in the engine's table; every other
+ * descriptor number is one in the program's table.
  *
- * Everything below is guarded by engine.lock unless it says otherwise.
+ * Locking. The engine lock (engine.lock) guards everything below, unless a comment says otherwise. In comments, "lock
+ * held" means the engine lock; "no lock" means that the caller must not hold it.
  */
 #ifndef AIOFS_INTERNAL_H
 #define AIOFS_INTERNAL_H
@@ -36,63 +37,63 @@
 
 enum file_kind {
     KIND_REGULAR, /* seekable: regular files and block devices */
-    KIND_STREAM,  /* pipes, sockets, terminals and other devices: readiness decides */
+    KIND_STREAM,  /* pipes, sockets, terminals and other devices: a request may wait for readiness */
     KIND_DIRECTORY,
 };
 
 enum lane_name {
-    LANE_READ,  /* reads that the reactor can have in flight, or any read with the threads engine */
+    LANE_READ,  /* all reads that are not in LANE_COPY */
     LANE_COPY,  /* long buffered reads: mostly memory copies, for workers */
     LANE_WRITE,
-    LANE_SYNC,  /* fsync, flush, truncate: one at a time, after everything before them */
+    LANE_SYNC,  /* fsync, flush, truncate: one at a time, after all earlier requests of the file */
     LANES,
-    LANE_HELD = LANES, /* in no lane yet: blocked by earlier requests of the file */
+    LANE_HELD = LANES, /* in no lane: blocked by earlier requests of the file */
     LANE_CALL,         /* AIOFS_CALL, which has no file */
 };
 
 enum carrier {
-    CARRIER_STREAMS, /* the reactor, as many as there are */
-    CARRIER_RING,    /* the reactor, as many as it has room for */
+    CARRIER_STREAMS, /* the reactor, without a limit */
+    CARRIER_RING,    /* the reactor, at most reactor_ops.room requests */
     CARRIER_WORKERS,
     CARRIERS,
 };
 
 struct lane {
     aiofs_file *file;
-    struct aiofs_link waiting;  /* requests by priority, then by order of the calls */
-    struct aiofs_link runnable; /* in the carrier's run queue while waiting and running < limit */
-    aiofs_request *current;     /* the running request, of lanes with limit 1 */
+    struct aiofs_link waiting;  /* waiting requests, by priority, then in order of submission */
+    struct aiofs_link runnable; /* link in the carrier's run queue, while requests wait and running < limit */
+    aiofs_request *current;     /* the running request of a lane with limit 1 */
     unsigned running, limit;
     enum carrier carrier;
-    bool call_order;            /* priorities are ignored */
+    bool call_order;            /* ignore priorities: keep the order of submission */
 };
 
-/* What may be done inside the call; kept per file, and per number for plain descriptors. */
+/* Which operations the call itself may do; kept per owned file, and per number for plain descriptors. */
 enum inline_hint {
     HINT_UNKNOWN,
     HINT_NOWAIT, /* a regular file: RWF_NOWAIT says whether it would block */
     HINT_MEMORY, /* tmpfs: never blocks, refuses RWF_NOWAIT */
-    HINT_ENGINE, /* O_DIRECT, streams, and where the kernel refuses RWF_NOWAIT */
-    HINT_SYNC = 0x80, /* beside one of these: a write waits for the device (O_DSYNC, O_SYNC) */
+    HINT_ENGINE, /* always submit: O_DIRECT, streams, and files that refuse RWF_NOWAIT */
+    HINT_SYNC = 0x80, /* a flag beside one of these: a write waits for the device (O_DSYNC, O_SYNC) */
 };
 
 struct aiofs_file {
     _Atomic int32_t refs;
-    _Atomic int fd;          /* the program's number; -1 once closed */
-    _Atomic int engine_fd;   /* -1 until received; guarded by channel.lock */
-    _Atomic int flags;       /* of open(2), as F_GETFL gives them */
+    _Atomic int fd;          /* the program's number; -1 after the close */
+    _Atomic int engine_fd;   /* the engine's number; -1 until received. Guarded by channel.lock */
+    _Atomic int flags;       /* of open(2), as F_GETFL returns them */
     enum file_kind kind;
-    bool owned;              /* aiofs opened it and closes it; else it is here while requests are */
-    _Atomic bool closing;    /* owned: it refuses requests */
+    bool owned;              /* aiofs opens and closes it; else plain: it exists while requests are in flight on it */
+    _Atomic bool closing;    /* owned: it refuses new requests */
     bool closed;             /* owned: its opener has closed it */
     _Atomic unsigned inside; /* calls that use the program's number now; aiofs_file_close waits for them */
-    bool bound;              /* its descriptor has been sent to the engine's table */
+    bool bound;              /* its descriptor was sent to the engine's table */
     bool seekable;
-    bool watched;            /* known to epoll; the reactor's */
-    bool refuses;            /* the kernel refuses RWF_NOWAIT on it, and a call may block at any length; constant for
-                                regular files, a stream's is the reactor's */
+    bool watched;            /* registered with epoll. Only the reactor uses this */
+    bool refuses;            /* the kernel refuses RWF_NOWAIT, so each call may block. Constant for regular files; only
+                                the reactor changes a stream's */
     mode_t type;             /* S_IFMT of its mode */
-    bool nameless;           /* unlinked: its last close may have much to free */
+    bool nameless;           /* unlinked: the last close may have to free many blocks */
     _Atomic uint8_t hint;    /* enum inline_hint */
     _Atomic bool dirty;      /* changed since the last flush */
     dev_t dev;
@@ -101,21 +102,21 @@ struct aiofs_file {
     const struct aiofs_ops *ops;
     void *self;
     struct aiofs_link in_flight; /* requests in order of submission */
-    _Atomic unsigned long outstanding, changing; /* all; and those that change bytes or the size. Read anywhere */
-    _Atomic unsigned barriers;   /* those that wait for all earlier ones */
-    _Atomic unsigned ending;     /* requests that have left, and whose end is not yet published */
+    _Atomic unsigned long outstanding, changing; /* all requests; those that change bytes or the size. Read unlocked */
+    _Atomic unsigned barriers;   /* requests in flight that wait for all earlier ones */
+    _Atomic unsigned ending;     /* requests that have left, and whose completion is not yet published */
     struct lane lanes[LANES];
     struct aiofs_link held;      /* barriers that wait until they are the oldest */
-    struct aiofs_span *writes, *reads; /* trees of the ordered ones in flight; truncates are writes */
+    struct aiofs_span *writes, *reads; /* trees of the ordered requests in flight; truncates are writes */
     uint64_t sequence;           /* of the last request */
     _Atomic uint64_t appending;  /* bytes of appends in flight */
-    struct aiofs_link all;       /* engine.files */
-    struct aiofs_link leaving;   /* engine.kept; or engine.releasing, then engine.closing */
-    int64_t kept_until;          /* in engine.kept, with a reference, until then at least; 0: not there */
-    struct aiofs_job job;        /* its end, where a host thread has to do it */
+    struct aiofs_link all;       /* link in engine.files */
+    struct aiofs_link leaving;   /* link in engine.kept; or in engine.releasing, then in engine.closing */
+    int64_t kept_until;          /* not 0: in engine.kept, with a reference, at least until this time */
+    struct aiofs_job job;        /* frees the file on a host thread, if this thread may not */
 };
 
-struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
+struct file_facts { /* what fstat and F_GETFL return for a descriptor */
     struct stat stat;
     int flags;
     enum file_kind kind;
@@ -123,48 +124,50 @@ struct file_facts { /* what one fstat and one F_GETFL say of a descriptor */
 };
 
 int file_examine(int fd, struct file_facts *facts);
-/* Memory for a file under that number, and for so many in all, before the lock is taken. 0 or -ENOMEM. */
+/* Allocates the table slot of `fd` and memory for `count` files, because nothing is allocated under the lock. 0 or
+ * -ENOMEM. */
 int file_reserve(int fd, unsigned count);
-/* The file that requests on a plain descriptor share, retained; found among those with requests in
- * flight, or new. 0; -EAGAIN: it cannot be told yet, or nothing is reserved: try again without the lock. Lock held. */
+/* The file of a plain descriptor, retained: the file with requests in flight on the same open file, or a new one. 0;
+ * -EAGAIN: the engine cannot decide yet, or no memory is reserved; try again without the lock. Lock held. */
 int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file);
-/* Those with requests in flight on a plain descriptor, one after the other, retained; NULL: no more. There
- * are several only where open files cannot be told apart. No lock. */
+/* The next file with requests in flight on a plain descriptor, retained; NULL: there is none. There is more than one
+ * only if the open files cannot be distinguished. No lock. */
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
-bool file_is_found(const aiofs_file *file); /* a plain one's: by its number, lock held */
-void file_forget(aiofs_file *file);  /* no longer findable by its number */
-/* The last request of a plain file leaves: does the binding stay for the next one? Lock held. */
+bool file_is_found(const aiofs_file *file); /* does the table lead from its number to this plain file? Lock held */
+void file_forget(aiofs_file *file);  /* removes the file from the table */
+/* The last request of a plain file leaves: does the binding stay for the next request? Lock held. */
 bool file_keep(aiofs_file *file);
-/* Lets go of the bindings that nobody used for a while; the ms after which it has to be called again, -1: never. On the
- * reactor, lock held. */
+/* Ends the kept bindings whose time is over. Returns the ms after which to call it again; -1: no binding is kept. On
+ * the reactor, lock held. */
 int files_let_go(void);
-bool file_number_lost(const aiofs_file *file); /* an owned one's: somebody else closed it. No lock. */
-/* The opener has closed it and nothing is in flight: gives up its lock. On the program's table, no lock held. */
+bool file_number_lost(const aiofs_file *file); /* owned: the program closed the number with close(2). No lock. */
+/* Releases the entry's lock, after the opener's close and the last request. On the program's table, no lock held. */
 void file_end_use(aiofs_file *file);
-/* Can closing its descriptor wait: for a peer, a server, a device, or the freeing of many blocks? */
+/* Can closing the file's descriptor wait for a peer, a server, a device, or the freeing of many blocks? */
 bool file_close_can_block(const aiofs_file *file);
-bool file_kind_can_block(const aiofs_file *file); /* whether or not it has lost its name since its last request came */
+bool file_kind_can_block(const aiofs_file *file); /* the same, without asking whether the file was unlinked meanwhile */
 int file_classify(int fd);           /* the hint for a plain descriptor */
 bool file_number_busy(int fd);       /* requests are in flight on a plain descriptor. No lock. */
-/* How many requests on a plain number have left their file, and are not yet notified. NULL: none ever. No lock. */
+/* How many requests on a plain number have left their file and are not yet notified. NULL: the number was never used.
+ * No lock. */
 _Atomic unsigned *file_number_ending(int fd);
 struct file_hint {                    /* of a plain descriptor */
     _Atomic uint8_t known;            /* enum inline_hint */
-    _Atomic uint8_t uses;             /* it is examined anew when this comes round */
+    _Atomic uint8_t uses;             /* a counter; the descriptor is examined again when it wraps to 0 */
 };
-struct file_hint *file_hint(int fd); /* NULL: number out of range. No lock. */
+struct file_hint *file_hint(int fd); /* NULL: number out of range, or no memory. No lock. */
 void files_after_fork(void);
 void files_meet_reactor(void);
 
-/* ---- requests: request.c, and in what order they run: lane.c -------------------------------------- */
+/* ---- requests: request.c; the order in which they run: lane.c ------------------------------------- */
 
 enum request_phase {
-    PHASE_WAITING,    /* in a lane, held back, or a call not yet begun: cancelling it is taking it out */
-    PHASE_RUNNING,    /* with a carrier; a stream's: with the reactor */
-    PHASE_CANCELLING, /* with the reactor, which has been asked to cancel it: in engine.cancelling */
-    PHASE_ADOPTED,    /* a stream's, in engine.adopted: waits for a worker */
-    PHASE_BLOCKING,   /* a stream's, with a worker */
-    PHASE_ENDING,     /* detached; its state is about to be terminal */
+    PHASE_WAITING,    /* in a lane, blocked, or an AIOFS_CALL that has not started: cancelling only unlinks it */
+    PHASE_RUNNING,    /* a carrier performs it; for a stream the reactor does */
+    PHASE_CANCELLING, /* the reactor performs it and was asked to cancel it: in engine.cancelling */
+    PHASE_ADOPTED,    /* on a stream, in engine.adopted: waits for a worker */
+    PHASE_BLOCKING,   /* on a stream: a worker performs it */
+    PHASE_ENDING,     /* detached from its file; its state is about to become terminal */
 };
 
 static inline bool is_barrier(const aiofs_request *request)
@@ -177,14 +180,15 @@ static inline bool changes_bytes(const aiofs_request *request)
     return request->op == AIOFS_WRITE || request->op == AIOFS_TRUNCATE;
 }
 
-/* It moves no bytes: only read(2) and write(2) themselves ask the file then. */
+/* A request of no bytes. Only read(2) and write(2) pass such a call on to the file; preadv2 and pwritev2 return 0. */
 static inline bool is_empty(const aiofs_request *request)
 {
     return request->total == 0 && (request->op == AIOFS_READ || request->op == AIOFS_WRITE);
 }
 
-/* Where the kernel shall move what is left. It ignores this for an append, but refuses a bad offset all the same; if
- * O_APPEND was cleared meanwhile, a bad one must not become a good one. */
+/* The offset of the bytes that are left, for the kernel. For an append the kernel ignores the offset, but refuses an
+ * invalid one. So an invalid offset is replaced by one that the kernel accepts, and at which a write must fail if the
+ * program cleared O_APPEND meanwhile. */
 static inline int64_t position_of(const aiofs_request *request, const aiofs_file *file)
 {
     bool is_bad = request->offset < 0 || (int64_t)request->total > INT64_MAX - request->offset;
@@ -193,144 +197,147 @@ static inline int64_t position_of(const aiofs_request *request, const aiofs_file
     return is_bad ? INT64_MAX - (int64_t)request->total : request->offset + (int64_t)request->moved;
 }
 
-/* The next buffers of a request, `moved` bytes in, at most `limit` bytes and `max` pieces. */
+/* The next buffers of a request, behind its first `moved` bytes: at most `limit` bytes in at most `max` pieces. */
 int request_rest(const aiofs_request *request, struct iovec *out, int max, size_t limit, size_t *length);
 
-/* For a number that is changed under the lock only, and read without it. */
+/* Changes a number that threads change only under the lock, and read without it. */
 static inline void count_by(_Atomic unsigned long *number, long by)
 {
     unsigned long now = atomic_load_explicit(number, memory_order_relaxed);
     atomic_store_explicit(number, now + (unsigned long)by, memory_order_relaxed);
 }
 
-/* Lanes; lane.c. The lock is held. */
-/* Puts a request in its place among those of its file: held back, in a lane, or on `outside`, for the
- * caller to hand to the file's own operations once the lock is free. */
+/* Lanes; lane.c. Lock held, except in lane_ended. */
+/* Adds a request to its file: blocked, in a lane, or on the list `outside`. The caller passes that list to
+ * request_start_outside after it has released the lock. */
 void lane_arrive(aiofs_request *request, struct aiofs_link *outside);
-/* Takes a request out for good and lets those that waited for it go on. */
+/* Removes a request from its file, and unblocks the requests that waited for it. */
 void lane_leave(aiofs_request *request, struct aiofs_link *outside);
-/* The end of one that left is published: a barrier may go on. True: the caller lets it, by lane_pass. */
+/* Call this when the completion of a request that left is published. True: a barrier may now run; call lane_pass. No
+ * lock. */
 bool lane_ended(aiofs_file *file);
 void lane_pass(aiofs_file *file, struct aiofs_link *outside);
-/* Takes a waiting request out of every queue: it is the caller's now, to be ended. */
+/* Removes a waiting request from every queue. The caller must then finish it. */
 void lane_withdraw(aiofs_request *request);
-/* Puts a lane into its carrier's run queue, if it has something to run. */
+/* Puts a lane into its carrier's run queue, if the lane may run a request. */
 void lane_offer(struct lane *lane);
-/* The next request of the first lane in a run queue; the lane goes to the end if it has more. */
+/* Takes the next request of the first lane in a run queue. The lane goes to the end of the queue if it may run more. */
 aiofs_request *lane_take(struct aiofs_link *run_queue);
 
-/* It is submitted, as far as its state can tell; or is not, after all: -EAGAIN. */
+/* request_accept makes the state AIOFS_SUBMITTED. request_reject takes that back and returns -EAGAIN. */
 void request_accept(aiofs_request *request);
 int request_reject(aiofs_request *request);
-/* Gives back what was charged for growth that did not come; on any table. */
+/* Returns to the quota what was charged for growth that did not happen; on any table. */
 void request_settle(const aiofs_request *request, aiofs_file *file);
-/* Detaches a request from its file and ends it; no lock held. */
+/* Detaches a request from its file and completes it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
-/* Publishes the end of a detached request and calls its hook; no lock held. */
+/* Publishes the completion of a detached request and calls its hook; no lock held. */
 void request_end(aiofs_request *request, int64_t result);
-/* A partial result: the count if bytes were moved, else the error. */
+/* The result after a failed attempt: the count if earlier attempts moved bytes, else the error. */
 static inline int64_t request_outcome(const aiofs_request *request, int64_t error)
 {
     return request->moved ? (int64_t)request->moved : error;
 }
 
-/* ---- what carries them out: reactor.c with ring.c or poll.c, pool.c, host_threads.c, outside.c ---- */
+/* ---- carriers: reactor.c with ring.c or poll.c, pool.c, host_threads.c, outside.c ----------------- */
 
-/* What the reactor thread runs: io_uring (ring.c) or epoll (poll.c). Only that thread calls these. */
+/* The two implementations of the reactor: io_uring (ring.c) and epoll (poll.c). Only the reactor thread calls these. */
 struct reactor_ops {
     const char *name;
-    int (*open)(void);                   /* 0, or why it cannot be had */
-    unsigned (*room)(void);              /* requests on seekable files it takes now; streams always */
+    int (*open)(void);                   /* 0, or why it cannot be used */
+    unsigned (*room)(void);              /* how many more requests on seekable files; streams have no limit */
     void (*begin)(aiofs_request *request);
     void (*cancel)(aiofs_request *request);
-    void (*release)(aiofs_file *file);   /* before the engine_fd of a watched file is closed */
-    void (*turn)(int timeout_ms);        /* submit, wait, finish what is complete; -1 waits */
+    void (*release)(aiofs_file *file);   /* call before the engine_fd of a watched file is closed */
+    void (*turn)(int timeout_ms);        /* submits, waits, finishes what is complete; -1: no time limit */
 };
 extern const struct reactor_ops reactor_ring, reactor_poll;
 
 /* The reactor; reactor.c. */
-int reactor_start(const struct reactor_ops *reactor); /* with its channel and the first worker; 0, or why not */
-bool engine_has_work(void); /* lock held: for the reactor */
-/* On the reactor: its way of waiting fails (the program may forbid a system call to all its threads): no busy loop. */
+int reactor_start(const struct reactor_ops *reactor); /* opens the channel, starts the first worker; 0 or an error */
+bool engine_has_work(void); /* lock held: does the reactor have something to do? */
+/* On the reactor: sleeps a moment when its waiting system call fails, so that the reactor does not spin. (A program can
+ * forbid a system call to all its threads.) */
 void engine_nap(void);
 
-/* One attempt at a stream that does not block, on the reactor: what was moved, -EAGAIN, another error, or
- * -EOPNOTSUPP: only a call that may block can do it. poll.c */
+/* On the reactor: one non-blocking attempt at a request on a stream. The count, -EAGAIN, another error, or -EOPNOTSUPP:
+ * only a system call that may block can perform it. poll.c */
 ssize_t stream_attempt(aiofs_request *request, int fd);
-/* Readiness says nothing of a read: a terminal set to VMIN 0 gives what there is, or nothing. */
+/* Is it a read of a terminal with VMIN 0? Such a read may return 0 bytes, so it must not wait for readiness. */
 bool stream_times_out(const aiofs_request *request, int fd);
 
 /* Workers: threads on the engine's table that may block; pool.c. */
-bool pool_wants_worker(void);    /* lock held: there is work and nobody to do it */
-bool pool_is_starting(void);     /* lock held: some worker is not running yet */
-void pool_signal(void);          /* lock held: there is work */
-void pool_shrink(void);          /* lock held: those that are idle end, if host_threads_starve */
-bool pool_spawn(void);           /* on the reactor: starts what is wanted; false: it could not */
-bool pool_start(void);           /* on the reactor, once: the first worker, which stays; false: it could not */
-bool pool_adopt(aiofs_request *request); /* by the reactor: a stream's request that needs a worker; false: it
-                                            has been asked to cancel it */
-void pool_reset(void);           /* no worker is there: at the start, and in the child of a fork */
+bool pool_wants_worker(void);    /* lock held: there is work and no idle worker */
+bool pool_is_starting(void);     /* lock held: a started worker does not run yet */
+void pool_signal(void);          /* lock held: wakes one idle worker for new work */
+void pool_shrink(void);          /* lock held: idle workers exit, if host_threads_starve is true */
+bool pool_spawn(void);           /* on the reactor: starts a worker if one is wanted; false: it could not */
+bool pool_start(void);           /* on the reactor, once: starts the first worker, which stays; false: it could not */
+bool pool_adopt(aiofs_request *request); /* on the reactor: passes a request on a stream to a worker; false: the
+                                            reactor was asked to cancel the request */
+void pool_reset(void);           /* forgets all workers: at the start, and in the child of a fork */
 
 /* Host threads: threads on the program's table that may block; host_threads.c. */
-int host_threads_start(void);               /* the first one; on a thread of the program's */
-void host_threads_stop(void);               /* there is no engine, after all */
-void host_threads_notify(void);             /* no lock: there are notifications whose thread is to be started */
-bool host_threads_starve(void);             /* lock held: some wait for a thread that is not to be had: idle ones end */
-bool host_threads_are_idle(void);           /* lock held: all of them, and all that were started */
+int host_threads_start(void);               /* starts the first one; on a thread of the program */
+void host_threads_stop(void);               /* the engine could not start: the first one exits */
+void host_threads_notify(void);             /* no lock: a host thread shall start the threads of notifications */
+bool host_threads_starve(void);             /* lock held: a notification waits for a thread, so idle threads exit */
+bool host_threads_are_idle(void);           /* lock held: every host thread runs and is idle, and no work is queued */
 void host_threads_add(struct aiofs_job *job); /* lock held */
-void host_threads_reset(void);              /* no host thread is there: at the start, and in the child of a fork */
+void host_threads_reset(void);              /* forgets all host threads: at the start, and in the child of a fork */
 int host_threads_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
-void host_threads_carry(aiofs_request *request);                   /* one for outside_carry; lock held, let go meanwhile */
+void host_threads_carry(aiofs_request *request);    /* for outside_carry; lock held, and released for a while */
 void host_threads_sync_dir(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
 void host_threads_retire(aiofs_request *request, int64_t result);  /* ends the use of its file, then the request */
 
-/* Requests on files whose operations are not the kernel's; outside.c. */
-/* Hands requests on to their files' own operations; no lock held. */
+/* Requests on files with their own operations (aiofs_ops); outside.c. */
+/* Passes requests to their files' own operations; no lock held. */
 void request_start_outside(struct aiofs_link *outside);
-/* For a host thread: may it carry the request out? False: the request waits at its volume's gate. Lock held. */
+/* On a host thread: may this thread perform the request? False: the request waits for a place in its volume, whose
+ * limit of threads is reached. Lock held. */
 bool outside_begin(aiofs_request *request);
-/* Carries it out, and those that wait behind it; no lock held. */
+/* Performs the request, and then the requests that wait for a place in the same volume; no lock held. */
 void outside_carry(aiofs_request *request);
 void outside_after_fork(void);
 
-/* The end of a program whose main thread has left; main_exit.c. On the reactor, no lock: has the process ended if no
- * thread but ours is left; the ms after which it wants to look again, -1: never. */
+/* A program whose main thread has called pthread_exit; main_exit.c. On the reactor, no lock: ends the process if only
+ * threads of the engine are left. Returns the ms after which to call it again; -1: never. */
 int main_exit_watch(void);
 
 /* ---- the engine: engine.c ------------------------------------------------------------------------- */
 
 struct engine {
     pthread_mutex_t lock;
-    pthread_cond_t drained;           /* some file has nothing in flight any more */
+    pthread_cond_t drained;           /* signalled when a file has no request in flight any more */
     _Atomic bool running;
     const struct reactor_ops *reactor;
     struct aiofs_link files;          /* every aiofs_file */
     struct aiofs_link calls;          /* AIOFS_CALL requests, waiting and running, by `in_flight` */
     struct aiofs_link run_queue[CARRIERS]; /* lanes */
-    struct aiofs_link adopted;        /* stream requests that only a worker can carry out */
-    struct aiofs_link cancelling;     /* requests the reactor shall cancel */
-    struct aiofs_link kept;           /* plain files with nothing in flight, the one used last at the end */
-    struct aiofs_link releasing;      /* files whose engine_fd the reactor shall close, or hand on to be closed */
+    struct aiofs_link adopted;        /* requests on streams that only a worker can perform */
+    struct aiofs_link cancelling;     /* requests that the reactor shall cancel */
+    struct aiofs_link kept;           /* plain files whose binding is kept, the most recently used last */
+    struct aiofs_link releasing;      /* files whose engine_fd the reactor shall close, or pass on to a worker */
     struct aiofs_link closing;        /* files whose engine_fd a worker shall close */
     struct aiofs_link wakeups;        /* wakeup fds that the reactor shall write to, or close */
     unsigned long outstanding;
     _Atomic unsigned long alive;      /* requests whose `done` has not returned; no lock */
-    unsigned long thread_changes;     /* how often a thread of ours started or ended */
+    unsigned long thread_changes;     /* how often a worker or host thread started or exited */
     struct aiofs_counters counters;
 };
 extern struct engine engine;
 
 extern _Thread_local bool on_engine_table; /* this thread has the engine's descriptor table */
-extern _Thread_local bool on_reactor;       /* this is the reactor */
+extern _Thread_local bool on_reactor;       /* this thread is the reactor */
 
-/* Nothing that can block runs on the reactor. */
+/* The reactor must not make a system call that can block. Debug builds check it. */
 #ifdef AIOFS_DEBUG
 #define MUST_NOT_BLOCK_REACTOR(can_block) assert(!(on_reactor && (can_block)))
 #else
 #define MUST_NOT_BLOCK_REACTOR(can_block) ((void)0)
 #endif
 
-/* For every thread of ours but the reactor, as it starts and as it ends; lock held. */
+/* Counts each worker and host thread when it starts and when it exits; lock held. */
 static inline void count_threads_by(int by)
 {
     engine.counters.workers += (uint64_t)by;
@@ -343,56 +350,57 @@ static inline void count_threads_by(int by)
 /* ---- the channel between the two descriptor tables: channel.c ---------------------------------------- */
 
 int channel_open(void); /* 0 or -EAGAIN */
-void channel_close(void); /* the program's ends of it */
-void channel_close_inside(void); /* what of the engine's ends is in this thread's table */
-void channel_leave_table(void); /* the reactor's first act */
-bool channel_has_own_table(void); /* false: the kernel did not let it, and the program's table is shared */
-bool channel_owns(int fd); /* in the program's table it is an end of the channel: the program has not opened it */
+void channel_close(void); /* closes the program's ends */
+void channel_close_inside(void); /* closes the engine's ends in the table of this thread */
+void channel_leave_table(void); /* the reactor calls it first: gives its thread a table of its own */
+bool channel_has_own_table(void); /* false: the kernel refused that, and the engine shares the program's table */
+bool channel_owns(int fd); /* is `fd` an end of the channel in the program's table, not opened by the program? */
 bool channel_reaches(void); /* the reactor is awake, or can be woken; lock held */
-void channel_sleep(void); /* the reactor's: from now on it has to be woken */
-void channel_awake(void);
-void channel_drain(void);
+void channel_sleep(void); /* on the reactor: from now on other threads must wake it */
+void channel_awake(void); /* on the reactor: it is awake */
+void channel_drain(void); /* on the reactor: receives all messages, if a thread asked for that */
 void channel_fork_prepare(void);
 void channel_fork_parent(void);
 void channel_fork_child(bool running);
 
-/* Makes the reactor look at its queues; needs no lock, cheap if it is awake. */
+/* Wakes the reactor if it sleeps. Needs no lock. Cheap if the reactor is awake: one atomic exchange. */
 void engine_wake(void);
 
-/* An open file in the engine's table is a number that stands where its user keeps it (engine_fd): -1 until the message
- * with the descriptor is received, another negative number if that failed. */
-/* Sends a descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel is full, try again
- * without the lock. */
+/* A descriptor number of the engine's table is kept in the field engine_fd of its owner, a file or a wakeup fd. It is
+ * -1 until the message with the descriptor is received, and another negative number if the receipt failed. */
+/* Sends a descriptor to the engine's table. Lock held. 0, -EBADF, -ENOMEM; -EAGAIN: the channel's socket is full, try
+ * again without the lock. */
 int channel_send(_Atomic int *engine_fd, int fd);
-/* The number, received if need be; on the engine's table only, no lock. */
+/* The number; receives messages until it is known. Only on the engine's table; no lock. */
 int channel_receive(_Atomic int *engine_fd);
-/* The number, or -1: not yet; the reactor receives it in its next turn. */
+/* The number, or -1: not received yet. In that case the reactor receives it in its next turn. */
 int channel_look(const _Atomic int *engine_fd);
-/* Is `fd`, of this thread's table, the same open file? 1, 0; -EAGAIN: not received yet; -ENOSYS: this kernel does not
- * tell. Nothing may close the engine's number meanwhile. */
+/* Does `fd`, in this thread's table, lead to the same open file? 1, 0; -EAGAIN: not received yet; -ENOSYS: this kernel
+ * cannot compare. No thread may close the engine's number during the call. */
 int channel_compare(const _Atomic int *engine_fd, int fd);
 
-/* The same of a file. */
+/* channel_send and channel_receive for a file. */
 int engine_bind(aiofs_file *file, int fd);
 int engine_fd_of(aiofs_file *file);
-/* Closes it, for good; on that table only, no lock. */
+/* Closes the engine's descriptor of a file; only on the engine's table, no lock. */
 void engine_fd_close(aiofs_file *file);
-/* The word on which the reactor sleeps while it is 1: on its thread, before it first waits, by a way of waiting that
- * needs no descriptor for this. */
+/* For a reactor that can wait for a futex: the word that is 1 while the reactor sleeps. The reactor calls this before
+ * it first waits; from then on engine_wake wakes the futex and does not write to the pipe. */
 _Atomic uint32_t *channel_futex(void);
 
-int engine_wake_fd(void); /* readable when the reactor shall look at its queues */
-void engine_notified(void);   /* the carrier tells that it is */
+int engine_wake_fd(void); /* the pipe's read end: readable when the reactor was woken */
+void engine_notified(void);   /* on the reactor: the pipe is readable, channel_awake must read it */
 
-/* ---- how the program hears of an end: wakeup.c, notify.c ------------------------------------------ */
+/* ---- how the program is notified: wakeup.c, notify.c ---------------------------------------------- */
 
 /* Writes to the wakeup fds in engine.wakeups, and closes those without a reference; on the reactor. wakeup.c */
 void wakeups_serve(void);
 
-/* Sends again the signals that the kernel refused; true: some are left. */
+/* Sends the signals again that the kernel refused; true: some are still refused. */
 bool notify_retry(void);
 #define AIOFS_NEVER INT64_MAX
-/* On a host thread: starts the threads of the notifications that wait for one. AIOFS_NEVER, or when to try again. */
+/* On a host thread: starts the threads of the notifications that wait for one. Returns AIOFS_NEVER, or the time at
+ * which to try again. */
 int64_t notify_start_threads(void);
 void notify_fork_prepare(void);
 void notify_fork_parent(void);

@@ -1,19 +1,22 @@
 /*
- * lane.c - which request may run: the order among the requests of one file.
+ * lane.c - which request may run next: the order of the requests of one file.
  *
- * Three rules, applied at arrival and whenever a request leaves; all under the engine lock:
+ * Three rules decide. They are applied when a request arrives, and again whenever a request leaves:
  *
- *   barrier    fsync, flush and truncate wait until they are the oldest request of their file, and the
- *              ends of all earlier ones are published: nobody sees a sync done and a write before it not;
- *   ordered    requests of an access handle wait for earlier ones that touch the same bytes (or, for a
- *              write past the end, the gap that it fills), and for an earlier truncate;
- *   lane       the rest waits in a lane until the lane has room; reqprio decides among the waiting,
- *              except where writes must land in the order of the calls.
+ *   barrier    fsync, flush and truncate wait until they are the oldest request of their file, and until the
+ *              completions of all earlier requests are published. So no thread sees a completed fsync and, before it, a
+ *              write in progress.
+ *   ordered    a request of an access handle waits for each earlier one that touches the same bytes, and for an earlier
+ *              truncate. For a write past the end, these bytes include the gap that it fills.
+ *   lane       every other request waits in a lane until the lane has room. Among the waiting requests reqprio decides,
+ *              except where writes must keep the order of the calls.
  *
- * A request that waits by the first rule is in file->held, by the third in lane->waiting. One that waits by the second
- * is in the `blocked` list of a single earlier one, the latest of those that it has to wait for: the others have mostly
- * ended when that ends. Only then is it looked up whether one is left. So what a request costs does not grow with the
- * number of those in flight. Nothing here sleeps or calls the kernel.
+ * A request that waits by the first rule is in file->held; by the third rule, in lane->waiting. A request that waits by
+ * the second rule is in the `blocked` list of only one earlier request, the latest that it must wait for. When that
+ * request leaves, the others have mostly left too, and the tree of spans (span.h) is searched once more for another
+ * one. So the cost of a request does not grow with the number of requests in flight.
+ *
+ * Locking. The engine lock guards everything here. Nothing here sleeps or makes a system call.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -21,7 +24,7 @@
 #include "internal.h"
 #include "span.h"
 
-enum { RING_COPY_MAX = 128 * 1024 }; /* longer cached reads would keep the reactor from its other work */
+enum { RING_COPY_MAX = 128 * 1024 }; /* a longer cached read would keep the reactor busy with copying */
 
 static enum lane_name lane_for(const aiofs_request *request)
 {
@@ -75,7 +78,7 @@ static struct aiofs_span **spans_of(const aiofs_request *request)
     return request->op == AIOFS_READ ? &request->file->reads : &request->file->writes;
 }
 
-/* A truncate is a write of everything. */
+/* Adds the span of a request to its file's tree. A truncate counts as a write of all bytes. */
 static void span_enter(aiofs_request *request)
 {
     bool all = request->op == AIOFS_TRUNCATE;
@@ -87,7 +90,7 @@ static void span_enter(aiofs_request *request)
     span_insert(spans_of(request), &request->span);
 }
 
-/* The latest of the earlier requests that an ordered one has to wait for; NULL: it may go on. */
+/* The latest earlier request that an ordered request must wait for; NULL: it need not wait. */
 static aiofs_request *blocker_of(const aiofs_request *request)
 {
     const aiofs_file *file = request->file;
@@ -95,7 +98,7 @@ static aiofs_request *blocker_of(const aiofs_request *request)
     struct span_query query = {.to = request->offset + (int64_t)request->total, .number = request->sequence};
     struct aiofs_span *latest = NULL;
     query.from = request->offset;
-    query.by_reach = !writes; /* a read waits for a gap to be filled, a write does not */
+    query.by_reach = !writes; /* a read waits until an earlier write has filled its gap, a write does not */
     latest = span_latest(file->writes, &query, latest);
     if (writes) {
         query.from = request->reach;
@@ -104,7 +107,7 @@ static aiofs_request *blocker_of(const aiofs_request *request)
     return latest ? CONTAINER(latest, aiofs_request, span) : NULL;
 }
 
-/* Lets it go on, unless an earlier one is in its way. */
+/* Puts a request into its lane, or into the `blocked` list of an earlier request that it must wait for. */
 static void pass_or_wait(aiofs_request *request, struct aiofs_link *outside)
 {
     aiofs_request *blocker = request->ordered ? blocker_of(request) : NULL;
@@ -124,7 +127,7 @@ void lane_arrive(aiofs_request *request, struct aiofs_link *outside)
     request->phase = PHASE_WAITING;
     request->sequence = ++file->sequence;
     if (list_empty(&file->in_flight))
-        file->writes = file->reads = NULL; /* a file that is new, or was the parent's of a fork */
+        file->writes = file->reads = NULL; /* not initialised in a new file; stale in a forked child */
     list_append(&file->in_flight, &request->in_flight);
     count_by(&file->outstanding, 1);
     count_by(&file->changing, changes_bytes(request));
@@ -137,7 +140,7 @@ void lane_arrive(aiofs_request *request, struct aiofs_link *outside)
         pass_or_wait(request, outside);
         return;
     }
-    atomic_fetch_add(&file->barriers, 1); /* before it looks at `ending`: see lane_ended */
+    atomic_fetch_add(&file->barriers, 1); /* before the load of `ending`: see lane_ended */
     if (file->in_flight.next != &request->in_flight || atomic_load(&file->ending)) {
         request->lane = LANE_HELD;
         list_append(&file->held, &request->queued);
@@ -161,7 +164,7 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
             lane->current = NULL;
         lane_offer(lane);
     }
-    list_remove(&request->queued); /* it ended by itself before the reactor was to cancel it */
+    list_remove(&request->queued); /* it may still be in engine.cancelling */
     request->phase = PHASE_ENDING;
 
     if (has_span(request))
@@ -175,8 +178,9 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
         atomic_fetch_add(file_number_ending(request->fd), 1);
 }
 
-/* Takes no lock unless there is a barrier: it and the last end each leave their mark before they look for
- * the other's. */
+/* Takes no lock. A barrier adds to `barriers` before it loads `ending`; the thread that publishes a completion
+ * subtracts from `ending` before it loads `barriers`. So one of them sees the other's store, and a barrier never waits
+ * for ever. */
 bool lane_ended(aiofs_file *file)
 {
     return atomic_fetch_sub(&file->ending, 1) == 1 && atomic_load(&file->barriers);

@@ -1,17 +1,22 @@
 /*
- * main_exit.c - a program whose main thread has left by pthread_exit.
+ * main_exit.c - programs whose main thread calls pthread_exit.
  *
- * A process ends, as if by exit(0), when its last thread does: ours would never let it come to that. So where the
- * main thread has left, the reactor looks now and then whether any thread but ours is there. Requests in flight keep
- * the process, because their ends may start threads of the program's (SIGEV_THREAD); meanwhile nobody is there who
- * could take a signal, and those that are meant to end a process, and do, are let in for an instant at each look.
+ * A process exits, as by exit(0), when its last thread exits. The engine's threads never exit, so such a process would
+ * stay for ever. Therefore, after the main thread has exited, the reactor checks from time to time whether any thread
+ * except the engine's is left, and if none is, a host thread calls exit(0). Requests in flight keep the process alive,
+ * because their completions may start threads of the program (SIGEV_THREAD). During that time no thread accepts
+ * signals, as the engine's threads block all of them. So at each check the reactor unblocks, for an instant, those
+ * signals that end a process and have their default action.
  *
- * A program whose main thread never does this pays for none of it: one key with a destructor and one fork handler
- * when the library is loaded, and at each turn of the reactor one relaxed load, which finds `left` unset. No thread is
- * counted and no file opened before the destructor has run.
+ * The cost for a program whose main thread does not do this: one thread-specific key and one fork handler at load time,
+ * and one relaxed load of `left` per turn of the reactor. The key's destructor sets `left` when the main thread exits.
+ * Before that no thread is counted and no file is opened.
  *
- * Threads are counted in /proc, by descriptors of the engine's table. Ours are known under the engine lock; if one
- * starts or ends during a look, the look says nothing. So a thread of the program's is never overlooked.
+ * The reactor counts the threads in /proc/self/task, with descriptors of the engine's table. The engine lock guards the
+ * number of the engine's own threads. If one of them starts or exits during a check, the check has no result. So a
+ * thread of the program is never overlooked.
+ *
+ * Locking. Only the reactor uses the fields here, except `left`, which is atomic.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -26,17 +31,18 @@
 enum { SOON_MS = 10, ALONE_MS = 50, SELDOM_MS = 1000 };
 
 static struct {
-    pthread_key_t key; /* its destructor runs when the main thread leaves, not when the process ends */
-    _Atomic bool left;
-    /* The reactor's. */
-    int64_t next; /* when to look */
+    pthread_key_t key; /* its destructor runs when the main thread calls pthread_exit, not when the process exits */
+    _Atomic bool left; /* the main thread has exited */
+    /* Only the reactor uses these. */
+    int64_t next; /* time of the next check */
     int pause_ms;
-    unsigned matches; /* looks in a row that found no thread but ours, and nothing to do */
+    unsigned matches; /* checks in a row that found only threads of the engine, and no request */
 } main_exit;
 
 /* ---- threads --------------------------------------------------------------------------------------------- */
 
-/* A thread of somebody's: not one that has ended, as the main thread has, nor one of io_uring's in the kernel. */
+/* Is it a running thread of user space? A thread that has exited, as the main thread has, is a zombie; io_uring's
+ * workers are kernel threads. */
 static bool counts(int tasks, const char *name)
 {
     enum { SIZE = 256, PF_IO_WORKER = 0x10 };
@@ -54,7 +60,7 @@ static bool counts(int tasks, const char *name)
     return state != 'Z' && state != 'X' && !(flags & PF_IO_WORKER);
 }
 
-/* Are there more threads than so many? If it cannot be told, there are. */
+/* Has the process more than `most` threads? True also if /proc cannot be read. */
 static bool are_more_than(unsigned most)
 {
     _Alignas(struct dirent64) char entries[4096];
@@ -73,9 +79,10 @@ static bool are_more_than(unsigned most)
     return size < 0 || count > most;
 }
 
-/* ---- looking --------------------------------------------------------------------------------------------- */
+/* ---- checking -------------------------------------------------------------------------------------------- */
 
-/* What has come and would end the process ends it here. No handler of the program's runs on a thread of ours. */
+/* Unblocks for an instant the signals whose default action ends the process: a pending one ends it here. Signals with a
+ * handler stay blocked, because no handler of the program may run on a thread of the engine. */
 static void let_enders_in(void)
 {
     static const int enders[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGXCPU};
@@ -95,7 +102,7 @@ static void end_program(struct aiofs_job *job)
     exit(0);
 }
 
-/* True: no thread but ours is there, nor was one during the look. */
+/* True: only threads of the engine exist, and none started or exited during the check. */
 static bool is_alone(void)
 {
     pthread_mutex_lock(&engine.lock);
@@ -114,7 +121,7 @@ static bool is_alone(void)
 static void look(void)
 {
     enum { LOOKS = 2 };
-    static struct aiofs_job end = {.run = end_program}; /* a host thread's: on the program's table, and not the reactor */
+    static struct aiofs_job end = {.run = end_program}; /* on a host thread, because exit handlers use descriptors */
     bool alone = is_alone();
     if (alone)
         let_enders_in();

@@ -1,17 +1,22 @@
 /*
- * notify.c - telling the program: a queued signal, or a function in a fresh thread.
+ * notify.c - notification of the program: a queued signal (SIGEV_SIGNAL), or a function in a new thread (SIGEV_THREAD).
  *
- * A signal that the kernel refuses because too many are queued is kept, and the reactor sends it again
- * until it is accepted.
+ * Signals. The kernel refuses a signal with EAGAIN if too many are queued. Such a signal is kept in a list, and the
+ * reactor sends it again until the kernel accepts it.
  *
- * A notification by a thread is prepared before its request is accepted: what has been accepted will be notified.
- * Such a thread must have the program's descriptor table, so the engine's threads cannot start it. The first
- * host thread (host_threads.c) starts what they have, and what found no thread to be had; it tries again, ever more
- * seldom, and in the meantime the engine's threads that are idle end, for they may have what it waits for. So a
- * notification may wait only where that host thread runs, and where a thread could be had beside it. Elsewhere, and
- * for the first notifications of a program, the thread is started beforehand, and waits for its request to end.
+ * Threads. A notification is prepared before its request is accepted, so that every accepted request can be notified.
+ * The new thread must have the program's descriptor table, so the engine's threads cannot start it. Notifications of
+ * requests that complete there, and those whose thread could not be started, go into the list of pending notifications.
+ * The first host thread (host_threads.c) starts their threads. If that fails, it tries again at growing intervals, and
+ * idle threads of the engine exit meanwhile, because they may occupy the slots that the notifications need.
  *
- * notify.lock guards the refused signals and the pending notifications; nothing else is taken under it.
+ * So a notification may wait for a thread only if that host thread runs, and if one more thread could be started beside
+ * it. If this is not yet known, as for the first notifications of a program, aiofs_notification_prepare starts the
+ * thread at once. That thread is parked: it waits on a futex until its request completes.
+ *
+ * Ownership. A prepared notification belongs to the notice of its request. A parked or started thread frees it.
+ *
+ * Locking. notify.lock guards the refused signals and the pending notifications. No other lock is taken under it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -54,9 +59,9 @@ void aiofs_notify_signal(int signo, union sigval value)
 {
     if (signo == 0 || queue_signal(signo, value) != -EAGAIN)
         return;
-    aiofs_engine_start(); /* all so far may have ended inside their calls; if it cannot be had now, then later */
+    aiofs_engine_start(); /* it may not run, if all requests completed inside their calls. A failure is no error here */
     struct refused *refused = malloc(sizeof *refused);
-    while (!refused) { /* no memory for it: stay until the queue has room */
+    while (!refused) { /* no memory: this thread itself sends the signal until the kernel accepts it */
         const struct timespec moment = {.tv_nsec = 1000000};
         nanosleep(&moment, NULL);
         if (queue_signal(signo, value) != -EAGAIN)
@@ -95,21 +100,21 @@ bool notify_retry(void)
 enum { PARKED, GO, LEAVE };
 
 struct aiofs_notification {
-    struct aiofs_link link; /* threads.pending */
+    struct aiofs_link link; /* link in threads.pending */
     void (*function)(union sigval);
     union sigval value;
     const pthread_attr_t *attributes;
     bool has_thread;
-    _Atomic uint32_t word; /* what that thread waits for */
+    _Atomic uint32_t word; /* PARKED, GO or LEAVE: the futex of a parked thread */
 };
 
 static struct {
-    struct aiofs_link pending; /* those whose thread could not be started, oldest first; notify.lock */
-    int64_t pause;             /* until the next attempt; notify.lock */
-    _Atomic bool any;
-    _Atomic unsigned parked;   /* threads that were started beforehand, and wait */
-    _Atomic bool asked;        /* for an engine */
-    _Atomic bool can_wait;     /* there is a host thread to start them, and there was a thread to be had beside it */
+    struct aiofs_link pending; /* notifications whose thread is not started yet, oldest first; notify.lock */
+    int64_t pause;             /* ns before the next attempt; notify.lock */
+    _Atomic bool any;          /* `pending` may not be empty */
+    _Atomic unsigned parked;   /* number of parked threads */
+    _Atomic bool asked;        /* a thread has tried to start the engine */
+    _Atomic bool can_wait;     /* a host thread runs, and one more thread could be started beside it */
 } threads = {.pending = {&threads.pending, &threads.pending}};
 
 static void *notice_main(void *argument)
@@ -123,7 +128,7 @@ static void *notice_main(void *argument)
     return NULL;
 }
 
-/* One that was started beforehand. */
+/* The main function of a parked thread. */
 static void *parked_main(void *argument)
 {
     aiofs_notification *notice = argument;
@@ -135,7 +140,7 @@ static void *parked_main(void *argument)
     return NULL;
 }
 
-/* A notification may wait for a thread. */
+/* May a notification wait for a thread? */
 static bool can_wait(void)
 {
     if (!atomic_load(&engine.running))
@@ -145,11 +150,12 @@ static bool can_wait(void)
     return atomic_load(&threads.can_wait);
 }
 
-/* Once the word has changed, the thread owns the notification: the address alone is used. */
+/* After the store to the word the parked thread may free the notification. From then on only the address is used; a
+ * futex wake-up of a freed address is harmless. */
 static void release_thread(aiofs_notification *notice, uint32_t word)
 {
     _Atomic uint32_t *address = &notice->word;
-    can_wait(); /* while it is there */
+    can_wait(); /* while this parked thread exists: it proves that a thread beside the host thread is possible */
     atomic_fetch_sub(&threads.parked, 1);
     atomic_store(address, word);
     aiofs_sys.futex(address, FUTEX_WAKE_PRIVATE, 1, NULL, 0);
@@ -166,7 +172,7 @@ static bool is_stack_to_be_had(const pthread_attr_t *attributes)
     return memory != MAP_FAILED;
 }
 
-/* A stack of the program's own has an address; else the size is all that is asked for. */
+/* If the program gave a stack of its own, copies its address and size; else the size only. */
 static void copy_stack(const pthread_attr_t *from, pthread_attr_t *to)
 {
     void *lowest;
@@ -198,13 +204,14 @@ static void copy_scheduling(const pthread_attr_t *from, pthread_attr_t *to)
 #endif
 }
 
-/* pthread_create reads its attributes also after the thread has begun, and then they are the program's again. */
+/* Copies the program's attributes, because pthread_create also reads them after the thread has started. By then the
+ * program may change or free them. */
 static int create_like(aiofs_notification *notice, void *(*main)(void *), const pthread_attr_t *program)
 {
     pthread_attr_t own;
     pthread_t thread;
     pthread_attr_init(&own);
-    pthread_attr_setdetachstate(&own, PTHREAD_CREATE_DETACHED); /* no thread knows it to join it */
+    pthread_attr_setdetachstate(&own, PTHREAD_CREATE_DETACHED); /* no thread has its id, so none can join it */
     if (program) {
         copy_stack(program, &own);
         copy_scheduling(program, &own);
@@ -214,8 +221,9 @@ static int create_like(aiofs_notification *notice, void *(*main)(void *), const 
     return error;
 }
 
-/* With the program's attributes, unless they ask for what is not to be had; where just no thread is to be had now, a
- * later one will have them. It opens itself to signals when it runs, so that none is taken here. 0 or -EAGAIN. */
+/* Starts the thread with the program's attributes. If the system cannot grant the attributes, starts it without them.
+ * If only the number of threads is exhausted, fails, and a later attempt uses the attributes. All signals are blocked
+ * during pthread_create; the new thread unblocks them itself. 0 or -EAGAIN. */
 static int start_thread(aiofs_notification *notice, void *(*main)(void *))
 {
     const pthread_attr_t *program = notice->attributes;
@@ -245,7 +253,7 @@ int aiofs_notification_prepare(void (*function)(union sigval), union sigval valu
         notice->has_thread = true;
         atomic_fetch_add(&threads.parked, 1);
         if (!atomic_exchange(&threads.asked, true))
-            aiofs_engine_start(); /* if it can be had, later ones may wait */
+            aiofs_engine_start(); /* if it starts, later notifications may wait for a thread */
     }
     *out = notice;
     return 0;
@@ -286,7 +294,7 @@ static aiofs_notification *take_oldest(void)
     return link ? CONTAINER(link, aiofs_notification, link) : NULL;
 }
 
-/* The oldest again, in a while that grows; when. */
+/* Puts the oldest notification back, and doubles the interval. Returns the time of the next attempt. */
 static int64_t try_later(aiofs_notification *notice)
 {
     enum { SHORTEST = 1000000, LONGEST = 50000000 };
@@ -324,7 +332,7 @@ void notify_fork_parent(void)
     pthread_mutex_unlock(&notify.lock);
 }
 
-/* What is still to be notified is the parent's. */
+/* In the child, frees the parent's notifications. */
 void notify_fork_child(void)
 {
     struct aiofs_link *link;

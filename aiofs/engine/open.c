@@ -1,8 +1,10 @@
 /*
- * open.c - joins the two floors: opens an entry of a volume, under its lock, as an open file of the engine, and says
- * to the entry that such a file is given up.
+ * open.c - joins the two floors entries/ and engine/: opens an entry of a volume under its lock, as an owned file of
+ * the engine; and announces to entries/ that such a file is about to be closed.
  *
- * The open file takes over the descriptor and the lock_ref. No locks are taken here.
+ * Ownership. The owned file takes over the descriptor and the lock reference. On an error they are closed here.
+ *
+ * Locking. No lock is taken here.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -24,8 +26,8 @@ int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mo
     return status;
 }
 
-/* What the kernel does, or a method on a thread of the engine's, ends by itself. What a volume completes in its own time
- * may need the very thread that would wait. */
+/* What the kernel does, or a method on a thread of the engine's, ends by itself. What a volume completes in its own
+ * time may need the very thread that would wait. */
 void aiofs_file_unwanted(aiofs_file *file)
 {
     if (file->lock_ref && (!file->ops || file->ops->blocks || !aiofs_file_busy(file)))

@@ -4,8 +4,8 @@
  * It leaves the program's descriptor table for one of its own, which the workers that it starts share. Then it goes
  * round: it takes requests from the run queues of its two carriers and begins them, cancels those that it has been
  * asked to cancel, closes descriptors that nobody uses any more or hands them to a worker, writes to wakeup fds, starts
- * workers, sends signals again that the kernel refused; and sleeps in reactor_ops.turn until one of these is to be done or the kernel
- * has completions. It blocks nowhere else.
+ * workers, sends signals again that the kernel refused; and sleeps in reactor_ops.turn until one of these is to be done
+ * or the kernel has completions. It blocks nowhere else.
  *
  * It says that it is about to sleep (channel_sleep) before it looks at the queues for the last time. Other threads put
  * something into a queue before they look whether it sleeps (engine_wake). So one of the two sees the other.

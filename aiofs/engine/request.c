@@ -4,8 +4,8 @@
  *   request_accept   it is submitted, and will end (submit.c).
  *   request_finish   the thread that carried it out detaches it under the lock. If it was the last on a file
  *                    that has no opener, two things come before the end is published: the descriptor in the
- *                    engine's table is closed, if this thread may do that, and the lock of the lock reference is given up.
- *                    So a program that sees the end of the last write finds the lock free and the pipe closed.
+ *                    engine's table is closed, if this thread may do that, and the lock of the lock reference is given
+ *                    up. So a program that sees the end of the last write finds the lock free and the pipe closed.
  *   request_end      stores the result, makes the state terminal with one atomic exchange, calls `done`, wakes
  *                    those who sleep on it: so who has slept finds that everybody else has been notified.
  *

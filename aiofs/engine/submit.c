@@ -101,7 +101,8 @@ static int bind_file(aiofs_file *file)
     return engine_bind(file, atomic_load(&file->fd));
 }
 
-/* Gives it its place; binds the open file first. -EAGAIN: the engine has to receive some first, try again. Lock held. */
+/* Gives it its place; binds the open file first. -EAGAIN: the engine has to receive some first, try again. Lock
+ * held. */
 static int enter(struct arrival *arrival, struct aiofs_link *outside)
 {
     aiofs_request *request = arrival->request;
