@@ -53,7 +53,8 @@ static bool has_work(void)
 static int spare(void);
 static void *host_thread_main(void *argument);
 
-/* May an idle host thread exit? It may at the time `until`, or earlier if threads are scarce. Lock held. */
+/* May an idle host thread exit? The last idle one may only if there is no engine; another one may at the time `until`,
+ * or earlier if threads are scarce. Lock held. */
 static bool may_end(int64_t until)
 {
     if (host_threads.idle == 1)

@@ -227,8 +227,8 @@ static bool is_short(ssize_t moved, size_t asked)
     return (size_t)moved < asked && moved < MOST;
 }
 
-/* `once`: a short read is the answer, for asking again may wait. Moves what is left behind the first `moved` bytes,
- * whatever the pieces the kernel makes of it; a request only for its position. */
+/* Moves the bytes behind the first `before` ones, with as many system calls as the kernel needs. `once`: return after a
+ * short read, because a further read may block. The request on the stack only keeps the position. */
 static int64_t move_rest(int fd, bool writes, bool once, const struct iovec *iov, int iovcnt, int64_t offset,
                          uint64_t before)
 {
@@ -257,7 +257,8 @@ static int64_t move_all(int fd, bool writes, bool once, const struct iovec *iov,
     if (iovcnt != 1)
         return move_rest(fd, writes, once, iov, iovcnt, offset, 0);
     ssize_t moved = writes ? write_once(fd, iov, 1, offset) : read_once(fd, iov, 1, offset);
-    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR) || (once && moved > 0 && is_short(moved, iov->iov_len)))
+    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR) ||
+        (once && moved > 0 && is_short(moved, iov->iov_len)))
         return moved;
     return move_rest(fd, writes, once, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
 }
@@ -276,7 +277,7 @@ static void changed(aiofs_file *file)
         aiofs_lock_ref_changed(file->lock_ref);
 }
 
-/* Charges the entry for a change of its size to `end`, before it is made. */
+/* Charges the volume's quota for a change of the file's size to `end`, before the change. */
 static int charge(aiofs_file *file, int64_t end, bool may_shrink)
 {
     if (!file->lock_ref || !aiofs_lock_ref_has_quota(file->lock_ref))

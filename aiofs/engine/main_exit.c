@@ -5,8 +5,8 @@
  * stay for ever. Therefore, after the main thread has exited, the reactor checks from time to time whether any thread
  * except the engine's is left, and if none is, a host thread calls exit(0). Requests in flight keep the process alive,
  * because their completions may start threads of the program (SIGEV_THREAD). During that time no thread accepts
- * signals, as the engine's threads block all of them. So at each check the reactor unblocks, for an instant, those
- * signals that end a process and have their default action.
+ * signals, as the engine's threads block all of them. So at each check that finds only the engine's threads, the
+ * reactor unblocks, for an instant, those signals that end a process and have their default action.
  *
  * The cost for a program whose main thread does not do this: one thread-specific key and one fork handler at load time,
  * and one relaxed load of `left` per turn of the reactor. The key's destructor sets `left` when the main thread exits.

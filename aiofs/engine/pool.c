@@ -1,16 +1,20 @@
 /*
- * pool.c - workers: threads that may block in the kernel, for buffered writes, long reads and syncs, and
- * for all of a seekable file's requests where there is no io_uring.
+ * pool.c - workers: threads on the engine's descriptor table that may block in the kernel. They perform buffered
+ * writes, long reads and syncs, and in the threads engine all requests on seekable files. They also close descriptors
+ * whose close can block.
  *
- * They have the engine's descriptor table, so only its reactor can start them; anybody else asks for one by waking
- * it. The first worker is there from the engine's start and never ends, so that work is always done. The pool grows
- * while there is work and no worker is idle, up to a limit, and a worker that finds nothing to do for a while ends.
- * Workers also close descriptors whose close may block. The engine lock guards everything here but the gate.
+ * Only the reactor can start a worker, because the worker must share its table. Other threads wake the reactor to ask
+ * for one. The pool grows while there is work and no worker is idle, up to WORKERS_MAX. A worker that is idle for
+ * IDLE_NS exits. The first worker exists from the start of the engine and never exits, so there is always one.
  *
- * The gate. Copying from the page cache is the processor's work: as many workers at once as there are
- * processors, and the program's event loop waits for its turn. So at most one less copies at a time,
- * piece by piece. The gate is a courtesy, not a lock: whoever waited long enough passes, lest a writer
- * that the kernel throttles in the middle of a piece hold up everybody else.
+ * The gate limits the number of workers that copy from or to the page cache at the same time. Copying uses the
+ * processor. If as many workers copied as there are processors, the program's event loop would have to wait. So the
+ * gate admits one less (at least one), for one piece (PIECE) at a time. It is no lock: a worker that has waited for two
+ * milliseconds passes anyway, so that a writer that the kernel throttles in the middle of a piece does not stop all
+ * others.
+ *
+ * Locking. The engine lock guards the pool; gate.lock guards the gate. No lock is held while a worker performs a
+ * request.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,7 +30,7 @@ static const int64_t IDLE_NS = 5000000000;
 
 static struct {
     unsigned threads, idle, starting;
-    unsigned blocking; /* those with a stream's request, which may block for ever: some are left for files */
+    unsigned blocking; /* workers with a request on a stream, which may block for ever; at most BLOCKING_MAX */
     pthread_cond_t work;
 } pool;
 
@@ -73,8 +77,8 @@ static void gate_leave(void)
 
 /* ---- moving bytes --------------------------------------------------------------------------------------- */
 
-/* One piece of a long buffered read: what is cached is copied through the gate; for what is not, one page
- * is awaited outside of it, and the kernel reads ahead meanwhile. */
+/* One piece of a long buffered read. Inside the gate it copies cached bytes only. If none are cached, it reads one page
+ * outside the gate and waits for the disk; the kernel reads ahead meanwhile. */
 static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t offset)
 {
     gate_enter();
@@ -91,7 +95,7 @@ static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t of
 static ssize_t read_waiting(const aiofs_request *request, int fd, const struct iovec *iov, int count, int64_t offset)
 {
     ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, 0);
-    if (got == -ESPIPE && request->moved == 0) /* some files of /proc are regular, and take no offset */
+    if (got == -ESPIPE && request->moved == 0) /* some regular files of /proc accept no offset */
         got = aiofs_sys.preadv2(fd, iov, count, -1, 0);
     return got;
 }
@@ -106,7 +110,7 @@ static ssize_t move_piece(const aiofs_request *request, int fd, const struct iov
     if (copies)
         gate_enter();
     ssize_t put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
-    if (put == -ESPIPE && request->moved == 0) /* some files of /proc can seek, and take no offset all the same */
+    if (put == -ESPIPE && request->moved == 0) /* some seekable files of /proc accept no offset */
         put = aiofs_sys.pwritev2(fd, iov, count, -1, 0);
     if (copies)
         gate_leave();
@@ -130,14 +134,15 @@ static int64_t move(aiofs_request *request, int fd)
         if (moved <= 0)
             return request_outcome(request, moved);
         request->moved += (uint64_t)moved;
-        bool enough = request->op == AIOFS_READ &&
-                      (file->kind == KIND_STREAM || (file->refuses && (size_t)moved < length)); /* asking again may wait */
+        /* A short read is a success, and a further read may block. */
+        bool enough =
+            request->op == AIOFS_READ && (file->kind == KIND_STREAM || (file->refuses && (size_t)moved < length));
         if (enough || (file->flags & O_DIRECT && (size_t)moved < length))
             return (int64_t)request->moved;
     }
 }
 
-/* preadv2 and pwritev2 of no bytes answer 0 before they ask the file. */
+/* For no bytes preadv2 and pwritev2 return 0 without a call of the file's driver; read(2) and write(2) do call it. */
 static int64_t move_nothing(const aiofs_request *request, int fd)
 {
     void *buffer = request->iovcnt ? request->iov[0].iov_base : NULL;
@@ -225,7 +230,7 @@ static aiofs_request *take(void)
     return request;
 }
 
-/* Waits for work; false: there was none for long. Lock held. */
+/* Waits for work. False: there was none for IDLE_NS, or threads are scarce: this worker exits. Lock held. */
 static bool wait_for_work(void)
 {
     int64_t until = aiofs_now() + IDLE_NS;
@@ -248,7 +253,7 @@ static void carry_out(aiofs_request *request)
         request_finish(request, result);
 }
 
-/* Lock held, let go meanwhile. False: no descriptor waits to be closed. */
+/* Closes one descriptor of engine.closing. False: that list is empty. Lock held, released meanwhile. */
 static bool close_one(void)
 {
     struct aiofs_link *link = list_pop(&engine.closing);
@@ -278,7 +283,7 @@ static void *worker_main(void *argument)
         bool blocking = request->phase == PHASE_BLOCKING;
         bool wants_help = pool_wants_worker();
         if (has_work())
-            pool_signal(); /* a lane calls for one worker, who calls for the next */
+            pool_signal(); /* lane_offer wakes one worker, and each worker wakes the next */
         pthread_mutex_unlock(&engine.lock);
         if (wants_help)
             engine_wake();
