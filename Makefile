@@ -91,8 +91,8 @@ fio-all: $(VENV)/.with-test build ## run fio in every combination of its setting
 lint: $(VENV)/.with-dev build ## check style, types, floors and the compilers' warnings
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy aiofs tests/typing
-	@$(VENV)/bin/stubtest --ignore-disjoint-bases --allowlist tools/stubtest-allowed.txt aiofs._core
+	@$(PY) -m mypy aiofs tests/typing
+	@$(PY) -m mypy.stubtest --ignore-disjoint-bases --allowlist tools/stubtest-allowed.txt aiofs._core
 	@$(PY) tools/floors.py
 	@! command -v $(VENV)/bin/clang-tidy >/dev/null \
 	    || $(VENV)/bin/clang-tidy --quiet $(ENGINE_C) $(PRELOAD_C) -- -std=gnu11 $(INCLUDES) 2>/dev/null

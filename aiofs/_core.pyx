@@ -2,14 +2,14 @@
 # cython: freethreading_compatible=False
 """The core: POSIX AIO requests and access handles over the engine, and their delivery on a loop.
 
-The parts are the files of core/. What a part shows the others is declared in its .pxd, and _core.pxd
+The parts are the files of core/. The interface of a part is declared in its .pxd, and _core.pxd
 includes those first: so the parts may stand in any order.
 
     engine.pxd, entries.pxd     the C below: engine/engine.h, entries/volume.h
     errors, buffer, process, zero
                         exceptions; buffers of the program's objects; the engine of this process, its
                         forks and its end; the 0 that calls return
-    notice, submission  C, with a header each: who is notified; what a request carries for Python
+    notice, submission  C, with a header each: the notice of a request; what a request carries for Python
     delivery            the only part that knows event loops. completions.c: how completions come from
                         the engine's threads; awaitable.c: awaits without an exception for the value
     operation           what a method of an asynchronous handle returns: started, awaitable

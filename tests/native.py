@@ -43,9 +43,9 @@ def checked(program, folder, **environment):
             stderr=subprocess.STDOUT,
             cwd=folder,
         ).returncode
-    told = log.read_text(errors="replace")
+    output = log.read_text(errors="replace")
     if status == SKIPPED:
-        pytest.skip(told.strip().splitlines()[-1] if told else "the program skipped itself")
-    wrong = [line for line in told.splitlines() if not line.startswith("ok ")]
+        pytest.skip(output.strip().splitlines()[-1] if output else "the program skipped itself")
+    wrong = [line for line in output.splitlines() if not line.startswith("ok ")]
     assert status == 0, f"{program.name} ended with {status}\n" + "\n".join(wrong)
-    return told
+    return output

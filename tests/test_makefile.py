@@ -99,18 +99,18 @@ def test_all_lists_of_python_versions_agree():
 
 
 @pytest.mark.parametrize(
-    ("user", "status", "told"),
+    ("user", "status", "log"),
     [
         (1000, 0, ["make lint", "make test"]),
         (0, 0, ["apt-get update", "apt-get install fio stress-ng", "make lint", "make test"]),
         (0, 1, ["apt-get update", "make lint", "make test"]),
     ],
 )
-def test_continuous_integration_installs_programs_if_it_may(tmp_path, user, status, told):
+def test_continuous_integration_installs_programs_if_it_may(tmp_path, user, status, log):
     stubs = {
         "id": f"echo {user}",
-        "apt-get": f'echo "apt-get $@" | sed "s/ -[^ ]*//g" >> told; exit {status}',
-        "make": 'echo "make $@" >> told',
+        "apt-get": f'echo "apt-get $@" | sed "s/ -[^ ]*//g" >> log; exit {status}',
+        "make": 'echo "make $@" >> log',
     }
     for name, script in stubs.items():
         (tmp_path / name).write_text(f"#!/bin/bash\ncd {tmp_path}\n{script}\n")
@@ -118,4 +118,4 @@ def test_continuous_integration_installs_programs_if_it_may(tmp_path, user, stat
     for name in ("bash", "dirname", "sed"):
         (tmp_path / name).symlink_to(shutil.which(name))
     subprocess.run([ROOT / ".ci/run"], env={"PATH": str(tmp_path)}, check=True, capture_output=True)
-    assert (tmp_path / "told").read_text().splitlines() == told
+    assert (tmp_path / "log").read_text().splitlines() == log

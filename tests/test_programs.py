@@ -1,10 +1,8 @@
 """Real programs, unmodified, under `aiofs run`: fio, stress-ng, and one that copies files by lists.
 
-That their requests went through aiofs is told by the engine itself: programs/witness.c, preloaded
-beside it, writes down what it has counted in each process when that ends. fio says how many
-operations it made, and the two numbers must be equal.
-
-What fio is asked to do has eight settings. Every pair of them is run; `make fio-all` runs them all.
+The counters of the engine show that the requests of each program went through aiofs. A library
+that is preloaded beside it, programs/witness.c, writes the counters down when a process ends. fio
+prints how many operations it made, and the two numbers must be equal.
 """
 
 import contextlib
@@ -72,8 +70,8 @@ class Witness:
         ended = subprocess.run(
             command, env=environment, cwd=self._folder, capture_output=True, text=True, timeout=50
         )
-        told = f"{command} ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
-        assert ended.returncode == 0, told
+        output = f"{command} ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        assert ended.returncode == 0, output
         return ended.stdout
 
     def processes(self):

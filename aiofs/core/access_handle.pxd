@@ -12,11 +12,11 @@ cdef void drop_file(aiofs_file *file) noexcept nogil
 cdef class AccessHandle:
     cdef aiofs_file *file        # a reference; NULL when closed
     cdef int64_t cursor
-    cdef Operation cursor_owner  # the last one that moves the cursor, if it has not ended
+    cdef Operation cursor_owner  # the last operation that moves the cursor, while it is pending
     cdef int64_t turns           # how many have moved it, or will
     cdef int64_t cursor_turn     # whose the cursor is
     cdef Operation closing
-    cdef object deferred         # deque of Operations that have to wait for others
+    cdef object deferred         # deque of Operations that wait for earlier operations
     cdef int in_flight, changing
     cdef int attached            # Operations whose handle it is
     cdef bint sizing             # a get_size is in flight

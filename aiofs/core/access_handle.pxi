@@ -6,8 +6,8 @@
 # may block, everything after it waits for the answer. The cursor is where the last operation in the order left it that
 # did not fail, whatever the order of the ends.
 #
-# A handle owns one reference to the engine's open file, and an operation holds the handle until it has ended. The GIL
-# guards all of this; it is released while the engine takes a request, which may be delivered meanwhile.
+# A handle owns one reference to the engine's open file, and an operation holds the handle until the operation ends.
+# The GIL guards all of this; it is released while the engine takes a request, which may be delivered meanwhile.
 
 
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
@@ -30,7 +30,10 @@ cdef void free_request(aiofs_request *request) noexcept nogil:
 
 
 cdef int64_t end_file_here(aiofs_file *file, bint flush) noexcept nogil:
-    """Ends the use of a file where no host thread is to be had; waits for no request, which may wait for this thread."""
+    """Ends the use of a file when no host thread can be started.
+
+    Does not wait for requests: a request may wait for this thread.
+    """
     if not aiofs_file_busy(file):
         return end_file(file, flush)
     drop_file(file)
@@ -89,7 +92,7 @@ cdef class AccessHandle:
             leaving.add(self)
         if not self.attached or (not self.deferred and not self.sizing and self.closing is None):
             self.let_go()
-        self.closed = True  # first: whoever is warned gets the handle, and may use and keep it
+        self.closed = True  # before the warning: its receiver gets the handle, and may use and keep it
         if unclosed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
 
@@ -264,7 +267,8 @@ cdef class AccessHandle:
 
     cdef Operation vectored(self, int kind, object buffers, object at):
         cdef int64_t offset = -1 if at is None else position(at, "at")
-        cdef Operation operation = self.prepare(kind, GIVES_COUNT, "writev" if kind == AIOFS_WRITE else "readv", current_notifier())
+        cdef Operation operation = self.prepare(
+            kind, GIVES_COUNT, "writev" if kind == AIOFS_WRITE else "readv", current_notifier())
         if operation.state == PENDING:
             operation.submission = new_submission()
             pin_all(operation.submission, buffers, kind == AIOFS_READ)
@@ -318,7 +322,8 @@ cdef class AccessHandle:
             return False
         if operation.kind == AIOFS_FLUSH:
             return True
-        return self.cursor_owner is None or (operation.kind != AIOFS_TRUNCATE and operation.submission.request.offset >= 0)
+        return self.cursor_owner is None or (
+            operation.kind != AIOFS_TRUNCATE and operation.submission.request.offset >= 0)
 
     cdef int start(self, Operation operation) except -1:
         operation.handle = <PyObject *>self
@@ -395,7 +400,7 @@ cdef class AccessHandle:
         return self.go_on()
 
     cdef void leave_cursor(self, Operation operation, int64_t result) noexcept:
-        """One that failed leaves it to those before it."""
+        """A failed operation leaves the cursor to the operations before it."""
         cdef Operation before = None
         if result >= 0:
             if operation.turn > self.cursor_turn:

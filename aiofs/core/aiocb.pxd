@@ -17,7 +17,7 @@ cdef class sigevent:
 @cython.final
 cdef class aiocb:
     cdef public object aio_fildes, aio_buf, aio_nbytes, aio_offset, aio_reqprio, aio_lio_opcode
-    cdef object event          # aio_sigevent; None: nobody has looked at it yet
+    cdef object event          # aio_sigevent; None until it is first set or read
     cdef aiofs_submission *submission  # SUBMITTED: a reference
     cdef int64_t outcome       # ENDED: the count, or a negated errno
     cdef int state, operation

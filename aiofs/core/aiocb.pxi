@@ -49,7 +49,7 @@ cdef class sigevent:
 
     Each accepted request is notified once, also one that failed or was cancelled, and after its status is
     final; nothing is notified of a call that raised. The fields are looked at by the submission, which
-    raises TypeError, ValueError or OverflowError for one that cannot be right, OSError EINVAL for a
+    raises TypeError, ValueError or OverflowError for an invalid field, OSError EINVAL for a
     sigev_signo that is no signal, and RuntimeError for SIGEV_LOOP with no running loop.
 
     Source: POSIX.1-2017, Base Definitions, <signal.h>; System Interfaces, 2.4.1.
@@ -75,8 +75,8 @@ cdef class aiocb:
 
     aio_fildes      an int, or an object with fileno(): an access handle, a file
     aio_buf         any C-contiguous object with the buffer protocol, writable for a read; pinned until
-                    the request is terminal and somebody has looked (aio_error, an await, its
-                    notification, its list's), whatever becomes of a task that awaits it
+                    the request is terminal and aio_error, an await, its notification or that of its
+                    list has seen this; a cancelled await does not unpin it
     aio_nbytes      bytes to move, at most the size of the buffer; None: that size
     aio_offset      where in the file, in bytes from its start; ignored by streams and appends
     aio_reqprio     0 to AIO_PRIO_DELTA_MAX (20); a higher one runs later among the waiting requests of
@@ -90,8 +90,8 @@ cdef class aiocb:
     `await cb` gives what aio_return would, without using it up, and raises what it would raise; a
     finished request does not suspend, unless this turn of the loop has spent its time: then the loop
     turns once. Cancelling the await cancels the request, as aio_cancel does, but
-    does not wait for it to end. OSError EINVAL for one that was never submitted; RuntimeError for one in
-    submission where no event loop runs.
+    does not wait for it to end. OSError EINVAL if the aiocb was never submitted; RuntimeError if
+    its request is in flight and no event loop runs.
 
     Source: POSIX.1-2017, Base Definitions, <aio.h>.
     """

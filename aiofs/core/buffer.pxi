@@ -1,8 +1,8 @@
 # Buffers: taking those of the program's objects, and memory for O_DIRECT.
 #
-# A view (Py_buffer) keeps its object from freeing or resizing the memory until it is released. Whoever takes a view
-# owns it; a submission takes it over and releases it with the GIL, when its request is terminal. Memory with
-# references to Python objects in it is refused. The memory of an aligned_buffer belongs to an object that its
+# A view (Py_buffer) keeps its object from freeing or resizing the memory until it is released. The caller that takes a
+# view owns it. A submission takes the view over and releases it with the GIL, when its request is terminal. Memory
+# with references to Python objects in it is refused. The memory of an aligned_buffer belongs to an object that its
 # memoryviews hold.
 
 cdef extern from "Python.h":

@@ -1,15 +1,15 @@
 /*
- * completions.h - the way of completed submissions from the engine's threads to one that has the GIL.
+ * completions.h - completion queues: from the engine's threads to a thread that has the GIL.
  *
  * A completion queue is a stack of submissions. Any thread pushes, without a lock, by compare-and-exchange. The
  * thread that drains it takes the whole stack at once and reverses it: so the order is that of the completions. One
  * wake-up (a write to the queue's wakeup fd) covers all completions since the last drain. A submission of a list may
  * come without one (`no_wakeup`) if nothing waits for it alone: the list's own completion wakes for all.
  *
- * A queue is counted: one reference is its LoopNotifier's, one that of each submission that is addressed to it. When
+ * A queue is reference-counted: its LoopNotifier owns one reference, each submission addressed to it owns one. When
  * the LoopNotifier goes, it seals the queue. A completion that finds its queue sealed, or has none, goes to the queue
  * of unclaimed completions. That is drained by the next call into the core that looks for a loop, by a pending call
- * of the interpreter, or by any loop: each loop watches its wakeup fd, because one that sleeps makes no pending calls.
+ * of the interpreter, or by any loop: each loop watches its wakeup fd, because a sleeping loop makes no pending calls.
  */
 #ifndef AIOFS_COMPLETIONS_H
 #define AIOFS_COMPLETIONS_H
@@ -32,7 +32,7 @@ void python_ends(void);
 
 aiofs_completion_queue *queue_new(int eventfd, int *error);
 void queue_release(aiofs_completion_queue *queue);
-/* What came, oldest first; NULL: nothing. With `seal` nothing will come any more. */
+/* Takes the queued submissions, oldest first; NULL if there are none. `seal`: the queue accepts no more. */
 aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool seal);
 
 /* Addresses a submission that had no queue to this one. False: it has another, or has been posted. */

@@ -1,7 +1,7 @@
 # Delivery on an event loop: core/completions.h, and delivery.pxi. The only part that knows loops and futures.
 #
-# The others ask for the notifier of the loop that runs here, submit with it, and let what awaits a submission yield
-# what `await_end` gives.
+# The other parts ask for the notifier of the loop that runs here, submit with it, and let what awaits a submission
+# yield what `await_end` gives.
 
 cdef extern from "core/completions.h" nogil:
     ctypedef struct aiofs_completion_queue:

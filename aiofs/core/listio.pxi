@@ -35,7 +35,7 @@ cdef list entries_of(object items):
 
 
 cdef aiofs_submission *make_last_word(object sig, LoopNotifier notifier) except? NULL:
-    """What tells the end of a whole list; NULL: nobody wants to know."""
+    """The submission that notifies of the end of a whole list; NULL: SIGEV_NONE."""
     cdef aiofs_submission *last_word
     if sig is None or (<sigevent>sig).sigev_notify == C_SIGEV_NONE:
         return NULL
@@ -80,8 +80,9 @@ cdef int begin_entry(plan *what, aiocb cb, LoopNotifier notifier, aiofs_list_cal
     return 0
 
 
-cdef int start_entries(plan *plans, list blocks, LoopNotifier notifier, aiofs_list_call *call, bint notifies) except? -1:
-    """Begins what is drawn up, and waits for it if the mode says so: 0 or a negated errno."""
+cdef int start_entries(plan *plans, list blocks, LoopNotifier notifier, aiofs_list_call *call,
+                       bint notifies) except? -1:
+    """Starts the prepared entries; in LIO_WAIT also waits for them. Gives 0 or a negated errno."""
     cdef Py_ssize_t i
     cdef int error = 0
     try:

@@ -1,9 +1,9 @@
 /*
  * notice.h - the core's part of notices: a function of the program's, and the completion queue of a loop.
  *
- * The rules are the engine's (engine/aio_rules.h). A notice is prepared with the GIL, before its request is submitted:
- * what its SIGEV_THREAD needs is there by then, or the call fails. It is given by the thread that completes the request,
- * without the GIL. The references of a callback are its own; SIGEV_THREAD's thread takes them over.
+ * The rules are the engine's (engine/aio_rules.h). A notice is prepared with the GIL, before its request is submitted.
+ * What SIGEV_THREAD needs is allocated by then, or the call fails. The notice is given by the thread that completes
+ * the request, without the GIL. The references of a callback are its own; SIGEV_THREAD's thread takes them over.
  */
 #ifndef AIOFS_NOTICE_H
 #define AIOFS_NOTICE_H

@@ -11,7 +11,7 @@ cdef class Operation:
     """A started operation; `await` gives its result.
 
     Cancelling the await cancels the operation if it has not begun. Its buffers stay pinned until the
-    engine is done with them, whatever becomes of the await. A failure that nobody awaited goes to the
+    engine is done with them, whatever becomes of the await. A failure that was never awaited goes to the
     loop's exception handler.
     """
 
@@ -33,7 +33,7 @@ cdef class Operation:
         if self.retrieved:
             return
         if self.state == SUCCEEDED:
-            hush(self.value)
+            mark_unwanted(self.value)
         elif self.state == FAILED and self.reporter is not None and not is_cancelled_error(self.value):
             report_failure(self.reporter, self.value)
 
@@ -55,9 +55,9 @@ cdef class Operation:
         return 0
 
     cdef void forget(self) noexcept:
-        """What it made is given to nobody."""
+        """Drops the result of the operation; no task gets it."""
         self.retrieved = True
-        hush(self.value)
+        mark_unwanted(self.value)
         self.fail(cancelled_error())
 
     cdef void succeed(self, int64_t count) noexcept:
@@ -77,7 +77,7 @@ cdef class Operation:
     # ---- the awaitable ----
 
     cdef inline bint may_return(self) except -1:
-        """It has ended, and the loop need not turn first."""
+        """The operation is no longer pending, and the loop need not turn first."""
         if self.state == PENDING or not (self.waited or not turn_is_spent()):
             return False
         self.waited = False  # another await may come
@@ -117,7 +117,7 @@ cdef class Operation:
         return next_by_send(self)
 
     def throw(self, kind, value=None, traceback=None):
-        """As a coroutine's throw: whoever awaited has been cancelled, or is given an error."""
+        """As a coroutine's throw: the awaiting task was cancelled, or gets an error."""
         self.cancel()
         self.retrieved = True
         if value is None:
@@ -127,12 +127,13 @@ cdef class Operation:
         raise value
 
     def close(self):
-        """As a coroutine's close: the operation goes on, nobody awaits it."""
+        """As a coroutine's close: the operation continues without an await."""
         self.retrieved = True
 
     cdef int cancel(self) except -1:
-        """Takes it back if it has not begun; what has begun goes on."""
-        if self.kind == AIOFS_CALL and self.state == SUCCEEDED and not self.retrieved:  # it ended, but the task has not yet heard of it
+        """Cancels the operation if it has not begun; otherwise it continues."""
+        # A call that has succeeded, and whose value the task has not retrieved.
+        if self.kind == AIOFS_CALL and self.state == SUCCEEDED and not self.retrieved:
             self.forget()
         if self.state != PENDING or self.kind == CLOSE:
             return 0
@@ -179,8 +180,8 @@ cdef Operation pending_operation(int kind, int gives):
     return operation
 
 
-cdef void hush(object made) noexcept:
-    """A handle that nobody was given is nobody's mistake when it is dropped."""
+cdef void mark_unwanted(object made) noexcept:
+    """Marks a handle that no caller got, so that dropping it gives no ResourceWarning."""
     if type(made) is AccessHandle:
         (<AccessHandle>made).unwanted = True
     elif type(made) is SyncAccessHandle:

@@ -1,7 +1,7 @@
 # The process: which engine runs, what it counts, what a fork means, and the end of the interpreter.
 #
 # There is one engine in a process, whichever language started it. At exit, requests that wait for a peer are
-# cancelled and the others get some seconds; afterwards no thread of the engine calls into the interpreter. In the
+# cancelled and other requests get some seconds; afterwards no thread of the engine calls into the interpreter. In the
 # child of a fork, a new `generation` begins: the handles that were made in an older one are the parent's, and so are
 # their locks.
 
@@ -52,7 +52,7 @@ def counters():
 
 
 def settle(double seconds=SETTLE_SECONDS):
-    """Cancels requests that wait for a peer and gives the others `seconds` to finish."""
+    """Cancels requests that wait for a peer and gives other requests `seconds` to finish."""
     with nogil:
         aiofs_engine_settle(seconds)
     drain_unclaimed()

@@ -223,7 +223,7 @@ cdef void hold(aiocb cb, aiofs_submission *submission) noexcept:
 
 cdef aiofs_submission *begin(plan *what, aiofs_ask *ask, int64_t error, aiocb cb, LoopNotifier notifier,
                              aiofs_list_call *call) except? NULL:
-    """Carries out what was drawn up, inside the call: NULL; or makes the submission that is to be submitted.
+    """Carries the prepared plan out inside the call and gives NULL, or makes its submission.
 
     `error`: why it is not valid, or 0. `call`: the list's, or NULL.
     """
@@ -254,14 +254,14 @@ cdef aiofs_submission *begin(plan *what, aiofs_ask *ask, int64_t error, aiocb cb
 
 
 cdef void refused(aiofs_submission *submission, aiocb cb, int error) noexcept:
-    """The engine did not take it: so it has ended, and nobody is notified."""
+    """Ends a submission that the engine did not take, without a notice."""
     unpin(submission)
     drop_notice(submission)
     cb.end(error)
 
 
 cdef int submit(plan *what, aiocb cb, LoopNotifier notifier) except -1:
-    """Carries out or submits what was drawn up. 0, or a positive errno that the call has to fail with."""
+    """Carries out or submits the prepared plan. Gives 0, or the positive errno that the call fails with."""
     cdef aiofs_ask ask = ask_of(what)
     cdef aiofs_submission *submission
     cdef int error = aiofs_ask_check(&ask, NULL)

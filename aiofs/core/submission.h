@@ -3,8 +3,8 @@
  *
  * A submission is one request to the engine. It pins the buffers (Py_buffer views), holds a reference to the object
  * that submitted it (the owner: an aiocb or an Operation), and has the notice of its end. The engine completes it on
- * a thread that has no GIL and must not wait for it: its notice is given, and posts the submission to a completion queue
- * (notice.c, completions.h). Everything that touches Python objects is done in delivery.pxi, by the thread
+ * a thread that has no GIL and must not wait for it. The notice posts the submission to a completion queue (notice.c,
+ * completions.h). Everything that touches Python objects is done in delivery.pxi, by the thread
  * that drains the queue with the GIL.
  *
  * A submission is counted by its request. One reference is the owner's (its field `submission`), one the completion
@@ -39,7 +39,7 @@ struct aiofs_submission {
     int pinned;         /* views that are held */
     bool delivered;
     bool unposted; /* it ended inside the call, and no loop is to be told */
-    _Atomic bool no_wakeup; /* nobody waits for it alone: a later completion wakes the loop for both */
+    _Atomic bool no_wakeup; /* no await waits for it alone: a later completion wakes the loop for both */
 };
 
 aiofs_submission *submission_new(void);

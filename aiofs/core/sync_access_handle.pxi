@@ -74,7 +74,7 @@ cdef class SyncAccessHandle:
 
     def __del__(self):
         cdef bint unclosed = self.file != NULL
-        self.let_go()  # first: whoever is warned gets the handle, and may use and keep it
+        self.let_go()  # before the warning: its receiver gets the handle, and may use and keep it
         if unclosed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
 

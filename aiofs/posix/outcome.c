@@ -59,7 +59,7 @@ POSIX_FACE(int, aio_suspend, (const struct aiocb *const list[], int nent, const 
 
 /* ---- taking back ------------------------------------------------------------------------------------------------ */
 
-/* Its request has left it, and another thread is about to say what came of it. */
+/* Waits for the thread that has taken the request out of the aiocb to publish its result. Gives up after 1 s. */
 static void await_end(const struct aiocb *cb)
 {
     const struct timespec patience = {.tv_sec = 1};

@@ -11,9 +11,10 @@
  * search for symbols (a program that is linked to it, LD_PRELOAD); the same with `64`; and one with `aiofs_`,
  * for shared objects that are loaded later, an extension module of Python's for one, where libc comes first.
  *
- * Ownership. A request that goes to the engine is an aiofs_aio, allocated by submit.c and freed with its last reference;
- * the face's own is given up by its end. It holds copies of all that the end needs, for the aiocb is the program's again
- * as soon as its state is terminal. What ends inside the call has none.
+ * Ownership. A request that goes to the engine is an aiofs_aio. submit.c allocates it, and its last reference frees it;
+ * the end of the request drops the reference of the C face. The aiofs_aio holds copies of all that the end needs,
+ * because the program owns the aiocb again as soon as its state is terminal. A request that ends inside the call
+ * has no aiofs_aio.
  */
 #ifndef AIOFS_POSIX_H
 #define AIOFS_POSIX_H
@@ -27,12 +28,12 @@
 
 /* A function under its three names; its C name is posix_NAME, so that <aio.h>'s attributes, which let the compiler
  * believe whatever a careless caller breaks, are not upon it. */
-#define POSIX_FACE(type, name, parameters)                                                                              \
-    AIOFS_API type posix_##name parameters __asm__(#name);                                                              \
-    AIOFS_API type posix64_##name parameters __asm__(#name "64");                                                       \
-    AIOFS_API type prefixed_##name parameters __asm__("aiofs_" #name);                                                  \
-    extern __typeof__(posix_##name) posix64_##name __attribute__((alias(#name)));                                       \
-    extern __typeof__(posix_##name) prefixed_##name __attribute__((alias(#name)));                                      \
+#define POSIX_FACE(type, name, parameters)                                                                             \
+    AIOFS_API type posix_##name parameters __asm__(#name);                                                             \
+    AIOFS_API type posix64_##name parameters __asm__(#name "64");                                                      \
+    AIOFS_API type prefixed_##name parameters __asm__("aiofs_" #name);                                                 \
+    extern __typeof__(posix_##name) posix64_##name __attribute__((alias(#name)));                                      \
+    extern __typeof__(posix_##name) prefixed_##name __attribute__((alias(#name)));                                     \
     type posix_##name parameters
 
 /* A notice of the sigevent, also for completion descriptors; completion.c. 0 or -EAGAIN. */

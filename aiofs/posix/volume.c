@@ -2,8 +2,8 @@
  * volume.c - aiofs_open and aiofs_close: files of a volume, under their lock, for C programs.
  *
  * All that a process opens here has one owner, so it shares the lock of a file with itself. The open file owns the
- * lock and the volume. What was opened here stands in a table by its number, with the opener's reference: whoever
- * takes it out of there, and nobody else, closes the file. So aiofs_close leaves alone what another face opened.
+ * lock and the volume. What was opened here stands in a table by its number, with the opener's reference: only
+ * the thread that removes the entry closes the file. So aiofs_close leaves alone a file that another face opened.
  *
  * The table's lock is held for a few instructions, and nothing is taken under it. The child of a fork keeps the
  * table: it may close what it inherited.
@@ -103,7 +103,7 @@ __attribute__((constructor)) static void set_up(void)
 
 /* ---- opening --------------------------------------------------------------------------------------------- */
 
-/* Who may not write in a directory may still read there. */
+/* A process without write permission in a directory may still read there. */
 static int open_volume(const char *directory, int flags, aiofs_volume **volume)
 {
     bool only_reads = (flags & (O_ACCMODE | O_CREAT | O_TRUNC)) == O_RDONLY;

@@ -123,10 +123,10 @@ def test_waiting_reads_do_not_delay_requests_on_files(file):
 def test_higher_reqprio_runs_later_among_waiting_requests(pipe):
     read_end, write_end = pipe
     first = waiting_read(read_end, 1)
-    late = waiting_read(read_end, 1, aio_reqprio=20)
+    last = waiting_read(read_end, 1, aio_reqprio=20)
     soon = waiting_read(read_end, 1, aio_reqprio=3)
     next_one = waiting_read(read_end, 1)
-    for cb, byte in ((first, b"1"), (next_one, b"2"), (soon, b"3"), (late, b"4")):
+    for cb, byte in ((first, b"1"), (next_one, b"2"), (soon, b"3"), (last, b"4")):
         os.write(write_end, byte)
         assert result(cb) == 1
         assert cb.aio_buf == byte

@@ -115,16 +115,16 @@ static void other_kinds(void)
     uint64_t value;
     int event = eventfd(0, EFD_CLOEXEC), unrelated = eventfd(0, EFD_CLOEXEC);
     struct op *first = start(AIOFS_READ, event, &value, 8, 0), *second = start(AIOFS_READ, event, &value, 8, 0);
-    struct op *elsewhere = start(AIOFS_READ, unrelated, &value, 8, 0);
+    struct op *other = start(AIOFS_READ, unrelated, &value, 8, 0);
     pause_ms(5);
     CHECK(aiofs_cancel_all(event) == AIOFS_CANCEL_CANCELED && op_ended(first) && op_ended(second),
           "all reads of an eventfd are cancelled");
-    CHECK(!op_ended(elsewhere), "requests on another descriptor are not cancelled");
-    CHECK(aiofs_cancel(&elsewhere->request) == AIOFS_CANCEL_CANCELED,
+    CHECK(!op_ended(other), "requests on another descriptor are not cancelled");
+    CHECK(aiofs_cancel(&other->request) == AIOFS_CANCEL_CANCELED,
           "requests on the other descriptor are cancelled by its own call");
     op_drop(first);
     op_drop(second);
-    op_drop(elsewhere);
+    op_drop(other);
     close(event);
     close(unrelated);
 

@@ -76,24 +76,24 @@ static void let_go_after_the_last(void)
     aiofs_file_release(file);
     fault_clear();
 
-    int late = 0;
+    int unfinished = 0;
     for (int i = 0; i < 100; i++) {
         file = open_locked("busy", &owner);
         struct op *op = start_on(file, AIOFS_WRITE, -1, "x", 1, 0);
         aiofs_file_close(file);
         op_finish(op);
-        late += !lock_is_free("busy");
+        unfinished += !lock_is_free("busy");
         aiofs_file_release(file);
     }
-    CHECK(late == 0, "the lock is free when the last write's status is final (%d late)", late);
-    for (int i = late = 0; i < 100; i++) {
+    CHECK(unfinished == 0, "the lock is free when the last write's status is final (%d unfinished)", unfinished);
+    for (int i = unfinished = 0; i < 100; i++) {
         file = open_locked("busy", &owner);
         op_finish(start_on(file, AIOFS_WRITE, -1, "x", 1, 0));
         aiofs_file_close(file);
-        late += !lock_is_free("busy");
+        unfinished += !lock_is_free("busy");
         aiofs_file_release(file);
     }
-    CHECK(late == 0, "the lock is free when close returns after the last write");
+    CHECK(unfinished == 0, "the lock is free when close returns after the last write");
 }
 
 static void let_go_after_cancelling(void)

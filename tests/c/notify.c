@@ -188,12 +188,12 @@ static void wakeup_fds(void)
     for (int i = 0; i < 50; i++)
         good += op_finish(ops[i]) == (i % 5 ? 1 : -EBADF);
     CHECK(good == 50, "each request ended with the expected result");
-    int elsewhere = dup(event);
+    int copy = dup(event);
     aiofs_wakeup_notify(wakeup);
     aiofs_wakeup_release(wakeup);
     CHECK(poll(&poll_one, 1, 0) == 1, "the descriptor number still belongs to the program");
     close(event);
-    close(elsewhere);
+    close(copy);
     CHECK(EVENTUALLY(PATIENCE, engine_descriptors() <= before), "the engine has released the wakeup fd");
     CHECK(aiofs_wakeup_open(-1, &wakeup) == -EBADF, "a bad number is EBADF");
     close(fd);

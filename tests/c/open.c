@@ -29,7 +29,7 @@ static int ask(const char *path, int flags)
 
 /* aiofs_open as another process meets it: 0, or its errno. (A sanitizer's allocator may be locked in a child whose
  * parent has threads; that child is ended, and another one asks.) */
-static int elsewhere(const char *path, int flags)
+static int open_in_child(const char *path, int flags)
 {
     int answer = ask(path, flags);
     for (int tries = 0; SANITIZED && answer < 0 && tries < 5; tries++)
@@ -144,15 +144,15 @@ static void writer_is_alone(void)
     int reader = aiofs_open(volume, "locked", O_RDONLY);
     CHECK(first >= 0 && second >= 0 && reader >= 0, "one process opens a file any number of times");
     if (CAN_FORK_WITH_THREADS) {
-        CHECK(elsewhere("locked", O_RDWR) == EBUSY, "another process is refused: EBUSY");
-        CHECK(elsewhere("locked", O_RDONLY | O_TRUNC) == EBUSY, "another process may not truncate the file");
-        CHECK(elsewhere("locked", O_RDWR | O_CREAT | O_EXCL) == EEXIST, "O_EXCL of a locked file is EEXIST");
-        CHECK(elsewhere("locked", O_RDONLY) == 0, "another process may open the file for reading");
-        CHECK(elsewhere("there", O_RDWR) == 0, "another process may open another file");
+        CHECK(open_in_child("locked", O_RDWR) == EBUSY, "another process is refused: EBUSY");
+        CHECK(open_in_child("locked", O_RDONLY | O_TRUNC) == EBUSY, "another process may not truncate the file");
+        CHECK(open_in_child("locked", O_RDWR | O_CREAT | O_EXCL) == EEXIST, "O_EXCL of a locked file is EEXIST");
+        CHECK(open_in_child("locked", O_RDONLY) == 0, "another process may open the file for reading");
+        CHECK(open_in_child("there", O_RDWR) == 0, "another process may open another file");
         aiofs_close(first);
-        CHECK(elsewhere("locked", O_RDWR) == EBUSY, "one of two writers closed: still EBUSY");
+        CHECK(open_in_child("locked", O_RDWR) == EBUSY, "one of two writers closed: still EBUSY");
         aiofs_close(second);
-        CHECK(elsewhere("locked", O_RDWR) == 0, "both closed: free");
+        CHECK(open_in_child("locked", O_RDWR) == 0, "both closed: free");
     }
     aiofs_close(reader);
 }
@@ -170,21 +170,21 @@ static void lock_outlives_close(void)
         fault_inject("pwritev2", 0, FAULT_DELAY, us);
         cb = write_of(fd, "late");
         CHECK(aiofs_close(fd) == 0, "close with a write in flight returns");
-        refused = elsewhere("slow", O_RDWR);
+        refused = open_in_child("slow", O_RDWR);
         in_flight = aio_error(cb) == EINPROGRESS;
         fault_clear();
     }
     CHECK(in_flight && refused == EBUSY, "the write holds the lock");
     CHECK(outcome(cb) == 4, "the write ends as if close had waited");
-    int after = elsewhere("slow", O_RDWR);
+    int after = open_in_child("slow", O_RDWR);
     CHECK(after == 0, "the write's end releases the lock (%d)", after);
 }
 
 static void lock_dies_with_its_process(void)
 {
-    int told[2], status;
+    int ready[2], status;
     char byte;
-    MUST(pipe2(told, O_CLOEXEC));
+    MUST(pipe2(ready, O_CLOEXEC));
     fflush(stdout);
     pid_t holder = (pid_t)MUST(fork());
     if (holder == 0) {
@@ -192,15 +192,15 @@ static void lock_dies_with_its_process(void)
         if (aiofs_open(volume, "held", O_RDWR | O_CREAT, 0600) < 0)
             _exit(1);
         if (MUST(fork()) == 0) { /* a child of the holder, which lives on */
-            close(told[0]);
+            close(ready[0]);
             pause_ms(20000);
             _exit(0);
         }
-        MUST(write(told[1], "!", 1));
+        MUST(write(ready[1], "!", 1));
         pause_ms(20000);
         _exit(0);
     }
-    MUST(read(told[0], &byte, 1));
+    MUST(read(ready[0], &byte, 1));
     CHECK(fails(aiofs_open(volume, "held", O_RDWR), EBUSY), "a child has the file");
     kill(holder, SIGKILL);
     MUST(waitpid(holder, &status, 0));
@@ -208,8 +208,8 @@ static void lock_dies_with_its_process(void)
     CHECK(EVENTUALLY(PATIENCE, (fd = aiofs_open(volume, "held", O_RDWR)) >= 0),
           "killed: the lock is gone, though its child lives");
     aiofs_close(fd);
-    close(told[0]);
-    close(told[1]);
+    close(ready[0]);
+    close(ready[1]);
 }
 
 static int inherited;
@@ -238,7 +238,7 @@ static void child_has_no_lock(void)
     }
     MUST(waitpid(pid, &status, 0));
     CHECK(status == 0, "the child's checks held");
-    CHECK(elsewhere("family", O_RDWR) == EBUSY, "the parent keeps the descriptor that the child closed");
+    CHECK(open_in_child("family", O_RDWR) == EBUSY, "the parent keeps the descriptor that the child closed");
     aiofs_close(inherited);
 }
 
@@ -287,7 +287,7 @@ static void number_closed_behind_our_back(void)
     int next = aiofs_open(volume, "found", O_RDWR);
     CHECK(next == fd, "the number goes to another file of the volume");
     if (CAN_FORK_WITH_THREADS)
-        CHECK(elsewhere("lost", O_RDWR) == 0, "the file that lost the number is unlocked");
+        CHECK(open_in_child("lost", O_RDWR) == 0, "the file that lost the number is unlocked");
     CHECK(aiofs_close(next) == 0 && aiofs_close(found) == 0 && EVENTUALLY(PATIENCE, files() == before),
           "the engine keeps no file of the closed descriptor (%d files)", (int)(files() - before));
 }
@@ -333,13 +333,13 @@ static void many(void)
         fds[i] = (int)MUST(aiofs_open(volume, name, O_RDWR | O_CREAT, 0600));
     }
     if (CAN_FORK_WITH_THREADS)
-        CHECK(elsewhere("many0", O_RDWR) == EBUSY && elsewhere("many299", O_RDWR) == EBUSY, "each of many is locked");
+        CHECK(open_in_child("many0", O_RDWR) == EBUSY && open_in_child("many299", O_RDWR) == EBUSY, "each of many is locked");
     int closed = 0;
     for (int i = 0; i < MANY; i++)
         closed += aiofs_close(fds[i]) == 0;
     CHECK(closed == MANY && EVENTUALLY(PATIENCE, files() <= before), "%d of %d are closed", closed, MANY);
     if (CAN_FORK_WITH_THREADS)
-        CHECK(elsewhere("many0", O_RDWR) == 0 && elsewhere("many299", O_RDWR) == 0, "all of the files are unlocked");
+        CHECK(open_in_child("many0", O_RDWR) == 0 && open_in_child("many299", O_RDWR) == 0, "all of the files are unlocked");
 }
 
 int main(void)

@@ -60,7 +60,7 @@ static void calls_of_the_tree(void)
 
 static void acquisitions(void)
 {
-    struct aiofs_acquisition early = {0}, late = {0};
+    struct aiofs_acquisition early = {0}, later = {0};
     aiofs_lock_ref *lock_ref, *other;
     aiofs_acquisition_abandon(&early);
     aiofs_acquisition_begin(&early);
@@ -69,15 +69,15 @@ static void acquisitions(void)
     aiofs_acquisition_end(&early);
 
     pthread_t thread;
-    aiofs_acquisition_begin(&late);
+    aiofs_acquisition_begin(&later);
     CHECK(ask("given up", &lock_ref) == 0, "a lock");
     aiofs_acquisition_begin(NULL);
     CHECK(ask("given up", &other) == -EBUSY, "a held lock is refused to other processes");
-    aiofs_acquisition_abandon(&late);
+    aiofs_acquisition_abandon(&later);
     MUST(-pthread_create(&thread, NULL, release_later, lock_ref));
     CHECK(ask("given up", &other) == 0, "other processes wait for a releasing lock");
     pthread_join(thread, NULL);
-    aiofs_acquisition_end(&late);
+    aiofs_acquisition_end(&later);
     aiofs_lock_ref_release(other);
 }
 

@@ -214,7 +214,7 @@ static void number_reused(void)
 
 static void end_is_seen(void)
 {
-    int pair[2], late = 0;
+    int pair[2], unfinished = 0;
     char byte = 0;
     for (int i = 0; i < 200; i++) {
         MUST(pipe2(pair, O_CLOEXEC));
@@ -223,10 +223,10 @@ static void end_is_seen(void)
         op_finish(write);
         fcntl(pair[0], F_SETFL, O_NONBLOCK);
         bool data = read(pair[0], &byte, 1) == 1, end = read(pair[0], &byte, 1) == 0;
-        late += !data || !end;
+        unfinished += !data || !end;
         close(pair[0]);
     }
-    CHECK(late == 0, "the closed pipe is at its end when the last write's status is final");
+    CHECK(unfinished == 0, "the closed pipe is at its end when the last write's status is final");
 }
 
 static void locks_survive(void)

@@ -92,12 +92,12 @@ async def test_request_is_awaited_on_another_loop_in_another_thread(pipe, new_lo
     cb = reading(pipe[0])
     results = []
 
-    def elsewhere():
+    def in_a_thread():
         loop = new_loop()
         results.append(loop.run_until_complete(asyncio.wait_for(wait(cb), 20)))
         loop.close()
 
-    with_thread = asyncio.to_thread(elsewhere)
+    with_thread = asyncio.to_thread(in_a_thread)
     task = asyncio.ensure_future(with_thread)
     here = asyncio.ensure_future(wait(cb))
     await asyncio.sleep(0.02)

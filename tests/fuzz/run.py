@@ -60,12 +60,12 @@ def run(command, **environment):
 def round_on(engine, programs, seed):
     """One round: what repeats the failure and what it said, or None."""
     tests = [sys.executable, "-m", "pytest", "-q", "-x", f"--randomly-seed={seed}", str(HERE)]
-    if told := run(tests, AIOFS_ENGINE=engine, AIOFS_FUZZ="long"):
-        return f"AIOFS_ENGINE={engine} AIOFS_FUZZ=long {' '.join(tests)}", told
+    if output := run(tests, AIOFS_ENGINE=engine, AIOFS_FUZZ="long"):
+        return f"AIOFS_ENGINE={engine} AIOFS_FUZZ=long {' '.join(tests)}", output
     for program in programs:
         for number in range(seed, seed + SEEDS):
-            if told := run([program], AIOFS_ENGINE=engine, SEED=str(number)):
-                return f"AIOFS_ENGINE={engine} SEED={number} {program}", told
+            if output := run([program], AIOFS_ENGINE=engine, SEED=str(number)):
+                return f"AIOFS_ENGINE={engine} SEED={number} {program}", output
     return None
 
 
@@ -75,8 +75,8 @@ def fuzz(engine, programs, seconds):
     rounds = 0
     while time.monotonic() - begin < seconds:
         if found := round_on(engine, programs, random.randrange(2**31)):
-            repeat, told = found
-            print(f"{told}\n== engine {engine}, round {rounds + 1}; to repeat it:\n{repeat}")
+            repeat, output = found
+            print(f"{output}\n== engine {engine}, round {rounds + 1}; to repeat it:\n{repeat}")
             return False
         rounds += 1
     print(f"{rounds} rounds in {time.monotonic() - begin:.0f} s, and nothing found")

@@ -94,7 +94,7 @@ def begin(request, number, target):
     return cb
 
 
-def knock(other, requests):
+def contend(other, requests):
     """Until the lock is given up: by then every request has ended. The file's bytes."""
     end = time.monotonic() + END_SECONDS
     while True:
@@ -153,7 +153,7 @@ def test_lock_is_refused_until_the_last_request_has_ended(faults, way, program, 
         ]
         del targets
         holder.let_go()
-        content = knock(other, requests)
+        content = contend(other, requests)
         assert content == expected(program, requests)
         with open(os.path.join(volume._directory, "file"), "rb") as file:
             assert file.read() == content

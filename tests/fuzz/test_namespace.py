@@ -545,11 +545,11 @@ class World:
 
 def check(step, error, expected):
     names = {errno.errorcode.get(each, each) for each in expected}
-    told = errno.errorcode.get(error, error)
+    shown = errno.errorcode.get(error, error)
     if expected:
-        assert error in expected, f"{step} ended with {told}, not with one of {names}"
+        assert error in expected, f"{step} ended with {shown}, not with one of {names}"
     else:
-        assert error is None, f"{step} failed with {told}"
+        assert error is None, f"{step} failed with {shown}"
 
 
 def lay_out(folder):

@@ -2,7 +2,7 @@
 the bytes, that the calls would have one after the other.
 
 The model is a bytearray and a cursor. A cancelled operation happened whole or not at all; which of
-the two, the operation itself says. All the while somebody else knocks for the lock: what he finds
+the two, the operation itself says. All the while another thread asks for the lock: what he finds
 when he gets it is what there will be.
 """
 
@@ -155,7 +155,7 @@ class Started:
         assert b"".join(self.buffers)[: len(data)] == data, f"{self.step} read something else"
 
 
-class Knocker:
+class Contender:
     """Wants the lock all the time; reads everything when it has it."""
 
     def __init__(self, file):
@@ -163,10 +163,10 @@ class Knocker:
         self.found = None
         self.refusals = 0
         self.over = threading.Event()
-        self.thread = threading.Thread(target=self.knock)
+        self.thread = threading.Thread(target=self.contend)
         self.thread.start()
 
-    def knock(self):
+    def contend(self):
         while not self.over.wait(0.0005):
             try:
                 with self.file.create_sync_access_handle() as handle:
@@ -222,7 +222,7 @@ async def carry_out(volume, quota, steps, leaving):
         sync.write(CONTENT)
     file = aiofs.FileHandle._of(volume, "file")
     handle = await file.create_access_handle()
-    knocker = Knocker(file)
+    contender = Contender(file)
     started = []
     try:
         for step in steps:
@@ -233,7 +233,7 @@ async def carry_out(volume, quota, steps, leaving):
                     started[-1 - step.which].cancel()
             else:
                 started.append(Started(handle, step, len(started)))
-        assert knocker.found is None
+        assert contender.found is None
         closing = getattr(handle, leaving)() if leaving != "drop" else None
         del handle
         done = await outcomes(started)
@@ -244,11 +244,11 @@ async def carry_out(volume, quota, steps, leaving):
             gc.collect()
         if closing is not None:
             await asyncio.wait_for(closing, END_SECONDS)
-        found = await knocker.get_in()
+        found = await contender.get_in()
         assert found is not None, "the lock was never given up"
         assert found == model.content, "the lock was given up before the last write had ended"
     finally:
-        knocker.over.set()
+        contender.over.set()
 
 
 @pytest.mark.parametrize("kind", ["disk", "memory"])

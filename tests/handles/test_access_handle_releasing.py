@@ -14,7 +14,7 @@ ROUNDS = 150
 
 
 @pytest.fixture(autouse=True)
-def quiet():
+def without_warnings():
     """Handles are dropped here without being closed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

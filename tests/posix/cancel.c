@@ -215,12 +215,12 @@ static void races(void)
 /* ---- notification ------------------------------------------------------------------------------------------------------------ */
 
 static struct aiocb notified;
-static _Atomic int tellings, notified_status;
+static _Atomic int notifications, notified_status;
 
 static void tell(union sigval value)
 {
     notified_status = aio_error(&notified);
-    tellings += value.sival_ptr == &notified;
+    notifications += value.sival_ptr == &notified;
 }
 
 static void is_notified(void)
@@ -229,10 +229,10 @@ static void is_notified(void)
     notified = request(pipe.out, got, 1, 0);
     notify_by_thread(&notified.aio_sigevent, tell, &notified);
     aio_read(&notified);
-    CHECK(aio_cancel(pipe.out, &notified) == AIO_CANCELED && EVENTUALLY(PATIENCE, tellings) && notified_status == ECANCELED,
+    CHECK(aio_cancel(pipe.out, &notified) == AIO_CANCELED && EVENTUALLY(PATIENCE, notifications) && notified_status == ECANCELED,
           "a cancelled request is notified as usual, its status is final then");
     pause_ms(20);
-    CHECK(tellings == 1, "a cancelled request is notified once");
+    CHECK(notifications == 1, "a cancelled request is notified once");
     conduit_close(pipe);
 }
 

@@ -176,7 +176,7 @@ static void own_calls_are_not_interrupted(void)
     enum { ROUNDS = 40 };
     const struct timespec moment = {.tv_nsec = 2000000};
     struct epoll_event event;
-    struct conduit quiet = conduit();
+    struct conduit idle = conduit();
     struct conduit over = conduit();
     pthread_t busy, beside;
     sigset_t set;
@@ -197,10 +197,10 @@ static void own_calls_are_not_interrupted(void)
         interrupted += epoll_wait(poller, &event, 1, 2) < 0;
         interrupted += nanosleep(&moment, NULL) < 0;
         interrupted += sigtimedwait(&set, NULL, &moment) < 0 && errno == EINTR;
-        interrupted += poll(&(struct pollfd){quiet.out, POLLIN, 0}, 1, 2) < 0;
+        interrupted += poll(&(struct pollfd){idle.out, POLLIN, 0}, 1, 2) < 0;
         interrupted += select(0, NULL, NULL, NULL, &(struct timeval){0, 2000}) < 0;
-        MUST(write(quiet.in, "y", 1));
-        lost += read(quiet.out, &byte, 1) != 1;
+        MUST(write(idle.in, "y", 1));
+        lost += read(idle.out, &byte, 1) != 1;
         lost += end_of(&cbs[0]) != 0 || end_of(&cbs[1]) != 0;
     }
     busy_over = true;
@@ -214,7 +214,7 @@ static void own_calls_are_not_interrupted(void)
     close(poller);
     close(beside_poller);
     conduit_close(over);
-    conduit_close(quiet);
+    conduit_close(idle);
 }
 
 static void *block_in_read(void *argument)
