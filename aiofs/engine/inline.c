@@ -4,8 +4,8 @@
  *
  * Inside the call. A read of cached pages needs no submission: preadv2 with RWF_NOWAIT returns the bytes, or -EAGAIN.
  * tmpfs refuses RWF_NOWAIT and never blocks, so a plain pread is made there. ext4 has no RWF_NOWAIT for buffered
- * writes. So a write is made inside the call only if cachestat(2) says that its pages are cached, no request in flight
- * changes the file, and no recent write was slow. A write of more than a millisecond (a full journal, throttling)
+ * writes. So a write is made inside the call only if its pages are cached (cachestat(2)), no request in flight changes
+ * the file, and no recent write was slow. A write of more than a millisecond (a full journal, throttling)
  * disables inline writes on its volume for a second.
  *
  * Hints. What the kernel said about a file is kept as a hint. The hint of a plain descriptor may be out of date,
@@ -16,8 +16,8 @@
  * Blocking. The functions aiofs_file_read to aiofs_file_flush move all bytes on the calling thread, with the program's
  * descriptor. The owner of the handle keeps it open during the call.
  *
- * Locking. None. The hints and the time until which inline writes are disabled are atomic. A call inside the call
- * counts itself in file->inside, and aiofs_file_close waits until that count is zero.
+ * Locking. None. The hints and the time until which inline writes are disabled are atomic. An operation
+ * inside the call counts itself in file->inside, and aiofs_file_close waits until that count is zero.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -288,7 +288,7 @@ static int charge(aiofs_file *file, int64_t end, bool may_shrink)
     return aiofs_lock_ref_charge(file->lock_ref, size, may_shrink || end > size ? end : size);
 }
 
-static void settle(aiofs_file *file)
+static void return_unused_quota(aiofs_file *file)
 {
     if (file->lock_ref && aiofs_lock_ref_has_quota(file->lock_ref)) {
         int64_t size = aiofs_file_size(file);
@@ -315,7 +315,7 @@ int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, 
     if (put > 0)
         changed(file);
     if (put < (int64_t)total)
-        settle(file);
+        return_unused_quota(file);
     return put;
 }
 
@@ -340,7 +340,7 @@ int64_t aiofs_file_truncate(aiofs_file *file, int64_t size)
     while (error == -EINTR);
     if (error == 0)
         changed(file);
-    settle(file);
+    return_unused_quota(file);
     return error;
 }
 

@@ -5,16 +5,16 @@
  *
  * Only the reactor can start a worker, because the worker must share its table. Other threads wake the reactor to ask
  * for one. The pool grows while there is work and no worker is idle, up to WORKERS_MAX. A worker that is idle for
- * IDLE_NS exits. The first worker exists from the start of the engine and never exits, so there is always one.
+ * IDLE_NS exits. The engine starts with one worker, and the last worker never exits, so there is always one.
  *
- * The gate limits the number of workers that copy from or to the page cache at the same time. Copying uses the
+ * copy_begin limits the number of workers that copy from or to the page cache at the same time. Copying uses the
  * processor. If as many workers copied as there are processors, the program's event loop would have to wait. So the
- * gate admits one less (at least one), for one piece (PIECE) at a time. It is no lock: a worker that has waited for two
+ * limit is one less (at least one), for one piece (PIECE) at a time. It is no lock: a worker that has waited for two
  * milliseconds passes anyway, so that a writer that the kernel throttles in the middle of a piece does not stop all
  * others.
  *
- * Locking. The engine lock guards the pool; gate.lock guards the gate. No lock is held while a worker performs a
- * request.
+ * Locking. The engine lock guards the pool; copiers.lock guards the number of copying workers. No lock is held while a
+ * worker performs a request.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -38,9 +38,9 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t freed;
     unsigned copying;
-} gate;
+} copiers;
 
-/* ---- the gate ----------------------------------------------------------------------------------------- */
+/* ---- the limit on copies------------------------------------------------------------------------------ */
 
 static unsigned copiers_allowed(void)
 {
@@ -55,35 +55,35 @@ static unsigned copiers_allowed(void)
     return known;
 }
 
-static void gate_enter(void)
+static void copy_begin(void)
 {
     enum { PATIENCE_NS = 2000000 };
     int64_t until = aiofs_now() + PATIENCE_NS;
-    pthread_mutex_lock(&gate.lock);
-    while (gate.copying >= copiers_allowed())
-        if (condition_wait_until(&gate.freed, &gate.lock, until) != 0)
+    pthread_mutex_lock(&copiers.lock);
+    while (copiers.copying >= copiers_allowed())
+        if (condition_wait_until(&copiers.freed, &copiers.lock, until) != 0)
             break;
-    gate.copying++;
-    pthread_mutex_unlock(&gate.lock);
+    copiers.copying++;
+    pthread_mutex_unlock(&copiers.lock);
 }
 
-static void gate_leave(void)
+static void copy_end(void)
 {
-    pthread_mutex_lock(&gate.lock);
-    gate.copying--;
-    pthread_cond_signal(&gate.freed);
-    pthread_mutex_unlock(&gate.lock);
+    pthread_mutex_lock(&copiers.lock);
+    copiers.copying--;
+    pthread_cond_signal(&copiers.freed);
+    pthread_mutex_unlock(&copiers.lock);
 }
 
 /* ---- moving bytes --------------------------------------------------------------------------------------- */
 
-/* One piece of a long buffered read. Inside the gate it copies cached bytes only. If none are cached, it reads one page
- * outside the gate and waits for the disk; the kernel reads ahead meanwhile. */
+/* One piece of a long buffered read. Between copy_begin and copy_end it copies cached bytes only. If none are cached,
+ * it then reads one page and waits for the disk; the kernel reads ahead meanwhile. */
 static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t offset)
 {
-    gate_enter();
+    copy_begin();
     ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, RWF_NOWAIT);
-    gate_leave();
+    copy_end();
     if (got > 0 || (got < 0 && got != -EAGAIN && got != -EOPNOTSUPP))
         return got;
     if (got == -EOPNOTSUPP) /* tmpfs */
@@ -108,12 +108,12 @@ static ssize_t move_piece(const aiofs_request *request, int fd, const struct iov
     if (request->op == AIOFS_READ)
         return copies ? read_piece(fd, iov, count, offset) : read_waiting(request, fd, iov, count, offset);
     if (copies)
-        gate_enter();
+        copy_begin();
     ssize_t put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
     if (put == -ESPIPE && request->moved == 0) /* some seekable files of /proc accept no offset */
         put = aiofs_sys.pwritev2(fd, iov, count, -1, 0);
     if (copies)
-        gate_leave();
+        copy_end();
     return put;
 }
 
@@ -236,7 +236,7 @@ static bool wait_for_work(void)
     int64_t until = aiofs_now() + IDLE_NS;
     int error = 0;
     pool.idle++;
-    while (!has_work() && ((error != ETIMEDOUT && !host_threads_starve()) || pool.threads == 1))
+    while (!has_work() && ((error != ETIMEDOUT && !host_threads_scarce()) || pool.threads == 1))
         error = pool.threads == 1 ? pthread_cond_wait(&pool.work, &engine.lock)
                                   : condition_wait_until(&pool.work, &engine.lock, until);
     pool.idle--;
@@ -346,7 +346,7 @@ void pool_reset(void)
     pool.threads = pool.idle = pool.starting = pool.blocking = 0;
     engine.counters.workers = 0;
     condition_init(&pool.work);
-    pthread_mutex_init(&gate.lock, NULL);
-    condition_init(&gate.freed);
-    gate.copying = 0;
+    pthread_mutex_init(&copiers.lock, NULL);
+    condition_init(&copiers.freed);
+    copiers.copying = 0;
 }

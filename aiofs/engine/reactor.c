@@ -10,6 +10,7 @@
  *   - writes to the wakeup fds in engine.wakeups;
  *   - starts workers;
  *   - sends signals again that the kernel refused;
+ *   - ends kept bindings whose time is over (binding.c), and looks for the exit of the main thread (main_exit.c);
  *   - sleeps in reactor_ops.turn until there is such work, or until the kernel has completions.
  *
  * It blocks nowhere else.
@@ -58,7 +59,7 @@ static void cancel_asked(void)
 }
 
 /* Closes the engine's descriptor of a file, or passes it to a worker if the close can block. */
-static void let_go_of(aiofs_file *file)
+static void close_engine_fd(aiofs_file *file)
 {
     if (!file_close_can_block(file)) {
         engine_fd_close(file);
@@ -99,7 +100,7 @@ static bool serve(void)
     if (asked)
         cancel_asked();
     while ((link = list_pop(&releasing)))
-        let_go_of(CONTAINER(link, aiofs_file, leaving));
+        close_engine_fd(CONTAINER(link, aiofs_file, leaving));
     if (wakeups)
         wakeups_serve();
     return more;
@@ -138,7 +139,7 @@ static void *reactor_main(void *argument)
     for (;;) {
         channel_drain();
         bool more = serve();
-        bool poor = !pool_spawn();
+        bool spawn_failed = !pool_spawn();
         bool unsent = notify_retry();
         if (more) {
             engine.reactor->turn(0);
@@ -148,15 +149,15 @@ static void *reactor_main(void *argument)
         channel_sleep(); /* from here on a thread with work for the reactor wakes it */
         int look_ms = main_exit_watch();
         pthread_mutex_lock(&engine.lock);
-        int kept_ms = files_let_go();
+        int kept_ms = files_expire_kept();
         bool work = !list_empty(&engine.run_queue[CARRIER_STREAMS]) || !list_empty(&engine.cancelling) ||
                     !list_empty(&engine.releasing) || !list_empty(&engine.wakeups) ||
-                    (!poor && pool_wants_worker()) ||
+                    (!spawn_failed && pool_wants_worker()) ||
                     (!list_empty(&engine.run_queue[CARRIER_RING]) && engine.reactor->room());
         pthread_mutex_unlock(&engine.lock);
         if (kept_ms >= 0 && (look_ms < 0 || kept_ms < look_ms))
             look_ms = kept_ms;
-        engine.reactor->turn(work ? 0 : poor || unsent ? RETRY_MS : look_ms);
+        engine.reactor->turn(work ? 0 : spawn_failed || unsent ? RETRY_MS : look_ms);
         channel_awake();
     }
 }

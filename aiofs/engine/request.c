@@ -113,7 +113,7 @@ int request_reject(aiofs_request *request)
 }
 
 /* Threads and signal handlers may run this at the same time, because all of them store the same values. */
-void aiofs_request_forsake(const aiofs_request *request)
+void aiofs_request_abandon(const aiofs_request *request)
 {
     aiofs_request *own = (aiofs_request *)(uintptr_t)request;
     own->result = -ECANCELED;

@@ -5,13 +5,13 @@
  *             the number certainly is the program's. An invalid request completes at once with an error.
  *   enter     under the engine lock: binds the open file, if it is not bound yet, and adds the request to its file
  *             (lane.c). If the channel's socket is full, the lock is released and taken again.
- *   settle    reports the outcome to the caller.
+ *   report    reports the outcome to the caller.
  *
  * Up to AT_ONCE requests pass each step together. So a list examines the same descriptor once, takes the lock once for
  * AT_ONCE requests, and wakes the reactor once for them.
  *
  * Ownership. The arrivals are on the caller's stack, which may be small. An arrival holds the references that it found,
- * until settle or enter_waiting releases them.
+ * until report or enter_waiting releases them.
  *
  * Locking. Only enter runs under the engine lock. Releasing a reference may take that lock, so it is done without it.
  */
@@ -239,7 +239,7 @@ static int examine(struct arrival *arrival)
 }
 
 /* Reports the outcome: in the entry's `error` if the request is refused, by a completion if it ends here. */
-static void settle(struct arrival *arrival)
+static void report(struct arrival *arrival)
 {
     aiofs_request *request = arrival->request;
     int64_t outcome = arrival->outcome ? arrival->outcome : arrival->error;
@@ -301,7 +301,7 @@ static void submit_some(struct aiofs_batch_entry *list, size_t count)
     if (waiting)
         enter_all(arrivals, arrived);
     for (size_t i = 0; i < arrived; i++)
-        settle(&arrivals[i]);
+        report(&arrivals[i]);
 }
 
 void aiofs_submit_many(struct aiofs_batch_entry *list, size_t count)
