@@ -51,7 +51,7 @@ static int set_notice(aiofs_submission *submission, const struct sigevent *event
 {
     aiofs_notice *notice = &submission->aio.ending.notice;
     int error = aiofs_notice_set(notice, event);
-    notice->tell = tell;
+    notice->notify = tell;
     notice->face = submission;
     return error;
 }

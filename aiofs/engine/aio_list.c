@@ -35,7 +35,7 @@ struct aiofs_list {
     aiofs_notice notice;
 };
 
-static void let_go(aiofs_list *list)
+static void list_release(aiofs_list *list)
 {
     if (atomic_fetch_sub(&list->owners, 1) == 1)
         free(list);
@@ -48,7 +48,7 @@ static void count_down(aiofs_list *list)
     aiofs_notice_give(&list->notice);
     if (aiofs_word_end(&list->word, 0))
         aiofs_wake_sleepers();
-    let_go(list);
+    list_release(list);
 }
 
 void aiofs_list_ended(aiofs_list *list, int64_t result)
@@ -153,6 +153,6 @@ int aiofs_list_finish(struct aiofs_list_call *call)
         error = aiofs_wait_on(word_of, list, 1, NULL);
     if (call->waits && error == 0 && atomic_load(&list->failed))
         error = -EIO;
-    let_go(list);
+    list_release(list);
     return error;
 }

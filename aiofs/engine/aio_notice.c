@@ -5,7 +5,7 @@
  * the notification needs: the thread is prepared, and the face holds its reference. So each accepted request can be
  * notified. A notice is either given or dropped, exactly once.
  *
- * Giving a notice first sends the signal or starts the thread, then calls the face's hook `tell`: posix/ signals
+ * Giving a notice first sends the signal or starts the thread, then calls the face's hook `notify`: posix/ signals
  * completion descriptors there, the core appends to the completion queue of an event loop. The hook may free the
  * notice.
  *
@@ -55,8 +55,8 @@ void aiofs_notice_give(aiofs_notice *notice)
         aiofs_notify_signal(notice->signo, notice->value);
     else if (thread)
         aiofs_notification_send(thread);
-    if (notice->tell)
-        notice->tell(notice->face);
+    if (notice->notify)
+        notice->notify(notice->face);
 }
 
 void aiofs_notice_drop(aiofs_notice *notice)

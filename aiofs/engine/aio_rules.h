@@ -7,7 +7,7 @@
  *
  * A face reads a control block into an aiofs_ask, checks it, and tries to complete it inside the call. If that is not
  * possible, the face allocates an aiofs_aio and submits it to the engine. The face keeps the state of the control block
- * itself and gives two hooks: `publish` makes that state terminal, `tell` is the face's part of a notice.
+ * itself and gives two hooks: `publish` makes that state terminal, `notify` is the face's part of a notice.
  *
  *     check ──> notice set ──> inside the call? ──> aiofs_end          (no aiofs_aio is needed)
  *                              else ──> aiofs_aio ──> the engine ──> aiofs_aio_done ──> aiofs_end
@@ -36,8 +36,8 @@ typedef struct aiofs_notice {
     int signo;
     union sigval value;
     aiofs_notification *thread; /* prepared; NULL: there is no function to call */
-    void (*tell)(void *face);   /* the face's part; runs after the signal or thread, and may free the notice; or NULL */
-    void (*drop)(void *face);   /* runs instead of `tell` when the notice is dropped; or NULL */
+    void (*notify)(void *face);   /* the face's part; runs after the signal or thread, may free the notice; or NULL */
+    void (*drop)(void *face);   /* runs instead of `notify` when the notice is dropped; or NULL */
     void *face;
 } aiofs_notice;
 

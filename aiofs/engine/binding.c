@@ -2,8 +2,9 @@
  * binding.c - the end of a binding: when the engine closes its descriptor of an open file, and on which thread.
  *
  * A binding is the engine's own descriptor of an open file, in the engine's descriptor table. The last request on a
- * plain file closes the binding before its own end is published. So when the program then closes its descriptor, the
- * effects are immediate (flock(2) releases the lock, the pipe's reader sees end of file, the file can be executed).
+ * plain file closes the binding before its own completion is published, unless that close can block. So when the
+ * program then closes its descriptor, the effects are immediate (flock(2) releases the lock, the pipe's reader sees end
+ * of file, the file can be executed).
  *
  * One kind of binding is kept for a moment after the last request (file_keep): an O_DIRECT file open for reading only,
  * because the next read mostly follows at once. Each request still examines the program's descriptor with fstat. The
@@ -45,7 +46,7 @@ bool file_keep(aiofs_file *file)
     return keeps;
 }
 
-int files_let_go(void)
+int files_expire_kept(void)
 {
     enum { MS = 1000000 };
     int64_t now = list_empty(&engine.kept) ? 0 : aiofs_now();

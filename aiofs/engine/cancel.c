@@ -65,7 +65,7 @@ static bool ends_soon(aiofs_request *request)
 }
 
 /* Waits while `still` is true, at most a second. Another thread is about to make it false. */
-static void await(bool (*still)(const void *), const void *what)
+static void wait_while(bool (*still)(const void *), const void *what)
 {
     enum { YIELDS = 100, PATIENCE_NS = 1000000000 };
     const struct timespec moment = {.tv_nsec = 50000};
@@ -78,7 +78,7 @@ static void await(bool (*still)(const void *), const void *what)
     }
 }
 
-static bool is_untold(const void *request)
+static bool is_not_notified(const void *request)
 {
     return !atomic_load_explicit(&((const aiofs_request *)request)->notified, memory_order_acquire);
 }
@@ -106,7 +106,7 @@ int aiofs_cancel(aiofs_request *request)
         engine_wake();
     if (!ends_soon(request))
         return AIOFS_CANCEL_NOTCANCELED;
-    await(is_untold, request);
+    wait_while(is_not_notified, request);
     return verdict == ASKED && aiofs_request_state(request) == AIOFS_CANCELED ? AIOFS_CANCEL_CANCELED
                                                                               : AIOFS_CANCEL_ALLDONE;
 }
@@ -161,7 +161,7 @@ static void cancel_file(aiofs_file *file, struct tally *tally)
             tally->canceled++;
         aiofs_request_release(asked);
     }
-    await(is_not_zero, &file->ending);
+    wait_while(is_not_zero, &file->ending);
 }
 
 int aiofs_descriptor(int fd)
@@ -190,14 +190,14 @@ int aiofs_cancel_all(int fd)
         aiofs_file_release(file);
     _Atomic unsigned *ending = file_number_ending(fd);
     if (ending)
-        await(is_not_zero, ending);
+        wait_while(is_not_zero, ending);
     return tally.refused ? AIOFS_CANCEL_NOTCANCELED : tally.canceled ? AIOFS_CANCEL_CANCELED : AIOFS_CANCEL_ALLDONE;
 }
 
 /* ---- the exit of the program ----------------------------------------------------------------------------- */
 
 /* Cancels all requests on streams, writes too. */
-static void call_off_streams(void)
+static void cancel_streams(void)
 {
     struct aiofs_link taken, *link, *file_link;
     bool asked = false;
@@ -233,7 +233,7 @@ void aiofs_engine_settle(double seconds)
     double patience = seconds > 0 ? seconds < MOST_SECONDS ? seconds * 1e9 : MOST_SECONDS * 1e9 : 0;
     int64_t end = aiofs_now() + (patience > LEAST_NS ? (int64_t)patience : LEAST_NS);
     while (atomic_load(&engine.alive) && aiofs_now() < end) {
-        call_off_streams();
+        cancel_streams();
         nanosleep(&moment, NULL);
     }
 }

@@ -18,7 +18,7 @@
  *
  * Locking. The engine lock orders the sends. channel.lock guards receiving and the engine_fd of every file. regain.lock
  * lets one thread at a time fetch a lost end; it may be taken while the engine lock is held. The other fields are
- * atomic or belong to the reactor.
+ * atomic, constant after the start, or used by the reactor only.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -47,14 +47,14 @@ struct end {
 };
 
 static struct {
-    pthread_mutex_t lock;    /* guards receiving, and the engine_fd of every file */
+    pthread_mutex_t lock;      /* guards receiving, and the engine_fd of every file */
     struct end here, wake;
     int there, woken;
-    _Atomic pid_t keeper;    /* the reactor's thread id, whose table has all four ends; 0: no table of its own */
-    _Atomic uint32_t asleep; /* 1: the reactor sleeps, and a thread with work must wake it */
-    bool by_futex;           /* the reactor waits on `asleep` with a futex, and the pipe is not used */
-    _Atomic bool crowded;    /* the reactor shall receive all messages: the socket is full, or a thread waits for one */
-    bool notified;           /* the pipe is readable; only the reactor uses this */
+    _Atomic pid_t table_tid;   /* the reactor's thread id, whose table has all four ends; 0: no table of its own */
+    _Atomic uint32_t asleep;   /* 1: the reactor sleeps, and a thread with work must wake it */
+    bool by_futex;             /* the reactor waits on `asleep` with a futex, and the pipe is not used */
+    _Atomic bool must_receive; /* the reactor must receive all messages: the socket is full, or a thread waits */
+    bool notified;             /* the pipe is readable; only the reactor uses this */
 } channel = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct {
@@ -97,7 +97,7 @@ int channel_open(void)
     channel.there = sockets[1];
     channel.woken = pipe[0];
     channel.notified = channel.by_futex = false;
-    atomic_store(&channel.keeper, 0);
+    atomic_store(&channel.table_tid, 0);
     atomic_store(&channel.asleep, 0);
     return 0;
 }
@@ -160,12 +160,12 @@ void channel_leave_table(void)
     for (int fd = first; fd < 3; fd++) /* a library's message to standard error must reach no other file */
         if (!is_ours(fd))
             aiofs_sys.openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
-    atomic_store(&channel.keeper, gettid());
+    atomic_store(&channel.table_tid, gettid());
 }
 
 bool channel_has_own_table(void)
 {
-    return atomic_load(&channel.keeper) != 0;
+    return atomic_load(&channel.table_tid) != 0;
 }
 
 /* ---- the program's ends ----------------------------------------------------------------------------------- */
@@ -181,7 +181,7 @@ bool channel_owns(int fd)
 
 static int fetch(struct end *end)
 {
-    int pidfd = aiofs_sys.pidfd_open(atomic_load(&channel.keeper), PIDFD_THREAD);
+    int pidfd = aiofs_sys.pidfd_open(atomic_load(&channel.table_tid), PIDFD_THREAD);
     if (pidfd < 0)
         return pidfd;
     int fd = aiofs_sys.pidfd_getfd(pidfd, end->inside, 0);
@@ -202,7 +202,7 @@ static int end_fd(struct end *end)
     pthread_mutex_lock(&regain.lock);
     fd = atomic_load(&end->fd);
     if (leads_elsewhere(fd, end) != 0)
-        fd = atomic_load(&channel.keeper) ? fetch(end) : -EBADF;
+        fd = atomic_load(&channel.table_tid) ? fetch(end) : -EBADF;
     pthread_mutex_unlock(&regain.lock);
     return fd;
 }
@@ -258,7 +258,7 @@ int channel_send(_Atomic int *engine_fd, int fd)
         sent = aiofs_sys.sendmsg(here, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (sent == -EINTR);
     if (sent == -EAGAIN || sent == -ETOOMANYREFS) { /* the socket is full until earlier messages are received */
-        atomic_store(&channel.crowded, true);
+        atomic_store(&channel.must_receive, true);
         return -EAGAIN;
     }
     if (sent < 0)
@@ -270,7 +270,7 @@ int channel_look(const _Atomic int *engine_fd)
 {
     int inside = atomic_load_explicit(engine_fd, memory_order_acquire);
     if (inside == -1)
-        atomic_store(&channel.crowded, true);
+        atomic_store(&channel.must_receive, true);
     return inside;
 }
 
@@ -279,8 +279,8 @@ int channel_compare(const _Atomic int *engine_fd, int fd)
     int inside = channel_look(engine_fd);
     if (inside == -1)
         return -EAGAIN;
-    pid_t self = gettid(), keeper = atomic_load(&channel.keeper);
-    int order = inside < 0 ? inside : aiofs_sys.kcmp(self, keeper ? keeper : self, KCMP_FILE, fd, inside);
+    pid_t self = gettid(), table_tid = atomic_load(&channel.table_tid);
+    int order = inside < 0 ? inside : aiofs_sys.kcmp(self, table_tid ? table_tid : self, KCMP_FILE, fd, inside);
     return order < 0 ? -ENOSYS : order == 0;
 }
 
@@ -354,7 +354,7 @@ void channel_awake(void)
 
 void channel_drain(void)
 {
-    if (!atomic_exchange(&channel.crowded, false))
+    if (!atomic_exchange(&channel.must_receive, false))
         return;
     pthread_mutex_lock(&channel.lock);
     while (receive(MSG_DONTWAIT))

@@ -186,14 +186,14 @@ AIOFS_API void aiofs_wake_sleepers(void);
  * to a parent process. In the child such a request is cancelled, if it was not terminal. */
 extern AIOFS_API uint32_t aiofs_generation;
 /* In the child of a fork: makes a request of the parent terminal (cancelled). */
-AIOFS_API void aiofs_request_forsake(const aiofs_request *request);
+AIOFS_API void aiofs_request_abandon(const aiofs_request *request);
 
 static inline enum aiofs_state aiofs_request_state(const aiofs_request *request)
 {
     enum aiofs_state state = aiofs_word_state(&request->state);
     if (state != AIOFS_SUBMITTED || request->generation == aiofs_generation)
         return state;
-    aiofs_request_forsake(request);
+    aiofs_request_abandon(request);
     return AIOFS_CANCELED;
 }
 static inline bool aiofs_request_terminal(const aiofs_request *request)

@@ -417,8 +417,8 @@ int file_classify(int fd)
 }
 
 /* Registers an owned file under its number. Lock held. */
-static void own(aiofs_file *file, enum inline_hint hint, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops,
-                void *self)
+static void register_owned(aiofs_file *file, enum inline_hint hint, aiofs_lock_ref *lock_ref,
+                           const struct aiofs_ops *ops, void *self)
 {
     struct slot *slot = slot_find(atomic_load(&file->fd));
     /* A file that is still registered here lost its number: the program closed it with close(2). */
@@ -453,7 +453,7 @@ int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const struct a
         pthread_mutex_lock(&engine.lock);
         file = error == 0 ? file_new(fd, &facts) : NULL;
         if (file)
-            own(file, hint, lock_ref, ops, self);
+            register_owned(file, hint, lock_ref, ops, self);
         pthread_mutex_unlock(&engine.lock);
     }
     *out = file;
@@ -600,14 +600,14 @@ void files_meet_reactor(void)
 /* In a forked child, cancels the parent's requests on a list. A request that had left its file but was not terminal is
  * on no list; it becomes terminal when a thread next reads its state (aiofs_generation). Owned files stay open. Their
  * locks belong to the parent: entries/ marks the child's lock references as lost. */
-static int32_t forsake(struct aiofs_link *in_flight)
+static int32_t cancel_all(struct aiofs_link *in_flight)
 {
     struct aiofs_link *link;
     int32_t count = 0;
     for (; (link = list_pop(in_flight)); count++) {
         aiofs_request *request = CONTAINER(link, aiofs_request, in_flight);
         list_init(&request->queued);
-        aiofs_request_forsake(request);
+        aiofs_request_abandon(request);
     }
     return count;
 }
@@ -615,14 +615,14 @@ static int32_t forsake(struct aiofs_link *in_flight)
 void files_after_fork(void)
 {
     aiofs_generation++;
-    forsake(&engine.calls);
+    cancel_all(&engine.calls);
     for (int chunk = 0; chunk < CHUNKS; chunk++)
         for (int i = 0; table[chunk] && i < CHUNK; i++)
             atomic_store(&table[chunk][i].ending, 0);
     for (struct aiofs_link *link = engine.files.next, *next; link != &engine.files; link = next) {
         aiofs_file *file = CONTAINER(link, aiofs_file, all);
         next = link->next;
-        int32_t users = forsake(&file->in_flight);
+        int32_t users = cancel_all(&file->in_flight);
         file->outstanding = file->changing = 0;
         atomic_store(&file->barriers, 0);
         atomic_store(&file->ending, 0);

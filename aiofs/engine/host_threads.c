@@ -9,8 +9,8 @@
  *           lock reference before the completion of the file's last request is published, starting the thread of a
  *           SIGEV_THREAD notification.
  *
- * So at least one host thread is always free for jobs and takes no call. The first host thread exists from the start of
- * the engine and never exits.
+ * So at least one host thread is always free for jobs and takes no call. The engine starts with one host
+ * thread, and the last idle one never exits.
  *
  * Only a thread that shares the program's table can start a host thread, but most jobs come from the engine's threads.
  * So host threads start host threads: a host thread that takes work, and leaves no host thread idle, first starts a
@@ -29,7 +29,7 @@ static struct {
     unsigned threads, idle, starting, calling;
     bool needed;       /* the engine runs or starts: the last host thread stays */
     int64_t notify_at; /* when to start the threads of notifications; AIOFS_NEVER: no notification waits for one */
-    bool starve;       /* the last attempt to start the thread of a notification failed */
+    bool scarce;       /* the last attempt to start the thread of a notification failed */
     pthread_cond_t work;
     struct aiofs_link jobs, calls; /* calls: requests, linked by `queued`: AIOFS_CALL, and those of outside.c */
 } host_threads = {
@@ -53,12 +53,13 @@ static bool has_work(void)
 static int spare(void);
 static void *host_thread_main(void *argument);
 
-/* May an idle host thread exit? It may at the time `until`, or earlier if threads are scarce. Lock held. */
+/* May an idle host thread exit? The last idle one may only if there is no engine; another one may at the time `until`,
+ * or earlier if threads are scarce. Lock held. */
 static bool may_end(int64_t until)
 {
     if (host_threads.idle == 1)
         return !host_threads.needed;
-    return host_threads.starve || aiofs_now() >= until;
+    return host_threads.scarce || aiofs_now() >= until;
 }
 
 /* Waits for work. False: there was no work, and this thread may exit. Lock held. */
@@ -67,10 +68,10 @@ static bool wait_for_work(void)
     int64_t until = aiofs_now() + IDLE_MS * (int64_t)MS;
     host_threads.idle++;
     while (!has_work() && !may_end(until)) {
-        bool poor = !list_empty(&host_threads.calls) && spare() < 0; /* a call waits for a thread: try again soon */
+        bool spare_failed = !list_empty(&host_threads.calls) && spare() < 0; /* then try again soon */
         if (has_work())
             break;
-        int64_t wake = poor ? aiofs_now() + 10 * MS : host_threads.idle > 1 ? until : AIOFS_NEVER;
+        int64_t wake = spare_failed ? aiofs_now() + 10 * MS : host_threads.idle > 1 ? until : AIOFS_NEVER;
         if (host_threads.notify_at < wake)
             wake = host_threads.notify_at;
         if (wake == AIOFS_NEVER)
@@ -119,10 +120,10 @@ static void run_notifications(void)
     pthread_mutex_unlock(&engine.lock);
     int64_t again = notify_start_threads();
     pthread_mutex_lock(&engine.lock);
-    host_threads.starve = again != AIOFS_NEVER;
+    host_threads.scarce = again != AIOFS_NEVER;
     if (again < host_threads.notify_at)
         host_threads.notify_at = again;
-    if (host_threads.starve) {
+    if (host_threads.scarce) {
         pthread_cond_broadcast(&host_threads.work);
         pool_shrink();
     }
@@ -181,9 +182,9 @@ void host_threads_stop(void)
     pthread_mutex_unlock(&engine.lock);
 }
 
-bool host_threads_starve(void)
+bool host_threads_scarce(void)
 {
-    return host_threads.starve;
+    return host_threads.scarce;
 }
 
 /* If a later attempt is already planned, it is not moved. */
@@ -243,7 +244,7 @@ void host_threads_add(struct aiofs_job *job)
 void host_threads_reset(void)
 {
     host_threads.threads = host_threads.idle = host_threads.starting = host_threads.calling = 0;
-    host_threads.needed = host_threads.starve = false;
+    host_threads.needed = host_threads.scarce = false;
     host_threads.notify_at = AIOFS_NEVER;
     list_init(&host_threads.jobs);
     list_init(&host_threads.calls);

@@ -4,8 +4,8 @@
  *
  * Inside the call. A read of cached pages needs no submission: preadv2 with RWF_NOWAIT returns the bytes, or -EAGAIN.
  * tmpfs refuses RWF_NOWAIT and never blocks, so a plain pread is made there. ext4 has no RWF_NOWAIT for buffered
- * writes. So a write is made inside the call only if cachestat(2) says that its pages are cached, no request in flight
- * changes the file, and no recent write was slow. A write of more than a millisecond (a full journal, throttling)
+ * writes. So a write is made inside the call only if its pages are cached (cachestat(2)), no request in flight changes
+ * the file, and no recent write was slow. A write of more than a millisecond (a full journal, throttling)
  * disables inline writes on its volume for a second.
  *
  * Hints. What the kernel said about a file is kept as a hint. The hint of a plain descriptor may be out of date,
@@ -16,8 +16,8 @@
  * Blocking. The functions aiofs_file_read to aiofs_file_flush move all bytes on the calling thread, with the program's
  * descriptor. The owner of the handle keeps it open during the call.
  *
- * Locking. None. The hints and the time until which inline writes are disabled are atomic. A call inside the call
- * counts itself in file->inside, and aiofs_file_close waits until that count is zero.
+ * Locking. None. The hints and the time until which inline writes are disabled are atomic. An operation
+ * inside the call counts itself in file->inside, and aiofs_file_close waits until that count is zero.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -227,8 +227,8 @@ static bool is_short(ssize_t moved, size_t asked)
     return (size_t)moved < asked && moved < MOST;
 }
 
-/* `once`: a short read is the answer, for asking again may wait. Moves what is left behind the first `moved` bytes,
- * whatever the pieces the kernel makes of it; a request only for its position. */
+/* Moves the bytes behind the first `before` ones, with as many system calls as the kernel needs. `once`: return after a
+ * short read, because a further read may block. The request on the stack only keeps the position. */
 static int64_t move_rest(int fd, bool writes, bool once, const struct iovec *iov, int iovcnt, int64_t offset,
                          uint64_t before)
 {
@@ -257,7 +257,8 @@ static int64_t move_all(int fd, bool writes, bool once, const struct iovec *iov,
     if (iovcnt != 1)
         return move_rest(fd, writes, once, iov, iovcnt, offset, 0);
     ssize_t moved = writes ? write_once(fd, iov, 1, offset) : read_once(fd, iov, 1, offset);
-    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR) || (once && moved > 0 && is_short(moved, iov->iov_len)))
+    if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR) ||
+        (once && moved > 0 && is_short(moved, iov->iov_len)))
         return moved;
     return move_rest(fd, writes, once, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
 }
@@ -276,7 +277,7 @@ static void changed(aiofs_file *file)
         aiofs_lock_ref_changed(file->lock_ref);
 }
 
-/* Charges the entry for a change of its size to `end`, before it is made. */
+/* Charges the volume's quota for a change of the file's size to `end`, before the change. */
 static int charge(aiofs_file *file, int64_t end, bool may_shrink)
 {
     if (!file->lock_ref || !aiofs_lock_ref_has_quota(file->lock_ref))
@@ -287,7 +288,7 @@ static int charge(aiofs_file *file, int64_t end, bool may_shrink)
     return aiofs_lock_ref_charge(file->lock_ref, size, may_shrink || end > size ? end : size);
 }
 
-static void settle(aiofs_file *file)
+static void return_unused_quota(aiofs_file *file)
 {
     if (file->lock_ref && aiofs_lock_ref_has_quota(file->lock_ref)) {
         int64_t size = aiofs_file_size(file);
@@ -314,7 +315,7 @@ int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, 
     if (put > 0)
         changed(file);
     if (put < (int64_t)total)
-        settle(file);
+        return_unused_quota(file);
     return put;
 }
 
@@ -339,7 +340,7 @@ int64_t aiofs_file_truncate(aiofs_file *file, int64_t size)
     while (error == -EINTR);
     if (error == 0)
         changed(file);
-    settle(file);
+    return_unused_quota(file);
     return error;
 }
 

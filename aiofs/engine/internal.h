@@ -139,7 +139,7 @@ void file_forget(aiofs_file *file);  /* removes the file from the table */
 bool file_keep(aiofs_file *file);
 /* Ends the kept bindings whose time is over. Returns the ms after which to call it again; -1: no binding is kept. On
  * the reactor, lock held. */
-int files_let_go(void);
+int files_expire_kept(void);
 bool file_number_lost(const aiofs_file *file); /* owned: the program closed the number with close(2). No lock. */
 /* Releases the entry's lock, after the opener's close and the last request. On the program's table, no lock held. */
 void file_end_use(aiofs_file *file);
@@ -270,7 +270,7 @@ bool stream_times_out(const aiofs_request *request, int fd);
 bool pool_wants_worker(void);    /* lock held: there is work and no idle worker */
 bool pool_is_starting(void);     /* lock held: a started worker does not run yet */
 void pool_signal(void);          /* lock held: wakes one idle worker for new work */
-void pool_shrink(void);          /* lock held: idle workers exit, if host_threads_starve is true */
+void pool_shrink(void);          /* lock held: idle workers exit, if host_threads_scarce is true */
 bool pool_spawn(void);           /* on the reactor: starts a worker if one is wanted; false: it could not */
 bool pool_start(void);           /* on the reactor, once: starts the first worker, which stays; false: it could not */
 bool pool_adopt(aiofs_request *request); /* on the reactor: passes a request on a stream to a worker; false: the
@@ -281,7 +281,7 @@ void pool_reset(void);           /* forgets all workers: at the start, and in th
 int host_threads_start(void);               /* starts the first one; on a thread of the program */
 void host_threads_stop(void);               /* the engine could not start: the first one exits */
 void host_threads_notify(void);             /* no lock: a host thread shall start the threads of notifications */
-bool host_threads_starve(void);             /* lock held: a notification waits for a thread, so idle threads exit */
+bool host_threads_scarce(void);             /* lock held: a notification waits for a thread, so idle threads exit */
 bool host_threads_are_idle(void);           /* lock held: every host thread runs and is idle, and no work is queued */
 void host_threads_add(struct aiofs_job *job); /* lock held */
 void host_threads_reset(void);              /* forgets all host threads: at the start, and in the child of a fork */

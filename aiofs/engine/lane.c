@@ -108,7 +108,7 @@ static aiofs_request *blocker_of(const aiofs_request *request)
 }
 
 /* Puts a request into its lane, or into the `blocked` list of an earlier request that it must wait for. */
-static void pass_or_wait(aiofs_request *request, struct aiofs_link *outside)
+static void enqueue_or_block(aiofs_request *request, struct aiofs_link *outside)
 {
     aiofs_request *blocker = request->ordered ? blocker_of(request) : NULL;
     if (blocker) {
@@ -137,7 +137,7 @@ void lane_arrive(aiofs_request *request, struct aiofs_link *outside)
     if (has_span(request))
         span_enter(request);
     if (!is_barrier(request)) {
-        pass_or_wait(request, outside);
+        enqueue_or_block(request, outside);
         return;
     }
     atomic_fetch_add(&file->barriers, 1); /* before the load of `ending`: see lane_ended */
@@ -170,7 +170,7 @@ void lane_leave(aiofs_request *request, struct aiofs_link *outside)
     if (has_span(request))
         span_remove(spans_of(request), &request->span);
     for (struct aiofs_link *link; (link = list_pop(&request->blocked));)
-        pass_or_wait(CONTAINER(link, aiofs_request, queued), outside);
+        enqueue_or_block(CONTAINER(link, aiofs_request, queued), outside);
     if (is_barrier(request))
         atomic_fetch_sub(&file->barriers, 1);
     atomic_fetch_add(&file->ending, 1);

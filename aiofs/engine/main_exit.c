@@ -5,8 +5,8 @@
  * stay for ever. Therefore, after the main thread has exited, the reactor checks from time to time whether any thread
  * except the engine's is left, and if none is, a host thread calls exit(0). Requests in flight keep the process alive,
  * because their completions may start threads of the program (SIGEV_THREAD). During that time no thread accepts
- * signals, as the engine's threads block all of them. So at each check the reactor unblocks, for an instant, those
- * signals that end a process and have their default action.
+ * signals, as the engine's threads block all of them. So at each check that finds only the engine's threads, the
+ * reactor unblocks, for an instant, those signals that end a process and have their default action.
  *
  * The cost for a program whose main thread does not do this: one thread-specific key and one fork handler at load time,
  * and one relaxed load of `left` per turn of the reactor. The key's destructor sets `left` when the main thread exits.
@@ -83,15 +83,15 @@ static bool are_more_than(unsigned most)
 
 /* Unblocks for an instant the signals whose default action ends the process: a pending one ends it here. Signals with a
  * handler stay blocked, because no handler of the program may run on a thread of the engine. */
-static void let_enders_in(void)
+static void deliver_fatal_signals(void)
 {
-    static const int enders[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGXCPU};
+    static const int fatal[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGXCPU};
     struct sigaction action;
     sigset_t set, before;
     sigemptyset(&set);
-    for (size_t i = 0; i < sizeof enders / sizeof *enders; i++)
-        if (sigaction(enders[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL)
-            sigaddset(&set, enders[i]);
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
+        if (sigaction(fatal[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL)
+            sigaddset(&set, fatal[i]);
     pthread_sigmask(SIG_UNBLOCK, &set, &before);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
@@ -118,13 +118,13 @@ static bool is_alone(void)
     return settled;
 }
 
-static void look(void)
+static void check(void)
 {
     enum { LOOKS = 2 };
     static struct aiofs_job end = {.run = end_program}; /* on a host thread, because exit handlers use descriptors */
     bool alone = is_alone();
     if (alone)
-        let_enders_in();
+        deliver_fatal_signals();
     main_exit.matches = alone && atomic_load(&engine.alive) == 0 ? main_exit.matches + 1 : 0;
     main_exit.pause_ms = alone ? ALONE_MS : main_exit.pause_ms < SELDOM_MS / 2 ? main_exit.pause_ms * 2 : SELDOM_MS;
     if (main_exit.matches != LOOKS)
@@ -141,7 +141,7 @@ int main_exit_watch(void)
         return -1;
     int64_t now = aiofs_now();
     if (now >= main_exit.next) {
-        look();
+        check();
         now = aiofs_now();
         main_exit.next = now + main_exit.pause_ms * (int64_t)MS;
     }

@@ -26,8 +26,9 @@ int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mo
     return status;
 }
 
-/* What the kernel does, or a method on a thread of the engine's, ends by itself. What a volume completes in its own
- * time may need the very thread that would wait. */
+/* Requests of the kernel, and operations on host threads, complete without help of the program. A volume that completes
+ * requests in its own time may need the very thread that would wait for the lock, so no thread waits for such
+ * requests. */
 void aiofs_file_unwanted(aiofs_file *file)
 {
     if (file->lock_ref && (!file->ops || file->ops->blocks || !aiofs_file_busy(file)))

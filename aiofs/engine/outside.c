@@ -1,24 +1,27 @@
 /*
- * outside.c - requests on files that bring their own operations (aiofs_ops): volumes that are no directory.
+ * outside.c - requests on files with their own operations (aiofs_ops): files of volumes that are no directory.
  *
- * lane.c says when such a request may run and puts it on a list; the thread that has let go of the engine lock
- * calls request_start_outside with that list. What happens next depends on the file's operations:
+ * lane.c decides when such a request may run and puts it on a list. The thread that released the engine lock passes the
+ * list to request_start_outside. Two cases:
  *
- *   blocks       the request goes to a host thread (host_threads.c), where its operation may take as long as it likes.
- *                A gate for each volume lets a limited number of threads into it, so that a slow volume leaves
- *                threads for the others. A request that waits for a thread or at the gate can be cancelled.
- *   otherwise    the operation runs at once, on this thread. Operations that a finished one lets go run after it,
- *                not inside it: a chain of them may be long. What an operation submits itself, on whatever file,
- *                is no part of that chain: it runs before aiofs_submit returns, for the operation may wait for it.
+ *   ops->blocks    a host thread (host_threads.c) calls the operation, which may take as long as it likes. Each volume
+ *                  has a gate: at most THREADS_IN_A_VOLUME threads at a time perform operations of one volume. So a
+ *                  slow volume leaves threads for the others. A request that waits for a thread or at the gate can be
+ *                  cancelled.
+ *   otherwise      this thread calls the operation at once. When an operation completes, it may unblock another request
+ *                  of the same file. That one runs after it, in a loop and not by recursion, because such a chain may
+ *                  be long. A request that an operation submits itself is not part of the chain: it starts before
+ *                  aiofs_submit returns, because the operation may wait for it.
  *
- * The engine lock guards the gates. No lock is held while an operation runs.
+ * Locking. The engine lock guards the gates. No lock is held while an operation runs.
  */
 #define _GNU_SOURCE
 #include "internal.h"
 
 enum { THREADS_IN_A_VOLUME = 16 };
 
-/* A request whose `submit` runs on this thread: aiofs_complete leaves its end to the caller of `submit`. */
+/* A request whose `submit` runs on this thread. aiofs_complete only stores its result; the caller of `submit` completes
+ * it. */
 struct submitted {
     aiofs_request *request;
     struct submitted *outer;
@@ -27,14 +30,15 @@ struct submitted {
 };
 static _Thread_local struct submitted *innermost;
 
-/* The requests that this thread starts, one after the other, while one of `file` ends. */
+/* The list from which this thread starts requests one after the other. While a request of `file` is being completed,
+ * the requests that it unblocks go to the end of that list. */
 struct chain {
     struct aiofs_link *list;
     const aiofs_file *file;
 };
 static _Thread_local struct chain *chain;
 
-static unsigned epoch; /* of processes: the gates of another one are as good as new */
+static unsigned epoch; /* fork adds one in the child: a gate of an older epoch is initialised again */
 
 /* ---- one operation ------------------------------------------------------------------------------------ */
 
@@ -54,7 +58,8 @@ static int64_t perform(aiofs_request *request)
     }
 }
 
-/* True: it is to be ended with `result`. False: `submit` has ended it elsewhere, or will; it may be gone. */
+/* Performs the operation. True: the caller must complete the request with `result`. False: another thread has completed
+ * it or will; it may be freed. */
 static bool carry_out(aiofs_request *request, int64_t *result)
 {
     struct chain *before = chain;
@@ -85,7 +90,7 @@ void aiofs_complete(aiofs_request *request, int64_t result)
 
 /* ---- on host threads ---------------------------------------------------------------------------------- */
 
-/* NULL: a file with no entry, and so no limit. Lock held. */
+/* The gate of the file's volume. NULL: the file has no entry, so there is no limit. Lock held. */
 static struct aiofs_gate *gate_of(const aiofs_file *file)
 {
     struct aiofs_gate *gate = file->lock_ref ? aiofs_lock_ref_gate(file->lock_ref) : NULL;
@@ -111,14 +116,14 @@ bool outside_begin(aiofs_request *request)
     return true;
 }
 
-/* The next request for a thread in a volume; NULL: it leaves. */
+/* The next request for a thread inside the gate; NULL: there is none, and the thread has left the gate. */
 static aiofs_request *next_at(struct aiofs_gate *gate)
 {
     struct aiofs_link *link = NULL;
     if (!gate)
         return NULL;
     pthread_mutex_lock(&engine.lock);
-    if (gate->epoch == epoch) { /* this process has not been forked off meanwhile */
+    if (gate->epoch == epoch) { /* else the operation forked, and this is the child */
         link = list_pop(&gate->waiting);
         if (link)
             CONTAINER(link, aiofs_request, queued)->phase = PHASE_RUNNING;
@@ -136,7 +141,7 @@ void outside_carry(aiofs_request *request)
     struct aiofs_gate *gate = lock_ref ? aiofs_lock_ref_gate(lock_ref) : NULL;
     int64_t result;
     if (volume)
-        aiofs_volume_retain(volume); /* the gate's; the file may go with the request */
+        aiofs_volume_retain(volume); /* it owns the gate; the file may be freed together with the request */
     for (; request; request = next_at(gate))
         if (carry_out(request, &result))
             request_finish(request, result);

@@ -1,14 +1,16 @@
 /*
- * poll.c - the reactor where there is no io_uring: epoll for streams, and nothing else.
+ * poll.c - the reactor of the threads engine: epoll for streams. Workers perform the requests on seekable files.
  *
- * A stream's request is tried at once; if it would block, the file is watched, one-shot, for what its
- * running requests need, at most one a direction. Where the kernel has no way to try without blocking
- * (terminals), a worker carries it out once the file is ready; where it has no way to watch (some devices), or
- * readiness says nothing, at once.
+ * The reactor first tries a request on a stream without blocking. If it would block, the reactor registers the file
+ * with epoll (EPOLLONESHOT), for the directions in which a request is running, at most one per direction. If the kernel
+ * cannot try without blocking (terminals), a worker performs the request once epoll reports the file ready. If epoll
+ * cannot watch the file (some devices), or readiness means nothing for the request, a worker performs it at once.
  *
- * Everything here belongs to the reactor thread. lane->current of a stream's lanes is set under the engine
- * lock when the reactor takes the request and cleared when it detaches it, by this thread, so it may be
- * read here without the lock.
+ * Ownership. epoll_fd is a number in the engine's table.
+ *
+ * Locking. Only the reactor thread runs this code. The fields lane->current of a stream's lanes change under the engine
+ * lock, and only on the reactor thread: it sets one when it takes a request and clears it when it detaches the request.
+ * So the reactor may read them without the lock.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -38,7 +40,7 @@ static int poll_open(void)
 
 static unsigned poll_room(void)
 {
-    return 0; /* requests on seekable files are the workers' here */
+    return 0; /* workers perform all requests on seekable files */
 }
 
 static ssize_t attempt_with(const aiofs_request *request, int fd, int flags)
@@ -62,15 +64,15 @@ static ssize_t attempt_with(const aiofs_request *request, int fd, int flags)
     return moved;
 }
 
-/* A call now will not block: O_NONBLOCK may have been changed since the request came. */
+/* Is O_NONBLOCK set now? The program may have changed it since the submission. */
 static bool is_nonblocking(int fd)
 {
     int flags = aiofs_sys.fcntl(fd, F_GETFL, 0);
     return flags >= 0 && flags & O_NONBLOCK;
 }
 
-/* A FIFO can be opened a second time, for us alone, with O_NONBLOCK: where others read from it, too, readiness
- * is no promise, and a worker would block. */
+/* Opens a FIFO a second time, with O_NONBLOCK for this open file only. Without that, a worker could block although the
+ * FIFO was ready, because another process may read the bytes first. */
 static void reopen(aiofs_file *file, int fd)
 {
     char path[40];
@@ -102,7 +104,7 @@ bool stream_times_out(const aiofs_request *request, int fd)
            aiofs_sys.ioctl(fd, TCGETS, &settings) == 0 && !(settings.c_lflag & ICANON) && settings.c_cc[VMIN] == 0;
 }
 
-/* Watches for whatever the file's running requests need; false: it cannot be watched. */
+/* Registers the file with epoll for the directions of its running requests; false: epoll cannot watch it. */
 static bool watch(aiofs_file *file, int fd)
 {
     struct epoll_event event = {.events = EPOLLONESHOT, .data.ptr = file};
@@ -128,7 +130,8 @@ static void adopt(aiofs_request *request)
         finish(request, request_outcome(request, -ECANCELED));
 }
 
-/* Goes as far as it can: done, waiting for readiness, or with a worker. */
+/* Advances a request until it is complete, waits for readiness, or is passed to a worker. `ready`: epoll reported
+ * it. */
 static void advance(aiofs_request *request, bool ready)
 {
     aiofs_file *file = request->file;
@@ -191,9 +194,9 @@ static void poll_turn(int timeout_ms)
             engine_notified();
             continue;
         }
-        if (!file->watched) /* released meanwhile */
+        if (!file->watched) /* poll_release ran since the wait */
             continue;
-        /* The first may be the file's last, and release it: look at both before. */
+        /* Read both before the first call: completing the reader may release the file. */
         aiofs_request *reader = file->lanes[LANE_READ].current, *writer = file->lanes[LANE_WRITE].current;
         bool wrong = events[i].events & (EPOLLERR | EPOLLHUP);
         aiofs_file_retain(file);

@@ -1,16 +1,20 @@
 /*
- * pool.c - workers: threads that may block in the kernel, for buffered writes, long reads and syncs, and
- * for all of a seekable file's requests where there is no io_uring.
+ * pool.c - workers: threads on the engine's descriptor table that may block in the kernel. They perform buffered
+ * writes, long reads and syncs, and in the threads engine all requests on seekable files. They also close descriptors
+ * whose close can block.
  *
- * They have the engine's descriptor table, so only its reactor can start them; anybody else asks for one by waking
- * it. The first worker is there from the engine's start and never ends, so that work is always done. The pool grows
- * while there is work and no worker is idle, up to a limit, and a worker that finds nothing to do for a while ends.
- * Workers also close descriptors whose close may block. The engine lock guards everything here but the gate.
+ * Only the reactor can start a worker, because the worker must share its table. Other threads wake the reactor to ask
+ * for one. The pool grows while there is work and no worker is idle, up to WORKERS_MAX. A worker that is idle for
+ * IDLE_NS exits. The engine starts with one worker, and the last worker never exits, so there is always one.
  *
- * The gate. Copying from the page cache is the processor's work: as many workers at once as there are
- * processors, and the program's event loop waits for its turn. So at most one less copies at a time,
- * piece by piece. The gate is a courtesy, not a lock: whoever waited long enough passes, lest a writer
- * that the kernel throttles in the middle of a piece hold up everybody else.
+ * copy_begin limits the number of workers that copy from or to the page cache at the same time. Copying uses the
+ * processor. If as many workers copied as there are processors, the program's event loop would have to wait. So the
+ * limit is one less (at least one), for one piece (PIECE) at a time. It is no lock: a worker that has waited for two
+ * milliseconds passes anyway, so that a writer that the kernel throttles in the middle of a piece does not stop all
+ * others.
+ *
+ * Locking. The engine lock guards the pool; copiers.lock guards the number of copying workers. No lock is held while a
+ * worker performs a request.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,7 +30,7 @@ static const int64_t IDLE_NS = 5000000000;
 
 static struct {
     unsigned threads, idle, starting;
-    unsigned blocking; /* those with a stream's request, which may block for ever: some are left for files */
+    unsigned blocking; /* workers with a request on a stream, which may block for ever; at most BLOCKING_MAX */
     pthread_cond_t work;
 } pool;
 
@@ -34,9 +38,9 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t freed;
     unsigned copying;
-} gate;
+} copiers;
 
-/* ---- the gate ----------------------------------------------------------------------------------------- */
+/* ---- the limit on copies------------------------------------------------------------------------------ */
 
 static unsigned copiers_allowed(void)
 {
@@ -51,35 +55,35 @@ static unsigned copiers_allowed(void)
     return known;
 }
 
-static void gate_enter(void)
+static void copy_begin(void)
 {
     enum { PATIENCE_NS = 2000000 };
     int64_t until = aiofs_now() + PATIENCE_NS;
-    pthread_mutex_lock(&gate.lock);
-    while (gate.copying >= copiers_allowed())
-        if (condition_wait_until(&gate.freed, &gate.lock, until) != 0)
+    pthread_mutex_lock(&copiers.lock);
+    while (copiers.copying >= copiers_allowed())
+        if (condition_wait_until(&copiers.freed, &copiers.lock, until) != 0)
             break;
-    gate.copying++;
-    pthread_mutex_unlock(&gate.lock);
+    copiers.copying++;
+    pthread_mutex_unlock(&copiers.lock);
 }
 
-static void gate_leave(void)
+static void copy_end(void)
 {
-    pthread_mutex_lock(&gate.lock);
-    gate.copying--;
-    pthread_cond_signal(&gate.freed);
-    pthread_mutex_unlock(&gate.lock);
+    pthread_mutex_lock(&copiers.lock);
+    copiers.copying--;
+    pthread_cond_signal(&copiers.freed);
+    pthread_mutex_unlock(&copiers.lock);
 }
 
 /* ---- moving bytes --------------------------------------------------------------------------------------- */
 
-/* One piece of a long buffered read: what is cached is copied through the gate; for what is not, one page
- * is awaited outside of it, and the kernel reads ahead meanwhile. */
+/* One piece of a long buffered read. Between copy_begin and copy_end it copies cached bytes only. If none are cached,
+ * it then reads one page and waits for the disk; the kernel reads ahead meanwhile. */
 static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t offset)
 {
-    gate_enter();
+    copy_begin();
     ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, RWF_NOWAIT);
-    gate_leave();
+    copy_end();
     if (got > 0 || (got < 0 && got != -EAGAIN && got != -EOPNOTSUPP))
         return got;
     if (got == -EOPNOTSUPP) /* tmpfs */
@@ -91,7 +95,7 @@ static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t of
 static ssize_t read_waiting(const aiofs_request *request, int fd, const struct iovec *iov, int count, int64_t offset)
 {
     ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, 0);
-    if (got == -ESPIPE && request->moved == 0) /* some files of /proc are regular, and take no offset */
+    if (got == -ESPIPE && request->moved == 0) /* some regular files of /proc accept no offset */
         got = aiofs_sys.preadv2(fd, iov, count, -1, 0);
     return got;
 }
@@ -104,12 +108,12 @@ static ssize_t move_piece(const aiofs_request *request, int fd, const struct iov
     if (request->op == AIOFS_READ)
         return copies ? read_piece(fd, iov, count, offset) : read_waiting(request, fd, iov, count, offset);
     if (copies)
-        gate_enter();
+        copy_begin();
     ssize_t put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
-    if (put == -ESPIPE && request->moved == 0) /* some files of /proc can seek, and take no offset all the same */
+    if (put == -ESPIPE && request->moved == 0) /* some seekable files of /proc accept no offset */
         put = aiofs_sys.pwritev2(fd, iov, count, -1, 0);
     if (copies)
-        gate_leave();
+        copy_end();
     return put;
 }
 
@@ -130,14 +134,15 @@ static int64_t move(aiofs_request *request, int fd)
         if (moved <= 0)
             return request_outcome(request, moved);
         request->moved += (uint64_t)moved;
-        bool enough = request->op == AIOFS_READ &&
-                      (file->kind == KIND_STREAM || (file->refuses && (size_t)moved < length)); /* asking again may wait */
+        /* A short read is a success, and a further read may block. */
+        bool enough =
+            request->op == AIOFS_READ && (file->kind == KIND_STREAM || (file->refuses && (size_t)moved < length));
         if (enough || (file->flags & O_DIRECT && (size_t)moved < length))
             return (int64_t)request->moved;
     }
 }
 
-/* preadv2 and pwritev2 of no bytes answer 0 before they ask the file. */
+/* For no bytes preadv2 and pwritev2 return 0 without a call of the file's driver; read(2) and write(2) do call it. */
 static int64_t move_nothing(const aiofs_request *request, int fd)
 {
     void *buffer = request->iovcnt ? request->iov[0].iov_base : NULL;
@@ -225,13 +230,13 @@ static aiofs_request *take(void)
     return request;
 }
 
-/* Waits for work; false: there was none for long. Lock held. */
+/* Waits for work. False: there was none for IDLE_NS, or threads are scarce: this worker exits. Lock held. */
 static bool wait_for_work(void)
 {
     int64_t until = aiofs_now() + IDLE_NS;
     int error = 0;
     pool.idle++;
-    while (!has_work() && ((error != ETIMEDOUT && !host_threads_starve()) || pool.threads == 1))
+    while (!has_work() && ((error != ETIMEDOUT && !host_threads_scarce()) || pool.threads == 1))
         error = pool.threads == 1 ? pthread_cond_wait(&pool.work, &engine.lock)
                                   : condition_wait_until(&pool.work, &engine.lock, until);
     pool.idle--;
@@ -248,7 +253,7 @@ static void carry_out(aiofs_request *request)
         request_finish(request, result);
 }
 
-/* Lock held, let go meanwhile. False: no descriptor waits to be closed. */
+/* Closes one descriptor of engine.closing. False: that list is empty. Lock held, released meanwhile. */
 static bool close_one(void)
 {
     struct aiofs_link *link = list_pop(&engine.closing);
@@ -278,7 +283,7 @@ static void *worker_main(void *argument)
         bool blocking = request->phase == PHASE_BLOCKING;
         bool wants_help = pool_wants_worker();
         if (has_work())
-            pool_signal(); /* a lane calls for one worker, who calls for the next */
+            pool_signal(); /* lane_offer wakes one worker, and each worker wakes the next */
         pthread_mutex_unlock(&engine.lock);
         if (wants_help)
             engine_wake();
@@ -341,7 +346,7 @@ void pool_reset(void)
     pool.threads = pool.idle = pool.starting = pool.blocking = 0;
     engine.counters.workers = 0;
     condition_init(&pool.work);
-    pthread_mutex_init(&gate.lock, NULL);
-    condition_init(&gate.freed);
-    gate.copying = 0;
+    pthread_mutex_init(&copiers.lock, NULL);
+    condition_init(&copiers.freed);
+    copiers.copying = 0;
 }

@@ -1,16 +1,25 @@
 /*
- * reactor.c - the reactor: the one thread that runs io_uring or epoll (reactor_ops).
+ * reactor.c - the reactor: the thread that runs io_uring (ring.c) or epoll (poll.c), by the table reactor_ops.
  *
- * It leaves the program's descriptor table for one of its own, which the workers that it starts share. Then it goes
- * round: it takes requests from the run queues of its two carriers and begins them, cancels those that it has been
- * asked to cancel, closes descriptors that nobody uses any more or hands them to a worker, writes to wakeup fds, starts
- * workers, sends signals again that the kernel refused; and sleeps in reactor_ops.turn until one of these is to be done
- * or the kernel has completions. It blocks nowhere else.
+ * The reactor first leaves the program's descriptor table for one of its own. The workers that it starts share that
+ * table. Then it runs a loop. In each round it
  *
- * It says that it is about to sleep (channel_sleep) before it looks at the queues for the last time. Other threads put
- * something into a queue before they look whether it sleeps (engine_wake). So one of the two sees the other.
+ *   - takes requests from the run queues of its two carriers, and begins them;
+ *   - cancels the requests in engine.cancelling;
+ *   - closes the engine's descriptors of files in engine.releasing, or passes them to a worker;
+ *   - writes to the wakeup fds in engine.wakeups;
+ *   - starts workers;
+ *   - sends signals again that the kernel refused;
+ *   - ends kept bindings whose time is over (binding.c), and looks for the exit of the main thread (main_exit.c);
+ *   - sleeps in reactor_ops.turn until there is such work, or until the kernel has completions.
  *
- * The engine lock guards the queues. It is free while a request begins, is cancelled, or ends.
+ * It blocks nowhere else.
+ *
+ * No wake-up is lost: the reactor announces that it is about to sleep (channel_sleep), and only then checks the queues
+ * for the last time. Other threads first put work into a queue, and then check whether the reactor sleeps
+ * (engine_wake). Each side stores before it loads, so one of them sees the other's store.
+ *
+ * Locking. The engine lock guards the queues. It is not held while a request begins, is cancelled or completes.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,7 +29,7 @@
 
 _Thread_local bool on_engine_table, on_reactor;
 
-/* ---- what it has to do ---------------------------------------------------------------------------------- */
+/* ---- its work ------------------------------------------------------------------------------------------- */
 
 void engine_nap(void)
 {
@@ -35,7 +44,8 @@ bool engine_has_work(void)
            pool_wants_worker();
 }
 
-/* Cancels what it has been asked to. One at a time: until then each may end and be gone. */
+/* Cancels the requests in engine.cancelling. It takes one at a time, because a request that is still on that list may
+ * complete and be freed at any time; it leaves the list then. */
 static void cancel_asked(void)
 {
     for (;;) {
@@ -48,8 +58,8 @@ static void cancel_asked(void)
     }
 }
 
-/* Closes the engine's descriptor of a file, or leaves that to a worker. */
-static void let_go_of(aiofs_file *file)
+/* Closes the engine's descriptor of a file, or passes it to a worker if the close can block. */
+static void close_engine_fd(aiofs_file *file)
 {
     if (!file_close_can_block(file)) {
         engine_fd_close(file);
@@ -64,7 +74,7 @@ static void let_go_of(aiofs_file *file)
     pthread_mutex_unlock(&engine.lock);
 }
 
-/* One round over the queues. True: there may be more. */
+/* One round over the queues. True: the queues may hold more. */
 static bool serve(void)
 {
     enum { BATCH = 64 };
@@ -90,7 +100,7 @@ static bool serve(void)
     if (asked)
         cancel_asked();
     while ((link = list_pop(&releasing)))
-        let_go_of(CONTAINER(link, aiofs_file, leaving));
+        close_engine_fd(CONTAINER(link, aiofs_file, leaving));
     if (wakeups)
         wakeups_serve();
     return more;
@@ -98,7 +108,7 @@ static bool serve(void)
 
 /* ---- its thread ----------------------------------------------------------------------------------------- */
 
-static struct { /* what the reactor reports to the start that made it */
+static struct { /* the reactor's report to the thread that started it */
     pthread_mutex_t lock;
     pthread_cond_t made;
     bool is_made;
@@ -125,29 +135,29 @@ static void *reactor_main(void *argument)
         outcome = -EAGAIN;
     make_report(outcome);
     if (outcome < 0)
-        return NULL; /* a table of its own goes with it */
+        return NULL; /* the exit of the thread closes its own table */
     for (;;) {
         channel_drain();
         bool more = serve();
-        bool poor = !pool_spawn();
+        bool spawn_failed = !pool_spawn();
         bool unsent = notify_retry();
         if (more) {
             engine.reactor->turn(0);
             channel_awake();
             continue;
         }
-        channel_sleep(); /* whoever has something for the reactor from here on wakes it */
+        channel_sleep(); /* from here on a thread with work for the reactor wakes it */
         int look_ms = main_exit_watch();
         pthread_mutex_lock(&engine.lock);
-        int kept_ms = files_let_go();
+        int kept_ms = files_expire_kept();
         bool work = !list_empty(&engine.run_queue[CARRIER_STREAMS]) || !list_empty(&engine.cancelling) ||
                     !list_empty(&engine.releasing) || !list_empty(&engine.wakeups) ||
-                    (!poor && pool_wants_worker()) ||
+                    (!spawn_failed && pool_wants_worker()) ||
                     (!list_empty(&engine.run_queue[CARRIER_RING]) && engine.reactor->room());
         pthread_mutex_unlock(&engine.lock);
         if (kept_ms >= 0 && (look_ms < 0 || kept_ms < look_ms))
             look_ms = kept_ms;
-        engine.reactor->turn(work ? 0 : poor || unsent ? RETRY_MS : look_ms);
+        engine.reactor->turn(work ? 0 : spawn_failed || unsent ? RETRY_MS : look_ms);
         channel_awake();
     }
 }

@@ -1,17 +1,24 @@
 /*
- * request.c - the life of a request: accepted, detached, ended; and waiting for the end.
+ * request.c - the states of a request: it is accepted, detached and completed; and the functions that wait for that.
  *
- *   request_accept   it is submitted, and will end (submit.c).
- *   request_finish   the thread that carried it out detaches it under the lock. If it was the last on a file
- *                    that has no opener, two things come before the end is published: the descriptor in the
- *                    engine's table is closed, if this thread may do that, and the lock of the lock reference is given
- *                    up. So a program that sees the end of the last write finds the lock free and the pipe closed.
- *   request_end      stores the result, makes the state terminal with one atomic exchange, calls `done`, wakes
- *                    those who sleep on it: so who has slept finds that everybody else has been notified.
+ *   request_accept   makes the state AIOFS_SUBMITTED (called by submit.c).
+ *   request_finish   called by the thread that performed the request: detaches it from its file under the engine lock.
+ *                    For the last request on a file without an opener, two more steps come before the completion is
+ *                    published: the engine's descriptor is closed, if this thread may close it, and the lock of the
+ *                    lock reference is released. So a program that sees the last write completed finds the lock free
+ *                    and the pipe closed.
+ *   request_end      publishes the completion: stores the result, makes the state terminal with one atomic exchange,
+ *                    calls `done`, and then wakes the threads that sleep on the state. So a thread that slept in
+ *                    aiofs_wait finds that `done` has run.
  *
- * Sleeping: one futex word for the process counts the ends that somebody waited for. A waiter marks
- * the word of each state it waits for (AIOFS_WAITED) and sleeps on the futex; the exchange that makes a word
- * terminal tells whether anybody did. No memory, no lock: aiofs_wait may run in a signal handler.
+ * Waiting. One futex word for the whole process, `ends`, counts the completions for which a thread waited. A waiting
+ * thread sets the flag AIOFS_WAITED in each state word that it waits for, and sleeps on the futex. The atomic exchange
+ * that makes a state terminal returns that flag. This uses no memory and no lock, so aiofs_wait may run in a signal
+ * handler.
+ *
+ * Ownership. The engine holds a reference to a request from request_accept until request_end has called `done`.
+ *
+ * Locking. The engine lock guards the lists and the phase of a request; its state is atomic. Hooks run with no lock.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -68,7 +75,7 @@ int request_rest(const aiofs_request *request, struct iovec *out, int max, size_
     return count;
 }
 
-/* True: somebody sleeps on it. */
+/* Stores a state. True: a thread sleeps on the word. */
 static bool set_word(_Atomic uint32_t *word, enum aiofs_state state)
 {
     return atomic_exchange_explicit(word, (uint32_t)state, memory_order_seq_cst) & AIOFS_WAITED;
@@ -85,14 +92,15 @@ void aiofs_wake_sleepers(void)
     aiofs_sys.futex(&ends, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, 0);
 }
 
-/* The request is accepted, as far as its state can tell. */
+/* Makes the state AIOFS_SUBMITTED. The engine's reference and the generation are set before that. */
 void request_accept(aiofs_request *request)
 {
     aiofs_request_retain(request);
     atomic_fetch_add_explicit(&engine.alive, 1, memory_order_relaxed);
     atomic_store_explicit(&request->notified, false, memory_order_relaxed);
     request->generation = aiofs_generation;
-    atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_release); /* another thread that sees it cancels */
+    /* Release: another thread that sees this state may cancel the request, and reads its generation. */
+    atomic_store_explicit(&request->state, AIOFS_SUBMITTED, memory_order_release);
 }
 
 int request_reject(aiofs_request *request)
@@ -104,8 +112,8 @@ int request_reject(aiofs_request *request)
     return -EAGAIN;
 }
 
-/* Any number of threads may do it, and signal handlers: they all store the same. */
-void aiofs_request_forsake(const aiofs_request *request)
+/* Threads and signal handlers may run this at the same time, because all of them store the same values. */
+void aiofs_request_abandon(const aiofs_request *request)
 {
     aiofs_request *own = (aiofs_request *)(uintptr_t)request;
     own->result = -ECANCELED;
@@ -113,7 +121,7 @@ void aiofs_request_forsake(const aiofs_request *request)
     atomic_store(&own->state, AIOFS_CANCELED);
 }
 
-/* Gives back what was charged for growth that did not come; on any table. */
+/* Returns to the quota what was charged for growth that did not happen; on any table. */
 void request_settle(const aiofs_request *request, aiofs_file *file)
 {
     struct stat stat;
@@ -124,9 +132,9 @@ void request_settle(const aiofs_request *request, aiofs_file *file)
         aiofs_lock_ref_settle(file->lock_ref, stat.st_size);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------ */
+/* ---- completion --------------------------------------------------------------------------------------- */
 
-/* The entry has changed, or less than was charged: no lock held, on any table. */
+/* Marks the file as changed, and returns the quota that the request did not use. No lock held, on any table. */
 static void account(aiofs_request *request, int64_t result)
 {
     aiofs_file *file = request->file;
@@ -168,7 +176,7 @@ void request_finish(aiofs_request *request, int64_t result)
     if (last)
         file_forget(file);
     else if (file->outstanding == 0 && atomic_load(&file->engine_fd) < -1)
-        file->bound = false; /* its descriptor found no room in the engine's table: try again with the next request */
+        file->bound = false; /* the engine's table was full: the next request sends the descriptor again */
     bool close_here = last && file->bound && on_engine_table &&
                       (on_reactor ? !file_close_can_block(file) : !file->watched);
     if (last && file->bound && !close_here) {
@@ -230,7 +238,7 @@ void request_end(aiofs_request *request, int64_t result)
 
 /* ---- waiting ------------------------------------------------------------------------------------------- */
 
-/* True if one is terminal, or none is outstanding; marks the others. */
+/* True: a request is terminal, or none is outstanding. Sets AIOFS_WAITED in the words that it reads before. */
 static bool any_ended(aiofs_word_of *of, const void *list, size_t count)
 {
     bool outstanding = false;
@@ -252,7 +260,7 @@ static bool any_ended(aiofs_word_of *of, const void *list, size_t count)
 
 int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, const struct timespec *timeout)
 {
-    enum { FOR_EVER = 365 * 24 * 3600 }; /* a wait with no time-out would restart after a signal */
+    enum { FOR_EVER = 365 * 24 * 3600 }; /* the kernel restarts a futex wait without a time-out after a signal */
     struct timespec deadline, now;
     clock_gettime(CLOCK_MONOTONIC, &deadline);
     deadline.tv_sec += timeout && timeout->tv_sec < FOR_EVER ? timeout->tv_sec : FOR_EVER;
@@ -279,7 +287,7 @@ static _Atomic uint32_t *word_of_request(const void *list, size_t index)
     aiofs_request *request = ((aiofs_request *const *)list)[index];
     if (!request)
         return NULL;
-    aiofs_request_state(request); /* the parent's is terminal in a forked child */
+    aiofs_request_state(request); /* in a forked child this makes a request of the parent terminal */
     return &request->state;
 }
 

@@ -1,17 +1,20 @@
 /*
- * ring.c - the reactor with io_uring, by the kernel's own interface.
+ * ring.c - the reactor with io_uring, by the kernel's own interface (without liburing).
  *
- * Only the reactor enters the ring, so it may be had with SINGLE_ISSUER and DEFER_TASKRUN where the kernel
- * knows them: completions are processed in this thread, when it waits for them, and nowhere else. The ring
- * lives in the engine's descriptor table.
+ * Only the reactor thread enters the ring. So the ring is set up with IORING_SETUP_SINGLE_ISSUER and
+ * IORING_SETUP_DEFER_TASKRUN where the kernel has them: the kernel then processes completions only on this thread,
+ * while it waits for them. The ring's descriptor is in the engine's table.
  *
- * Requests on seekable files are limited (ROOM), the rest waits in the lanes; those on streams are not, and
- * should more complete at once than the completion queue holds, the kernel keeps the overflow for the next
- * enter (IORING_FEAT_NODROP, which we require). A full submission queue is submitted and goes on.
+ * Limits. At most ROOM requests on seekable files are in the kernel; the others wait in their lanes. Requests on
+ * streams have no limit. If more requests complete at once than the completion queue holds, the kernel keeps the rest
+ * for the next io_uring_enter (IORING_FEAT_NODROP, required here). When the submission queue is full, it is submitted
+ * and then reused.
  *
- * Memory shared with the kernel: sq.tail is published with release, cq.head likewise; sq.head and cq.tail
- * are read with acquire. The iovecs of a submission live in `vectors` until the enter that submits it; the
- * kernel copies them then (IORING_FEAT_SUBMIT_STABLE).
+ * Memory that is shared with the kernel. This thread stores sq.tail and cq.head with release order, and loads sq.head
+ * and cq.tail with acquire order. The iovecs of a submission entry stay in `vectors` until the io_uring_enter that
+ * submits it; that call copies them (IORING_FEAT_SUBMIT_STABLE).
+ *
+ * Locking. Only the reactor thread uses `ring`, so no lock guards it. `asleep` points to the channel's atomic word.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,7 +29,7 @@
 
 #include "internal.h"
 
-/* Newer than some kernels' headers. */
+/* Not in the headers of older kernels. */
 #ifndef IORING_SETUP_SUBMIT_ALL
 #define IORING_SETUP_SUBMIT_ALL (1U << 7)
 #endif
@@ -41,14 +44,14 @@ enum { OP_FUTEX_WAIT = 51, WORD_32 = 2 }; /* IORING_OP_FUTEX_WAIT, FUTEX2_SIZE_U
 
 enum { ENTRIES = 256, COMPLETIONS = 4096, ROOM = 256, PIECES = 8, LENGTH_MAX = 1 << 30 };
 
-/* The low bits of user_data; requests are aligned. */
+/* The low bits of user_data. They are free, because requests are aligned. */
 enum tag { TAG_MOVE, TAG_POLL, TAG_CANCEL, TAG_WAKE, TAGS };
 
 static struct {
     int fd;
     unsigned in_kernel; /* requests on seekable files */
-    bool watching;      /* a wake-up would be told */
-    _Atomic uint32_t *asleep; /* the word that tells it, where the kernel can wait for one; else NULL: a pipe */
+    bool watching;      /* the ring has an entry that completes when another thread wakes the reactor */
+    _Atomic uint32_t *asleep; /* the futex that the entry waits for; NULL: the entry polls the pipe instead */
     struct {
         _Atomic unsigned *head, *tail, *flags;
         unsigned mask, local_tail, submitted;
@@ -69,7 +72,7 @@ static bool has_operation(const struct io_uring_probe *probe, uint8_t operation)
     return operation <= probe->last_op && probe->ops[operation].flags & IO_URING_OP_SUPPORTED;
 }
 
-/* What it needs; and what it uses if it is there. */
+/* Does the kernel have the operations that the ring needs? Also finds out whether it has IORING_OP_FUTEX_WAIT. */
 static bool has_operations(void)
 {
     static const uint8_t needed[] = {IORING_OP_READ,  IORING_OP_WRITE,    IORING_OP_READV,
@@ -124,7 +127,7 @@ static int map_queues(const struct io_uring_params *params)
     return 0;
 }
 
-/* A sandbox may grant the set-up and forbid the one call that every request needs. */
+/* A sandbox (seccomp) may allow io_uring_setup and forbid io_uring_enter. */
 static int try_to_enter(void)
 {
     struct io_uring_getevents_arg nothing = {0};
@@ -191,7 +194,7 @@ static struct io_uring_sqe *entry(void)
 {
     while (ring.sq.local_tail - atomic_load_explicit(ring.sq.head, memory_order_acquire) > ring.sq.mask)
         if (enter(0, 0) < 0)
-            reap(); /* -EBUSY, -EAGAIN: room must be made on the other side */
+            reap(); /* -EBUSY, -EAGAIN: the completion queue must be emptied first */
     struct io_uring_sqe *sqe = &ring.sq.entries[ring.sq.local_tail++ & ring.sq.mask];
     memset(sqe, 0, sizeof *sqe);
     return sqe;
@@ -212,15 +215,15 @@ static void finish(aiofs_request *request, int64_t result)
     request_finish(request, result);
 }
 
-/* Leaves it to a worker. */
+/* Passes a request on a stream to a worker. */
 static void adopt(aiofs_request *request)
 {
     if (!pool_adopt(request))
         finish(request, -ECANCELED);
 }
 
-/* Before another is added to a batch: the device shall not idle until all of it is made up, nor be notified of each one
- * by itself. So what waits here goes once it is as much as the device has to do. */
+/* Submits the prepared entries if there are at least half as many as requests in the kernel. A whole batch prepared
+ * before one io_uring_enter would leave the device idle; one io_uring_enter per request would cost too much. */
 static void submit_early(void)
 {
     unsigned waiting = unsubmitted();
@@ -228,7 +231,8 @@ static void submit_early(void)
         enter(0, 0);
 }
 
-/* Terminals and other devices that io_uring would give a blocked thread each: wait until they are ready. */
+/* Polls the file before the request is submitted. For each read or write of a terminal or another such device io_uring
+ * would block one kernel thread. */
 static void await_ready(aiofs_request *request)
 {
     struct io_uring_sqe *sqe = entry();
@@ -238,8 +242,8 @@ static void await_ready(aiofs_request *request)
     sqe->user_data = tagged(request, TAG_POLL);
 }
 
-/* For no bytes the ring does not ask every kind of file. A call does: on a socket here, without waiting, else on a
- * worker. */
+/* A request of no bytes. io_uring does not pass it on to every kind of file; a system call does. On a socket the
+ * reactor makes that call without blocking, otherwise a worker makes it. */
 static void move_nothing(aiofs_request *request)
 {
     const aiofs_file *file = request->file;
@@ -254,7 +258,7 @@ static void move_nothing(aiofs_request *request)
         finish(request, result);
 }
 
-/* What is left of a request, to the kernel. `punt`: on one of its threads, it would block here. */
+/* Submits the rest of a request. `punt`: it would block, so a thread of the kernel shall perform it (IOSQE_ASYNC). */
 static void move(aiofs_request *request, bool punt)
 {
     if (is_empty(request)) {
@@ -282,8 +286,8 @@ static void move(aiofs_request *request, bool punt)
     sqe->user_data = tagged(request, TAG_MOVE);
 }
 
-/* O_NONBLOCK says not to wait, and io_uring would: one attempt is all there is. False: it must be made by
- * the ring after all. */
+/* For a stream with O_NONBLOCK the reactor makes one attempt itself, because io_uring would wait. False: the ring must
+ * perform the request. */
 static bool attempted(aiofs_request *request)
 {
     if (request->file->kind != KIND_STREAM || !(request->file->flags & O_NONBLOCK))
@@ -295,7 +299,8 @@ static bool attempted(aiofs_request *request)
     return true;
 }
 
-/* Some descriptors (epoll's) cannot be read or written at all, and the ring would wait until they are ready. */
+/* Can the descriptor be read or written at all? An epoll descriptor cannot, and io_uring would wait until it is ready.
+ * False: the request is complete, with the error. */
 static bool is_possible(aiofs_request *request)
 {
     const struct iovec nothing = {NULL, 0};
@@ -345,7 +350,7 @@ static void ring_cancel(aiofs_request *request)
     }
 }
 
-/* What the last submission of a request asked for. */
+/* The number of bytes of the last submission entry of a request. */
 static size_t submitted_length(const aiofs_request *request)
 {
     struct iovec pieces[PIECES];
@@ -391,12 +396,12 @@ static void complete(uint64_t data, int result)
         moved(request, result);
         break;
     case TAG_POLL:
-        if (request->phase == PHASE_CANCELLING) /* the cancellation may have come too late to meet the poll */
+        if (request->phase == PHASE_CANCELLING) /* the poll may complete before the cancellation finds it */
             finish(request, request_outcome(request, -ECANCELED));
-        else if (result == 0 || result == -EINVAL) /* woken for nothing: a terminal's settings were changed */
+        else if (result == 0 || result == -EINVAL) /* a spurious wake-up: the terminal's settings were changed */
             begin_on_device(request);
         else if (result > 0)
-            move(request, request->file->type == S_IFCHR); /* a device may block though it is ready, here for ever */
+            move(request, request->file->type == S_IFCHR); /* a ready device may still block, and block the reactor */
         else
             moved(request, result);
         break;
@@ -405,7 +410,7 @@ static void complete(uint64_t data, int result)
         if (!ring.asleep)
             engine_notified();
         break;
-    default: /* the answer to a cancellation: the request itself tells */
+    default: /* TAG_CANCEL: the cancelled request has a completion of its own */
         break;
     }
 }
@@ -428,7 +433,8 @@ static unsigned ring_room(void)
     return ROOM - ring.in_kernel;
 }
 
-/* A wait for the word ends at once if the word is no longer 1. */
+/* Adds the entry that completes when another thread wakes the reactor. A futex wait completes at once if the word is no
+ * longer 1. */
 static void watch(void)
 {
     struct io_uring_sqe *sqe = entry();
@@ -457,7 +463,7 @@ static void ring_turn(int timeout_ms)
 
 static void ring_release(aiofs_file *file)
 {
-    (void)file; /* the ring knows descriptors only while a request is in the kernel */
+    (void)file; /* the ring refers to a descriptor only while a request is in the kernel */
 }
 
 const struct reactor_ops reactor_ring = {

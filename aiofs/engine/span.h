@@ -1,12 +1,16 @@
 /*
- * span.h - the ranges of bytes that requests in flight touch: which of those that came before overlap a given one?
+ * span.h - the ranges of bytes that requests in flight touch, and the search for the latest earlier range that
+ * overlaps.
  *
- * A tree of spans, sorted by where they start; each knows the bounds of all that is below it, so that a search leaves
- * out what cannot overlap, what came too late, and what came before the best that it has found. Spans that do not
- * overlap cost a search one way down, and so do spans that are all at the same place. It is a treap: the shape comes
- * from numbers that look random, made of the order of arrival, so it stays shallow whatever the offsets are.
+ * The spans of a file are in a tree, sorted by their start. Each span has the bounds of all spans below it (positions
+ * and numbers). With these bounds a search skips subtrees that cannot overlap, that came later than the query, and that
+ * came earlier than the best span found so far. Spans that do not overlap cost a search one path down the tree, and so
+ * do spans that are all at the same place. The tree is a treap: its shape comes from pseudo-random ranks, computed from
+ * the order of submission. So it stays shallow whatever the offsets are.
  *
- * A span is part of its request: nothing is allocated, nothing can fail. The engine lock guards all of it.
+ * Ownership. A span is part of its request. Nothing is allocated, so nothing can fail.
+ *
+ * Locking. The engine lock guards all of it.
  */
 #ifndef AIOFS_SPAN_H
 #define AIOFS_SPAN_H
@@ -40,7 +44,7 @@ static inline void span_include(struct aiofs_span *span, const struct aiofs_span
     span->last = below->last > span->last ? below->last : span->last;
 }
 
-/* Its bounds, from its own range and its children's bounds. */
+/* Computes the bounds of a span from its own range and its children's bounds. */
 static inline void span_update(struct aiofs_span *span)
 {
     SPAN_VISITED();
@@ -52,7 +56,7 @@ static inline void span_update(struct aiofs_span *span)
     span_include(span, span->right);
 }
 
-/* Those before `at`, and the rest. */
+/* Splits a tree into the spans before `at` and the others. */
 static inline void span_split(struct aiofs_span *tree, const struct aiofs_span *at, struct aiofs_span **before,
                               struct aiofs_span **after)
 {
@@ -116,7 +120,8 @@ static inline void span_remove(struct aiofs_span **tree, const struct aiofs_span
     *tree = span_removed(*tree, span);
 }
 
-/* What is looked for: spans with a smaller number that overlap [from, to); theirs begin at `reach` or at `start`. */
+/* A query matches spans with a smaller number that overlap [from, to). A span begins at its `reach` or at its
+ * `start`. */
 struct span_query {
     int64_t from, to;
     uint64_t number;
@@ -128,7 +133,8 @@ static inline bool span_overlaps(const struct span_query *query, int64_t begin, 
     return begin < query->to && query->from < end;
 }
 
-/* The one of them with the largest number, if it is larger than that of `best`; else `best`, which may be NULL. */
+/* The matching span with the largest number, if that is larger than the number of `best`; else `best`, which may be
+ * NULL. */
 static inline struct aiofs_span *span_latest(struct aiofs_span *tree, const struct span_query *query,
                                              struct aiofs_span *best)
 {

@@ -1,14 +1,19 @@
 /*
- * submit.c - the way of requests into the engine: one, or several in one call.
+ * submit.c - submission: of one request, or of several in one call.
  *
- *   arrive    on the caller's thread, where the descriptor is certain to be the program's: what it is for, and
- *             whether it can succeed at all. What cannot, ends at once.
- *   enter     under the engine lock: binds the open file, if that is not bound, and gives the request its place
- *             (lane.c). When the channel is full, the lock is let go and taken again.
- *   settle    tells the caller.
+ *   arrive    examines the descriptor and validates the request. This runs on the calling thread, because only there
+ *             the number certainly is the program's. An invalid request completes at once with an error.
+ *   enter     under the engine lock: binds the open file, if it is not bound yet, and adds the request to its file
+ *             (lane.c). If the channel's socket is full, the lock is released and taken again.
+ *   report    reports the outcome to the caller.
  *
- * A few requests go through these steps together, so that a list looks at each descriptor once, takes the lock for
- * sixteen at a time, and wakes the reactor once. All of it is on the caller's stack, which may be small.
+ * Up to AT_ONCE requests pass each step together. So a list examines the same descriptor once, takes the lock once for
+ * AT_ONCE requests, and wakes the reactor once for them.
+ *
+ * Ownership. The arrivals are on the caller's stack, which may be small. An arrival holds the references that it found,
+ * until report or enter_waiting releases them.
+ *
+ * Locking. Only enter runs under the engine lock. Releasing a reference may take that lock, so it is done without it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,15 +25,16 @@
 
 /* ---- what a request asks for --------------------------------------------------------------------------- */
 
-/* Is it certain what read(2) or write(2) of no bytes answers there: 0? Sockets send an empty datagram, devices and
- * anonymous files have their own answers. */
+/* Does read(2) or write(2) of no bytes certainly return 0 on this kind of file? A write to a socket may send an empty
+ * datagram; devices and anonymous files have results of their own. */
 static bool needs_no_question(const aiofs_request *request, const struct file_facts *facts)
 {
     mode_t type = facts->stat.st_mode & S_IFMT;
     return facts->kind == KIND_REGULAR || type == S_IFIFO || (type == S_IFSOCK && request->op == AIOFS_READ);
 }
 
-/* What is wrong with a request on this kind of file: the error it ends with, or 0; 1: it has succeeded. */
+/* Validates a request for this kind of file: the error it completes with; 0: it is valid; 1: it has nothing to do and
+ * succeeds. */
 static int64_t verdict(const aiofs_request *request, const struct file_facts *facts)
 {
     if (request->op == AIOFS_FSYNC || request->op == AIOFS_FDATASYNC || request->op == AIOFS_FLUSH)
@@ -46,8 +52,8 @@ static int64_t verdict(const aiofs_request *request, const struct file_facts *fa
     return is_empty(request) && needs_no_question(request, facts) ? 1 : 0;
 }
 
-/* Charges the growth that a write or truncate on an entry may bring; on the caller's thread, because
- * only here the descriptor is certain to be the program's. */
+/* Charges the quota for the growth that a write or truncate of an entry may cause; on the calling thread, because only
+ * there the number certainly is the program's. */
 static int charge(const aiofs_request *request, const aiofs_file *file)
 {
     if (!changes_bytes(request) || !file->lock_ref || !aiofs_lock_ref_has_quota(file->lock_ref))
@@ -61,7 +67,7 @@ static int charge(const aiofs_request *request, const aiofs_file *file)
     return aiofs_lock_ref_charge(file->lock_ref, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
 }
 
-/* An ordered write past the end also fills the gap before it. */
+/* Sets `reach`: an ordered write past the end of the file also changes the gap before it. */
 static void find_reach(aiofs_request *request, aiofs_file *file)
 {
     request->reach = request->offset;
@@ -74,29 +80,29 @@ static void find_reach(aiofs_request *request, aiofs_file *file)
 
 /* ---- submission: several at once, a few at a time ---------------------------------------------------- */
 
-enum { AT_ONCE = 16 }; /* under one hold of the lock; what they need is on the caller's stack, which may be small */
+enum { AT_ONCE = 16 }; /* requests per lock; their arrivals are on the caller's stack, which may be small */
 
-/* A request on its way in. */
+/* A request that is being submitted. */
 struct arrival {
     struct aiofs_batch_entry *entry;
     aiofs_request *request;
     aiofs_file *file;             /* given or found; NULL: a plain descriptor */
-    aiofs_file *found, *unwanted; /* references to be let go, for that takes the lock */
+    aiofs_file *found, *unwanted; /* references to release later, because a release may take the lock */
     struct file_facts facts;      /* of the file, or of the descriptor */
-    int looked;                   /* why the descriptor has none, or 0 */
-    int64_t outcome;              /* what it ends with here: an error, or 1 for nothing to do; 0: it goes on */
-    int error;                    /* why the engine did not take it */
-    bool waits;                   /* has no place yet */
+    int looked;                   /* the error of file_examine, or 0 */
+    int64_t outcome;              /* the request completes here: an error, or 1: success; 0: it must enter the engine */
+    int error;                    /* why the request could not enter the engine */
+    bool waits;                   /* it has not entered yet */
 };
 
-/* 0, -EAGAIN or -EBADF with nothing started. */
+/* Binds the file if necessary. 0; on an error nothing was started. Lock held. */
 static int bind_file(aiofs_file *file)
 {
     if (file->closing)
         return -EBADF;
     if (file->bound || file->ops)
         return 0;
-    if (file->owned && file_number_lost(file)) /* it leads to somebody else's file by now */
+    if (file->owned && file_number_lost(file)) /* the number leads to another file by now */
         return -EBADF;
     return engine_bind(file, atomic_load(&file->fd));
 }
@@ -130,7 +136,7 @@ static int enter(struct arrival *arrival, struct aiofs_link *outside)
     return 0;
 }
 
-/* For those that wait: what must not be allocated under the lock. */
+/* Allocates the memory of new files, because nothing is allocated under the lock. */
 static void reserve(struct arrival *arrivals, size_t count)
 {
     unsigned files = 0;
@@ -141,7 +147,7 @@ static void reserve(struct arrival *arrivals, size_t count)
         }
 }
 
-/* Those that wait, in order, until one has to try again: true. */
+/* Enters the waiting requests in order. True: one got -EAGAIN; it and those behind it must try again. */
 static bool enter_waiting(struct arrival *arrivals, size_t count)
 {
     struct aiofs_link outside;
@@ -191,7 +197,7 @@ static void reset(aiofs_request *request)
         request->total += request->iov[i].iov_len;
     request->result = 0;
     request->file = NULL;
-    request->phase = PHASE_ENDING; /* until it has its place, nobody can take it back */
+    request->phase = PHASE_ENDING; /* no thread can cancel it before it has entered */
 }
 
 /* Looks at what it is for; the same plain descriptor as that of the one before it need not be looked at again. */
@@ -214,7 +220,7 @@ static void look(struct arrival *arrival, const struct arrival *before)
     }
 }
 
-/* What is to become of it. 0, or why it is not accepted. */
+/* Validates and charges the request, and sets `outcome`. 0, or the error with which the call refuses it. */
 static int examine(struct arrival *arrival)
 {
     aiofs_request *request = arrival->request;
@@ -228,12 +234,12 @@ static int examine(struct arrival *arrival)
     if (arrival->outcome == 0 && file)
         find_reach(request, file);
     if (arrival->outcome == 0 && file && request->appends)
-        file->appending += request->total; /* before the next of this call is charged */
+        file->appending += request->total; /* before the next request of this call is charged */
     return 0;
 }
 
-/* Tells what became of it. */
-static void settle(struct arrival *arrival)
+/* Reports the outcome: in the entry's `error` if the request is refused, by a completion if it ends here. */
+static void report(struct arrival *arrival)
 {
     aiofs_request *request = arrival->request;
     int64_t outcome = arrival->outcome ? arrival->outcome : arrival->error;
@@ -257,7 +263,7 @@ static int submit_call(aiofs_request *request)
     return host_threads_call(request) < 0 ? request_reject(request) : 0;
 }
 
-/* Accepts it, or says in its entry why not. False: it goes no further. */
+/* Accepts the request, or stores in its entry why not. False: the submission of this request is over. */
 static bool arrive(struct arrival *arrival, struct aiofs_batch_entry *entry, const struct arrival *before)
 {
     aiofs_request *request = entry->request;
@@ -295,7 +301,7 @@ static void submit_some(struct aiofs_batch_entry *list, size_t count)
     if (waiting)
         enter_all(arrivals, arrived);
     for (size_t i = 0; i < arrived; i++)
-        settle(&arrivals[i]);
+        report(&arrivals[i]);
 }
 
 void aiofs_submit_many(struct aiofs_batch_entry *list, size_t count)

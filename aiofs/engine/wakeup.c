@@ -1,22 +1,28 @@
 /*
- * wakeup.c - wakeup fds: how `done` reaches a thread that waits in poll or epoll.
+ * wakeup.c - wakeup fds: how `done` wakes a thread that waits in poll or epoll.
  *
- * A wakeup fd is opened over an eventfd of the program's, whose open file is handed over to the engine's descriptor
- * table as those of requests are (channel.c). A thread on that table writes to it by the engine's number, which nobody
- * else can close. A thread on the program's table asks the kernel whether the program's number still leads to the same
- * open file, and then writes to it by that number. If it does not, or the kernel does not tell, the reactor writes. So
- * it is notified also after the program has closed the number, and no other file ever is.
+ * A wakeup fd is opened for an eventfd of the program. Its open file is sent to the engine's descriptor table
+ * (channel.c). Three kinds of threads notify it:
  *
- * Between the question and the write another thread could close the number. So an owner that closes it says so before
- * (aiofs_wakeup_close), and waits there for the threads that are between the two.
+ *   a thread on the engine's table    writes to the engine's number. No thread of the program can close that number.
+ *   a thread on the program's table   asks the kernel (kcmp) whether the program's number still leads to the same open
+ *                                     file. If so, it writes to that number.
+ *   the reactor                       writes to the engine's number, if the program's number leads to another file or
+ *                                     the kernel cannot compare. The notifying thread puts the wakeup fd into
+ *                                     engine.wakeups.
  *
- * It is counted: by its opener, by those who may notify it, and by engine.wakeups while the reactor shall write to it.
- * The last reference closes the engine's number, on a thread of the engine's table. Its memory is given back only when
- * the message that handed it over has been received, for that names the address.
+ * So the eventfd is notified also after the program has closed the number, and no other file is ever written to.
  *
- * In the child of a fork it is the parent's: nothing is written to it, and its memory is all that goes.
+ * Between kcmp and the write another thread could close the number. So the owner calls aiofs_wakeup_close before it
+ * closes the number. That function waits for the threads that are between the two calls (`inside`).
  *
- * The engine lock guards the list of the reactor, and `owed`.
+ * Ownership. A wakeup fd is reference-counted: its opener, each notifier, and engine.wakeups hold references. After the
+ * last release a thread on the engine's table closes the engine's number. It frees the memory only if the message with
+ * the descriptor was received, because that message contains the address.
+ *
+ * Fork. In a child, a wakeup fd of the parent is never written to; its last release frees only the memory.
+ *
+ * Locking. The engine lock guards engine.wakeups and `owed`. The other fields are atomic or constant.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,12 +34,12 @@
 
 struct aiofs_wakeup {
     _Atomic int32_t refs;
-    _Atomic int fd;          /* the program's number; -1: its owner closes it */
+    _Atomic int fd;          /* the program's number; -1: after aiofs_wakeup_close */
     _Atomic unsigned inside; /* threads that use that number now */
     _Atomic int engine_fd;   /* see channel_send */
-    uint32_t generation;     /* of processes: which one opened it */
-    uint64_t owed;           /* notifications that the reactor shall write; not 0: the list has a reference */
-    struct aiofs_link link;  /* engine.wakeups: something is owed, or has no reference any more */
+    uint32_t generation;     /* aiofs_generation of the process that opened it */
+    uint64_t owed;           /* notifications that the reactor must write; not 0: engine.wakeups has a reference */
+    struct aiofs_link link;  /* link in engine.wakeups: `owed` is not 0, or the last reference was released */
 };
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
@@ -54,7 +60,8 @@ static int hand_over(aiofs_wakeup *wakeup, int eventfd)
     return error;
 }
 
-/* Waits a while until the engine's table has it: its opener hears if there is no room. */
+/* Waits a while until the engine's table has the descriptor, so that the opener gets the error if that table is
+ * full. */
 static int await_receipt(aiofs_wakeup *wakeup)
 {
     enum { YIELDS = 100, TRIES = 1000 };
@@ -69,7 +76,7 @@ static int await_receipt(aiofs_wakeup *wakeup)
         else
             nanosleep(&moment, NULL);
     }
-    return 0; /* it is received at the latest when it is needed */
+    return 0; /* channel_receive will receive it when it is first needed */
 }
 
 int aiofs_wakeup_open(int eventfd, aiofs_wakeup **out)
@@ -102,7 +109,7 @@ int aiofs_wakeup_open(int eventfd, aiofs_wakeup **out)
 
 /* ---- notifying ----------------------------------------------------------------------------------------- */
 
-/* An eventfd counts: its owner may want to know how many notifications there were. */
+/* Adds `count` to the eventfd: its owner may want to know the number of notifications. */
 static void write_count(int fd, uint64_t count)
 {
     enum { TRIES = 3 };
@@ -122,7 +129,7 @@ static void write_inside(aiofs_wakeup *wakeup, uint64_t count)
         write_count(fd, count);
 }
 
-/* False: the program's number leads elsewhere, or that cannot be told. */
+/* Notifies by the program's number. False: the number leads to another file, or the kernel cannot compare. */
 static bool write_by_number(aiofs_wakeup *wakeup)
 {
     atomic_fetch_add(&wakeup->inside, 1);
@@ -167,7 +174,7 @@ void aiofs_wakeup_retain(aiofs_wakeup *wakeup)
     atomic_fetch_add_explicit(&wakeup->refs, 1, memory_order_relaxed);
 }
 
-/* The last reference is gone. On the engine's table. */
+/* After the last release; on the engine's table. */
 static void destroy(aiofs_wakeup *wakeup)
 {
     int fd = channel_receive(&wakeup->engine_fd);

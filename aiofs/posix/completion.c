@@ -124,7 +124,7 @@ int posix_notice_set(aiofs_notice *notice, const struct sigevent *event)
     int error = aiofs_notice_set(notice, event);
     if (notice->kind != AIOFS_SIGEV_COMPLETION || !(notice->face = wakeup_of(notice->value.sival_int)))
         return error;
-    notice->tell = tell;
+    notice->notify = tell;
     notice->drop = release;
     return 0;
 }

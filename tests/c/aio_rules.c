@@ -54,7 +54,7 @@ static void drop(void *what)
 
 static aiofs_notice notice_of(const char *what)
 {
-    return (aiofs_notice){.kind = 4711, .tell = tell, .drop = drop, .face = (char *)(uintptr_t)what};
+    return (aiofs_notice){.kind = 4711, .notify = tell, .drop = drop, .face = (char *)(uintptr_t)what};
 }
 
 static struct block *block_of(const struct aiofs_ask *ask)
