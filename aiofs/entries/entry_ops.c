@@ -19,11 +19,6 @@
 
 #define RACES_MAX 8 /* retries while other processes create and remove the file that we open */
 
-int aiofs_check_writable(const aiofs_volume *volume)
-{
-    return volume->flags & AIOFS_VOLUME_READ_ONLY ? -EROFS : volume->tree->root < 0 ? -ENOSYS : 0;
-}
-
 /* ---- open -------------------------------------------------------------------------------------------- */
 
 struct opening {

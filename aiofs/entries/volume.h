@@ -142,7 +142,7 @@ struct aiofs_gate *aiofs_lock_ref_gate(aiofs_lock_ref *lock_ref);
 
 /* ---- byte-range locks: for preload/, which takes them on descriptors of its own --------------------- */
 
-/* An entry's range of bytes in a lock file; see lock.c. */
+/* An entry's range of bytes in a lock file; see lock_file.c. */
 #define AIOFS_RANGE_BITS 20
 #define AIOFS_RANGE_SIZE ((int64_t)1 << AIOFS_RANGE_BITS)
 #define AIOFS_RANGE_MARK (AIOFS_RANGE_SIZE - 1) /* the last byte: a lock reference of the entry is releasing */
