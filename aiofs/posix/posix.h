@@ -20,6 +20,7 @@
 #define AIOFS_POSIX_H
 
 #include <aio.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -40,7 +41,13 @@
 int posix_notice_set(aiofs_notice *notice, const struct sigevent *event);
 
 /* 0 or -1 and errno. */
-int posix_answer(int64_t result);
+static inline int posix_answer(int64_t result)
+{
+    if (result >= 0)
+        return (int)result;
+    errno = (int)-result;
+    return -1;
+}
 
 /* What is no cancellation point keeps a cancellation off, whatever it calls: it may hold locks. */
 static inline int posix_hold_off(void)

@@ -11,14 +11,6 @@
 
 #include "posix.h"
 
-int posix_answer(int64_t result)
-{
-    if (result >= 0)
-        return (int)result;
-    errno = (int)-result;
-    return -1;
-}
-
 /* ---- what an aiocb asks for ------------------------------------------------------------------------------- */
 
 /* With a reference to the file, if the descriptor is aiofs's. */
