@@ -26,23 +26,23 @@ cdef class AccessHandle:
     cdef readonly str mode
     cdef str path
     cdef object __weakref__
-    cdef void let_go(self) noexcept
+    cdef void release_file(self) noexcept
     cdef Operation prepare(self, int kind, int gives, str doing, LoopNotifier notifier)
     cdef Operation transfer(self, int kind, object buffer, object at)
     cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, LoopNotifier notifier) except? -1
     cdef Operation vectored(self, int kind, object buffers, object at)
     cdef Operation finish(self, bint flush)
-    cdef void give_up(self) noexcept
+    cdef void close_without_waiting(self) noexcept
     cdef void detach(self, Operation operation) noexcept
     cdef bint ready(self, Operation operation) noexcept
     cdef int start(self, Operation operation) except -1
-    cdef int go(self, Operation operation) except -1
+    cdef int submit(self, Operation operation) except -1
     cdef int operation_ended(self, Operation operation, int64_t result) except -1
-    cdef void leave_cursor(self, Operation operation, int64_t result) noexcept
+    cdef void move_cursor(self, Operation operation, int64_t result) noexcept
     cdef void detach(self, Operation operation) noexcept
     cdef int conclude(self, Operation operation, int64_t result) except -1
-    cdef int go_on(self) except -1
-    cdef int end_here(self, Operation operation, int64_t result) except -1
+    cdef int start_deferred(self) except -1
+    cdef int end_unsubmitted(self, Operation operation, int64_t result) except -1
     cdef int end_refused(self, Operation operation, int error) except -1
 
 cdef str operation_doing(int kind)

@@ -29,7 +29,7 @@ cdef void free_request(aiofs_request *request) noexcept nogil:
     free(request)
 
 
-cdef int64_t end_file_here(aiofs_file *file, bint flush) noexcept nogil:
+cdef int64_t end_file_on_this_thread(aiofs_file *file, bint flush) noexcept nogil:
     """Ends the use of a file when no host thread can be started.
 
     Does not wait for requests: a request may wait for this thread.
@@ -45,7 +45,7 @@ cdef void drop_file(aiofs_file *file) noexcept nogil:
     aiofs_file_release(file)
 
 
-cdef void drop_file_elsewhere(aiofs_file *file) noexcept nogil:
+cdef void drop_file_on_host_thread(aiofs_file *file) noexcept nogil:
     """On a host thread, if there is one to be had: the volume's close_file may block."""
     cdef aiofs_request *request = <aiofs_request *>calloc(1, sizeof(aiofs_request))
     cdef int error = -ENOMEM
@@ -61,7 +61,7 @@ cdef void drop_file_elsewhere(aiofs_file *file) noexcept nogil:
         drop_file(file)
 
 
-cdef set leaving = set()  # AccessHandles that only their Operations have
+cdef set kept_alive = set()  # AccessHandles that only their Operations have
 
 
 @cython.final
@@ -84,19 +84,19 @@ cdef class AccessHandle:
         raise TypeError("AccessHandle is made by create_access_handle()")
 
     def __dealloc__(self):
-        self.let_go()
+        self.release_file()
 
     def __del__(self):
         cdef bint unclosed = self.file != NULL and not self.closed
         if self.attached:  # Operations need it until they end. They do not keep it, or this would not be called
-            leaving.add(self)
+            kept_alive.add(self)
         if not self.attached or (not self.deferred and not self.sizing and self.closing is None):
-            self.let_go()
+            self.release_file()
         self.closed = True  # before the warning: its receiver gets the handle, and may use and keep it
         if unclosed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
 
-    cdef void let_go(self) noexcept:
+    cdef void release_file(self) noexcept:
         """Closes without waiting: the lock goes with the last request."""
         cdef aiofs_file *file = self.file
         self.file = NULL
@@ -105,7 +105,7 @@ cdef class AccessHandle:
             with nogil:
                 aiofs_file_unwanted(file)
                 if self.made == generation and not aiofs_python_ends and aiofs_file_blocks(file):
-                    drop_file_elsewhere(file)
+                    drop_file_on_host_thread(file)
                 else:
                     drop_file(file)
 
@@ -187,7 +187,7 @@ cdef class AccessHandle:
         if self.file != NULL:
             with nogil:
                 aiofs_cancel_all(aiofs_file_fd(self.file))
-        self.go_on()
+        self.start_deferred()
         return operation
 
     def fileno(self):
@@ -282,7 +282,7 @@ cdef class AccessHandle:
             operation = self.prepare(CLOSE, GIVES_NONE, "close", current_notifier())
             operation.value = None
             if self.file == NULL or self.made != generation:
-                self.give_up()
+                self.close_without_waiting()
                 operation.succeed(0)
                 return operation
             operation.state = PENDING
@@ -299,7 +299,7 @@ cdef class AccessHandle:
                 raise
         return self.closing
 
-    cdef void give_up(self) noexcept:
+    cdef void close_without_waiting(self) noexcept:
         """Closing when there is nothing to wait for: the finalizer has closed it, or it is a parent process's.
 
         In the child of a fork no operation of the parent ever ends. If the parent was closing the handle, its
@@ -310,7 +310,7 @@ cdef class AccessHandle:
         self.deferred = self.closing = self.cursor_owner = None
         self.in_flight = self.changing = 0
         self.sizing = False
-        self.let_go()
+        self.release_file()
 
     # ---- order ----
 
@@ -335,15 +335,15 @@ cdef class AccessHandle:
                 self.deferred = deque()
             self.deferred.append(operation)
             return 0
-        return self.go(operation)
+        return self.submit(operation)
 
-    cdef int go(self, Operation operation) except -1:
+    cdef int submit(self, Operation operation) except -1:
         """To the engine, or done at once."""
         cdef aiofs_request *request
         cdef int error
         if operation.kind == GET_SIZE:
             if not aiofs_file_blocks(self.file):
-                return self.end_here(operation, aiofs_file_size(self.file))
+                return self.end_unsubmitted(operation, aiofs_file_size(self.file))
             if operation.submission == NULL:
                 operation.submission = new_submission()
             self.sizing = True
@@ -379,7 +379,7 @@ cdef class AccessHandle:
         unpin(submission)
         if operation.kind == CLOSE:
             with nogil:
-                error = <int>end_file_here(self.file, flush)
+                error = <int>end_file_on_this_thread(self.file, flush)
         try:
             operation.ended(error)
         finally:
@@ -391,15 +391,15 @@ cdef class AccessHandle:
         self.in_flight -= 1
         self.changing -= operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
         if operation.turn != 0:
-            self.leave_cursor(operation, result)
+            self.move_cursor(operation, result)
         if operation.kind == GET_SIZE:
             self.sizing = False
         if operation.kind == CLOSE:
             self.file = NULL
         self.conclude(operation, result)
-        return self.go_on()
+        return self.start_deferred()
 
-    cdef void leave_cursor(self, Operation operation, int64_t result) noexcept:
+    cdef void move_cursor(self, Operation operation, int64_t result) noexcept:
         """A failed operation leaves the cursor to the operations before it."""
         cdef Operation before = None
         if result >= 0:
@@ -419,7 +419,7 @@ cdef class AccessHandle:
         operation.handle = NULL
         self.attached -= 1
         if self.attached == 0:
-            leaving.discard(self)
+            kept_alive.discard(self)
 
     cdef int conclude(self, Operation operation, int64_t result) except -1:
         self.detach(operation)
@@ -431,22 +431,22 @@ cdef class AccessHandle:
             operation.fail(make_error(-result, self.path, operation_doing(operation.kind)))
         return 0
 
-    cdef int go_on(self) except -1:
+    cdef int start_deferred(self) except -1:
         """Starts what was deferred and may run now."""
         cdef Operation operation
         while self.deferred:
             operation = self.deferred[0]
             if operation.dropped or (self.aborted and operation.kind != CLOSE):
                 self.deferred.popleft()
-                self.end_here(operation, -ECANCELED)
+                self.end_unsubmitted(operation, -ECANCELED)
             elif self.ready(operation):
                 self.deferred.popleft()
-                self.go(operation)
+                self.submit(operation)
             else:
                 break
         return 0
 
-    cdef int end_here(self, Operation operation, int64_t result) except -1:
+    cdef int end_unsubmitted(self, Operation operation, int64_t result) except -1:
         """Ends an operation that the engine never had."""
         cdef aiofs_submission *submission = operation.submission
         operation.submission = NULL

@@ -25,7 +25,7 @@ cdef class aiocb:
     cdef bint returned
     cdef object __weakref__
     cdef str describe(self)
-    cdef inline int settle(self) noexcept
+    cdef inline int refresh(self) noexcept
     cdef inline void end(self, int64_t outcome) noexcept
     cdef object error(self)
 

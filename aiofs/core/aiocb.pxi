@@ -125,13 +125,13 @@ cdef class aiocb:
                 f"aio_offset={self.aio_offset!r}, {self.describe()})")
 
     cdef str describe(self):
-        if self.settle() == SUBMITTED:
+        if self.refresh() == SUBMITTED:
             return "in progress"
         if self.state == NEVER:
             return "not submitted"
         return f"result {self.outcome}" if self.outcome >= 0 else _errorcode.get(-self.outcome, str(-self.outcome))
 
-    cdef inline int settle(self) noexcept:
+    cdef inline int refresh(self) noexcept:
         """The state now: a submission that has ended is let go, and its buffers with it."""
         cdef aiofs_submission *submission = self.submission
         if self.state == SUBMITTED and aiofs_request_terminal(&submission.request):
@@ -158,7 +158,7 @@ cdef class aiocb:
 
     def __await__(self):
         cdef Awaiting awaiting = Awaiting.__new__(Awaiting)
-        if self.settle() == NEVER:
+        if self.refresh() == NEVER:
             raise make_error(EINVAL, self.aio_fildes, "await", "this aiocb was never submitted")
         awaiting.cb = self
         if self.state == SUBMITTED:

@@ -3,7 +3,7 @@
 
 #include "core/completions.h"
 
-#define SEALED ((aiofs_submission *)1)
+#define CLOSED ((aiofs_submission *)1)
 #define POSTED ((aiofs_completion_queue *)1)
 
 aiofs_completion_queue aiofs_unclaimed;
@@ -36,32 +36,32 @@ aiofs_completion_queue *queue_new(int eventfd, int *error)
     return queue;
 }
 
-/* False: the queue is sealed. `notify`: its wakeup fd is to be written. Every 64th submission without a wake-up asks
+/* False: the queue is closed. `notify`: its wakeup fd is to be written. Every 64th submission without a wake-up asks
  * for one, too: they hold their buffers until the queue is drained. */
 static bool queue_push(aiofs_completion_queue *queue, aiofs_submission *submission, bool no_wakeup, bool *notify)
 {
-    enum { SO_MANY_UNNOTIFIED = 64 };
+    enum { WAKEUP_EVERY = 64 };
     aiofs_submission *top = atomic_load(&queue->top);
     do {
-        if (top == SEALED)
+        if (top == CLOSED)
             return false;
         submission->next = top;
     } while (!atomic_compare_exchange_weak(&queue->top, &top, submission));
-    bool tell = !no_wakeup || atomic_fetch_add(&queue->unnotified, 1) % SO_MANY_UNNOTIFIED == SO_MANY_UNNOTIFIED - 1;
-    *notify = tell && !atomic_load(&queue->notified) && !atomic_exchange(&queue->notified, true);
+    bool wakes = !no_wakeup || atomic_fetch_add(&queue->unnotified, 1) % WAKEUP_EVERY == WAKEUP_EVERY - 1;
+    *notify = wakes && !atomic_load(&queue->notified) && !atomic_exchange(&queue->notified, true);
     return true;
 }
 
-aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool seal)
+aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool last)
 {
-    if (!seal && atomic_load_explicit(&queue->top, memory_order_relaxed) == NULL &&
+    if (!last && atomic_load_explicit(&queue->top, memory_order_relaxed) == NULL &&
         !atomic_load_explicit(&queue->notified, memory_order_relaxed))
         return NULL;
     atomic_store(&queue->notified, false); /* before: what is pushed after it notifies again */
-    aiofs_submission *submission = atomic_exchange(&queue->top, seal ? SEALED : NULL), *oldest = NULL;
-    if (seal)
+    aiofs_submission *submission = atomic_exchange(&queue->top, last ? CLOSED : NULL), *oldest = NULL;
+    if (last)
         aiofs_wakeup_close(queue->wakeup); /* its LoopNotifier is about to close the number */
-    if (submission == SEALED)
+    if (submission == CLOSED)
         return NULL;
     while (submission) {
         aiofs_submission *next = submission->next;
@@ -82,7 +82,7 @@ int unclaimed_wakeup_open(int eventfd)
 }
 
 /* The child of a fork: the wakeup fd was its parent's. */
-void unclaimed_wakeup_forget(void)
+void unclaimed_wakeup_reset(void)
 {
     atomic_store(&unclaimed_wakeup, NULL);
     atomic_store(&aiofs_unclaimed.notified, false);

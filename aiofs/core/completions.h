@@ -7,7 +7,7 @@
  * come without one (`no_wakeup`) if nothing waits for it alone: the list's own completion wakes for all.
  *
  * A queue is reference-counted: its LoopNotifier owns one reference, each submission addressed to it owns one. When
- * the LoopNotifier goes, it seals the queue. A completion that finds its queue sealed, or has none, goes to the queue
+ * the LoopNotifier goes, it closes the queue. A completion that finds its queue closed, or has none, goes to the queue
  * of unclaimed completions. That is drained by the next call into the core that looks for a loop, by a pending call
  * of the interpreter, or by any loop: each loop watches its wakeup fd, because a sleeping loop makes no pending calls.
  */
@@ -32,8 +32,8 @@ void python_ends(void);
 
 aiofs_completion_queue *queue_new(int eventfd, int *error);
 void queue_release(aiofs_completion_queue *queue);
-/* Takes the queued submissions, oldest first; NULL if there are none. `seal`: the queue accepts no more. */
-aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool seal);
+/* Takes the queued submissions, oldest first; NULL if there are none. `last`: the queue accepts no more. */
+aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool last);
 
 /* Addresses a submission that had no queue to this one. False: it has another, or has been posted. */
 bool submission_address(aiofs_submission *submission, aiofs_completion_queue *queue);
@@ -43,6 +43,6 @@ void submission_withdraw(aiofs_submission *submission);
 void post_completion(aiofs_submission *submission);
 
 int unclaimed_wakeup_open(int eventfd);
-void unclaimed_wakeup_forget(void);
+void unclaimed_wakeup_reset(void);
 
 #endif

@@ -13,12 +13,12 @@ cdef extern from "core/completions.h" nogil:
     void python_ends()
     aiofs_completion_queue *queue_new(int eventfd, int *error)
     void queue_release(aiofs_completion_queue *queue)
-    aiofs_submission *queue_drain(aiofs_completion_queue *queue, bint seal)
+    aiofs_submission *queue_drain(aiofs_completion_queue *queue, bint last)
     bint submission_address(aiofs_submission *submission, aiofs_completion_queue *queue)
     void submission_withdraw(aiofs_submission *submission)
     void post_completion(aiofs_submission *submission)
     int unclaimed_wakeup_open(int eventfd)
-    void unclaimed_wakeup_forget()
+    void unclaimed_wakeup_reset()
 
 cdef extern from "core/completions.h":
     int (*aiofs_drain_unclaimed)(void *) noexcept

@@ -7,7 +7,7 @@
 # push into the queue (completions.h).
 #
 # An await yields a future of its loop. The submission holds a list of them, its waiters; each is ended on its own
-# loop when the submission is delivered. When a loop closes, it drops its references to the LoopNotifier, which seals
+# loop when the submission is delivered. When a loop closes, it drops its references to the LoopNotifier, which closes
 # the completion queue and cancels the requests that were awaited on the loop.
 #
 # The budget. Work inside the call (a cached read that its await never waits for) lets no loop turn. So each turn has
@@ -264,16 +264,16 @@ cdef object unclaimed_eventfd_made():
     return unclaimed_eventfd
 
 
-def _forget_loops():
+def _reset_loops():
     """In the child of a fork: a loop that ran in its parent does not run here, whatever it says itself."""
     global last_notifier, unclaimed_eventfd
     last_notifier = NULL
     notifiers.clear()
     unclaimed_eventfd = None
-    unclaimed_wakeup_forget()
+    unclaimed_wakeup_reset()
 
 
-os.register_at_fork(after_in_child=_forget_loops)
+os.register_at_fork(after_in_child=_reset_loops)
 
 
 cdef LoopNotifier notifier_of(object loop):

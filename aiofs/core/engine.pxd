@@ -61,7 +61,7 @@ cdef extern from "engine/engine.h" nogil:
 
     int aiofs_engine_start()
     const char *aiofs_engine_name()
-    void aiofs_engine_settle(double seconds)
+    void aiofs_engine_drain(double seconds)
     void aiofs_engine_counters(aiofs_counters *out)
 
     void aiofs_request_init(aiofs_request *request)

@@ -34,28 +34,28 @@ cdef list entries_of(object items):
     return found
 
 
-cdef aiofs_submission *make_last_word(object sig, LoopNotifier notifier) except? NULL:
+cdef aiofs_submission *make_list_submission(object sig, LoopNotifier notifier) except? NULL:
     """The submission that notifies of the end of a whole list; NULL: SIGEV_NONE."""
-    cdef aiofs_submission *last_word
+    cdef aiofs_submission *list_submission
     if sig is None or (<sigevent>sig).sigev_notify == C_SIGEV_NONE:
         return NULL
-    last_word = new_submission()
+    list_submission = new_submission()
     try:
-        write_notice(last_word, <sigevent>sig)
+        write_notice(list_submission, <sigevent>sig)
     except BaseException:
-        discard(last_word)
+        discard(list_submission)
         raise
     if notifier is not None:
-        notifier.address(last_word)
-    return last_word
+        notifier.address(list_submission)
+    return list_submission
 
 
-cdef int begin_list(aiofs_list_call *call, int mode, aiofs_submission *last_word) except -1:
-    if aiofs_list_begin(call, mode, NULL if last_word == NULL else &last_word.aio.ending.notice) == 0:
+cdef int begin_list(aiofs_list_call *call, int mode, aiofs_submission *list_submission) except -1:
+    if aiofs_list_begin(call, mode, NULL if list_submission == NULL else &list_submission.aio.ending.notice) == 0:
         return 0
-    if last_word != NULL:
-        submission_withdraw(last_word)
-        discard(last_word)
+    if list_submission != NULL:
+        submission_withdraw(list_submission)
+        discard(list_submission)
     raise MemoryError
 
 
@@ -128,7 +128,7 @@ def lio_listio(mode, list, sig=None):
     """
     cdef plan *plans
     cdef aiofs_list_call call
-    cdef aiofs_submission *last_word
+    cdef aiofs_submission *list_submission
     cdef LoopNotifier notifier = current_notifier()
     cdef aiocb cb
     cdef Py_ssize_t i, drawn = 0
@@ -140,19 +140,19 @@ def lio_listio(mode, list, sig=None):
             raise MemoryError
         for cb in blocks:
             operation = operation_of(cb)
-            draw_up(&plans[drawn], cb, operation if operation > 0 else AIOFS_FSYNC)
+            prepare_plan(&plans[drawn], cb, operation if operation > 0 else AIOFS_FSYNC)
             plans[drawn].operation = operation
             drawn += 1
-        last_word = make_last_word(sig if aiofs_list_notifies(number) else None, notifier)
-        begin_list(&call, number, last_word)
-        error = start_entries(plans, blocks, notifier, &call, last_word != NULL)
+        list_submission = make_list_submission(sig if aiofs_list_notifies(number) else None, notifier)
+        begin_list(&call, number, list_submission)
+        error = start_entries(plans, blocks, notifier, &call, list_submission != NULL)
     finally:
         for i in range(drawn):
-            rub_out(&plans[i])
+            release_plan(&plans[i])
         free(plans)
     if number == _LIO_WAIT:
         for cb in blocks:
-            cb.settle()
+            cb.refresh()
     if error == -EINTR:
         PyErr_CheckSignals()
         raise make_error(EINTR, None, "lio_listio")

@@ -20,7 +20,7 @@ static void call_in_thread(union sigval value)
     free(callback);
 }
 
-static void tell(void *face)
+static void notify(void *face)
 {
     aiofs_submission *submission = face;
     if (submission->aio.ending.notice.kind == SIGEV_THREAD)
@@ -51,7 +51,7 @@ static int set_notice(aiofs_submission *submission, const struct sigevent *event
 {
     aiofs_notice *notice = &submission->aio.ending.notice;
     int error = aiofs_notice_set(notice, event);
-    notice->notify = tell;
+    notice->notify = notify;
     notice->face = submission;
     return error;
 }

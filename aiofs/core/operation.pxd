@@ -25,7 +25,7 @@ cdef class Operation:
     cdef int64_t turn            # its place among those that move the cursor
     cdef Operation before        # the one in flight that had moved it last, or would
     cdef int ended(self, int64_t result) except -1
-    cdef void forget(self) noexcept
+    cdef void discard_result(self) noexcept
     cdef void succeed(self, int64_t count) noexcept
     cdef void fail(self, object error) noexcept
     cdef object result(self)

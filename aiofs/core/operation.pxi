@@ -51,10 +51,10 @@ cdef class Operation:
         if self.state == PENDING:  # it was cancelled before it was called
             self.fail(cancelled_error())
         if self.dropped and self.state == SUCCEEDED:
-            self.forget()
+            self.discard_result()
         return 0
 
-    cdef void forget(self) noexcept:
+    cdef void discard_result(self) noexcept:
         """Drops the result of the operation; no task gets it."""
         self.retrieved = True
         mark_unwanted(self.value)
@@ -134,7 +134,7 @@ cdef class Operation:
         """Cancels the operation if it has not begun; otherwise it continues."""
         # A call that has succeeded, and whose value the task has not retrieved.
         if self.kind == AIOFS_CALL and self.state == SUCCEEDED and not self.retrieved:
-            self.forget()
+            self.discard_result()
         if self.state != PENDING or self.kind == CLOSE:
             return 0
         self.dropped = True
@@ -206,7 +206,7 @@ cdef int64_t call_function(aiofs_request *request) noexcept nogil:
         aiofs_acquisition_begin(NULL)
         operation.function = operation.arguments = None
         if operation.dropped and operation.state == SUCCEEDED:
-            operation.forget()
+            operation.discard_result()
     return 0
 
 

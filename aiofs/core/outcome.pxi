@@ -14,7 +14,7 @@ def aio_error(aiocb cb not None):
 
     Source: POSIX.1-2017, aio_error.
     """
-    cdef int state = cb.settle()
+    cdef int state = cb.refresh()
     if state == ENDED:
         return 0 if cb.outcome >= 0 else -cb.outcome
     if state == SUBMITTED:
@@ -30,7 +30,7 @@ def aio_return(aiocb cb not None):
 
     Source: POSIX.1-2017, aio_return.
     """
-    cdef int state = cb.settle()
+    cdef int state = cb.refresh()
     cdef bint before = cb.returned
     cdef int64_t result = aiofs_outcome_return(AIOFS_DONE if state == ENDED else AIOFS_SUBMITTED
                                                if state == SUBMITTED else AIOFS_NEW, cb.outcome, before)
@@ -91,7 +91,7 @@ def aio_suspend(list, timeout=None):
         read_timeout(timeout, &limit)
         patience = &limit
     for cb in blocks:
-        if cb.settle() == ENDED:
+        if cb.refresh() == ENDED:
             return SUSPENDED
     requests = <aiofs_request **>calloc(<size_t>len(blocks) + 1, sizeof(aiofs_request *))
     if requests == NULL:
@@ -107,7 +107,7 @@ def aio_suspend(list, timeout=None):
             aiofs_request_release(requests[i])
         free(requests)
     for cb in blocks:
-        cb.settle()
+        cb.refresh()
     if error == -EINTR:
         PyErr_CheckSignals()
     if error < 0:
@@ -122,7 +122,7 @@ def _watch(items, waiter):
     cdef bint live = False
     blocks = control_blocks(items, "suspend")
     for cb in blocks:
-        if cb.settle() == ENDED:
+        if cb.refresh() == ENDED:
             return True
         live = live or cb.state == SUBMITTED
     for cb in blocks:
@@ -155,10 +155,10 @@ def aio_cancel(fildes, aiocb cb=None):
     what.file = whose.file = NULL
     what.has_view = whose.has_view = False
     find_target(&what, fildes)
-    rub_out(&what)
+    release_plan(&what)
     if cb is not None:
         find_target(&whose, cb.aio_fildes)
-        rub_out(&whose)
+        release_plan(&whose)
     answer = aiofs_cancel_check(what.fd, NULL if cb is None else &whose.fd)
     if answer < 0:
         raise make_error(-answer, fildes, "aio_cancel", f"{descriptor_word(fildes)} is not open"
@@ -169,12 +169,12 @@ def aio_cancel(fildes, aiocb cb=None):
         if answer < 0:
             raise make_error(-answer, fildes, "aio_cancel")
         return answer
-    if cb.settle() != SUBMITTED:
+    if cb.refresh() != SUBMITTED:
         return AIO_ALLDONE
     submission = cb.submission
     aiofs_request_retain(&submission.request)
     with nogil:
         answer = aiofs_cancel(&submission.request)
         aiofs_request_release(&submission.request)
-    cb.settle()
+    cb.refresh()
     return answer

@@ -11,7 +11,7 @@ from libc.stdlib cimport getenv
 from libc.string cimport strcmp
 
 cdef enum:
-    SETTLE_SECONDS = 5
+    DRAIN_SECONDS = 5
 
 
 def engine():
@@ -51,10 +51,10 @@ def counters():
     return seen
 
 
-def settle(double seconds=SETTLE_SECONDS):
+def drain_engine(double seconds=DRAIN_SECONDS):
     """Cancels requests that wait for a peer and gives other requests `seconds` to finish."""
     with nogil:
-        aiofs_engine_settle(seconds)
+        aiofs_engine_drain(seconds)
     drain_unclaimed()
 
 
@@ -77,7 +77,7 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _at_exit():
-    settle()
+    drain_engine()
     python_ends()
 
 

@@ -49,12 +49,12 @@ cdef inline int view_memory(plan *what, aiocb cb) except -1:
 
 
 cdef int check_in_flight(aiocb cb, int operation) except -1:
-    if cb.settle() == SUBMITTED:
+    if cb.refresh() == SUBMITTED:
         raise make_error(EINVAL, cb.aio_fildes, operation_name(operation), "this aiocb is in flight")
     return 0
 
 
-cdef int draw_up(plan *what, aiocb cb, int operation) except -1:
+cdef int prepare_plan(plan *what, aiocb cb, int operation) except -1:
     """Reads the fields; what Python can see is wrong raises here, and nothing has happened."""
     what.operation = operation
     what.file = NULL
@@ -77,7 +77,7 @@ cdef int draw_up(plan *what, aiocb cb, int operation) except -1:
         find_target(what, cb.aio_fildes)
         check_in_flight(cb, operation)  # a fileno() may do what it should not
     except BaseException:
-        rub_out(what)
+        release_plan(what)
         raise
     return 0
 
@@ -88,7 +88,7 @@ cdef void drop_view(plan *what) noexcept:
         PyBuffer_Release(&what.view)
 
 
-cdef void rub_out(plan *what) noexcept:
+cdef void release_plan(plan *what) noexcept:
     drop_view(what)
     if what.file != NULL:
         aiofs_file_release(what.file)
@@ -190,7 +190,7 @@ cdef int end_inside(aiofs_submission *submission, aiocb cb, int64_t result, Loop
         submission.no_wakeup = True
         before_submit(submission, cb, notifier)
     aiofs_aio_end(&submission.aio, result)
-    cb.settle()
+    cb.refresh()
     return notifier.schedule() if waits else 0
 
 
@@ -214,7 +214,7 @@ cdef aiofs_submission *make_ready(plan *what, aiocb cb) except NULL:
     return submission
 
 
-cdef void hold(aiocb cb, aiofs_submission *submission) noexcept:
+cdef void set_in_flight(aiocb cb, aiofs_submission *submission) noexcept:
     """It is in flight from here on."""
     cb.state = SUBMITTED
     cb.returned = False
@@ -243,7 +243,7 @@ cdef aiofs_submission *begin(plan *what, aiofs_ask *ask, int64_t error, aiocb cb
     if submission == NULL:
         cb.end(result)
     else:
-        hold(cb, submission)
+        set_in_flight(cb, submission)
     if result == AIOFS_NOT_INLINE:
         return submission
     if call != NULL:
@@ -287,11 +287,11 @@ cdef int transfer(aiocb cb, int operation) except -1:
     cdef int error
     if cb is None:
         raise TypeError(f"{operation_name(operation)} takes an aiocb, not None")
-    draw_up(&what, cb, operation)
+    prepare_plan(&what, cb, operation)
     try:
         error = submit(&what, cb, current_notifier())
     finally:
-        rub_out(&what)
+        release_plan(&what)
     if error:
         raise call_error(cb, error)
     return 0

@@ -23,7 +23,7 @@ cdef class SyncAccessHandle:
     cdef readonly str mode
     cdef str path
     cdef object __weakref__
-    cdef void let_go(self) noexcept
+    cdef void release_file(self) noexcept
     cdef inline int check(self, str doing) except -1
     cdef inline int check_change(self, str doing) except -1
     cdef object vectored(self, bint writes, object buffers, object at)

@@ -70,15 +70,15 @@ cdef class SyncAccessHandle:
         raise TypeError("SyncAccessHandle is made by create_sync_access_handle()")
 
     def __dealloc__(self):
-        self.let_go()
+        self.release_file()
 
     def __del__(self):
         cdef bint unclosed = self.file != NULL
-        self.let_go()  # before the warning: its receiver gets the handle, and may use and keep it
+        self.release_file()  # before the warning: its receiver gets the handle, and may use and keep it
         if unclosed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
 
-    cdef void let_go(self) noexcept:
+    cdef void release_file(self) noexcept:
         """Closes without waiting: the lock goes with the last request."""
         cdef aiofs_file *file = self.file
         self.file = NULL

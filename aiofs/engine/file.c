@@ -387,7 +387,7 @@ bool file_is_found(const aiofs_file *file)
     return slot && atomic_load(&slot->plain) == file;
 }
 
-void file_forget(aiofs_file *file)
+void file_unregister(aiofs_file *file)
 {
     struct slot *slot = slot_find(atomic_load(&file->fd));
     if (!slot)
@@ -495,7 +495,7 @@ int aiofs_file_close(aiofs_file *file)
         return -EBADF;
     }
     file->closing = file->closed = true;
-    file_forget(file);
+    file_unregister(file);
     atomic_store(&file->fd, -1);
     bool last = file->outstanding == 0;
     if (last && file->bound) {
@@ -636,7 +636,7 @@ void files_after_fork(void)
         file->kept_until = 0;
         lanes_init(file);
         if (!file->owned)
-            file_forget(file);
+            file_unregister(file);
         if (users && atomic_fetch_sub(&file->refs, users) == users) {
             list_remove(link);
             retire(link);

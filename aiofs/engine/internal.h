@@ -134,7 +134,7 @@ int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file
  * only if the open files cannot be distinguished. No lock. */
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
 bool file_is_found(const aiofs_file *file); /* does the table lead from its number to this plain file? Lock held */
-void file_forget(aiofs_file *file);  /* removes the file from the table */
+void file_unregister(aiofs_file *file);  /* removes the file from the table */
 /* The last request of a plain file leaves: does the binding stay for the next request? Lock held. */
 bool file_keep(aiofs_file *file);
 /* Ends the kept bindings whose time is over. Returns the ms after which to call it again; -1: no binding is kept. On
@@ -228,7 +228,7 @@ aiofs_request *lane_take(struct aiofs_link *run_queue);
 void request_accept(aiofs_request *request);
 int request_reject(aiofs_request *request);
 /* Returns to the quota what was charged for growth that did not happen; on any table. */
-void request_settle(const aiofs_request *request, aiofs_file *file);
+void request_uncharge(const aiofs_request *request, aiofs_file *file);
 /* Detaches a request from its file and completes it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
 /* Publishes the completion of a detached request and calls its hook; no lock held. */

@@ -48,7 +48,7 @@ static aiofs_wakeup *wakeup_of(int fd)
 }
 
 /* A number can come back here only if the program closed the one before by close(2). */
-static void forget_locked(int fd)
+static void remove_locked(int fd)
 {
     struct completion **link = find_locked(fd), *found = *link;
     if (!found)
@@ -71,7 +71,7 @@ AIOFS_API int aiofs_completion_open(void)
     }
     fresh->fd = fd;
     pthread_mutex_lock(&completions_lock);
-    forget_locked(fd);
+    remove_locked(fd);
     fresh->next = completions;
     completions = fresh;
     pthread_mutex_unlock(&completions_lock);
@@ -82,7 +82,7 @@ AIOFS_API int aiofs_completion_close(int fd)
 {
     pthread_mutex_lock(&completions_lock);
     bool known = *find_locked(fd);
-    forget_locked(fd);
+    remove_locked(fd);
     pthread_mutex_unlock(&completions_lock);
     return posix_answer(known ? aiofs_sys.close(fd) : -EBADF);
 }
@@ -107,7 +107,7 @@ static void release(void *wakeup)
 }
 
 /* Notifies it, if it is open still, and gives up the reference. */
-static void tell(void *wakeup)
+static void notify_if_open(void *wakeup)
 {
     pthread_mutex_lock(&completions_lock);
     const struct completion *one = completions;
@@ -124,7 +124,7 @@ int posix_notice_set(aiofs_notice *notice, const struct sigevent *event)
     int error = aiofs_notice_set(notice, event);
     if (notice->kind != AIOFS_SIGEV_COMPLETION || !(notice->face = wakeup_of(notice->value.sival_int)))
         return error;
-    notice->notify = tell;
+    notice->notify = notify_if_open;
     notice->drop = release;
     return 0;
 }

@@ -1,5 +1,6 @@
 /*
- * settle.c - aiofs_engine_settle, what a program calls before it ends.
+ * drain.c - aiofs_engine_drain: it cancels requests on streams and gives other requests some time, before the program
+ * exits.
  */
 #include "check.h"
 #include "fault.h"
@@ -27,7 +28,7 @@ static struct op *call_nap(long ms)
 
 static void nothing(void)
 {
-    aiofs_engine_settle(UNTIL_THE_ALARM);
+    aiofs_engine_drain(UNTIL_THE_ALARM);
     CHECK(true, "settle returns at once before the first submission");
 }
 
@@ -56,7 +57,7 @@ static void streams_are_cancelled(void)
         }
     }
     pause_ms(20);
-    aiofs_engine_settle(UNTIL_THE_ALARM);
+    aiofs_engine_drain(UNTIL_THE_ALARM);
     CHECK(true, "requests that wait for a peer do not wait for the time");
     for (int i = 0; i < count; i++) {
         ended += op_ended(ops[i]);
@@ -78,7 +79,7 @@ static void files_get_their_time(void)
         ops[i] = start(AIOFS_WRITE, fd, "data", 4, i * 4);
     ops[4] = start(AIOFS_FSYNC, fd, NULL, 0, 0);
     ops[5] = call_nap(100);
-    aiofs_engine_settle(UNTIL_THE_ALARM);
+    aiofs_engine_drain(UNTIL_THE_ALARM);
     for (int i = 0; i < 6; i++)
         good += op_ended(ops[i]) && ops[i]->ends == 1 && ops[i]->request.result == (i < 4 ? 4 : i == 4 ? 0 : 1);
     CHECK(good == 6, "disk requests and calls have ended and are notified when settle returns (%d)", good);
@@ -108,10 +109,10 @@ static void but_no_more(void)
     aiofs_submit(&call->request, NULL);
     CHECK(EVENTUALLY(PATIENCE, fault_calls("pwritev2") > calls), "the write has begun");
     double before = now();
-    aiofs_engine_settle(0.2);
+    aiofs_engine_drain(0.2);
     CHECK(now() - before >= 0.15 && !op_ended(slow) && !op_ended(call),
           "a request that takes longer is left when the time is over");
-    aiofs_engine_settle(-1);
+    aiofs_engine_drain(-1);
     CHECK(!op_ended(slow) && !op_ended(call), "settle with no time returns at once");
     fault_clear();
     let_go = true;
@@ -144,9 +145,9 @@ static void new_beginnings(void)
     pthread_t thread;
     MUST(pipe2(pipe_pair, O_CLOEXEC));
     pthread_create(&thread, NULL, begin_again, NULL);
-    aiofs_engine_settle(5);
+    aiofs_engine_drain(5);
     pthread_join(thread, NULL);
-    aiofs_engine_settle(5);
+    aiofs_engine_drain(5);
     CHECK(outstanding() == 0 && ops_alive == 0, "requests that begin during settle are cancelled");
     close(pipe_pair[0]);
     close(pipe_pair[1]);
