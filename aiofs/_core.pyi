@@ -1,4 +1,4 @@
-"""The types of the core; what it does stands in core/, part by part."""
+"""The types of the core. The docstrings are in the parts, core/*.pxi."""
 
 import os
 from collections.abc import Callable, Coroutine, Generator, Iterable

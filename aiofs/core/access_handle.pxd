@@ -11,18 +11,18 @@ cdef void drop_file(aiofs_file *file) noexcept nogil
 @cython.final
 cdef class AccessHandle:
     cdef aiofs_file *file        # a reference; NULL when closed
-    cdef int64_t cursor
-    cdef Operation cursor_owner  # the last operation that moves the cursor, while it is pending
-    cdef int64_t turns           # how many have moved it, or will
-    cdef int64_t cursor_turn     # whose the cursor is
+    cdef int64_t cursor          # in bytes
+    cdef Operation cursor_owner  # the last started operation that moves the cursor, while it is pending
+    cdef int64_t turns           # operations that have been started and move the cursor
+    cdef int64_t cursor_turn     # `turn` of the operation that set the cursor
     cdef Operation closing
     cdef object deferred         # deque of Operations that wait for earlier operations
     cdef int in_flight, changing
-    cdef int attached            # Operations whose handle it is
+    cdef int attached            # Operations whose `handle` points to this object
     cdef bint sizing             # a get_size is in flight
     cdef bint writable, closed, aborted
-    cdef bint unwanted           # never given out: no warning when it is dropped
-    cdef int made                # in which generation of processes
+    cdef bint unwanted           # no caller got the handle: dropping it gives no warning
+    cdef int made                # `generation` of the process that opened it
     cdef readonly str mode
     cdef str path
     cdef object __weakref__

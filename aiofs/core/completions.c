@@ -1,4 +1,4 @@
-/* completions.c - completion queues, and the one of unclaimed completions: see completions.h. */
+/* completions.c - completion queues, and the queue of unclaimed completions. See completions.h. */
 #include <stdlib.h>
 
 #include "core/completions.h"
@@ -9,7 +9,7 @@
 aiofs_completion_queue aiofs_unclaimed;
 int (*aiofs_drain_unclaimed)(void *);
 _Atomic bool aiofs_python_ends;
-static _Atomic(aiofs_wakeup *) unclaimed_wakeup; /* NULL until a loop wants it; never closed */
+static _Atomic(aiofs_wakeup *) unclaimed_wakeup; /* NULL until the first loop is used; never closed */
 
 void python_ends(void)
 {
@@ -36,8 +36,8 @@ aiofs_completion_queue *queue_new(int eventfd, int *error)
     return queue;
 }
 
-/* False: the queue is closed. `notify`: its wakeup fd is to be written. Every 64th submission without a wake-up asks
- * for one, too: they hold their buffers until the queue is drained. */
+/* False: the queue is closed. Sets `notify` if the caller must write the queue's wakeup fd. Every 64th submission that
+ * needs no wake-up gets one too, because submissions pin their buffers until the queue is drained. */
 static bool queue_push(aiofs_completion_queue *queue, aiofs_submission *submission, bool no_wakeup, bool *notify)
 {
     enum { WAKEUP_EVERY = 64 };
@@ -57,10 +57,10 @@ aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool last)
     if (!last && atomic_load_explicit(&queue->top, memory_order_relaxed) == NULL &&
         !atomic_load_explicit(&queue->notified, memory_order_relaxed))
         return NULL;
-    atomic_store(&queue->notified, false); /* before: what is pushed after it notifies again */
+    atomic_store(&queue->notified, false); /* before the exchange: a later push writes the wakeup fd again */
     aiofs_submission *submission = atomic_exchange(&queue->top, last ? CLOSED : NULL), *oldest = NULL;
     if (last)
-        aiofs_wakeup_close(queue->wakeup); /* its LoopNotifier is about to close the number */
+        aiofs_wakeup_close(queue->wakeup); /* the LoopNotifier then closes the eventfd's number */
     if (submission == CLOSED)
         return NULL;
     while (submission) {
@@ -81,7 +81,7 @@ int unclaimed_wakeup_open(int eventfd)
     return error;
 }
 
-/* The child of a fork: the wakeup fd was its parent's. */
+/* In the child of a fork: the wakeup fd belongs to the parent. */
 void unclaimed_wakeup_reset(void)
 {
     atomic_store(&unclaimed_wakeup, NULL);
@@ -118,7 +118,7 @@ bool submission_address(aiofs_submission *submission, aiofs_completion_queue *qu
     atomic_fetch_add(&queue->refs, 1);
     if (atomic_compare_exchange_strong(&submission->queue, &none, queue))
         return true;
-    atomic_fetch_sub(&queue->refs, 1); /* not the last: the caller has one */
+    atomic_fetch_sub(&queue->refs, 1); /* not the last reference: the caller has one */
     return none == queue;
 }
 

@@ -1,4 +1,4 @@
-# engine/engine.h, as the core sees it.
+# Declarations of engine/engine.h that the core uses.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.time cimport time_t

@@ -174,7 +174,7 @@ cdef OpenFile _open_file(aiofs_file *file, path):
 
 
 cdef class DirectoryOps:
-    """A directory opened as a volume: `aiofs.volumes.ops.VolumeOps`.
+    """A directory opened as a volume. Implements `aiofs.volume_ops.VolumeOps`.
 
     Paths are relative to its root; "" is the root. `shown` is the path that errors name; by default it is the path on
     disk. Every method raises OSError EBADF after `close`.
