@@ -83,7 +83,7 @@ bool file_is_found(const aiofs_file *file)
     return slot && atomic_load(&slot->plain) == file;
 }
 
-void file_forget(aiofs_file *file)
+void file_unregister(aiofs_file *file)
 {
     struct fd_slot *slot = fd_slot_find(atomic_load(&file->fd));
     if (!slot)

@@ -333,7 +333,7 @@ int aiofs_file_close(aiofs_file *file)
         return -EBADF;
     }
     file->closing = file->closed = true;
-    file_forget(file);
+    file_unregister(file);
     atomic_store(&file->fd, -1);
     bool last = file->outstanding == 0;
     if (last && file->bound) {
@@ -472,7 +472,7 @@ void files_after_fork(void)
         file->kept_until = 0;
         lanes_init(file);
         if (!file->owned)
-            file_forget(file);
+            file_unregister(file);
         if (users && atomic_fetch_sub(&file->refs, users) == users) {
             list_remove(link);
             retire(link);

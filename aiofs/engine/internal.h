@@ -168,7 +168,7 @@ struct file_hint {                    /* of a plain descriptor */
 };
 struct file_hint *file_hint(int fd); /* NULL: number out of range, or no memory. No lock. */
 bool file_is_found(const aiofs_file *file); /* does the table lead from its number to this plain file? Lock held */
-void file_forget(aiofs_file *file);  /* removes the file from the table */
+void file_unregister(aiofs_file *file);  /* removes the file from the table */
 
 /* ---- requests: request.c; the order in which they run: lane.c ------------------------------------- */
 
@@ -239,7 +239,7 @@ aiofs_request *lane_take(struct aiofs_link *run_queue);
 void request_accept(aiofs_request *request);
 int request_reject(aiofs_request *request);
 /* Returns to the quota what was charged for growth that did not happen; on any table. */
-void request_settle(const aiofs_request *request, aiofs_file *file);
+void request_uncharge(const aiofs_request *request, aiofs_file *file);
 /* Detaches a request from its file and completes it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
 /* Publishes the completion of a detached request and calls its hook; no lock held. */

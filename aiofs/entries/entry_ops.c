@@ -313,7 +313,7 @@ static int truncate_open(aiofs_lock_ref *lock_ref, int fd, int64_t size)
         status = aiofs_lock_ref_charge(lock_ref, found.st_size, size > found.st_size ? size : found.st_size);
     if (status == 0) {
         status = aiofs_sys.ftruncate(fd, size);
-        aiofs_lock_ref_settle(lock_ref, status == 0 ? size : found.st_size);
+        aiofs_lock_ref_uncharge(lock_ref, status == 0 ? size : found.st_size);
         aiofs_lock_ref_changed(lock_ref);
     }
     return status;

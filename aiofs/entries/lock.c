@@ -207,14 +207,14 @@ aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref)
     return lock_ref->volume;
 }
 
-_Atomic int64_t *aiofs_lock_ref_write_brake(aiofs_lock_ref *lock_ref)
+_Atomic int64_t *aiofs_lock_ref_write_backoff(aiofs_lock_ref *lock_ref)
 {
-    return &lock_ref->volume->tree->write_brake;
+    return &lock_ref->volume->tree->write_backoff;
 }
 
-struct aiofs_gate *aiofs_lock_ref_gate(aiofs_lock_ref *lock_ref)
+struct aiofs_limiter *aiofs_lock_ref_limiter(aiofs_lock_ref *lock_ref)
 {
-    return &lock_ref->volume->gate;
+    return &lock_ref->volume->limiter;
 }
 
 void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref)

@@ -275,7 +275,7 @@ static void tree_free(struct aiofs_tree *tree)
     close_if_open(tree->root);
     if (tree->tally)
         munmap(tree->tally, TALLY_SIZE);
-    aiofs_dir_sync_forget(tree);
+    aiofs_dir_sync_free(tree);
     free(tree->generations);
     free(tree->buckets);
     free(tree->ancestors);

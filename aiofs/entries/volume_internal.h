@@ -109,7 +109,7 @@ struct aiofs_tree {
     uint64_t name_number; /* the sequence number of the last name that aiofs created */
 
     _Atomic uint64_t *generations; /* virtual trees only: counters of changes, by the hash of the path */
-    _Atomic int64_t write_brake;   /* the engine's; see aiofs_lock_ref_write_brake */
+    _Atomic int64_t write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
 };
 
 struct aiofs_identity {
@@ -122,7 +122,7 @@ struct aiofs_volume {
     unsigned flags;
     int64_t quota;
     struct aiofs_tree *tree;
-    struct aiofs_gate gate;
+    struct aiofs_limiter limiter;
 };
 
 /* entry.c */
@@ -206,7 +206,7 @@ uint64_t aiofs_dir_sync_outstanding_locked(const struct aiofs_tree *tree);
 void aiofs_dir_sync_move_locked(struct aiofs_tree *tree, const struct aiofs_canonical *from,
                                 const struct aiofs_canonical *to);
 void aiofs_dir_sync_removed_locked(struct aiofs_tree *tree, const struct aiofs_canonical *canonical);
-void aiofs_dir_sync_forget(struct aiofs_tree *tree);
+void aiofs_dir_sync_free(struct aiofs_tree *tree);
 
 /* walk.c: a list of paths, and a visit of everything below a directory, each directory before its content. */
 struct aiofs_listed {
