@@ -37,7 +37,7 @@ static int add_size(const struct aiofs_found *found, void *context)
 static int count(const struct aiofs_tree *tree, int64_t *sum)
 {
     *sum = 0;
-    return aiofs_tree_walk(tree, "", add_size, sum);
+    return aiofs_tree_walk(tree, "", add_size, sum, true);
 }
 
 void aiofs_quota_start(struct aiofs_tree *tree)
@@ -180,6 +180,15 @@ void aiofs_quota_truncated_locked(struct aiofs_tree *tree, struct aiofs_entry *e
         entry->charge->size = 0;
     }
     unreserve(tree, before);
+}
+
+/* A hard link counts as a file of its own, as it does in a walk: unlinking it subtracts its size. */
+int aiofs_quota_named(aiofs_volume *volume, int64_t size)
+{
+    if (!aiofs_quota_counted(volume->tree))
+        return 0;
+    int status = counted_once(volume->tree);
+    return status < 0 ? status : reserve(volume->tree, size, volume->quota);
 }
 
 /* A file of `size` bytes was unlinked: subtracts its bytes from the usage count at the release of its last lock
