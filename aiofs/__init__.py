@@ -15,7 +15,7 @@ from aiofs.errors import (
 from aiofs.filesystem import FileSystem
 from aiofs.handles import AccessHandle, DirectoryHandle, File, FileHandle, SyncAccessHandle
 from aiofs.linking import get_include, get_library_dir
-from aiofs.volumes import MemoryVolume, PrivateVolume, Volume
+from aiofs.volumes import HostVolume, MemoryVolume, PrivateVolume, Volume
 
 __version__ = "0.1.0"
 
@@ -26,6 +26,7 @@ __all__ = [
     "File",
     "FileHandle",
     "FileSystem",
+    "HostVolume",
     "InvalidModificationError",
     "InvalidStateError",
     "MemoryVolume",

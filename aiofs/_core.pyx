@@ -17,7 +17,8 @@ the parts, so the order of the parts does not matter.
                         aio_error, aio_return, aio_suspend, aio_cancel; lio_listio
     sync_access_handle, access_handle
                         an open, locked file; the order of the operations on it
-    volume, bridge      a directory as a volume; volumes written in Python
+    open_file, volume, bridge
+                        an open file with a descriptor; a directory as a volume; volumes written in Python
 
 Ownership. An aiocb or an Operation (the owner) has a reference to a submission while its request is in
 flight. The submission pins the buffers and holds a reference to the owner, until a thread with the GIL
@@ -64,6 +65,7 @@ include "core/outcome.pxi"
 include "core/listio.pxi"
 include "core/sync_access_handle.pxi"
 include "core/access_handle.pxi"
+include "core/open_file.pxi"
 include "core/volume.pxi"
 include "core/bridge.pxi"
 include "core/process.pxi"

@@ -136,6 +136,32 @@ class VolumeMethods:
         """As `os.rename`: an existing file at `target` is replaced atomically."""
         raise _not_there("rename")
 
+    # ---- for FileSystem's calls of these names; a volume may have them
+
+    def chmod(self, path: str, mode: int) -> None:
+        """As `os.chmod`."""
+        raise _not_there("chmod")
+
+    def utime(self, path: str, ns: tuple[int, int]) -> None:
+        """As `os.utime` with the times in nanoseconds: of the last access, of the last change."""
+        raise _not_there("utime")
+
+    def symlink(self, text: str, path: str) -> None:
+        """As `os.symlink`."""
+        raise _not_there("symlink")
+
+    def readlink(self, path: str) -> str:
+        """As `os.readlink`."""
+        raise _not_there("readlink")
+
+    def link(self, source: str, target: str) -> None:
+        """As `os.link`."""
+        raise _not_there("link")
+
+    def statvfs(self, path: str) -> os.statvfs_result:
+        """As `os.statvfs`."""
+        raise _not_there("statvfs")
+
     # ---- for aiofs itself
 
     @property
