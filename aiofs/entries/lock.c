@@ -254,7 +254,9 @@ long aiofs_volume_lock_count(aiofs_volume *volume, const char *path)
     struct aiofs_canonical top;
     struct aiofs_tree *tree = volume->tree;
     long count = 0;
-    int status = aiofs_path_normalize(path, &top);
+    int status = aiofs_path_resolve(volume, path, true, &top);
+    if (status < 0) /* it is gone, and what is open in it is known by the path as it is given */
+        status = aiofs_path_normalize(path, &top);
     if (status < 0)
         return status;
     aiofs_namespace_lock();

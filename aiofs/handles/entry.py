@@ -126,17 +126,12 @@ class Handle:
                 raise TypeError("move takes a name, or a DirectoryHandle and a name")
             check_name(directory)
             target = f"{self._parent}/{directory}" if self._parent else directory
-        elif isinstance(directory, Handle) and directory.kind == "directory":
+            return _core.offload(self._move, self, target)
+        if isinstance(directory, Handle) and directory.kind == "directory":
             name = self.name if name is None else check_name(name)
             target = f"{directory._path}/{name}" if directory._path else name
-            if not self._in_same_volume(directory):
-                ops = self._volume._ops
-                reason = "the target is in another volume"
-                raise errors.from_errno(errno.EXDEV, ops.show(self._path), "move", reason)
-        else:
-            kind = type(directory).__name__
-            raise TypeError(f"a name or a DirectoryHandle is wanted, not {kind}")
-        return _core.offload(self._move, target)
+            return _core.offload(self._move, directory, target)
+        raise TypeError(f"a name or a DirectoryHandle is wanted, not {type(directory).__name__}")
 
     def _in_same_volume(self, other: Handle) -> bool:
         """Whether both are in the same volume, even if the volume was opened twice."""
@@ -149,11 +144,15 @@ class Handle:
         digest = hashlib.sha256(b"\0".join(map(os.fsencode, words))).digest()
         return str(uuid.UUID(bytes=digest[:16], version=5))
 
-    def _move(self, target: str) -> None:
+    def _move(self, volume_of: Handle, target: str) -> None:
+        """Moves the entry to the path `target` of the volume of another handle."""
         ops, source = self._volume._ops, self._path
         if not source:
             raise errors.from_errno(errno.EBUSY, ops.show(""), "move", "the root cannot be moved")
         check_kind(ops, source, self.kind, "move")
+        if not self._in_same_volume(volume_of):
+            reason = "the target is in another volume"
+            raise errors.from_errno(errno.EXDEV, ops.show(source), "move", reason)
         try:
             ops.move(source, target)
         except OSError as error:
