@@ -3,14 +3,12 @@
 import errno
 import os
 import pickle
-import random
 import shutil
 import socket
 import stat
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from coroutines import failure
@@ -209,13 +207,17 @@ for _ in sys.stdin:
 """
 
 
-def test_no_locked_file_is_removed_however_the_first_lock_and_a_removal_race(place):
-    """In each round there is no .aiofs: one process removes a file, another one locks it."""
+def test_no_locked_file_is_removed_however_the_first_lock_and_a_removal_race(place, faults):
+    """In each round there is no .aiofs: one process removes a file, another one locks it.
+
+    The delay leaves time for a lock between the removal's check and its system call.
+    """
+    faults.delay("unlinkat", 0.1)
     command = [sys.executable, "-c", LOCKER, str(place)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as other:
-        for _ in range(50):
+        for _ in range(10):
             (place / "race").write_bytes(b"x")
             with HostVolume(place) as volume:
                 other.stdin.write("go\n")
@@ -232,7 +234,6 @@ def test_no_locked_file_is_removed_however_the_first_lock_and_a_removal_race(pla
 
 def is_removed(volume):
     """Removes the file, unless the other process has locked it."""
-    time.sleep(random.random() / 500)
     try:
         volume._ops.unlink("race")
     except aiofs.NoModificationAllowedError:
