@@ -8,7 +8,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 from coroutines import failure
@@ -21,6 +23,10 @@ from aiofs import FileSystem, HostVolume, PrivateVolume, _core
 
 @pytest.fixture
 def place(tmp_path):
+    return make_place(tmp_path)
+
+
+def make_place(tmp_path):
     """A directory as users have them, and something beside it."""
     place = tmp_path / "home"
     (place / "sub").mkdir(parents=True)
@@ -571,13 +577,56 @@ async def test_mounted_directory_handle_is_the_root_of_its_paths(place, volume):
             fs.mount("/gone", gone)
 
 
-def test_estimate_leaves_out_what_this_user_may_not_read(place):
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything")
-    (place / "sub").chmod(0)
-    with HostVolume(place) as volume:
-        assert volume._ops.estimate()[0] == 4
-    (place / "sub").chmod(0o755)
+# ---- users who may not do everything
+
+OTHER_USER = """
+import asyncio, errno, os, sys
+import aiofs
+
+place = sys.argv[1]
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+
+
+async def main():
+    try:
+        aiofs.HostVolume(place)
+        raise SystemExit("opened a directory that is not writable")
+    except PermissionError:
+        pass
+    with aiofs.HostVolume(place, read_only=True) as volume:
+        assert (await volume.estimate())[0] == 8
+        file = await volume.root.get_file_handle("to-file")
+        assert await (await file.get_file()).read() == b"mine"
+        async with file.create_access_handle() as handle:
+            assert await handle.get_size() == 4
+        locked = await volume.root.get_file_handle("locked")
+        try:
+            await locked.create_access_handle()
+            raise SystemExit("opened a locked file")
+        except aiofs.NoModificationAllowedError:
+            pass
+        assert "closed" in [name async for name in volume.root.keys()]
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root locks in a directory that is not writable")
+def test_other_user_reads_what_is_readable_and_meets_the_locks():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        place = make_place(Path(folder))
+        (place / "closed").mkdir(mode=0)
+        (place / "closed/file").write_bytes(b"not counted")
+        (place / "locked").write_bytes(b"")
+        with HostVolume(place) as volume:
+            held = volume._ops.sync_access_handle("locked", "in-place", False)
+            subprocess.run([sys.executable, "-c", OTHER_USER, str(place)], check=True)
+            held.close()
 
 
 def test_lock_of_a_killed_process_is_free(place, volume):
