@@ -66,14 +66,14 @@ class Namespace:
             mount = Mount(canonical(path), source, "")
         else:
             raise TypeError(f"a volume or a DirectoryHandle is wanted, not {type(source).__name__}")
-        shown, resolved = os.fspath(path), self._find(path, "mount")
+        shown = os.fspath(path)
         if not stat.S_ISDIR(mount.ops.stat(mount.base).st_mode):
             raise errors.from_errno(errno.ENOTDIR, mount.ops.show(mount.base), "mount")
         with self._lock:
             if mount.at in self._mounts:
                 reason = "a volume is mounted there already"
                 raise errors.from_errno(errno.EEXIST, shown, "mount", reason)
-            if mount.at and self._exists(resolved):
+            if mount.at and self._exists(self._find(path, "mount")):
                 reason = "there is an entry of that name already"
                 raise errors.from_errno(errno.EEXIST, shown, "mount", reason)
             self._mounts[mount.at] = mount
@@ -101,8 +101,11 @@ class Namespace:
 
     # ---- paths
 
-    def _find(self, path: Path, doing: str) -> ResolvedPath:
-        """Resolves a path: the mount with the longest mount point above it, and the path there."""
+    def _find(self, path: Path, doing: str, *, creates: bool = False) -> ResolvedPath:
+        """Resolves a path: the mount with the longest mount point above it, and the path there.
+
+        A path that ends in '/' is refused if it leads to a file, unless the call creates the entry.
+        """
         shown, namespace = os.fspath(path), canonical(path)
         if not shown:
             raise errors.from_errno(errno.ENOENT, shown, doing)
@@ -115,7 +118,7 @@ class Namespace:
         below = namespace[len(at) + 1 :]
         inside = f"{mount.base}/{below}" if mount.base and below else mount.base or below
         resolved = ResolvedPath(mount, inside, namespace, shown)
-        if ends_in_slash(shown) and inside:
+        if ends_in_slash(shown) and inside and not creates:
             self._refuse_file(resolved, doing)
         return resolved
 
@@ -129,6 +132,15 @@ class Namespace:
         if not stat.S_ISDIR(mode):
             raise errors.from_errno(errno.ENOTDIR, resolved.shown, doing)
 
+    def _is_link(self, resolved: ResolvedPath) -> bool:
+        if resolved.mount is None:
+            return False
+        try:
+            mode = resolved.mount.ops.lstat(resolved.path, resolved.shown).st_mode
+        except FileNotFoundError:
+            return False
+        return stat.S_ISLNK(mode)
+
     def _mount_of(self, resolved: ResolvedPath, doing: str, directory: int = errno.EROFS) -> Mount:
         """The mount of a resolved path. Without one, raises the errno `directory` for an implicit
         directory, and ENOENT for a path that does not exist."""
@@ -140,6 +152,8 @@ class Namespace:
     def _changeable(self, path: Path, doing: str) -> ResolvedPath:
         """Resolves a path that may be changed: EBUSY for a mount point, and above one."""
         resolved = self._find(path, doing)
+        if ends_in_slash(path) and self._is_link(resolved):
+            raise errors.from_errno(errno.ENOTDIR, resolved.shown, doing)
         if resolved.namespace in self._mounts:
             raise errors.from_errno(errno.EBUSY, resolved.shown, doing, "it is a mount point")
         below = self._mounts_below(resolved.namespace)

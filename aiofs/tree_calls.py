@@ -39,7 +39,8 @@ class TreeCalls(Namespace):
         resolved = self._find(path, "stat")
         if resolved.mount is None:
             return self._stat_of_implicit_directory(resolved)
-        look = resolved.mount.ops.stat if follow_symlinks else resolved.mount.ops.lstat
+        follow = follow_symlinks or ends_in_slash(path)
+        look = resolved.mount.ops.stat if follow else resolved.mount.ops.lstat
         try:
             return look(resolved.path, resolved.shown)
         except FileNotFoundError:
@@ -49,7 +50,7 @@ class TreeCalls(Namespace):
 
     def mkdir(self, path: Path, mode: int = 0o777) -> None:
         """As `os.mkdir`."""
-        resolved = self._find(path, "mkdir")
+        resolved = self._find(path, "mkdir", creates=True)
         if self._has_mount_at_or_below(resolved):
             raise errors.from_errno(errno.EEXIST, resolved.shown, "mkdir")
         self._mount_of(resolved, "mkdir").ops.mkdir(resolved.path, mode, resolved.shown)
@@ -150,17 +151,21 @@ class TreeCalls(Namespace):
         text = os.fspath(src)
         if not isinstance(text, str):
             raise TypeError(f"the text of a link must be a str, not {type(text).__name__}")
-        resolved = self._find(dst, "symlink")
+        resolved = self._find(dst, "symlink", creates=True)
         with _naming(src, resolved):
             if self._has_mount_at_or_below(resolved):
                 raise errors.from_errno(errno.EEXIST, resolved.shown, "symlink")
             mount = self._mount_of(resolved, "symlink")
+            self._refuse_slash(dst, resolved, "symlink")
             mount.ops.symlink(text, resolved.path, resolved.shown)
 
     def readlink(self, path: Path) -> str:
         """As `os.readlink`: the text of a symbolic link; EINVAL for what is none."""
         resolved = self._find(path, "readlink")
         mount = self._mount_of(resolved, "readlink", directory=errno.EINVAL)
+        if ends_in_slash(path):  # it means what the link leads to
+            mount.ops.stat(resolved.path, resolved.shown)
+            raise errors.from_errno(errno.EINVAL, resolved.shown, "readlink")
         return mount.ops.readlink(resolved.path, resolved.shown)
 
     def link(self, src: Path, dst: Path) -> None:
@@ -169,13 +174,16 @@ class TreeCalls(Namespace):
         The two names are two entries, each with its own lock. A symbolic link gets a second name
         itself. EOPNOTSUPP in a volume that has no hard links.
         """
-        source, target = self._find(src, "link"), self._find(dst, "link")
+        source, target = self._find(src, "link"), self._find(dst, "link", creates=True)
         with _naming(source.shown, target):
             mount = self._mount_of(source, "link", directory=errno.EPERM)
             if self._has_mount_at_or_below(target):
                 raise errors.from_errno(errno.EEXIST, source.shown, "link")
             if self._mount_of(target, "link") is not mount:
                 raise errors.from_errno(errno.EXDEV, source.shown, "link across mounts")
+            if ends_in_slash(dst):
+                mount.ops.lstat(source.path, source.shown)
+                self._refuse_slash(dst, target, "link")
             mount.ops.link(source.path, target.path, source.shown, target.shown)
 
     def statvfs(self, path: Path) -> os.statvfs_result:
@@ -185,6 +193,13 @@ class TreeCalls(Namespace):
         return mount.ops.statvfs(resolved.path, resolved.shown)
 
     # ---- internal
+
+    def _refuse_slash(self, path: Path, resolved: ResolvedPath, doing: str) -> None:
+        """Only a directory is created under a path that ends in '/'."""
+        if ends_in_slash(path):
+            assert resolved.mount is not None
+            resolved.mount.ops.lstat(resolved.path, resolved.shown)
+            raise errors.from_errno(errno.EEXIST, resolved.shown, doing)
 
     def _scan(self, path: Path, doing: str) -> list[tuple[str, Kind | None]]:
         """The names in a directory with their kinds; mount points are directories."""

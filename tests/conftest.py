@@ -118,6 +118,7 @@ def pytest_pyfunc_call(pyfuncitem):
 ONCE = (
     "engine/",
     "fuzz/test_bad_arguments.py",
+    "fuzz/test_beside_os.py",
     "fuzz/test_namespace.py",
     "handles/test_access_handle_opening.py",
     "handles/test_directory_and_file_handles.py",

@@ -207,6 +207,21 @@ def test_link_gives_a_file_a_second_name(fs, place):
     assert (place / "sub/second").read_bytes() == b"file"
 
 
+def test_path_that_ends_in_a_slash_is_a_directory(host, place):
+    host.symlink("sub", "/link")
+    failed(errno.ENOENT, host.symlink, "text", "/new/")
+    failed(errno.EEXIST, host.symlink, "text", "/sub/")
+    failed(errno.ENOTDIR, host.symlink, "text", "/file/new/")
+    failed(errno.ENOENT, host.link, "/file", "/new/")
+    failed(errno.EEXIST, host.link, "/file", "/sub/")
+    failed(errno.EEXIST, host.mkdir, "/file/")
+    failed(errno.ENOTDIR, host.unlink, "/link/")
+    failed(errno.ENOTDIR, host.rmdir, "/link/")
+    failed(errno.EINVAL, host.readlink, "/link/")
+    assert stat.S_ISDIR(host.stat("/link/", follow_symlinks=False).st_mode)
+    assert (place / "link").is_symlink()
+
+
 def test_link_and_rename_across_mounts_are_refused(host, place, tmp_path):
     with MemoryVolume() as memory:
         host.mount("/memory", memory)

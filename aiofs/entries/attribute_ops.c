@@ -130,18 +130,16 @@ ssize_t aiofs_volume_readlink(aiofs_volume *volume, const char *path, char *out,
 }
 
 /* Creates the second name; its bytes count as a second file's. */
-static int link_names(aiofs_volume *volume, const struct aiofs_parent *from, const struct aiofs_parent *to)
+static int link_names(aiofs_volume *volume, const struct aiofs_parent *from, const struct stat *found,
+                      const struct aiofs_parent *to)
 {
-    struct stat found;
-    int status = aiofs_sys.fstatat(from->fd, from->name, &found, AT_SYMLINK_NOFOLLOW);
-    if (status == 0 && S_ISREG(found.st_mode))
-        status = aiofs_quota_named(volume, found.st_size);
+    int status = S_ISREG(found->st_mode) ? aiofs_quota_named(volume, found->st_size) : 0;
     if (status < 0)
         return status;
     status = aiofs_sys.linkat(from->fd, from->name, to->fd, to->name, 0);
-    if (status < 0 && S_ISREG(found.st_mode) && aiofs_quota_counted(volume->tree)) {
+    if (status < 0 && S_ISREG(found->st_mode) && aiofs_quota_counted(volume->tree)) {
         aiofs_namespace_lock();
-        aiofs_quota_unnamed_locked(volume->tree, NULL, found.st_size);
+        aiofs_quota_unnamed_locked(volume->tree, NULL, found->st_size);
         aiofs_namespace_unlock();
     }
     return status;
@@ -151,14 +149,17 @@ int aiofs_volume_link(aiofs_volume *volume, const char *from, const char *to)
 {
     struct aiofs_canonical source, target;
     struct aiofs_parent source_parent, target_parent;
+    struct stat found;
     int status = aiofs_check_writable(volume);
     if (status == 0)
         status = open_parent(volume, from, -EPERM, &source, &source_parent);
     if (status < 0)
         return status;
-    status = open_parent(volume, to, -EEXIST, &target, &target_parent);
+    status = aiofs_sys.fstatat(source_parent.fd, source_parent.name, &found, AT_SYMLINK_NOFOLLOW);
+    if (status == 0)
+        status = open_parent(volume, to, -EEXIST, &target, &target_parent);
     if (status == 0) {
-        status = link_names(volume, &source_parent, &target_parent);
+        status = link_names(volume, &source_parent, &found, &target_parent);
         aiofs_parent_close(&target_parent);
     }
     aiofs_parent_close(&source_parent);

@@ -215,29 +215,31 @@ static int target_of(const struct renaming *renaming, const char *path, size_t l
     return aiofs_canonical_set(out, target, renaming->to.length + rest);
 }
 
-/* Refuses to move a directory below itself. rename(2) reports a missing parent of the target first, so this does. */
-static int refuse_below(const struct renaming *renaming)
+/* Returns `status`, or what is wrong with the directory of `path`: rename(2) looks at the directories first. */
+static int parent_or(const struct renaming *renaming, const struct aiofs_canonical *path, int status)
 {
     struct aiofs_parent parent;
-    int status = aiofs_parent_open(renaming->set.volume->tree, &renaming->to, &parent);
-    if (status < 0)
-        return status;
+    int opened = aiofs_parent_open(renaming->set.volume->tree, path, &parent);
+    if (opened < 0)
+        return opened;
     aiofs_parent_close(&parent);
-    return -EINVAL;
+    return status;
 }
 
 static int stat_both(struct renaming *renaming)
 {
     const struct aiofs_tree *tree = renaming->set.volume->tree;
     int status = aiofs_canonical_stat(tree, &renaming->from, &renaming->source);
-    if (status < 0)
-        return status;
+    if (status < 0) {
+        status = parent_or(renaming, &renaming->to, status);
+        return parent_or(renaming, &renaming->from, status);
+    }
     renaming->directory = S_ISDIR(renaming->source.st_mode);
     if (!renaming->directory && (renaming->from.slash || renaming->to.slash))
         return -ENOTDIR;
     if (renaming->directory && aiofs_path_below(renaming->to.path, renaming->to.length, renaming->from.path,
                                                 renaming->from.length))
-        return refuse_below(renaming);
+        return parent_or(renaming, &renaming->to, -EINVAL);
     status = aiofs_canonical_stat(tree, &renaming->to, &renaming->target);
     if (status == -ENOENT)
         renaming->target.st_mode = 0;
@@ -344,8 +346,11 @@ static int renaming_begin(struct renaming *renaming, const char *from, const cha
     int status = aiofs_check_writable(volume);
     if (status == 0)
         status = aiofs_path_resolve(volume, from, false, &renaming->from);
-    if (status == 0)
+    if (status == 0) {
         status = aiofs_path_resolve(volume, to, false, &renaming->to);
+        if (status < 0)
+            status = parent_or(renaming, &renaming->from, status);
+    }
     if (status == 0 && (renaming->from.length == 0 || renaming->to.length == 0))
         status = -EBUSY;
     return status < 0 ? status : stat_both(renaming);
@@ -381,15 +386,18 @@ int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, 
     return rename_locked(&renaming, from, to, owner);
 }
 
-/* What a move refuses to replace. */
-static int refuse_replacing(const struct renaming *renaming)
+/* What a move refuses to replace: a directory, also by a link to it, and what is no entry for handles. */
+static int refuse_replacing(const struct renaming *renaming, const char *to)
 {
+    struct stat followed;
     mode_t mode = renaming->target.st_mode;
     if (mode == 0 || strcmp(renaming->from.path, renaming->to.path) == 0)
         return 0;
+    if (S_ISLNK(mode))
+        mode = aiofs_volume_stat(renaming->set.volume, to, &followed) == 0 ? followed.st_mode : S_IFLNK;
     if (renaming->directory || S_ISDIR(mode))
         return -EEXIST;
-    return S_ISREG(mode) || S_ISLNK(mode) ? 0 : -EOPNOTSUPP;
+    return S_ISREG(mode) ? 0 : -EOPNOTSUPP;
 }
 
 int aiofs_volume_move(aiofs_volume *volume, const char *from, const char *to)
@@ -398,7 +406,7 @@ int aiofs_volume_move(aiofs_volume *volume, const char *from, const char *to)
     renaming.set.owner = &renaming;
     int status = renaming_begin(&renaming, from, to);
     if (status == 0)
-        status = refuse_replacing(&renaming);
+        status = refuse_replacing(&renaming, to);
     if (status == 0)
         status = rename_locked(&renaming, from, to, NULL);
     return status == -EISDIR ? -EEXIST : status; /* -EISDIR: a directory was created at the target meanwhile */

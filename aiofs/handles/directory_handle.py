@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
@@ -55,10 +56,11 @@ class DirectoryHandle(Handle):
         """`await directory.remove()`: removes this directory.
 
         recursive, and what it raises: as for `remove_entry`. The root of a volume is emptied, and
-        remains. WHATWG File System: `remove`.
+        remains. Of a symbolic link to a directory only the link is removed.
+        WHATWG File System: `remove`.
         """
         if self._path:
-            return _core.offload(self._remove_directory, self._path, bool(recursive))
+            return _core.offload(self._remove_itself, bool(recursive))
         return _core.offload(self._empty_root, bool(recursive))
 
     def resolve(self, possible_descendant: FileHandle | DirectoryHandle) -> Async[list[str] | None]:
@@ -126,6 +128,14 @@ class DirectoryHandle(Handle):
             self._volume._ops.unlink(path)
         except IsADirectoryError:
             self._remove_directory(path, recursive)
+
+    def _remove_itself(self, recursive: bool) -> None:
+        ops = self._volume._ops
+        check_kind(ops, self._path, "directory", "remove")
+        if stat.S_ISLNK(ops.lstat(self._path).st_mode):
+            ops.unlink(self._path)
+        else:
+            self._remove_directory(self._path, recursive)
 
     def _remove_directory(self, path: str, recursive: bool) -> None:
         ops = self._volume._ops

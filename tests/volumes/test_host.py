@@ -403,6 +403,27 @@ async def test_removing_a_link_keeps_what_it_leads_to(place, volume):
     assert not os.path.lexists(place / "to-sub")
 
 
+async def test_directory_handle_of_a_link_removes_the_link_only(place, volume):
+    link = await volume.root.get_directory_handle("to-sub")
+    assert await names(link) == ["deep", "up"]
+    await link.remove()
+    assert not os.path.lexists(place / "to-sub")
+    assert (place / "sub/deep").exists()
+
+
+async def test_move_replaces_a_link_to_a_file_and_no_other_link(place, volume):
+    file = await volume.root.get_file_handle("new", create=True)
+    error = await failure(errno.EEXIST, file.move("to-sub"))
+    assert isinstance(error, aiofs.InvalidModificationError)
+    for name in ("out", "out-directory", "nowhere", "circle"):
+        with pytest.raises(aiofs.TypeMismatchError):
+            await file.move(name)
+        assert (place / name).is_symlink()
+    await file.move("to-file")
+    assert not (place / "to-file").is_symlink()
+    assert (place / "file").read_bytes() == b"mine"
+
+
 async def test_link_whose_file_is_locked_is_neither_removed_nor_moved(place, volume):
     root = volume.root
     link = await root.get_file_handle("to-file")
