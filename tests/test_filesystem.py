@@ -1,4 +1,4 @@
-"""FileSystem: mounts, paths, descriptors, and who may change what while it is open."""
+"""FileSystem: mounts, paths, descriptors, and the locks of open files."""
 
 import errno
 import mmap
@@ -33,7 +33,7 @@ def fs(volume):
 
 @pytest.fixture
 def other(volume):
-    """A second holder, on the same volume."""
+    """A second FileSystem on the same volume."""
     with FileSystem() as other:
         other.mount("/", volume)
         yield other

@@ -59,7 +59,7 @@ POSIX_FACE(int, aio_suspend, (const struct aiocb *const list[], int nent, const 
 
 /* ---- cancellation ----------------------------------------------------------------------------------------------- */
 
-/* Waits for the thread that has taken the request out of the aiocb to publish its result. Gives up after 1 s. */
+/* Another thread has removed the request from the aiocb. Waits until that thread publishes the result, at most 1 s. */
 static void wait_until_terminal(const struct aiocb *cb)
 {
     const struct timespec patience = {.tv_sec = 1};

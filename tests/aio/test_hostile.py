@@ -1,6 +1,6 @@
-"""POSIX AIO from Python, misused: refused, or done as asked; no crash, no other file touched.
+"""Misuse of POSIX AIO from Python. A call is refused or does what it was asked for; no crash.
 
-The bystander is a file that nobody names: after each attack it must be what it was.
+The bystander is a file that no request names. It must be unchanged after each test.
 """
 
 import errno
@@ -86,7 +86,7 @@ def test_aiocb_with_random_fields_never_succeeds_and_never_crashes(file):
         try:
             assert end_of(cb) != 0
         except OSError as error:
-            assert error.errno == errno.EINVAL  # never submitted
+            assert error.errno == errno.EINVAL  # the aiocb was never submitted
 
 
 def test_requests_in_flight_never_reach_a_file_that_reuses_their_descriptor(tmp_path):
@@ -185,7 +185,7 @@ def test_requests_go_on_in_a_storm_of_signals(file, pipe):
 
 
 def test_finalizer_of_a_buffer_may_query_its_own_request(pipe):
-    """The core releases the buffer when it sees the request's end. Then a finalizer may run."""
+    """The core releases the buffer of a terminal request. Then a finalizer may run."""
     seen = []
 
     class Buffer(bytearray):
@@ -218,7 +218,7 @@ def test_aiocb_submitted_by_its_own_fileno_is_in_flight(pipe):
 
 
 def test_files_that_seek_but_refuse_pwrite_are_written():
-    """Some of /proc: pwrite refuses them, and a request on them has no other place."""
+    """Some files of /proc refuse pwrite(2), so a request writes at the file position."""
     fd = os.open("/proc/self/comm", os.O_WRONLY)
     with open("/proc/self/comm") as known:
         before = known.read().strip()

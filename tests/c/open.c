@@ -298,7 +298,7 @@ static void reads_where_it_may_not_write(void)
     int status;
     make("public", "text");
     if (geteuid() != 0) {
-        printf("ok    not root: reading as somebody else is left out\n");
+        printf("ok    not root: reading as another user is skipped\n");
         return;
     }
     MUST(chmod(volume, 0755));

@@ -1,4 +1,4 @@
-"""aiofs.aio.suspend: aio_suspend for a coroutine, while its loop goes on."""
+"""aiofs.aio.suspend: aio_suspend for coroutines. The loop runs meanwhile."""
 
 import asyncio
 import errno

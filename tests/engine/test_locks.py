@@ -232,7 +232,7 @@ def test_lock_dies_with_its_holder_though_a_forked_child_lives_on(ops):
 
 
 def in_child(check):
-    """Runs a check in a forked child and gives whether the check held."""
+    """Runs a check in a forked child. Returns whether it is true there."""
     child = os.fork()
     if child == 0:
         try:
@@ -249,7 +249,7 @@ def test_forked_child_does_not_hold_its_parents_locks(ops):
 
     def check():
         refused = is_locked(ops)
-        held.close()  # releases nothing of the parent's
+        held.close()  # does not release the parent's lock
         return refused and is_locked(ops) and ops.lock_count("") == 0
 
     assert in_child(check)

@@ -1,4 +1,4 @@
-"""AccessHandle: an opening that is cancelled or dropped leaves nothing behind."""
+"""AccessHandle: an opening that is cancelled or dropped leaves no lock and no descriptor."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from aiofs import _core
 
 
 def slow_down_offload(monkeypatch, seconds):
-    """What opens a handle begins later, whatever the volume: so that it can be cancelled before."""
+    """Delays each opening, so that a test can cancel it before it starts."""
     offload = _core.offload
 
     def later(function, *arguments):
@@ -41,7 +41,7 @@ async def test_cancelled_opening_leaves_no_lock_no_descriptor_and_no_warning(
             try:
                 handle = await task
             except (asyncio.CancelledError, aiofs.NoModificationAllowedError) as error:
-                if turn % 6:  # it had begun to wait: then a frame that is kept keeps no lock
+                if turn % 6:  # it had started; the kept traceback must keep no lock
                     kept.append(error)
             else:
                 await handle.close()

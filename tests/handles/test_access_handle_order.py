@@ -72,7 +72,7 @@ async def test_size_reflects_all_earlier_operations_and_no_later_one(file):
 
 @pytest.mark.parametrize("seed", range(15))
 async def test_any_mixture_of_operations_matches_a_serial_model(file, seed):
-    """Against a model: a bytearray and a cursor, changed by one operation after the other."""
+    """The model is a bytearray and a cursor, which the operations change one after the other."""
     chance = random.Random(seed)
     model, cursor = bytearray(CONTENT), 0
     started = []
@@ -115,7 +115,7 @@ async def test_any_mixture_of_operations_matches_a_serial_model(file, seed):
 
 
 async def test_failed_operation_does_not_move_the_cursor(tmp_path):
-    """The operation after a failed operation starts where the operation before it ended."""
+    """The next operation starts where the operation before the failed one ended."""
     with PrivateVolume(tmp_path / "volume", quota=400_000) as volume:
         file = await volume.root.get_file_handle("file", create=True)
         async with file.create_access_handle() as handle:

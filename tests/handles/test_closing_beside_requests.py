@@ -1,4 +1,4 @@
-"""A handle that is closed while requests on it are on their way: its lock and its memory."""
+"""A handle is closed while requests on it are submitted: its lock and its memory."""
 
 from support import python
 

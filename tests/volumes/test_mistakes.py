@@ -1,6 +1,6 @@
-"""Methods of a volume that raise what has no errno, or return what they must not: never a success.
+"""A volume's method that raises an exception without an errno, or returns a wrong value, fails.
 
-Each program runs in an interpreter of its own, with the interpreter's own hooks.
+Each program runs in its own interpreter, with the interpreter's default hooks.
 """
 
 import errno
