@@ -128,6 +128,7 @@ ONCE = (
     "test_demo.py",
     "test_docs.py",
     "test_doctor.py",
+    "test_rounds.py",
     "test_errors.py",
     "test_examples.py",
     "test_filesystem.py",
