@@ -138,11 +138,17 @@ AIOFS_API int aiofs_open(const char *volume, const char *path, int flags, ...)
         mode = va_arg(arguments, mode_t);
         va_end(arguments);
     }
-    return posix_answer(open_locked(volume, path, flags, mode));
+    int before = posix_hold_off();
+    int answer = posix_answer(open_locked(volume, path, flags, mode));
+    posix_let_in(before);
+    return answer;
 }
 
 AIOFS_API int aiofs_close(int fd)
 {
+    int before = posix_hold_off();
     aiofs_file *file = take_out(fd);
-    return posix_answer(file ? close_opened(file) : -EBADF);
+    int answer = posix_answer(file ? close_opened(file) : -EBADF);
+    posix_let_in(before);
+    return answer;
 }
