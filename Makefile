@@ -1,11 +1,12 @@
-# The one command list of aiofs; `make` alone prints it. What may be chosen:
+# The commands for developers of aiofs; `make` alone prints them. Variables:
 #
-#   PYTHON=python3.12         the Python; the virtual environment is then .venv-3.12, not .venv
-#   TESTS=tests/aio           what `test` and `asan` run, and PYTEST_ARGS="-x -k lock" how
-#   ENGINES=threads           on which engines
-#   TREE=/some/folder         what `demo` copies
-#   ONLY=8                    how many rules `mutants` breaks; or names
-#   SECONDS=3600              how long `fuzz` goes on, on each engine
+#   PYTHON=python3.12         the interpreter; the virtual environment is then .venv-3.12, not .venv
+#   TESTS=tests/aio           the tests that `test` and `asan` run
+#   PYTEST_ARGS="-x -k lock"  more arguments of pytest
+#   ENGINES=threads           the engines on which the tests run
+#   TREE=/some/folder         the directory that `demo` copies
+#   ONLY=8                    the number of mutants that `mutants` runs, or their names
+#   SECONDS=3600              how long `fuzz` runs on each engine
 
 PYTHON ?= python3
 PYTHON_VERSION := import sys; print("%d.%d" % sys.version_info[:2])
@@ -22,7 +23,7 @@ TREE ?=
 ONLY ?=
 SECONDS ?= 300
 
-# numpy is loaded by a plugin of pytest before any code of ours: its threads would take signals of the tests.
+# A plugin of pytest imports numpy before any code of aiofs runs. numpy's threads would receive signals of the tests.
 export OPENBLAS_NUM_THREADS = 1
 
 PY := $(VENV)/bin/python
@@ -53,9 +54,9 @@ help: ## print this list
 demo: $(VENV)/.with-demo build ## run the demonstration, on real files
 	@$(VENV)/bin/aiofs demo $(TREE)
 
-# What knows no engine is in the first round only, and what runs on no loop not in the last: see
-# tests/conftest.py. A later round may have none of TESTS, which pytest's status 5 says.
-test: $(VENV)/.with-test build ## run every test: on each engine, and in asyncio's debug mode
+# Tests that do not depend on the engine run in the first round only, and the last round runs only tests that use a loop
+# (see tests/conftest.py). A later round may select none of TESTS; pytest then exits with status 5.
+test: $(VENV)/.with-test build ## run all tests on each engine, and those that use a loop in asyncio's debug mode
 	@$(find-engines); \
 	which="not soak"; none=0; \
 	for engine in $$engines; do \
@@ -81,7 +82,7 @@ test-all: ## run the tests on every CPython from 3.10 on that this machine has
 
 IS_OURS := sys.exit(sys.version_info < (3, 10) or sys.implementation.name != "cpython")
 
-fio-all: $(VENV)/.with-test build ## run fio in every combination of its settings, on each engine
+fio-all: $(VENV)/.with-test build ## run fio with every combination of its settings, on each engine
 	@$(find-engines); \
 	for engine in $$engines; do \
 	    echo "== engine $$engine"; \
@@ -113,10 +114,10 @@ lint: $(VENV)/.with-dev build ## check style, types, floors and the compilers' w
 	    $(PY) -m cython -3 -Wextra -Werror -I. $(INCLUDES) $$source -o build/lint/out.c || exit 1; \
 	done
 
-bench: $(VENV)/.with-bench build ## measure aiofs beside C and its peers
+bench: $(VENV)/.with-bench build ## compare the speed of aiofs with C and its peers
 	@$(PY) -m benchmarks
 
-bench-fio: $(VENV)/.with-bench build ## measure fio through aiofs beside fio's own engines
+bench-fio: $(VENV)/.with-bench build ## compare fio with aiofs to fio with its own engines
 	@$(PY) -m benchmarks --only P7
 
 docs: $(VENV)/.with-docs build ## write the reference of the public names to build/docs
@@ -130,13 +131,13 @@ dist: $(VENV)/.with-dist ## build the source archive and the wheel in dist/, and
 	@PATH="$(abspath $(VENV)/bin):$$PATH" $(VENV)/bin/auditwheel repair --wheel-dir dist dist/*-linux_*.whl \
 	    && rm dist/*-linux_*.whl && ls dist
 
-wheels: $(VENV)/.with-dist ## build and try wheels for every Python, by cibuildwheel in containers
+wheels: $(VENV)/.with-dist ## build and test wheels for every Python, by cibuildwheel in containers
 	@$(VENV)/bin/cibuildwheel --output-dir dist
 
 debug: $(VENV)/.with-test ## build in place without optimisation, with assertions; `make build` undoes it
 	@AIOFS_DEBUG=1 $(PY) setup.py -q build_ext --inplace
 
-# Counters of C stand beside its objects, in a copy of the tree; those of Python in .coverage there.
+# It builds and runs in a copy of the tree. gcc writes its counters beside the objects, coverage.py into .coverage.
 coverage: $(VENV)/.with-coverage ## run the tests and print what they cover, of Python and of C
 	@$(call copy-tree,build/coverage)
 	@cd build/coverage && AIOFS_COVERAGE=1 CC=gcc $(abspath $(PY)) setup.py -q build_ext --inplace
@@ -150,7 +151,7 @@ coverage: $(VENV)/.with-coverage ## run the tests and print what they cover, of 
 	$(abspath $(PY)) -m coverage combine -q && $(abspath $(PY)) -m coverage report --skip-covered; \
 	$(abspath $(VENV)/bin/gcovr) --root . --filter 'aiofs/[a-z]+/.*\.[ch]' --gcov-executable gcov
 
-# Sanitized libraries are built in a copy of the tree, so that neither build disturbs the other.
+# The libraries with sanitizers are built in a copy of the tree, so they do not replace the normal build.
 asan: $(VENV)/.with-test ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call copy-tree,build/asan)
 	@cd build/asan && AIOFS_SANITIZE=$(ASAN) CC=gcc $(abspath $(PY)) setup.py -q build_ext --inplace
@@ -179,7 +180,7 @@ tsan: ## run the C tests, of the engine and of <aio.h>, under ThreadSanitizer
 
 TSAN_CC := gcc -std=gnu11 -O1 -g -pthread -fsanitize=thread $(INCLUDES)
 
-# What the kernel writes by io_uring memcheck does not see: so the threads engine only.
+# Only on the threads engine: memcheck does not see what the kernel writes to memory by io_uring.
 valgrind: ## run some of the <aio.h> programs under valgrind's memcheck
 	@command -v valgrind >/dev/null || { echo "valgrind is not installed, nothing was run"; exit 0; }; \
 	mkdir -p build/valgrind; \
@@ -194,24 +195,24 @@ valgrind: ## run some of the <aio.h> programs under valgrind's memcheck
 
 VALGRIND_TESTS := submission outcome cancel listio notification
 
-mutants: $(VENV)/.with-test ## break each rule in turn, and see that its test notices; ONLY=8 takes eight of them
+mutants: $(VENV)/.with-test ## break each rule of POSIX AIO in turn, and check that its test fails; ONLY=8 takes eight
 	@$(PY) tests/mutants/run.py $(ONLY)
 
-# The short form of it is part of `test`.
-fuzz: $(VENV)/.with-test build ## compare random programs with models of what they do, for five minutes on each engine
+# `test` runs a short form of it.
+fuzz: $(VENV)/.with-test build ## compare random operations with models, for five minutes on each engine
 	@$(find-engines); $(PY) tests/fuzz/run.py $(SECONDS) $$engines
 
-clean: ## remove everything that these commands made
+clean: ## remove all files that these commands made
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks
 	rm -f aiofs/*.so aiofs/_core.c
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# ---- what the commands stand on -----------------------------------------------------------------
+# ---- prerequisites of the commands --------------------------------------------------------------
 
 build:
 	@$(PY) setup.py -q build_ext --inplace
 
-# One stamp for each extra of pyproject.toml that is installed.
+# A stamp file for each installed extra of pyproject.toml.
 $(VENV)/.with-%: pyproject.toml setup.py | $(VENV)/.made
 	@echo "installing what \`$*\` needs, and building aiofs"
 	@$(PIP) install --no-build-isolation --editable '.[$*]'
@@ -240,7 +241,7 @@ command -v "$$cc" >/dev/null \
     || need "a C compiler, and there is no $$cc: install gcc, or name one by make CC=..."
 endef
 
-# The engines that run here; one that this machine's kernel refuses is left out, aloud.
+# Sets `engines` to those that this kernel allows, and prints the others.
 define find-engines
 engines=; \
 for engine in $(ENGINES); do \

@@ -1,5 +1,5 @@
 # cython: language_level=3
-# What the parts of the core show each other, a file per concept; _core.pyx has the parts themselves.
+# The interfaces of the core's parts, a .pxd for each part. _core.pyx includes the parts themselves.
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject

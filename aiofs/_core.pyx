@@ -2,17 +2,16 @@
 # cython: freethreading_compatible=False
 """The core: POSIX AIO requests and access handles over the engine, and their delivery on a loop.
 
-The parts are the files of core/. The interface of a part is declared in its .pxd, and _core.pxd
-includes those first: so the parts may stand in any order.
+Each part is a file of core/. A part's .pxd declares its interface. _core.pxd includes every .pxd before
+the parts, so the order of the parts does not matter.
 
-    engine.pxd, entries.pxd     the C below: engine/engine.h, entries/volume.h
+    engine.pxd, entries.pxd     declarations of the C floors: engine/engine.h, entries/volume.h
     errors, buffer, process, zero
-                        exceptions; buffers of the program's objects; the engine of this process, its
-                        forks and its end; the 0 that calls return
-    notice, submission  C, with a header each: the notice of a request; what a request carries for Python
-    delivery            the only part that knows event loops. completions.c: how completions come from
-                        the engine's threads; awaitable.c: awaits without an exception for the value
-    operation           what a method of an asynchronous handle returns: started, awaitable
+                        exceptions; buffers; the process's engine, fork and exit; the 0 that calls return
+    notice, submission  C, with a header each: the notice of a request; the request and its Python objects
+    delivery            the only part that knows event loops. completions.c: the queue from the engine's
+                        threads to a loop; awaitable.c: awaits that return a value without an exception
+    operation           the awaitable that the methods of an asynchronous handle return
     aiocb, request, outcome, listio
                         <aio.h>: control blocks and their await; aio_read, aio_write, aio_fsync;
                         aio_error, aio_return, aio_suspend, aio_cancel; lio_listio
@@ -20,15 +19,16 @@ includes those first: so the parts may stand in any order.
                         an open, locked file; the order of the operations on it
     volume, bridge      a directory as a volume; volumes written in Python
 
-Ownership. An aiocb or an Operation (the owner) has a submission while the engine has its request. The
-submission pins the buffers and holds a reference to the owner, until a thread with the GIL delivers it.
-A thread that learns of the end before (aio_error, aio_return, aio_suspend) releases the buffers at once.
+Ownership. An aiocb or an Operation (the owner) has a reference to a submission while its request is in
+flight. The submission pins the buffers and holds a reference to the owner, until a thread with the GIL
+delivers it. If aio_error, aio_return or aio_suspend finds the request terminal before the delivery, it
+releases the buffers at once.
 
-Locking. Python state is guarded by the GIL alone. The engine's threads never take the GIL to complete a
-request: they push into a completion queue and write its wakeup fd (core/completions.h). The GIL is released
-around everything that may block: submissions, waits, cancellations, and blocking reads and writes. It is
-kept around a cached read of a few pages, which cannot block. No lock of the engine is held while the GIL
-is waited for.
+Locking. The GIL guards all Python state. The engine's threads complete a request without the GIL: they
+push it into a completion queue and write the queue's wakeup fd (core/completions.h). The GIL is released
+around each call that may block: submission, wait, cancellation, and blocking reads and writes. It is kept
+around a cached read of a few pages, which cannot block. No thread waits for the GIL while it holds a lock
+of the engine.
 """
 
 cimport cython

@@ -1,4 +1,4 @@
-"""Measures how fast aiofs is, compared with C and with its peers, and how long it holds a loop.
+"""Measures how fast aiofs is, compared with C and its peers, and how long it blocks a loop.
 
     python -m benchmarks                  the comparison: all cases, in about ten minutes
     python -m benchmarks --list           the list of cases

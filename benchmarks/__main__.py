@@ -42,9 +42,9 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--list", action="store_true", help="name the cases and stop")
-    add("--only", metavar="P1,P8/fsync", help="these numbers or cases")
-    add("--quick", action="store_true", help="see that it all runs; the numbers mean little")
+    add("--list", action="store_true", help="list the cases and stop")
+    add("--only", metavar="P1,P8/fsync", help="run only these numbers or cases")
+    add("--quick", action="store_true", help="only test that every case runs; ignore the numbers")
     add("--rounds", type=int, help="rounds of A B A B ... (default: 5; quick: 2)")
     add("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     add("--directory", type=Path, help="where to make data files (default: the user's cache)")
@@ -68,14 +68,14 @@ def choose(known: list[Case], only: str | None) -> list[Case]:
 
 
 def run(chosen: list[Case], options: argparse.Namespace) -> report.Document:
-    with Comparison(options.directory, options.rounds, options.loop, tell) as comparison:
+    with Comparison(options.directory, options.rounds, options.loop, show_progress) as comparison:
         facts = machine.facts(comparison.directory, options.loop)
         outcomes = [comparison.run(case) for case in chosen]
-    tell("")
+    show_progress("")
     return report.document(facts, options.rounds, outcomes)
 
 
-def tell(what: str) -> None:
+def show_progress(what: str) -> None:
     """Shows the progress on one line of the terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)

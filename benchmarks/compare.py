@@ -63,11 +63,11 @@ class Comparison:
     """A run: its data files, and the settings of all its cases."""
 
     def __init__(
-        self, directory: Path | None, rounds: int, loop: str, tell: Callable[[str], None]
+        self, directory: Path | None, rounds: int, loop: str, progress: Callable[[str], None]
     ) -> None:
         self.rounds = rounds
         self.loop = loop
-        self._tell = tell
+        self._progress = progress
         parent = directory or native.cache_directory()
         self._disk = tempfile.TemporaryDirectory(prefix="data-", dir=parent)
         self._tmpfs = tempfile.TemporaryDirectory(prefix="aiofs-benchmarks-", dir=TMPFS)
@@ -91,7 +91,7 @@ class Comparison:
             for name in case.contenders:
                 if name in outcome.unavailable:
                     continue
-                self._tell(f"{case.key}: round {turn + 1} of {self.rounds}: {name}")
+                self._progress(f"{case.key}: round {turn + 1} of {self.rounds}: {name}")
                 try:
                     rounds[name].append(measure(name, work))
                 except Unavailable as reason:
@@ -102,10 +102,10 @@ class Comparison:
         return outcome
 
     def _place(self, file: DataFile) -> str:
-        """The directory of a data file. It is made at the first call."""
+        """Returns the directory of a data file. The first call makes the file."""
         directory = Path((self._tmpfs if file.on_tmpfs else self._disk).name)
         if not (directory / file.name).exists():
-            self._tell(f"filling {file.name}")
+            self._progress(f"filling {file.name}")
             file.make(directory)
         return str(directory)
 

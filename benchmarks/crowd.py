@@ -57,10 +57,10 @@ class Crowd:
         return 0
 
     def before_a_batch(self) -> None:
-        """Makes the oldest reads end, if they do not end by themselves."""
+        """Writes what the oldest reads wait for, if they wait."""
 
     def wrong(self, turn: int) -> bool:
-        """Whether a read gave wrong bytes."""
+        """Returns whether a read moved wrong bytes into its buffer."""
         raise NotImplementedError
 
     def submit(self, turn: int) -> None:
@@ -85,9 +85,9 @@ class Crowd:
         self.turn += BATCH
 
     async def warm_up(self) -> None:
-        """Uses each request once more, so that the first touch of memory is not timed.
+        """Uses each request once more, so that the page faults of a first use are not timed.
 
-        It also replaces the requests that ended before the last one was submitted.
+        It also replaces the requests that completed before the last one was submitted.
         """
         while self.turn < max(WARM_UP, self.count):
             await self.roll()

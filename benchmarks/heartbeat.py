@@ -1,4 +1,4 @@
-"""Measures the loop stall: a beat is due each millisecond on the loop, and may come late."""
+"""Measures the loop stall: a callback (beat) is due every millisecond, and may run late."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PERIOD = 1_000_000
 
 
 class Heartbeat:
-    """A context manager that beats while it is entered. It may be entered again.
+    """A context manager with a beat every millisecond while it is entered. It can be entered again.
 
     `lateness` has the lateness of all beats, in nanoseconds. The beats are due at fixed times. So a
     loop that is held for 500 ms has 500 late beats (500, 499, ... ms late), not one. They are the

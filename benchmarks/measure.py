@@ -5,7 +5,7 @@ with nothing beside the work (time and CPU per operation, memory); a heartbeat o
 observed pass, with the heartbeat and the latency of every operation; and a pass that checks bytes.
 The result is one line of JSON, in seconds and bytes.
 
-The measuring itself must not hold the loop. So the garbage collector is off, as in `timeit`, and
+The measurement itself must not block the loop. So the garbage collector is off, as in `timeit`, and
 the garbage of a go is freed while the heartbeat is stopped.
 """
 

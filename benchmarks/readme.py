@@ -1,6 +1,6 @@
-"""Makes the measured table of the README from the saved results.
+"""Writes the measured table of the README from the saved results.
 
-The table stands between two marks. The first mark names the file of the results:
+The table is between two marks. The first mark names the file of the results:
 
     <!-- table: benchmarks/results/latest.json -->
     <!-- end of table -->
@@ -20,7 +20,7 @@ BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DO
 
 
 def filled(text: str, root: Path = ROOT) -> str:
-    """Returns the text with every table made anew. A table without saved results is empty."""
+    """Returns the text with new contents of every table. A table without saved results is empty."""
     return BLOCK.sub(lambda found: found[1] + table(root / found[2], found[2]) + found[3], text)
 
 

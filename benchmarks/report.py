@@ -1,6 +1,6 @@
-"""Makes the results a document, which is saved, and a text of Markdown tables, which is printed.
+"""Turns results into a document, which is saved, and into Markdown tables, which are printed.
 
-The text is made from the document alone, so a saved document can be printed again.
+The tables are made from the document alone, so a saved document can be printed again.
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ def contender_document(outcome: Outcome, name: str) -> Document:
 
 def goal_document(outcome: Outcome, goal: Goal) -> Document:
     spread = outcome.judge(goal)
-    told = {"of": goal.of, "text": goal.text, "over": outcome.compared_with(goal)}
+    described = {"of": goal.of, "text": goal.text, "over": outcome.compared_with(goal)}
     if spread is None:
-        return {**told, "verdict": "not measured"}
+        return {**described, "verdict": "not measured"}
     return {
-        **told,
+        **described,
         **spread_document(spread),
         "shown": [goal.format(value) for value in dataclasses.astuple(spread)],
         "verdict": "met" if goal.met(spread.median) else "missed",
@@ -103,7 +103,7 @@ def text(results: Document) -> str:
         [
             "# Results",
             f"Medians of {results['rounds']} rounds, in which the contenders are measured in turn, "
-            "each in a process of its own. What compares is the ratios, not the times.",
+            "each in its own process. Compare the ratios, not the times.",
             table(("", ""), results["facts"].items()),
             *in_short(results),
             "## Goals",
@@ -115,7 +115,7 @@ def text(results: Document) -> str:
 
 
 def goals(results: Document) -> str:
-    """The verdict of each goal, one line each."""
+    """A table of the goals and their verdicts."""
 
     def row(case: Document, goal: Document) -> Row:
         measured, *ends = goal.get("shown", (NONE,))
@@ -153,9 +153,9 @@ def in_short(results: Document) -> Iterable[str]:
     yield "## In short"
     yield (
         "4 KiB at random in a cached file, awaited, one or 32 at a time: time per operation, as a "
-        "multiple of C's `pread` and `pwrite`. And the longest that the loop stood still while the "
-        "whole file was read in one piece; C threads doing that beside the loop are the measure of "
-        "what the machine itself does to it. -: not measured."
+        "multiple of the time of C's `pread` and `pwrite`. The last column is the longest time for "
+        "which the loop was blocked while the file was read in one piece. C threads read it beside "
+        "the loop: their row shows how much the machine itself delays the loop. -: not measured."
     )
     names = [*(name for name in found["P4/1"] if name != "C"), "C threads"]
     yield table(("", *ratios.values(), "loop stall"), [row(name) for name in names])

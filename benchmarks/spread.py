@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 def percentile(ascending: Sequence[float], part: float) -> float:
-    """The smallest value of a sorted sequence that at least `part` of the values do not exceed."""
+    """Returns the value below which about `part` (0 to 1) of a sorted sequence lies."""
     return ascending[min(len(ascending) - 1, int(len(ascending) * part))]
 
 

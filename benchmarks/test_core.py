@@ -1,6 +1,6 @@
 """Measures the core's operations one by one: `pytest benchmarks --benchmark-only`.
 
-They give the cost of a call inside one process, and so the effect of a change to the core.
+They measure the cost of a call inside one process, and so the effect of a change to the core.
 `python -m benchmarks` compares aiofs with C and with its peers.
 """
 

@@ -1,4 +1,4 @@
-"""Tests the harness: does it measure what it says? `pytest benchmarks --benchmark-disable`."""
+"""Tests the harness of the comparison. Run by `pytest benchmarks --benchmark-disable`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_contender_of_every_case_is_known() -> None:
         (Overhead("us", 2, "them", floor="base"), 1 / 3),
     ],
 )
-def test_goals_are_reckoned_by_round_and_judged_by_the_median(goal: Any, value: float) -> None:
+def test_a_goal_has_a_value_per_round_and_its_median_is_judged(goal: Any, value: float) -> None:
     run = outcome(goal, us=[2, 20, 2], them=[4, 1, 4], base=[1, 0.5, 1])
     spread = run.judge(goal)
     assert spread is not None
@@ -73,12 +73,12 @@ def test_the_fastest_peer_is_found_by_its_median() -> None:
     assert outcome(**times).fastest_peer() == "aiofiles"
 
 
-def test_every_offset_has_one_lane() -> None:
+def test_every_offset_is_in_one_lane() -> None:
     assert sorted(chain.from_iterable(shares(array.array("q", range(100)), 7))) == list(range(100))
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_a_heartbeat_feels_a_loop_that_is_held(loop: str) -> None:
+def test_a_heartbeat_measures_a_blocked_loop(loop: str) -> None:
     async def hold() -> None:
         await asyncio.sleep(0.01)
         time.sleep(0.05)
@@ -94,7 +94,7 @@ def test_a_heartbeat_feels_a_loop_that_is_held(loop: str) -> None:
     )
 
 
-def test_one_measurement_has_everything(work: Work) -> None:
+def test_a_measurement_has_every_metric(work: Work) -> None:
     metrics = measure.measure("asyncio.to_thread", work)
     assert {"time", "cpu", "p50", "p99.9", "stall worst", "idle p99.9", "memory"} <= metrics.keys()
 
@@ -149,14 +149,14 @@ def test_a_crowd_is_kept_and_its_bytes_are_checked(work: Work, face: str, direct
 
 @pytest.mark.skipif(shutil.which("fio") is None, reason="needs fio")
 @pytest.mark.parametrize("name", ["fio posixaio", "fio posixaio, aiofs threads"])
-def test_fio_reads_what_is_cached(work: Work, name: str) -> None:
+def test_fio_reads_the_cached_file(work: Work, name: str) -> None:
     drop_cache(work.path)
     assert compare.measure(name, replace(work, observed=0.1))["time"] > 0
     resident, pages = pages_in_cache(work.path)
     assert resident == pages
 
 
-def test_what_is_not_installed_is_shown_as_such(
+def test_the_report_names_a_program_that_is_not_installed(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")

@@ -216,7 +216,7 @@ def nothing_left_behind():
     while left := left_behind(descriptors_before, before):
         assert time.monotonic() < deadline, left
         gc.collect()
-        _core.settle(0)
+        _core.drain_engine(0)
         time.sleep(0.01)
 
 

@@ -87,6 +87,17 @@ def test_circular_use_of_files_is_reported(copy):
     assert "files use each other" in drawn.stderr and "handles.py" in drawn.stderr
 
 
+def test_circle_of_calls_between_c_files_is_reported(copy):
+    with (copy / "aiofs" / "entries" / "path.c").open("a") as file:
+        file.write("\nvoid upward(void)\n{\n    aiofs_namespace_lock();\n}\n")
+    assert floors(copy).returncode == 0
+    with (copy / "aiofs" / "entries" / "entry.c").open("a") as file:
+        file.write("\nvoid back(void)\n{\n    upward();\n}\n")
+    drawn = floors(copy)
+    assert drawn.returncode == 1
+    assert "C files call each other in a circle" in drawn.stderr and "entry.c" in drawn.stderr
+
+
 @pytest.mark.parametrize("line", ["loop = notifier.loop", "from asyncio import sleep"])
 def test_part_of_the_core_that_knows_a_loop_is_named(copy, line):
     with (copy / "aiofs" / "core" / "aiocb.pxi").open("a") as file:

@@ -3,10 +3,15 @@
     python tools/floors.py           a line for each floor: the number of its files, what it uses
     python tools/floors.py --files   and a line for each file
 
-It also fails if files use each other in a circle, if a part of the core other than delivery names
-an event loop or a future, and if a function imports a module: imports stand at the top of a file. A
-function may import what an optional extra brings. A use is an #include, an import or a cimport,
-also an import for types only (`if TYPE_CHECKING:`). A part that `_core.pyx` includes belongs to it.
+It also fails if
+
+- files use each other in a circle, or C files call each other in a circle other than the engine's;
+- a part of the core other than delivery names an event loop or a future;
+- a function imports a module: imports stand at the top of a file. A function may import what an
+  optional extra brings.
+
+A use is an #include, an import or a cimport, also an import for types only (`if TYPE_CHECKING:`). A
+part that `_core.pyx` includes belongs to it.
 """
 
 from __future__ import annotations
@@ -17,6 +22,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "aiofs"
@@ -46,8 +54,18 @@ LATE = {("cli.py", "aiofs.demo")}
 # Known uses of a higher floor: (file, the file that it uses). Only remove from this list.
 KNOWN: set[tuple[str, str]] = set()
 
+# The one circle of calls between C files: a request that completes starts the next one of its file.
+CYCLE = frozenset(
+    f"engine/{name}.c"
+    for name in (
+        *("binding", "channel", "descriptor", "engine", "fd_table", "file", "host_threads", "lane"),
+        *("main_exit", "notify", "outside", "poll", "pool", "reactor", "request", "ring", "wakeup"),
+    )
+)
+
 # The part of the core that knows loops, and how one would be known: see `loops_in`.
 CORE, DELIVERY = ("core", "_core"), "delivery"
+COMMENT = r'"""(?s:.*?)"""|"[^"\n]*"|/\*(?s:.*?)\*/|#[^\n]*'  # and strings, and preprocessor lines
 LOOPS = re.compile(
     r"\basyncio\b|\bfutures?\b|running_loop|call_soon|\.loop\b|\b(add|remove)_reader\b"
 )
@@ -144,6 +162,25 @@ def packages_of(used: Iterable[Path], user: Path) -> Iterator[Path]:
             yield package
 
 
+def calls(files: Iterable[Path]) -> dict[str, set[str]]:
+    """Which C files use functions of which others; the files of CYCLE are one node."""
+    sources = {p: re.sub(COMMENT, " ", p.read_text()) for p in files if p.suffix == ".c"}
+    home = {
+        name: path
+        for path, text in sources.items()
+        for name in re.findall(r"^(?!static\b)\w[\w *]*?\b(\w+)\([^;{}]*\)\n\{", text, re.M)
+    }
+    graph: dict[str, set[str]] = {}
+    for path, text in sources.items():
+        used = {home[name] for name in re.findall(r"\w+", text) if name in home}
+        graph.setdefault(node_of(path), set()).update(map(node_of, used))
+    return {node: used - {node} for node, used in graph.items()}
+
+
+def node_of(path: Path) -> str:
+    return "engine/(the completion cycle)" if name_of(path) in CYCLE else name_of(path)
+
+
 def loops_in(path: Path) -> list[str]:
     """What code of the core, but for delivery, says of event loops; comments and strings may."""
     if (
@@ -151,8 +188,7 @@ def loops_in(path: Path) -> list[str]:
         or path.stem == DELIVERY
     ):
         return []
-    said = r'"""(?s:.*?)"""|"[^"\n]*"|/\*(?s:.*?)\*/|#[^\n]*'
-    return [found[0] for found in LOOPS.finditer(re.sub(said, "", path.read_text()))]
+    return [found[0] for found in LOOPS.finditer(re.sub(COMMENT, "", path.read_text()))]
 
 
 def main(options: list[str]) -> int:
@@ -189,10 +225,13 @@ def main(options: list[str]) -> int:
     circle = circle_in(uses)
     if circle:
         print(f"floors: files use each other: {' '.join(map(name_of, circle))}", file=sys.stderr)
-    return int(upwards != KNOWN or bool(late or loops or circle))
+    called = circle_in(calls(files))
+    if called:
+        print(f"floors: C files call each other in a circle: {' '.join(called)}", file=sys.stderr)
+    return int(upwards != KNOWN or bool(late or loops or circle or called))
 
 
-def circle_in(uses: dict[Path, set[Path]]) -> list[Path]:
+def circle_in(uses: dict[T, set[T]]) -> list[T]:
     try:
         TopologicalSorter(uses).prepare()
     except CycleError as error:

@@ -11,38 +11,38 @@ cdef void drop_file(aiofs_file *file) noexcept nogil
 @cython.final
 cdef class AccessHandle:
     cdef aiofs_file *file        # a reference; NULL when closed
-    cdef int64_t cursor
-    cdef Operation cursor_owner  # the last operation that moves the cursor, while it is pending
-    cdef int64_t turns           # how many have moved it, or will
-    cdef int64_t cursor_turn     # whose the cursor is
+    cdef int64_t cursor          # in bytes
+    cdef Operation cursor_owner  # the last started operation that moves the cursor, while it is pending
+    cdef int64_t turns           # operations that have been started and move the cursor
+    cdef int64_t cursor_turn     # `turn` of the operation that set the cursor
     cdef Operation closing
     cdef object deferred         # deque of Operations that wait for earlier operations
     cdef int in_flight, changing
-    cdef int attached            # Operations whose handle it is
+    cdef int attached            # Operations whose `handle` points to this object
     cdef bint sizing             # a get_size is in flight
     cdef bint writable, closed, aborted
-    cdef bint unwanted           # never given out: no warning when it is dropped
-    cdef int made                # in which generation of processes
+    cdef bint unwanted           # no caller got the handle: dropping it gives no warning
+    cdef int made                # `generation` of the process that opened it
     cdef readonly str mode
     cdef str path
     cdef object __weakref__
-    cdef void let_go(self) noexcept
+    cdef void release_file(self) noexcept
     cdef Operation prepare(self, int kind, int gives, str doing, LoopNotifier notifier)
     cdef Operation transfer(self, int kind, object buffer, object at)
     cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, LoopNotifier notifier) except? -1
     cdef Operation vectored(self, int kind, object buffers, object at)
     cdef Operation finish(self, bint flush)
-    cdef void give_up(self) noexcept
+    cdef void close_without_waiting(self) noexcept
     cdef void detach(self, Operation operation) noexcept
     cdef bint ready(self, Operation operation) noexcept
     cdef int start(self, Operation operation) except -1
-    cdef int go(self, Operation operation) except -1
+    cdef int submit(self, Operation operation) except -1
     cdef int operation_ended(self, Operation operation, int64_t result) except -1
-    cdef void leave_cursor(self, Operation operation, int64_t result) noexcept
+    cdef void move_cursor(self, Operation operation, int64_t result) noexcept
     cdef void detach(self, Operation operation) noexcept
     cdef int conclude(self, Operation operation, int64_t result) except -1
-    cdef int go_on(self) except -1
-    cdef int end_here(self, Operation operation, int64_t result) except -1
+    cdef int start_deferred(self) except -1
+    cdef int end_unsubmitted(self, Operation operation, int64_t result) except -1
     cdef int end_refused(self, Operation operation, int error) except -1
 
 cdef str operation_doing(int kind)

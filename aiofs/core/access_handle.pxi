@@ -1,22 +1,27 @@
-# The asynchronous access handle. See sync_access_handle.pxi for what a handle is.
+# The asynchronous access handle: the order of its operations. sync_access_handle.pxi says what a handle is.
 #
-# AccessHandle keeps the order of its calls: operations take effect as if serialised. The engine orders what overlaps.
-# What the engine cannot know is deferred here, in a queue that keeps the order: an operation that starts at the cursor
-# waits for the one before, which moves it; get_size and close wait for all. Where the size is asked of a volume that
-# may block, everything after it waits for the answer. The cursor is where the last operation in the order left it that
-# did not fail, whatever the order of the ends.
+# The operations of a handle take effect as if each ran after the call before it. The engine orders requests whose
+# bytes overlap. Dependencies that the engine cannot know are kept here, in the queue `deferred`:
+#   - an operation at the cursor waits for the operation before it that moves the cursor;
+#   - get_size and close wait for all operations before them;
+#   - if a volume that may block is asked for its size, every later operation waits for the answer.
+# The cursor is set by the last operation, in the order of the calls, that succeeds. The order of completions does not
+# matter.
 #
-# A handle owns one reference to the engine's open file, and an operation holds the handle until the operation ends.
-# The GIL guards all of this; it is released while the engine takes a request, which may be delivered meanwhile.
+# Ownership. A handle owns one reference to the engine's open file. The pointer from an Operation to its handle is
+# borrowed: the finalizer of a handle with pending Operations puts the handle into `kept_alive` until they are complete.
+#
+# Locking. The GIL guards all of this. It is released while the engine accepts a request, so another thread may deliver
+# that request before submit_request returns.
 
 
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
-    """On a host thread: ends the use of a file. `offset` says whether to flush."""
+    """Runs on a host thread: closes a file. request.offset is not 0: flushes it first."""
     return end_file(<aiofs_file *>request.single.iov_base, request.offset != 0)
 
 
 cdef int64_t call_file_size(aiofs_request *request) noexcept nogil:
-    """On a host thread: asks a volume that may block."""
+    """Runs on a host thread: the size of a file whose volume may block."""
     return aiofs_file_size(<aiofs_file *>request.single.iov_base)
 
 
@@ -29,10 +34,10 @@ cdef void free_request(aiofs_request *request) noexcept nogil:
     free(request)
 
 
-cdef int64_t end_file_here(aiofs_file *file, bint flush) noexcept nogil:
-    """Ends the use of a file when no host thread can be started.
+cdef int64_t end_file_on_this_thread(aiofs_file *file, bint flush) noexcept nogil:
+    """Closes a file on this thread, because no host thread can be started.
 
-    Does not wait for requests: a request may wait for this thread.
+    Does not wait for requests in flight, because one of them may wait for this thread.
     """
     if not aiofs_file_busy(file):
         return end_file(file, flush)
@@ -45,8 +50,8 @@ cdef void drop_file(aiofs_file *file) noexcept nogil:
     aiofs_file_release(file)
 
 
-cdef void drop_file_elsewhere(aiofs_file *file) noexcept nogil:
-    """On a host thread, if there is one to be had: the volume's close_file may block."""
+cdef void drop_file_on_host_thread(aiofs_file *file) noexcept nogil:
+    """Closes a file on a host thread, because the volume's close_file may block; if none can start, on this thread."""
     cdef aiofs_request *request = <aiofs_request *>calloc(1, sizeof(aiofs_request))
     cdef int error = -ENOMEM
     if request != NULL:
@@ -61,7 +66,7 @@ cdef void drop_file_elsewhere(aiofs_file *file) noexcept nogil:
         drop_file(file)
 
 
-cdef set leaving = set()  # AccessHandles that only their Operations have
+cdef set kept_alive = set()  # finalized AccessHandles that have pending Operations
 
 
 @cython.final
@@ -71,11 +76,15 @@ cdef class AccessHandle:
 
     An open file with a lock on its entry, read and written in place, without blocking the loop.
 
-    Opened by FileHandle.create_access_handle or FileSystem.create_access_handle. Its methods start their
-    operation at the call and return it (an Operation); `await` waits for the result. Operations take
-    effect in the order of the calls, as if serialised. A wrong type or a bad number raises at the call;
-    everything else is raised by the await: InvalidStateError (EBADF) after close, OSError for what the
-    disk says, AbortError for what abort() cut short. An async context manager: leaving it closes.
+    FileHandle.create_access_handle and FileSystem.create_access_handle open it. A method starts its
+    operation at the call and returns it (an Operation); `await` waits for the result. Operations take
+    effect in the order of the calls, as if each ran after the one before. As an async context manager
+    it closes at the end of the block.
+
+    At the call: TypeError, ValueError or BufferError for an invalid argument, RuntimeError if no event
+    loop runs. From the await: InvalidStateError (EBADF) after close, NoModificationAllowedError (EBADF)
+    for a change through a read-only handle, AbortError (ECANCELED) for an operation that abort()
+    cancelled, OSError with the kernel's errno.
 
     Source: WHATWG File System standard, FileSystemSyncAccessHandle, made awaitable.
     """
@@ -84,20 +93,20 @@ cdef class AccessHandle:
         raise TypeError("AccessHandle is made by create_access_handle()")
 
     def __dealloc__(self):
-        self.let_go()
+        self.release_file()
 
     def __del__(self):
         cdef bint unclosed = self.file != NULL and not self.closed
-        if self.attached:  # Operations need it until they end. They do not keep it, or this would not be called
-            leaving.add(self)
+        if self.attached:  # pending Operations have only borrowed pointers to the handle, and need it
+            kept_alive.add(self)
         if not self.attached or (not self.deferred and not self.sizing and self.closing is None):
-            self.let_go()
-        self.closed = True  # before the warning: its receiver gets the handle, and may use and keep it
+            self.release_file()
+        self.closed = True  # before the warning, whose receiver gets the handle and may use it
         if unclosed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
 
-    cdef void let_go(self) noexcept:
-        """Closes without waiting: the lock goes with the last request."""
+    cdef void release_file(self) noexcept:
+        """Closes the file without waiting. The lock is released when the last request in flight is terminal."""
         cdef aiofs_file *file = self.file
         self.file = NULL
         self.closed = True
@@ -105,7 +114,7 @@ cdef class AccessHandle:
             with nogil:
                 aiofs_file_unwanted(file)
                 if self.made == generation and not aiofs_python_ends and aiofs_file_blocks(file):
-                    drop_file_elsewhere(file)
+                    drop_file_on_host_thread(file)
                 else:
                     drop_file(file)
 
@@ -129,26 +138,30 @@ cdef class AccessHandle:
     # ---- the methods ----
 
     def read(self, buffer, *, at=None):
-        """Reads into `buffer` from byte `at` (None: the cursor); gives the count of bytes.
+        """Reads into `buffer` from byte `at` (None: at the cursor). The await returns the count of bytes.
 
-        The buffer is pinned until the operation has ended, cancelled or not. See SyncAccessHandle.read.
+        The buffer stays pinned until the operation is complete, also if its await was cancelled. See
+        SyncAccessHandle.read.
         """
         return self.transfer(AIOFS_READ, buffer, at)
 
     def write(self, data, *, at=None):
-        """Writes `data` at byte `at` (None: the cursor); gives the count of bytes. See SyncAccessHandle.write."""
+        """Writes `data` at byte `at` (None: at the cursor). The await returns the count of bytes.
+
+        See SyncAccessHandle.write.
+        """
         return self.transfer(AIOFS_WRITE, data, at)
 
     def readv(self, buffers, *, at=None):
-        """As read, filling several buffers one after the other."""
+        """As read, into several buffers, filled in their order. The await returns the total count of bytes."""
         return self.vectored(AIOFS_READ, buffers, at)
 
     def writev(self, buffers, *, at=None):
-        """As write, of several buffers one after the other."""
+        """As write, from several buffers, in their order. The await returns the total count of bytes."""
         return self.vectored(AIOFS_WRITE, buffers, at)
 
     def truncate(self, size):
-        """Makes the file `size` bytes long. See SyncAccessHandle.truncate."""
+        """Makes the file `size` bytes long. The await returns None. See SyncAccessHandle.truncate."""
         cdef int64_t length = position(size, "size")
         cdef Operation operation = self.prepare(AIOFS_TRUNCATE, GIVES_NONE, "truncate", current_notifier())
         if operation.state == PENDING:
@@ -158,7 +171,7 @@ cdef class AccessHandle:
         return operation
 
     def flush(self):
-        """Makes all earlier writes durable. See SyncAccessHandle.flush."""
+        """Makes all earlier writes durable. The await returns None. See SyncAccessHandle.flush."""
         cdef Operation operation = self.prepare(AIOFS_FLUSH, GIVES_NONE, "flush", current_notifier())
         if operation.state == PENDING:
             operation.submission = new_submission()
@@ -166,32 +179,33 @@ cdef class AccessHandle:
         return operation
 
     def get_size(self):
-        """Gives the size of the file in bytes, after all earlier operations."""
+        """The await returns the size of the file in bytes, after all earlier operations."""
         cdef Operation operation = self.prepare(GET_SIZE, GIVES_COUNT, "get_size", current_notifier())
         if operation.state == PENDING:
             self.start(operation)
         return operation
 
     def close(self):
-        """Waits for all earlier operations, flushes, releases the lock. A second call waits for the first.
+        """Waits for all earlier operations, flushes and releases the lock. The await returns None.
 
-        The lock is released even when it raises: the OSError of the flush. With no thread to be had, it is closed
-        by this one, which waits for the disk.
+        A second call returns the operation of the first. OSError if the flush fails; the lock is released all the
+        same. If no host thread can be started, this thread closes the file and blocks on the disk. If requests are
+        in flight then, it closes the file without a flush: OSError EAGAIN.
         """
         return self.finish(True)
 
     def abort(self):
-        """Closes without making anything durable; operations in flight that can be cancelled end with AbortError."""
+        """Closes without a flush. Operations that have not run, or that can be cancelled, raise AbortError."""
         cdef Operation operation = self.finish(False)
         self.aborted = True
         if self.file != NULL:
             with nogil:
                 aiofs_cancel_all(aiofs_file_fd(self.file))
-        self.go_on()
+        self.start_deferred()
         return operation
 
     def fileno(self):
-        """The descriptor: real, open until close."""
+        """The descriptor, which the kernel knows, until close; then InvalidStateError (EBADF)."""
         if self.file == NULL or self.closed or self.made != generation:
             raise closed_error(self.path, "fileno", self.made)
         return aiofs_file_fd(self.file)
@@ -199,7 +213,7 @@ cdef class AccessHandle:
     # ---- starting ----
 
     cdef Operation prepare(self, int kind, int gives, str doing, LoopNotifier notifier):
-        """An operation that is pending, or has failed because the handle does not allow it."""
+        """A pending operation; or a failed one, if the handle is closed or does not allow `kind`."""
         cdef Operation operation = pending_operation(kind, gives)
         if notifier is None:
             raise no_loop_error("an AccessHandle")
@@ -282,7 +296,7 @@ cdef class AccessHandle:
             operation = self.prepare(CLOSE, GIVES_NONE, "close", current_notifier())
             operation.value = None
             if self.file == NULL or self.made != generation:
-                self.give_up()
+                self.close_without_waiting()
                 operation.succeed(0)
                 return operation
             operation.state = PENDING
@@ -294,28 +308,28 @@ cdef class AccessHandle:
                 self.start(operation)
             except MemoryError:
                 if operation.handle != NULL and aiofs_request_state(&operation.submission.request) == AIOFS_NEW:
-                    self.closed = False  # nothing has begun: it can be closed again
+                    self.closed = False  # nothing was submitted: the program can call close again
                     self.closing = None
                 raise
         return self.closing
 
-    cdef void give_up(self) noexcept:
-        """Closing when there is nothing to wait for: the finalizer has closed it, or it is a parent process's.
+    cdef void close_without_waiting(self) noexcept:
+        """Closes a handle that the finalizer has closed, or that the parent process opened.
 
-        In the child of a fork no operation of the parent ever ends. If the parent was closing the handle, its
-        thread may have given up the reference before the fork: it is no longer ours.
+        In the child of a fork no operation of the parent completes, so this does not wait. If the parent was closing
+        the handle, one of its threads may have released the reference before the fork; then the child must not.
         """
         if self.closing is not None:
             self.file = NULL
         self.deferred = self.closing = self.cursor_owner = None
         self.in_flight = self.changing = 0
         self.sizing = False
-        self.let_go()
+        self.release_file()
 
     # ---- order ----
 
     cdef bint ready(self, Operation operation) noexcept:
-        """May it go to the engine, or does it depend on something that only the handle knows?"""
+        """Can the engine order this operation, or does it depend on the cursor or on completions?"""
         if operation.kind == GET_SIZE or operation.kind == CLOSE:
             return self.in_flight == 0
         if self.sizing:
@@ -330,20 +344,20 @@ cdef class AccessHandle:
         self.attached += 1
         if self.deferred or not self.ready(operation):
             if operation.submission == NULL:
-                operation.submission = new_submission()  # for what awaits it
+                operation.submission = new_submission()  # an await needs one
             if self.deferred is None:
                 self.deferred = deque()
             self.deferred.append(operation)
             return 0
-        return self.go(operation)
+        return self.submit(operation)
 
-    cdef int go(self, Operation operation) except -1:
-        """To the engine, or done at once."""
+    cdef int submit(self, Operation operation) except -1:
+        """Submits an operation to the engine. The size of a file whose volume does not block is found at once."""
         cdef aiofs_request *request
         cdef int error
         if operation.kind == GET_SIZE:
             if not aiofs_file_blocks(self.file):
-                return self.end_here(operation, aiofs_file_size(self.file))
+                return self.end_unsubmitted(operation, aiofs_file_size(self.file))
             if operation.submission == NULL:
                 operation.submission = new_submission()
             self.sizing = True
@@ -373,13 +387,13 @@ cdef class AccessHandle:
         return 0
 
     cdef int end_refused(self, Operation operation, int error) except -1:
-        """Ends an operation that the engine did not take; the caller holds a reference to its submission."""
+        """Completes an operation that the engine did not accept. The caller holds a reference to its submission."""
         cdef aiofs_submission *submission = operation.submission
         cdef bint flush = submission.request.offset != 0
         unpin(submission)
         if operation.kind == CLOSE:
             with nogil:
-                error = <int>end_file_here(self.file, flush)
+                error = <int>end_file_on_this_thread(self.file, flush)
         try:
             operation.ended(error)
         finally:
@@ -387,20 +401,20 @@ cdef class AccessHandle:
         return 0
 
     cdef int operation_ended(self, Operation operation, int64_t result) except -1:
-        """The engine is done with one of ours."""
+        """Called at delivery: the operation's request is complete."""
         self.in_flight -= 1
         self.changing -= operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
         if operation.turn != 0:
-            self.leave_cursor(operation, result)
+            self.move_cursor(operation, result)
         if operation.kind == GET_SIZE:
             self.sizing = False
         if operation.kind == CLOSE:
             self.file = NULL
         self.conclude(operation, result)
-        return self.go_on()
+        return self.start_deferred()
 
-    cdef void leave_cursor(self, Operation operation, int64_t result) noexcept:
-        """A failed operation leaves the cursor to the operations before it."""
+    cdef void move_cursor(self, Operation operation, int64_t result) noexcept:
+        """Sets the cursor after a success. After a failure the cursor depends on the operations before this one."""
         cdef Operation before = None
         if result >= 0:
             if operation.turn > self.cursor_turn:
@@ -419,7 +433,7 @@ cdef class AccessHandle:
         operation.handle = NULL
         self.attached -= 1
         if self.attached == 0:
-            leaving.discard(self)
+            kept_alive.discard(self)
 
     cdef int conclude(self, Operation operation, int64_t result) except -1:
         self.detach(operation)
@@ -431,23 +445,23 @@ cdef class AccessHandle:
             operation.fail(make_error(-result, self.path, operation_doing(operation.kind)))
         return 0
 
-    cdef int go_on(self) except -1:
-        """Starts what was deferred and may run now."""
+    cdef int start_deferred(self) except -1:
+        """Starts the deferred operations, in order, up to the first that is not ready."""
         cdef Operation operation
         while self.deferred:
             operation = self.deferred[0]
             if operation.dropped or (self.aborted and operation.kind != CLOSE):
                 self.deferred.popleft()
-                self.end_here(operation, -ECANCELED)
+                self.end_unsubmitted(operation, -ECANCELED)
             elif self.ready(operation):
                 self.deferred.popleft()
-                self.go(operation)
+                self.submit(operation)
             else:
                 break
         return 0
 
-    cdef int end_here(self, Operation operation, int64_t result) except -1:
-        """Ends an operation that the engine never had."""
+    cdef int end_unsubmitted(self, Operation operation, int64_t result) except -1:
+        """Completes an operation that was never submitted to the engine."""
         cdef aiofs_submission *submission = operation.submission
         operation.submission = NULL
         self.conclude(operation, result)
@@ -462,7 +476,7 @@ cdef str operation_doing(int kind):
 
 
 cdef AccessHandle access_handle_of(aiofs_file *file, str mode, str path):
-    """A handle that takes over a reference to an open file, and its use."""
+    """A handle for an open file. It takes over the caller's reference, and closes the file."""
     cdef AccessHandle handle
     try:
         handle = AccessHandle.__new__(AccessHandle)

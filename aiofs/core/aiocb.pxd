@@ -18,14 +18,14 @@ cdef class sigevent:
 cdef class aiocb:
     cdef public object aio_fildes, aio_buf, aio_nbytes, aio_offset, aio_reqprio, aio_lio_opcode
     cdef object event          # aio_sigevent; None until it is first set or read
-    cdef aiofs_submission *submission  # SUBMITTED: a reference
-    cdef int64_t outcome       # ENDED: the count, or a negated errno
+    cdef aiofs_submission *submission  # a reference, in the state SUBMITTED
+    cdef int64_t outcome       # in the state ENDED: the count, or a negated errno
     cdef int state, operation
-    cdef int64_t in_list       # the number of the last list that it stood in
+    cdef int64_t in_list       # the number of the last lio_listio call that contained it
     cdef bint returned
     cdef object __weakref__
     cdef str describe(self)
-    cdef inline int settle(self) noexcept
+    cdef inline int refresh(self) noexcept
     cdef inline void end(self, int64_t outcome) noexcept
     cdef object error(self)
 
@@ -37,8 +37,8 @@ cdef str why_not_accepted(aiocb cb, int64_t error)
 @cython.final
 cdef class Awaiting:
     cdef aiocb cb
-    cdef aiofs_submission *submission  # of a request in flight; a reference
-    cdef bint waited  # it has let the loop turn
+    cdef aiofs_submission *submission  # a reference; NULL: the request was terminal when the await began
+    cdef bint waited  # the await has suspended once
     cdef inline bint may_return(self) except -1
     cdef inline bint has_ended(self) noexcept
     cdef object wait(self)

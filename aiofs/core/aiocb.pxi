@@ -1,13 +1,18 @@
 # The control block of <aio.h>, its sigevent, and the await of one.
 #
-# A control block is NEVER submitted, SUBMITTED (its submission is with the engine, or has ended and has not been
-# looked at since), or ENDED (`outcome` is the result; the submission is gone). A request that ends inside the call
-# goes from NEVER or ENDED to ENDED and makes no submission at all. A control block owns one reference to its
-# submission, which holds the control block until it is delivered; an await has a reference of its own. The GIL guards
-# the fields.
+# A control block has one of three states:
+#   NEVER       it was never submitted;
+#   SUBMITTED   it has a submission, which is in flight, or is terminal and `refresh` has not seen that yet;
+#   ENDED       `outcome` is the result, and it has no submission.
+# A request that completes inside the call makes the state ENDED, without a submission.
 #
-# The first line of a class's docstring, where "--" follows, is its signature: inspect.signature reads it,
-# and __doc__ leaves it out.
+# Ownership. A control block owns one reference to its submission. The submission holds the control block until it is
+# delivered. An await holds its own reference to the submission.
+#
+# Locking. The GIL guards the fields.
+#
+# If the first line of a class's docstring is followed by "--", it is the signature: inspect.signature reads it, and
+# __doc__ omits it.
 
 from errno import errorcode as _errorcode
 import fcntl as _fcntl
@@ -33,24 +38,25 @@ cdef class sigevent:
     """sigevent(sigev_notify=SIGEV_NONE, sigev_signo=0, sigev_value=None, sigev_notify_function=None)
 --
 
-    How a request's end is notified: struct sigevent of <signal.h>. Every field can be set.
+    How the completion of a request is notified: struct sigevent of <signal.h>. Every field can be set.
 
-    sigev_notify            SIGEV_NONE (the default): not at all.
+    sigev_notify            SIGEV_NONE (the default): no notification.
                             SIGEV_SIGNAL: a signal is queued to the process.
-                            SIGEV_THREAD: the function runs on a thread of its own; what it raises goes
-                            to sys.unraisablehook.
+                            SIGEV_THREAD: the function runs in a new thread. Its exceptions go to
+                            sys.unraisablehook.
                             SIGEV_LOOP: the function runs as a callback on the event loop that was
-                            running at the submission, in the submission's context, never inside the
-                            call; what it raises goes to the loop's exception handler. It is not called
-                            if the loop is closed before. Any other kind is ignored.
-    sigev_signo             the signal's number (SIGEV_SIGNAL); 0 sends nothing
-    sigev_value             handed to the function; for SIGEV_SIGNAL an int, None is 0
-    sigev_notify_function   function(sigev_value), for SIGEV_THREAD and SIGEV_LOOP
+                            running at the submission, in a copy of the contextvars context of the
+                            submission, never inside the call. Its exceptions go to the loop's exception
+                            handler. If the loop is closed before, the function is not called.
+                            Any other value is ignored.
+    sigev_signo             the number of the signal, for SIGEV_SIGNAL; 0 sends nothing
+    sigev_value             the argument of the function; for SIGEV_SIGNAL an int, None means 0
+    sigev_notify_function   called as function(sigev_value), for SIGEV_THREAD and SIGEV_LOOP
 
-    Each accepted request is notified once, also one that failed or was cancelled, and after its status is
-    final; nothing is notified of a call that raised. The fields are looked at by the submission, which
-    raises TypeError, ValueError or OverflowError for an invalid field, OSError EINVAL for a
-    sigev_signo that is no signal, and RuntimeError for SIGEV_LOOP with no running loop.
+    Each accepted request is notified once, after its status is final, also if it failed or was
+    cancelled. A call that raises notifies nothing. The submission reads the fields. It raises TypeError,
+    ValueError or OverflowError for an invalid field, OSError EINVAL for a sigev_signo that is no signal
+    number, and RuntimeError for SIGEV_LOOP without a running loop.
 
     Source: POSIX.1-2017, Base Definitions, <signal.h>; System Interfaces, 2.4.1.
     """
@@ -74,24 +80,24 @@ cdef class aiocb:
     An asynchronous I/O control block: struct aiocb of <aio.h>. Every field can be set.
 
     aio_fildes      an int, or an object with fileno(): an access handle, a file
-    aio_buf         any C-contiguous object with the buffer protocol, writable for a read; pinned until
-                    the request is terminal and aio_error, an await, its notification or that of its
-                    list has seen this; a cancelled await does not unpin it
-    aio_nbytes      bytes to move, at most the size of the buffer; None: that size
-    aio_offset      where in the file, in bytes from its start; ignored by streams and appends
-    aio_reqprio     0 to AIO_PRIO_DELTA_MAX (20); a higher one runs later among the waiting requests of
-                    its descriptor; ignored by writes to streams and by appends
-    aio_sigevent    a sigevent, SIGEV_NONE by default
+    aio_buf         any C-contiguous object with the buffer protocol, writable for a read. It is pinned
+                    until the request is terminal and this was seen by aio_error, aio_return, an await,
+                    or the delivery of its completion. A cancelled await does not unpin it.
+    aio_nbytes      bytes to move, at most the size of the buffer; None: the size of the buffer
+    aio_offset      position in the file, in bytes from its start; ignored for streams and appends
+    aio_reqprio     0 to AIO_PRIO_DELTA_MAX (20). Among the waiting requests of a descriptor, one with a
+                    higher value runs later. Ignored by writes to streams and by appends.
+    aio_sigevent    a sigevent; by default SIGEV_NONE
     aio_lio_opcode  LIO_READ, LIO_WRITE or LIO_NOP, for lio_listio
 
-    Fields changed while the request is in flight count from the next submission; it may be submitted
-    again as soon as the request is terminal, before that it is EINVAL.
+    A field that is changed while the request is in flight takes effect at the next submission. The aiocb
+    can be submitted again when its request is terminal; before that a submission raises OSError EINVAL.
 
-    `await cb` gives what aio_return would, without using it up, and raises what it would raise; a
-    finished request does not suspend, unless this turn of the loop has spent its time: then the loop
-    turns once. Cancelling the await cancels the request, as aio_cancel does, but
-    does not wait for it to end. OSError EINVAL if the aiocb was never submitted; RuntimeError if
-    its request is in flight and no event loop runs.
+    `await cb` returns or raises what aio_return would, and leaves the result for aio_return. If the
+    request is terminal, the await does not suspend, unless this turn of the loop has spent its budget:
+    then the loop turns once. Cancelling the await cancels the request, as aio_cancel does, but does not
+    wait until it is terminal. OSError EINVAL if the aiocb was never submitted; RuntimeError if its
+    request is in flight and no event loop runs.
 
     Source: POSIX.1-2017, Base Definitions, <aio.h>.
     """
@@ -125,19 +131,19 @@ cdef class aiocb:
                 f"aio_offset={self.aio_offset!r}, {self.describe()})")
 
     cdef str describe(self):
-        if self.settle() == SUBMITTED:
+        if self.refresh() == SUBMITTED:
             return "in progress"
         if self.state == NEVER:
             return "not submitted"
         return f"result {self.outcome}" if self.outcome >= 0 else _errorcode.get(-self.outcome, str(-self.outcome))
 
-    cdef inline int settle(self) noexcept:
-        """The state now: a submission that has ended is let go, and its buffers with it."""
+    cdef inline int refresh(self) noexcept:
+        """Returns the state. Takes the result of a terminal request, releases its submission and its buffers."""
         cdef aiofs_submission *submission = self.submission
         if self.state == SUBMITTED and aiofs_request_terminal(&submission.request):
             aiofs_request_retain(&submission.request)
             self.end(submission.request.result)
-            unpin(submission)  # which may run anything, this again, too
+            unpin(submission)  # may run Python code, which may call this again
             aiofs_request_release(&submission.request)
         return self.state
 
@@ -158,7 +164,7 @@ cdef class aiocb:
 
     def __await__(self):
         cdef Awaiting awaiting = Awaiting.__new__(Awaiting)
-        if self.settle() == NEVER:
+        if self.refresh() == NEVER:
             raise make_error(EINVAL, self.aio_fildes, "await", "this aiocb was never submitted")
         awaiting.cb = self
         if self.state == SUBMITTED:
@@ -173,7 +179,7 @@ cdef str operation_name(int operation):
 
 
 cdef object request_error(aiocb cb, int64_t outcome):
-    """The exception of a failed request (a negated errno), with its reason as far as the fields tell it."""
+    """The exception of a failed request (a negated errno). The fields of `cb` decide the reason in its text."""
     cdef str doing = operation_name(cb.operation)
     cdef str reason = None
     if outcome == -EBADF:
@@ -214,7 +220,7 @@ cdef bint is_read_only(object fildes):
 
 
 cdef str why_bad_descriptor(object fildes, int operation):
-    """Of EBADF, as the descriptor is now."""
+    """The reason for EBADF, from the state of the descriptor now."""
     cdef str word = descriptor_word(fildes)
     flags = flags_of(fildes)
     if flags is None:
@@ -227,7 +233,7 @@ cdef str why_bad_descriptor(object fildes, int operation):
 
 
 cdef str why_invalid(aiocb cb):
-    """Of EINVAL, as the fields are now."""
+    """The reason for EINVAL, from the fields now; None: unknown."""
     cdef str reason
     if cb.operation == 0:
         return f"aio_lio_opcode {cb.aio_lio_opcode!r} is none of LIO_READ, LIO_WRITE and LIO_NOP"
@@ -253,7 +259,7 @@ cdef str why_invalid(aiocb cb):
 
 
 cdef str why_not_accepted(aiocb cb, int64_t error):
-    """Of EINVAL and EAGAIN (negated), for what the engine did not take."""
+    """The reason for -EINVAL or -EAGAIN of a request that the engine did not accept; None: unknown."""
     cdef int started
     cdef bint has_reqprio = cb.operation == AIOFS_READ or cb.operation == AIOFS_WRITE
     if (error == -EINVAL and has_reqprio and isinstance(cb.aio_reqprio, int)
@@ -284,7 +290,7 @@ cdef class Awaiting:
         return self.submission == NULL or aiofs_request_terminal(&self.submission.request)
 
     cdef object wait(self):
-        """What to yield: what ends with the request, or None to let the loop turn."""
+        """The object to yield: a future that is done when the request is terminal, or None to let the loop turn."""
         self.waited = True
         return None if self.has_ended() else await_end(self.submission, "awaiting an aiocb")
 
@@ -325,7 +331,7 @@ cdef class Awaiting:
 
 
 cdef int awaiting_send(object self, object value, PyObject **out) except -1:
-    """am_send: the count of a finished request without an exception."""
+    """am_send: returns the count of a terminal request without a StopIteration."""
     cdef object result
     cdef int outcome = PYGEN_NEXT
     if (<Awaiting>self).may_return():

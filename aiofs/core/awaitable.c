@@ -1,7 +1,8 @@
 /* awaitable.c - see awaitable.h. */
 #include "core/awaitable.h"
 
-/* The value goes out in a StopIteration, which would take a tuple for its arguments and an exception for itself. */
+/* The value is passed in a StopIteration. A tuple or an exception is wrapped first, because PyErr_SetObject would take
+ * a tuple as the arguments, and an exception as the StopIteration itself. */
 PyObject *next_by_send(PyObject *awaitable)
 {
     PyObject *value = NULL;

@@ -1,16 +1,16 @@
 /*
- * awaitable.h - types that are awaited without an exception for their value.
+ * awaitable.h - awaitable types that return their value without raising StopIteration.
  *
- * `am_send` gives the value of an awaitable that is done as a return value. Where the interpreter asks for the next
- * item instead, as from Python 3.12 on, `tp_iternext` gives it in a StopIteration without a traceback. Cython has
- * neither for cdef classes: the two are set here. All of it is called with the GIL.
+ * `am_send` returns the value of a completed awaitable. Python 3.12 and later call `tp_iternext` instead, which passes
+ * the value in a StopIteration without a traceback. Cython can define neither slot for a cdef class, so they are set
+ * here. All functions need the GIL.
  */
 #ifndef AIOFS_AWAITABLE_H
 #define AIOFS_AWAITABLE_H
 
 #include <Python.h>
 
-/* tp_iternext by am_send. */
+/* A tp_iternext that calls the am_send of the type. */
 PyObject *next_by_send(PyObject *awaitable);
 
 /* Makes `send` the am_send of a type, and next_by_send its tp_iternext. */

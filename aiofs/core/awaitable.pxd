@@ -1,4 +1,4 @@
-# Types that are awaited: core/awaitable.h.
+# Awaitable types: core/awaitable.h.
 
 cdef extern from "Python.h":
     int PYGEN_RETURN, PYGEN_NEXT

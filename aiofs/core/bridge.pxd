@@ -1,4 +1,4 @@
-# Volumes that are Python objects: core/inside.h, and bridge.pxi.
+# Volumes that are Python objects: bridge.pxi, and core/inside.h.
 
 cdef extern from "core/inside.h":
     struct aiofs_inside:
@@ -10,8 +10,8 @@ cdef extern from "core/inside.h":
 cdef class Bridge:
     cdef object volume
     cdef object file
-    cdef aiofs_lock_ref *lock_ref  # the open file's: there as long as the engine calls
-    cdef aiofs_file *opened
+    cdef aiofs_lock_ref *lock_ref  # borrowed from the open file, which outlives every call
+    cdef aiofs_file *opened        # borrowed: it owns the Bridge
     cdef int64_t move(self, const iovec *iov, int iovcnt, int64_t offset, bint writes) noexcept
 
 cdef class VolumeRequest:

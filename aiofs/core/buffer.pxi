@@ -1,9 +1,12 @@
-# Buffers: taking those of the program's objects, and memory for O_DIRECT.
+# Buffers: views of the program's objects, and memory for O_DIRECT.
 #
-# A view (Py_buffer) keeps its object from freeing or resizing the memory until it is released. The caller that takes a
-# view owns it. A submission takes the view over and releases it with the GIL, when its request is terminal. Memory
-# with references to Python objects in it is refused. The memory of an aligned_buffer belongs to an object that its
-# memoryviews hold.
+# Until a view (Py_buffer) is released, its object cannot free or resize the memory. Memory that contains references to
+# Python objects is refused.
+#
+# Ownership. The caller of take_buffer owns the view, and may pass it to a submission. The submission releases it when
+# its request is terminal. The memory of an aligned_buffer belongs to an object that its memoryviews hold.
+#
+# Locking. All functions need the GIL.
 
 cdef extern from "Python.h":
     int get_buffer "PyObject_GetBuffer" (object exporter, Py_buffer *view, int flags) noexcept
@@ -12,7 +15,7 @@ cdef extern from "Python.h":
 
 
 cdef inline int take_buffer(object exporter, Py_buffer *view, int flags) except -1:
-    """PyObject_GetBuffer, but for memory that holds objects; and a refusal is a TypeError or a BufferError."""
+    """As PyObject_GetBuffer, but refuses memory that contains objects; fails with TypeError or BufferError."""
     if get_buffer(exporter, view, flags) < 0:
         PyErr_Clear()
         retry_buffer(exporter, view, flags)
@@ -22,7 +25,7 @@ cdef inline int take_buffer(object exporter, Py_buffer *view, int flags) except 
 
 
 cdef int retry_buffer(object exporter, Py_buffer *view, int flags) except -1:
-    """Once more, for the exception. numpy's is a ValueError."""
+    """Repeats the call for its exception. BufferError instead of another kind: numpy raises ValueError."""
     try:
         return PyObject_GetBuffer(exporter, view, flags)
     except (TypeError, BufferError, MemoryError):
@@ -32,18 +35,18 @@ cdef int retry_buffer(object exporter, Py_buffer *view, int flags) except -1:
 
 
 cdef int check_items(object exporter, Py_buffer *view) except -1:
-    """Bytes that are read over references to objects would crash the interpreter later."""
+    """Refuses memory with references to objects: a read into it would crash the interpreter later."""
     cdef Py_buffer described
     cdef bint objects = False
     try:
         PyObject_GetBuffer(exporter, &described, PyBUF_FULL_RO)
         try:
-            # The names of a structure's fields stand between colons.
+            # In a format string, colons enclose the names of a structure's fields.
             objects = described.format != NULL and b"O" in b"".join((<bytes>described.format).split(b":")[::2])
         finally:
             PyBuffer_Release(&described)
     except (TypeError, ValueError, BufferError):
-        return 0  # it does not say what it holds
+        return 0  # the object does not describe its items
     if objects:
         PyBuffer_Release(view)
         raise TypeError(f"a buffer of bytes is needed; this {type(exporter).__name__} holds Python objects")
@@ -73,10 +76,11 @@ cdef class _Aligned:
 
 
 def aligned_buffer(nbytes, alignment=4096):
-    """A writable memoryview of `nbytes` zeroed bytes whose address is a multiple of `alignment` (bytes).
+    """Returns a writable memoryview of `nbytes` zero bytes. Its address is a multiple of `alignment` bytes.
 
-    For O_DIRECT, which wants addresses, offsets and lengths in multiples of the device's block size.
-    ValueError for a negative size or an alignment that is no power of two of at least 8; MemoryError.
+    For O_DIRECT, which needs addresses, offsets and lengths in multiples of the device's block size.
+    ValueError if `nbytes` is negative, or if `alignment` is not a power of two of at least 8; MemoryError
+    if there is not enough memory.
 
     Source: open(2), O_DIRECT; posix_memalign(3).
     """

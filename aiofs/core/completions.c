@@ -1,15 +1,15 @@
-/* completions.c - completion queues, and the one of unclaimed completions: see completions.h. */
+/* completions.c - completion queues, and the queue of unclaimed completions. See completions.h. */
 #include <stdlib.h>
 
 #include "core/completions.h"
 
-#define SEALED ((aiofs_submission *)1)
+#define CLOSED ((aiofs_submission *)1)
 #define POSTED ((aiofs_completion_queue *)1)
 
 aiofs_completion_queue aiofs_unclaimed;
 int (*aiofs_drain_unclaimed)(void *);
 _Atomic bool aiofs_python_ends;
-static _Atomic(aiofs_wakeup *) unclaimed_wakeup; /* NULL until a loop wants it; never closed */
+static _Atomic(aiofs_wakeup *) unclaimed_wakeup; /* NULL until the first loop is used; never closed */
 
 void python_ends(void)
 {
@@ -36,32 +36,32 @@ aiofs_completion_queue *queue_new(int eventfd, int *error)
     return queue;
 }
 
-/* False: the queue is sealed. `notify`: its wakeup fd is to be written. Every 64th submission without a wake-up asks
- * for one, too: they hold their buffers until the queue is drained. */
+/* False: the queue is closed. Sets `notify` if the caller must write the queue's wakeup fd. Every 64th submission that
+ * needs no wake-up gets one too, because submissions pin their buffers until the queue is drained. */
 static bool queue_push(aiofs_completion_queue *queue, aiofs_submission *submission, bool no_wakeup, bool *notify)
 {
-    enum { SO_MANY_UNNOTIFIED = 64 };
+    enum { WAKEUP_EVERY = 64 };
     aiofs_submission *top = atomic_load(&queue->top);
     do {
-        if (top == SEALED)
+        if (top == CLOSED)
             return false;
         submission->next = top;
     } while (!atomic_compare_exchange_weak(&queue->top, &top, submission));
-    bool tell = !no_wakeup || atomic_fetch_add(&queue->unnotified, 1) % SO_MANY_UNNOTIFIED == SO_MANY_UNNOTIFIED - 1;
-    *notify = tell && !atomic_load(&queue->notified) && !atomic_exchange(&queue->notified, true);
+    bool wakes = !no_wakeup || atomic_fetch_add(&queue->unnotified, 1) % WAKEUP_EVERY == WAKEUP_EVERY - 1;
+    *notify = wakes && !atomic_load(&queue->notified) && !atomic_exchange(&queue->notified, true);
     return true;
 }
 
-aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool seal)
+aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool last)
 {
-    if (!seal && atomic_load_explicit(&queue->top, memory_order_relaxed) == NULL &&
+    if (!last && atomic_load_explicit(&queue->top, memory_order_relaxed) == NULL &&
         !atomic_load_explicit(&queue->notified, memory_order_relaxed))
         return NULL;
-    atomic_store(&queue->notified, false); /* before: what is pushed after it notifies again */
-    aiofs_submission *submission = atomic_exchange(&queue->top, seal ? SEALED : NULL), *oldest = NULL;
-    if (seal)
-        aiofs_wakeup_close(queue->wakeup); /* its LoopNotifier is about to close the number */
-    if (submission == SEALED)
+    atomic_store(&queue->notified, false); /* before the exchange: a later push writes the wakeup fd again */
+    aiofs_submission *submission = atomic_exchange(&queue->top, last ? CLOSED : NULL), *oldest = NULL;
+    if (last)
+        aiofs_wakeup_close(queue->wakeup); /* the LoopNotifier then closes the eventfd's number */
+    if (submission == CLOSED)
         return NULL;
     while (submission) {
         aiofs_submission *next = submission->next;
@@ -81,8 +81,8 @@ int unclaimed_wakeup_open(int eventfd)
     return error;
 }
 
-/* The child of a fork: the wakeup fd was its parent's. */
-void unclaimed_wakeup_forget(void)
+/* In the child of a fork: the wakeup fd belongs to the parent. */
+void unclaimed_wakeup_reset(void)
 {
     atomic_store(&unclaimed_wakeup, NULL);
     atomic_store(&aiofs_unclaimed.notified, false);
@@ -118,7 +118,7 @@ bool submission_address(aiofs_submission *submission, aiofs_completion_queue *qu
     atomic_fetch_add(&queue->refs, 1);
     if (atomic_compare_exchange_strong(&submission->queue, &none, queue))
         return true;
-    atomic_fetch_sub(&queue->refs, 1); /* not the last: the caller has one */
+    atomic_fetch_sub(&queue->refs, 1); /* not the last reference: the caller has one */
     return none == queue;
 }
 

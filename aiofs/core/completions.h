@@ -1,15 +1,20 @@
 /*
- * completions.h - completion queues: from the engine's threads to a thread that has the GIL.
+ * completions.h - completion queues: they pass completed submissions from any thread to a thread with the GIL.
  *
- * A completion queue is a stack of submissions. Any thread pushes, without a lock, by compare-and-exchange. The
- * thread that drains it takes the whole stack at once and reverses it: so the order is that of the completions. One
- * wake-up (a write to the queue's wakeup fd) covers all completions since the last drain. A submission of a list may
- * come without one (`no_wakeup`) if nothing waits for it alone: the list's own completion wakes for all.
+ * A completion queue is a stack of submissions. Any thread pushes by compare-and-exchange, without a lock. The thread
+ * that drains the queue takes the whole stack at once and reverses it, so the submissions come in the order of
+ * completion. One wake-up (a write to the queue's wakeup fd) covers all completions since the last drain. A submission
+ * of a list needs no wake-up (`no_wakeup`) if nothing waits for it alone: the completion of the list wakes the loop.
  *
- * A queue is reference-counted: its LoopNotifier owns one reference, each submission addressed to it owns one. When
- * the LoopNotifier goes, it seals the queue. A completion that finds its queue sealed, or has none, goes to the queue
- * of unclaimed completions. That is drained by the next call into the core that looks for a loop, by a pending call
- * of the interpreter, or by any loop: each loop watches its wakeup fd, because a sleeping loop makes no pending calls.
+ * Unclaimed completions. When a loop is closed, its LoopNotifier closes the queue. A submission without a queue, or
+ * whose queue is closed, goes to the queue of unclaimed completions. Three places drain that queue: the next call into
+ * the core that looks for a loop, a pending call of the interpreter, and every loop. Every loop watches the wakeup fd
+ * of that queue, because a loop that sleeps in epoll runs no pending calls.
+ *
+ * Ownership. A queue is reference-counted. Its LoopNotifier owns one reference, and so does each submission that is
+ * addressed to it.
+ *
+ * Locking. None: all fields that several threads use are atomic. Only threads with the GIL drain.
  */
 #ifndef AIOFS_COMPLETIONS_H
 #define AIOFS_COMPLETIONS_H
@@ -19,30 +24,30 @@
 struct aiofs_completion_queue {
     _Atomic(aiofs_submission *) top;
     _Atomic bool notified;       /* the wakeup fd was written since the last drain */
-    _Atomic unsigned unnotified; /* submissions without a wake-up that came */
+    _Atomic unsigned unnotified; /* submissions that were pushed with no_wakeup */
     _Atomic int refs;
-    aiofs_wakeup *wakeup; /* NULL: the unclaimed completions */
+    aiofs_wakeup *wakeup; /* NULL: this is the queue of unclaimed completions */
 };
 
 extern aiofs_completion_queue aiofs_unclaimed;
-extern int (*aiofs_drain_unclaimed)(void *); /* for Py_AddPendingCall */
-extern _Atomic bool aiofs_python_ends;       /* no pending calls any more */
+extern int (*aiofs_drain_unclaimed)(void *); /* the function for Py_AddPendingCall */
+extern _Atomic bool aiofs_python_ends;       /* the interpreter exits: no more pending calls */
 
 void python_ends(void);
 
 aiofs_completion_queue *queue_new(int eventfd, int *error);
 void queue_release(aiofs_completion_queue *queue);
-/* Takes the queued submissions, oldest first; NULL if there are none. `seal`: the queue accepts no more. */
-aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool seal);
+/* Takes the queued submissions, oldest first; NULL if there are none. `last`: also closes the queue. */
+aiofs_submission *queue_drain(aiofs_completion_queue *queue, bool last);
 
-/* Addresses a submission that had no queue to this one. False: it has another, or has been posted. */
+/* Addresses a submission without a queue to this queue. False: it has another queue, or was posted already. */
 bool submission_address(aiofs_submission *submission, aiofs_completion_queue *queue);
-/* Takes the address back, of a submission that the engine did not take. */
+/* Removes the address of a submission that the engine did not accept. */
 void submission_withdraw(aiofs_submission *submission);
-/* To its queue, or to the unclaimed completions. */
+/* Pushes a completed submission to its queue, or to the unclaimed completions. On any thread, without the GIL. */
 void post_completion(aiofs_submission *submission);
 
 int unclaimed_wakeup_open(int eventfd);
-void unclaimed_wakeup_forget(void);
+void unclaimed_wakeup_reset(void);
 
 #endif

@@ -1,7 +1,7 @@
-# Delivery on an event loop: core/completions.h, and delivery.pxi. The only part that knows loops and futures.
+# Delivery on an event loop: delivery.pxi, and core/completions.h. The only part that knows loops and futures.
 #
-# The other parts ask for the notifier of the loop that runs here, submit with it, and let what awaits a submission
-# yield what `await_end` gives.
+# The other parts get the LoopNotifier of the running loop from current_notifier, and pass it to submit_request. The
+# await of a submission yields the object that await_end returns.
 
 cdef extern from "core/completions.h" nogil:
     ctypedef struct aiofs_completion_queue:
@@ -13,12 +13,12 @@ cdef extern from "core/completions.h" nogil:
     void python_ends()
     aiofs_completion_queue *queue_new(int eventfd, int *error)
     void queue_release(aiofs_completion_queue *queue)
-    aiofs_submission *queue_drain(aiofs_completion_queue *queue, bint seal)
+    aiofs_submission *queue_drain(aiofs_completion_queue *queue, bint last)
     bint submission_address(aiofs_submission *submission, aiofs_completion_queue *queue)
     void submission_withdraw(aiofs_submission *submission)
     void post_completion(aiofs_submission *submission)
     int unclaimed_wakeup_open(int eventfd)
-    void unclaimed_wakeup_forget()
+    void unclaimed_wakeup_reset()
 
 cdef extern from "core/completions.h":
     int (*aiofs_drain_unclaimed)(void *) noexcept
@@ -26,21 +26,21 @@ cdef extern from "core/completions.h":
 @cython.final
 cdef class LoopNotifier:
     cdef object loop
-    cdef object is_running         # of the loop
-    cdef unsigned long thread      # where it was last seen running
+    cdef object is_running         # the loop's bound method
+    cdef unsigned long thread      # the thread in which the loop was last found running
     cdef object eventfd
     cdef aiofs_completion_queue *queue
-    cdef aiofs_submission *first   # what is to be delivered, oldest first, by `next`; NULL: nothing
+    cdef aiofs_submission *first   # submissions to deliver, oldest first, linked by `next`; or NULL
     cdef aiofs_submission *last
-    cdef dict awaited              # addresses of submissions that are awaited on this loop, a reference each
-    cdef bint scheduled            # a call of deliver() is on its way
-    cdef bint counting             # a turn that has a budget is on
-    cdef int missed                # the last tries that copied nothing, since the last delivery; 1 if that was before
+    cdef dict awaited              # addresses of submissions that are awaited on this loop; each holds a reference
+    cdef bint scheduled            # the loop will call deliver()
+    cdef bint counting             # this turn's budget is being counted
+    cdef int missed                # consecutive copies that were tried and not made; a delivery reduces it to 1
     cdef bint must_yield           # the budget of this turn is spent
     cdef size_t spent              # bytes copied inside calls in this turn
-    cdef size_t clocked            # bytes at the last look at the clock
-    cdef int64_t turn_began
-    cdef int64_t tick              # of the coarse clock, at the last look
+    cdef size_t clocked            # `spent` when the clock was last read
+    cdef int64_t turn_began        # CLOCK_MONOTONIC, ns
+    cdef int64_t tick              # CLOCK_MONOTONIC_COARSE when it was last read, ns
     cdef object __weakref__
 
     # for the other parts
@@ -49,7 +49,7 @@ cdef class LoopNotifier:
     cdef inline void tried(self, int64_t moved) noexcept
     cdef inline object reporter(self)
 
-    # for this one
+    # for delivery.pxi
     cdef void end(self) noexcept
     cdef void collect(self, aiofs_submission *submissions) noexcept
     cdef aiofs_submission *next_ready(self) noexcept
@@ -61,18 +61,18 @@ cdef class LoopNotifier:
     cdef inline bint is_spent(self) noexcept
     cdef int look_at_clock(self, size_t size) noexcept
 
-# The loop that runs in this thread.
+# The loop that runs in this thread
 cdef LoopNotifier current_notifier()
 cdef bint turn_is_spent() except -1
 cdef object no_loop_error(str doing)
 
-# Awaiting a submission.
+# Awaiting a submission
 cdef object await_end(aiofs_submission *submission, str doing)
 cdef int add_waiter(aiofs_submission *submission, object waiter) except -1
 cdef int remove_waiter(aiofs_submission *submission, object waiter) except -1
 cdef void end_waiters(aiofs_submission *submission) noexcept
 
-# What awaits are told.
+# Failures
 cdef object cancelled_error()
 cdef bint is_cancelled_error(object error)
 cdef int report_failure(object reporter, object error) except -1

@@ -1,23 +1,29 @@
 # Delivery on an event loop: the only part of the core that knows loops and futures.
 #
-# A LoopNotifier belongs to one loop and lives as long as the loop watches its eventfd. What is submitted while that
-# loop runs is addressed to its completion queue. One wake-up of the loop covers all completions since the last drain
-# of the queue. They are delivered in their order, in slices: after a slice the loop turns once before the next, so
-# that ten thousand completions do not hold it up. Everything here is done with the GIL; the engine's threads only
-# push into the queue (completions.h).
+# Each loop has a LoopNotifier. It lives as long as the loop watches its eventfd. A submission that is made while the
+# loop runs is addressed to the completion queue of the loop's notifier. One wake-up of the loop covers all completions
+# since the last drain of that queue. They are delivered in the order of completion, at most SLICE of them and for at
+# most SLICE_NS per turn of the loop, so ten thousand completions do not block the loop.
 #
-# An await yields a future of its loop. The submission holds a list of them, its waiters; each is ended on its own
-# loop when the submission is delivered. When a loop closes, it drops its references to the LoopNotifier, which seals
-# the completion queue and cancels the requests that were awaited on the loop.
+# An await yields a future of its loop. The submission holds a list of these futures, its waiters. When the submission
+# is delivered, each future gets its result on its own loop. When a loop is closed, it drops its references to the
+# LoopNotifier. The LoopNotifier then closes the completion queue and cancels the requests that were awaited there.
 #
-# The budget. Work inside the call (a cached read that its await never waits for) lets no loop turn. So each turn has
-# a budget of bytes and of time; the program's own time counts. Beyond it, large requests go to the engine. Small ones
-# are still done inside the call, because to submit them would hold the loop's thread longer than to copy them; of a
-# list, which has no await of its own, small ones go to the engine, too. And each await of such a turn lets the loop
-# turn once, whether its request has ended or not. A turn ends with a callback that is scheduled at its first work
-# inside a call, or at its first await that did not have to wait. While what is tried inside the call is not cached, no
-# turn is counted for the next few: their awaits wait, and a callback would only make the loop poll once more. The clock
-# is read when enough bytes have been copied, or when the coarse clock, which costs a quarter of it, has moved on.
+# Ownership. `notifiers` has weak references only: the loop owns its LoopNotifier, through the callbacks of add_reader.
+# A submission owns one reference to its list of waiters. `awaited` holds one reference to each submission in it.
+#
+# Locking. The GIL guards all of this. The engine's threads only push into the queue (completions.h).
+#
+# The budget. While bytes are copied inside a call, as for a cached read, the loop cannot turn. So each turn has a
+# budget of TURN_BYTES bytes and TURN_NS nanoseconds; the program's own time counts too. Once it is spent:
+#   - a request of more than YIELD_BYTES goes to the engine;
+#   - a smaller request is still copied inside the call, because a submission would take longer than the copy; but a
+#     request of a list, which may have no await, goes to the engine too;
+#   - each await lets the loop turn once, even if its request is terminal.
+# A turn is counted from its first copy inside a call, or from its first await that need not wait. A callback that is
+# scheduled then ends it. If a copy was tried and the bytes were not cached, the next MISSES tries count no turn: their
+# awaits wait anyway, and the callback would cost one more poll of the loop. The clock is read after each CLOCK_BYTES
+# bytes, or when the coarse clock, which costs a quarter as much, has advanced.
 
 import asyncio
 from asyncio import _get_running_loop
@@ -47,15 +53,15 @@ cdef int64_t now_ns() noexcept nogil:
 
 
 cdef inline int64_t tick_ns() noexcept nogil:
-    """The same clock as of the kernel's last tick."""
+    """The time of the kernel's last clock tick, on the same clock."""
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
     return now.tv_sec * 1_000_000_000 + now.tv_nsec
 
 
-cdef dict notifiers = {}  # id of a loop: weak reference to its LoopNotifier
-cdef object unclaimed_eventfd = None  # which every loop watches; made for the first
-cdef PyObject *last_notifier = NULL  # the one used last; borrowed, cleared when it goes
+cdef dict notifiers = {}  # from the id of a loop to a weak reference to its LoopNotifier
+cdef object unclaimed_eventfd = None  # every loop watches it; made together with the first LoopNotifier
+cdef PyObject *last_notifier = NULL  # the LoopNotifier used last; borrowed, cleared by its end()
 
 
 @cython.final
@@ -78,7 +84,7 @@ cdef class LoopNotifier:
         self.end()
 
     cdef void end(self) noexcept:
-        """The loop is closed: nothing is delivered there any more."""
+        """The loop is closed. Closes the queue, cancels awaited requests, delivers completions without a loop."""
         global last_notifier
         cdef aiofs_submission *submission
         if last_notifier == <PyObject *>self:
@@ -97,7 +103,7 @@ cdef class LoopNotifier:
         os.close(self.eventfd)
 
     cdef void collect(self, aiofs_submission *submissions) noexcept:
-        """Appends them to what is ready."""
+        """Appends a list of submissions to those that are ready."""
         if submissions == NULL:
             return
         if self.first == NULL:
@@ -109,7 +115,7 @@ cdef class LoopNotifier:
         self.last = submissions
 
     cdef aiofs_submission *next_ready(self) noexcept:
-        """Takes the oldest."""
+        """Removes and returns the oldest submission that is ready."""
         cdef aiofs_submission *submission = self.first
         self.first = submission.next
         return submission
@@ -121,13 +127,13 @@ cdef class LoopNotifier:
         self.deliver()
 
     def unclaimed_ready(self):
-        """Something ended that was submitted on a loop which is closed by now."""
+        """The eventfd of the unclaimed completions is readable."""
         cdef uint64_t count = 0
         c_read(unclaimed_eventfd, &count, sizeof(count))
         drain_unclaimed()
 
     def deliver(self):
-        """Delivers what is ready, a slice of it at a time."""
+        """Delivers at most one slice of the ready submissions, and schedules itself for the rest."""
         cdef aiofs_submission *submission
         cdef int64_t began = now_ns()
         cdef int delivered = 0
@@ -155,12 +161,12 @@ cdef class LoopNotifier:
         return 0
 
     cdef void address(self, aiofs_submission *submission) noexcept:
-        """Its completion is delivered on this loop, unless it is addressed to another."""
+        """Addresses a submission to this loop, unless it is addressed to another."""
         submission_address(submission, self.queue)
 
     cdef int await_on(self, aiofs_submission *submission, object waiter) except -1:
-        """`waiter` ends with the submission; if this loop closes before, the request is cancelled."""
-        submission.no_wakeup = False  # before its address is looked at: see post_completion
+        """Gives `waiter`, a future, its result at delivery. If this loop is closed before, cancels the request."""
+        submission.no_wakeup = False  # first, because post_completion reads it after it has exchanged `queue`
         if submission_address(submission, self.queue):
             if <uintptr_t>submission not in self.awaited:
                 self.awaited[<uintptr_t>submission] = True
@@ -180,7 +186,7 @@ cdef class LoopNotifier:
             aiofs_request_release(&submission.request)
 
     cdef int call(self, aiofs_callback *callback) except -1:
-        """Runs a SIGEV_LOOP function in the context of its submission. What it raises is the loop's."""
+        """Runs a SIGEV_LOOP function in the context of its submission. Exceptions go to the loop's handler."""
         function = <object>callback.function
         value = <object>callback.value
         try:
@@ -195,13 +201,13 @@ cdef class LoopNotifier:
         return 0
 
     cdef inline object reporter(self):
-        """For report_failure: which outlives this object, and does not keep it."""
+        """The argument for report_failure: the loop."""
         return self.loop
 
     # ---- the budget ----
 
     cdef inline int affords(self, size_t size) except -1:
-        """May so many bytes be copied inside the call in this turn? 2: yes, but the await shall yield."""
+        """May the call copy `size` bytes in this turn? 0: no; 1: yes; 2: yes, and the await lets the loop turn."""
         if not self.counting:
             if self.missed and self.missed < MISSES:
                 return 1
@@ -213,7 +219,7 @@ cdef class LoopNotifier:
         return 1
 
     cdef inline void tried(self, int64_t moved) noexcept:
-        """Whether the bytes that `affords` allowed were copied."""
+        """Records the result of a copy that `affords` allowed: the count, or AIOFS_NOT_INLINE."""
         self.missed = self.missed + 1 if moved == AIOFS_NOT_INLINE else 0
 
     cdef int begin_turn(self, size_t size) except -1:
@@ -226,7 +232,7 @@ cdef class LoopNotifier:
         return 0
 
     cdef inline bint is_spent(self) noexcept:
-        """Shall every await of this turn let the loop turn?"""
+        """Is the budget of this turn spent, so that every await must let the loop turn?"""
         cdef int64_t tick
         if not self.must_yield:
             tick = tick_ns()
@@ -242,12 +248,12 @@ cdef class LoopNotifier:
         return 1 if not self.must_yield else 2 if size <= YIELD_BYTES else 0
 
     def turned(self):
-        """The loop has turned."""
+        """The callback that ends a counted turn."""
         self.counting = False
 
 
 cdef object no_loop_error(str doing):
-    """For what is awaited, or wants its notice, where no loop of asyncio's kind runs: also under trio."""
+    """The RuntimeError for `doing`, which needs a loop, where no asyncio loop runs; trio's loop is none."""
     return RuntimeError(f"{doing} needs a running asyncio or uvloop event loop, and none runs in this thread "
                         "(trio's loop is another kind)")
 
@@ -264,26 +270,26 @@ cdef object unclaimed_eventfd_made():
     return unclaimed_eventfd
 
 
-def _forget_loops():
-    """In the child of a fork: a loop that ran in its parent does not run here, whatever it says itself."""
+def _reset_loops():
+    """In the child of a fork: a loop of the parent does not run here, even if its is_running() returns True."""
     global last_notifier, unclaimed_eventfd
     last_notifier = NULL
     notifiers.clear()
     unclaimed_eventfd = None
-    unclaimed_wakeup_forget()
+    unclaimed_wakeup_reset()
 
 
-os.register_at_fork(after_in_child=_forget_loops)
+os.register_at_fork(after_in_child=_reset_loops)
 
 
 cdef LoopNotifier notifier_of(object loop):
-    """The LoopNotifier of a running loop, made when it is first needed."""
+    """The LoopNotifier of a running loop. The first call makes it."""
     cdef LoopNotifier notifier
     drain_unclaimed()
     for key, reference in list(notifiers.items()):
         notifier = reference()
         if notifier is None:
-            notifiers.pop(key, None)  # another thread may have been faster
+            notifiers.pop(key, None)  # another thread may have removed it
         elif notifier.loop.is_closed():
             notifiers.pop(key, None)
             notifier.end()
@@ -299,13 +305,13 @@ cdef extern from "Python.h":
     PyObject *PyThreadState_GetDict()
     PyObject *PyDict_GetItemWithError(PyObject *mapping, object key) except? NULL
 
-# Before 3.13 asyncio's C half keeps the running loop in the thread's dictionary: where it never was, no
-# loop runs, and there is nothing to ask.
+# Before Python 3.13 asyncio's C code keeps the running loop in the thread's dictionary. If the key is missing there, no
+# loop runs in this thread, and _get_running_loop need not be called.
 cdef bint loops_leave_a_trace = PY_VERSION_HEX < 0x030D0000 and type(_get_running_loop) is type(len)
 
 
 cdef inline LoopNotifier current_notifier():
-    """Of the loop that runs in this thread, or None. (To ask asyncio costs a getpid.)"""
+    """The LoopNotifier of the loop that runs in this thread, or None. (_get_running_loop would cost a getpid.)"""
     cdef LoopNotifier notifier
     if last_notifier != NULL:
         notifier = <LoopNotifier>last_notifier
@@ -325,7 +331,7 @@ cdef inline object running_loop():
 
 
 cdef inline bint turn_is_spent() except -1:
-    """Shall an await that need not wait let the loop turn all the same?"""
+    """Must an await of a terminal request let the loop turn, because the budget of this turn is spent?"""
     cdef LoopNotifier notifier
     if last_notifier != NULL and (<LoopNotifier>last_notifier).thread == PyThread_get_thread_ident():
         notifier = <LoopNotifier>last_notifier
@@ -365,7 +371,7 @@ cdef LoopNotifier look_for_notifier():
 # ---- awaiting a submission -------------------------------------------------------------------------------
 
 cdef object await_end(aiofs_submission *submission, str doing):
-    """What an await yields to wait for the end of a submission. RuntimeError where no loop runs: `doing` needs one."""
+    """Returns a future that is done when the submission is delivered. RuntimeError if no loop runs for `doing`."""
     cdef LoopNotifier notifier = current_notifier()
     if notifier is None:
         raise no_loop_error(doing)
@@ -376,12 +382,12 @@ cdef object await_end(aiofs_submission *submission, str doing):
 
 
 cdef int add_waiter(aiofs_submission *submission, object waiter) except -1:
-    """`waiter`, a future of the loop that runs here, ends with the submission."""
+    """Gives `waiter`, a future of the running loop, its result when the submission is delivered."""
     return current_notifier().await_on(submission, waiter)
 
 
 cdef int remove_waiter(aiofs_submission *submission, object waiter) except -1:
-    """Undoes add_waiter; does nothing if the waiter has ended."""
+    """Undoes add_waiter; does nothing if the submission was delivered."""
     cdef LoopNotifier notifier = current_notifier()
     cdef list waiters
     if submission.waiters == NULL:
@@ -395,7 +401,7 @@ cdef int remove_waiter(aiofs_submission *submission, object waiter) except -1:
 
 
 cdef void end_waiters(aiofs_submission *submission) noexcept:
-    """Ends what waits for a submission that will not be delivered: the engine has not taken it."""
+    """Wakes the awaits of a submission that will not be delivered, because the engine did not accept it."""
     cdef object waiters = take(&submission.waiters)
     if waiters is None:
         return
@@ -412,7 +418,7 @@ cdef object end_waiter(object waiter):
 
 
 cdef int wake(list waiters) except -1:
-    """Ends futures, each on its own loop; a closed loop has nothing left that waits."""
+    """Gives futures their results, each on its own loop; skips those of closed loops."""
     cdef object running = running_loop()
     for waiter in waiters:
         loop = waiter.get_loop()
@@ -429,8 +435,8 @@ cdef int wake(list waiters) except -1:
 # ---- delivering ------------------------------------------------------------------------------------------
 
 cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier) except -1:
-    """The end as Python sees it: the buffers are released, the owner learns of it, awaits go on, the function of
-    SIGEV_LOOP is called. Raises only what that raises to end the program (see LoopNotifier.call)."""
+    """Delivers one completion: releases the buffers, updates the owner, wakes the awaits, calls the function of
+    SIGEV_LOOP. Raises only SystemExit or KeyboardInterrupt of that function (see LoopNotifier.call)."""
     cdef object waiters
     if submission.delivered:
         return 0
@@ -449,7 +455,7 @@ cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier)
 
 
 cdef void drain_unclaimed() noexcept:
-    """Delivers what ended with no loop to deliver it on."""
+    """Delivers the unclaimed completions, which have no loop."""
     cdef aiofs_submission *submission = queue_drain(&aiofs_unclaimed, False)
     cdef aiofs_submission *next
     while submission != NULL:
@@ -477,7 +483,7 @@ cdef bint is_cancelled_error(object error):
 
 
 cdef int report_failure(object reporter, object error) except -1:
-    """Tells a loop, by the reporter of its notifier, of a failure that nothing awaited."""
+    """Passes a failure that nothing awaited to the exception handler of a loop. `reporter`: see LoopNotifier."""
     if not reporter.is_closed():
         reporter.call_exception_handler({
             "message": "An operation failed and was never awaited",

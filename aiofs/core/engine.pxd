@@ -1,4 +1,4 @@
-# engine/engine.h, as the core sees it.
+# Declarations of engine/engine.h that the core uses.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.time cimport time_t
@@ -61,7 +61,7 @@ cdef extern from "engine/engine.h" nogil:
 
     int aiofs_engine_start()
     const char *aiofs_engine_name()
-    void aiofs_engine_settle(double seconds)
+    void aiofs_engine_drain(double seconds)
     void aiofs_engine_counters(aiofs_counters *out)
 
     void aiofs_request_init(aiofs_request *request)

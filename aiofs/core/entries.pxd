@@ -1,4 +1,4 @@
-# entries/volume.h, as the core sees it: volumes, entries, and the locks on them.
+# Declarations of entries/volume.h that the core uses: volumes, entries, and the locks on entries.
 
 from libc.stdint cimport int64_t, uint64_t
 from posix.types cimport mode_t

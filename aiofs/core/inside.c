@@ -1,4 +1,4 @@
-/* inside.c - see inside.h. */
+/* inside.c - the frames of a thread inside methods of volumes. See inside.h. */
 #include <stddef.h>
 
 #include "core/inside.h"

@@ -1,8 +1,8 @@
 /*
- * inside.h - which files' volumes this thread is working for, while it is inside a method of such a volume.
+ * inside.h - for each thread, the files for which it is inside a method of a volume written in Python.
  *
- * A stack for each thread, of frames that lie on that thread's own stack: entered before the method of a volume
- * written in Python is called, left after it. A handle whose close would wait for itself is noticed by it.
+ * The core enters a frame before it calls such a method, and leaves it afterwards. So close can detect that it would
+ * wait for its own thread. The frames are a linked list on the thread's own stack; only that thread uses them.
  */
 #ifndef AIOFS_INSIDE_H
 #define AIOFS_INSIDE_H
@@ -16,6 +16,7 @@ struct aiofs_inside {
 
 void inside_enter(struct aiofs_inside *here, const void *file);
 void inside_leave(const struct aiofs_inside *here);
+/* Is this thread inside a method that was called for `file`? */
 bool inside_is(const void *file);
 
 #endif

@@ -1,21 +1,24 @@
 # lio_listio: many requests in one call.
 #
-# All entries are prepared before the first is started: what cannot be right raises with nothing done. How entries are
-# submitted, counted and notified is the engine's (engine/aio_list.c). The list's own notice belongs to a submission
-# without a request, the last word, which the list's last completion posts. The GIL is released while the engine takes
-# a batch, and in LIO_WAIT.
+# All entries are prepared before the first one is started, so an invalid entry raises and nothing is started. The
+# engine submits, counts and notifies the entries (engine/aio_list.c).
+#
+# Ownership. The notice of the whole list belongs to `list_submission`, a submission whose request is never submitted.
+# The last completion of the list posts it.
+#
+# Locking. The GIL is released while the engine accepts a batch, and while LIO_WAIT waits.
 
 
 cdef inline int operation_of(aiocb cb) except? -1:
-    """The operation of a list's entry; 0: none is asked for; -EINVAL: a bad opcode."""
+    """The operation of an entry; 0: LIO_NOP; -EINVAL: an invalid opcode."""
     return aiofs_list_op(small_int(cb.aio_lio_opcode, "aio_lio_opcode"))
 
 
-cdef int64_t lists = 0  # lists so far: the number of the last
+cdef int64_t lists = 0  # calls of lio_listio so far: the number of the last one
 
 
 cdef list entries_of(object items):
-    """The entries that ask for something. None of them may stand there twice."""
+    """The entries except None and LIO_NOP. EINVAL if one aiocb is in the list twice."""
     global lists
     cdef list found = []
     cdef aiocb cb
@@ -34,39 +37,39 @@ cdef list entries_of(object items):
     return found
 
 
-cdef aiofs_submission *make_last_word(object sig, LoopNotifier notifier) except? NULL:
-    """The submission that notifies of the end of a whole list; NULL: SIGEV_NONE."""
-    cdef aiofs_submission *last_word
+cdef aiofs_submission *make_list_submission(object sig, LoopNotifier notifier) except? NULL:
+    """The submission whose notice notifies the completion of the whole list; NULL: no notification."""
+    cdef aiofs_submission *list_submission
     if sig is None or (<sigevent>sig).sigev_notify == C_SIGEV_NONE:
         return NULL
-    last_word = new_submission()
+    list_submission = new_submission()
     try:
-        write_notice(last_word, <sigevent>sig)
+        write_notice(list_submission, <sigevent>sig)
     except BaseException:
-        discard(last_word)
+        discard(list_submission)
         raise
     if notifier is not None:
-        notifier.address(last_word)
-    return last_word
+        notifier.address(list_submission)
+    return list_submission
 
 
-cdef int begin_list(aiofs_list_call *call, int mode, aiofs_submission *last_word) except -1:
-    if aiofs_list_begin(call, mode, NULL if last_word == NULL else &last_word.aio.ending.notice) == 0:
+cdef int begin_list(aiofs_list_call *call, int mode, aiofs_submission *list_submission) except -1:
+    if aiofs_list_begin(call, mode, NULL if list_submission == NULL else &list_submission.aio.ending.notice) == 0:
         return 0
-    if last_word != NULL:
-        submission_withdraw(last_word)
-        discard(last_word)
+    if list_submission != NULL:
+        submission_withdraw(list_submission)
+        discard(list_submission)
     raise MemoryError
 
 
 cdef int begin_entry(plan *what, aiocb cb, LoopNotifier notifier, aiofs_list_call *call, bint notifies) except -1:
-    """Ends an entry inside the call, or puts it into the batch. `notifies`: the list has a notice of its own."""
+    """Completes an entry inside the call, or adds it to the batch. `notifies`: the list itself has a notice."""
     cdef aiofs_ask ask = ask_of(what)
     cdef aiofs_submission *submission
     cb.operation = what.operation if what.operation > 0 else 0
     try:
         submission = begin(what, &ask, aiofs_ask_check(&ask, NULL), cb, notifier, call)
-    except BlockingIOError:  # no thread to be had for its notification
+    except BlockingIOError:  # no thread can be started for its SIGEV_THREAD
         cb.end(-EAGAIN)
         aiofs_list_note(call, -EAGAIN)
         return 0
@@ -82,13 +85,13 @@ cdef int begin_entry(plan *what, aiocb cb, LoopNotifier notifier, aiofs_list_cal
 
 cdef int start_entries(plan *plans, list blocks, LoopNotifier notifier, aiofs_list_call *call,
                        bint notifies) except? -1:
-    """Starts the prepared entries; in LIO_WAIT also waits for them. Gives 0 or a negated errno."""
+    """Starts the prepared entries. With LIO_WAIT also waits for them. Returns 0 or a negated errno."""
     cdef Py_ssize_t i
     cdef int error = 0
     try:
         for i in range(len(blocks)):
             begin_entry(&plans[i], <aiocb>blocks[i], notifier, call, notifies)
-            drop_view(&plans[i])  # of what has ended
+            drop_view(&plans[i])  # if the entry is complete, and no submission took the view
     except BaseException:
         call.waits = False
         raise
@@ -99,7 +102,7 @@ cdef int start_entries(plan *plans, list blocks, LoopNotifier notifier, aiofs_li
 
 
 cdef int check_list_call(object mode, object sig) except -1:
-    """The mode as C's int."""
+    """Checks `mode` and `sig`. Returns the mode as an int."""
     cdef int number = _LIO_WAIT if mode == _LIO_WAIT else _LIO_NOWAIT if mode == _LIO_NOWAIT else -1
     if aiofs_list_check(number, 0, NULL) < 0:
         raise make_error(EINVAL, None, "lio_listio", f"mode {mode!r} is neither LIO_WAIT nor LIO_NOWAIT")
@@ -111,24 +114,24 @@ cdef int check_list_call(object mode, object sig) except -1:
 
 
 def lio_listio(mode, list, sig=None):
-    """Starts a list of requests by their aio_lio_opcode; returns 0.
+    """Starts a list of requests; the aio_lio_opcode of each aiocb is its operation. Returns 0.
 
-    LIO_WAIT waits until all are terminal; OSError EIO if any failed (the others complete all the same),
-    EINTR leaves them running; `sig` is ignored. LIO_NOWAIT returns when all are started; `sig`, a sigevent,
-    is notified once, when all are terminal, at once if there is nothing to do. Each entry's own sigevent is
-    honoured in both. None and LIO_NOP are passed over; the entries have no order. LIO_NOP is what an aiocb
-    has that names no aio_lio_opcode: such an entry starts nothing and is never submitted.
+    LIO_WAIT waits until all requests are terminal, and ignores `sig`. OSError EIO if a request failed; the
+    others complete all the same. OSError EINTR if a signal handler ran; the requests continue. LIO_NOWAIT
+    returns when all requests are started. Then `sig`, a sigevent, is notified once, when all are terminal;
+    at once if the list starts nothing. Both modes notify the sigevent of each entry. Entries that are None
+    or have LIO_NOP, the default opcode, are skipped: they start nothing. The entries have no order.
 
-    An entry with a bad opcode or reqprio ends with EINVAL, and what else aio_read and aio_write would raise
-    an OSError for is its error too (aio_error). With nothing started: OSError EINVAL for another mode, or
-    an aiocb that is in flight or stands in the list twice; TypeError, ValueError, BufferError, RuntimeError
-    as aio_read.
+    An entry with an invalid opcode or reqprio ends with EINVAL. Every OSError that aio_read or aio_write
+    would raise is the error of its entry too (see aio_error). The call itself raises, with nothing started:
+    OSError EINVAL for another mode, or for an aiocb that is in flight or is in the list twice; TypeError,
+    ValueError, BufferError and RuntimeError as aio_read does.
 
     Source: POSIX.1-2017, lio_listio.
     """
     cdef plan *plans
     cdef aiofs_list_call call
-    cdef aiofs_submission *last_word
+    cdef aiofs_submission *list_submission
     cdef LoopNotifier notifier = current_notifier()
     cdef aiocb cb
     cdef Py_ssize_t i, drawn = 0
@@ -140,19 +143,19 @@ def lio_listio(mode, list, sig=None):
             raise MemoryError
         for cb in blocks:
             operation = operation_of(cb)
-            draw_up(&plans[drawn], cb, operation if operation > 0 else AIOFS_FSYNC)
+            prepare_plan(&plans[drawn], cb, operation if operation > 0 else AIOFS_FSYNC)
             plans[drawn].operation = operation
             drawn += 1
-        last_word = make_last_word(sig if aiofs_list_notifies(number) else None, notifier)
-        begin_list(&call, number, last_word)
-        error = start_entries(plans, blocks, notifier, &call, last_word != NULL)
+        list_submission = make_list_submission(sig if aiofs_list_notifies(number) else None, notifier)
+        begin_list(&call, number, list_submission)
+        error = start_entries(plans, blocks, notifier, &call, list_submission != NULL)
     finally:
         for i in range(drawn):
-            rub_out(&plans[i])
+            release_plan(&plans[i])
         free(plans)
     if number == _LIO_WAIT:
         for cb in blocks:
-            cb.settle()
+            cb.refresh()
     if error == -EINTR:
         PyErr_CheckSignals()
         raise make_error(EINTR, None, "lio_listio")

@@ -1,10 +1,10 @@
-/* notice.c - the core's part of notices: see notice.h. */
+/* notice.c - the core's part of notices. See notice.h. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/completions.h"
 
-/* A thread of its own: takes over the references. */
+/* Runs in the new thread of SIGEV_THREAD. Takes over the references of the callback. */
 static void call_in_thread(union sigval value)
 {
     aiofs_callback *callback = value.sival_ptr;
@@ -20,11 +20,11 @@ static void call_in_thread(union sigval value)
     free(callback);
 }
 
-static void tell(void *face)
+static void notify(void *face)
 {
     aiofs_submission *submission = face;
     if (submission->aio.ending.notice.kind == SIGEV_THREAD)
-        submission->callback = NULL; /* it is the thread's */
+        submission->callback = NULL; /* call_in_thread frees it */
     if (!submission->unposted)
         post_completion(submission);
 }
@@ -51,7 +51,7 @@ static int set_notice(aiofs_submission *submission, const struct sigevent *event
 {
     aiofs_notice *notice = &submission->aio.ending.notice;
     int error = aiofs_notice_set(notice, event);
-    notice->notify = tell;
+    notice->notify = notify;
     notice->face = submission;
     return error;
 }

@@ -1,9 +1,11 @@
 /*
- * notice.h - the core's part of notices: a function of the program's, and the completion queue of a loop.
+ * notice.h - the core's part of notices: it calls Python functions, and posts submissions to completion queues.
  *
- * The rules are the engine's (engine/aio_rules.h). A notice is prepared with the GIL, before its request is submitted.
- * What SIGEV_THREAD needs is allocated by then, or the call fails. The notice is given by the thread that completes
- * the request, without the GIL. The references of a callback are its own; SIGEV_THREAD's thread takes them over.
+ * The engine has the rules of notices (engine/aio_rules.h). A notice is prepared with the GIL, before its request is
+ * submitted; if SIGEV_THREAD cannot get its resources then, the call fails. The thread that completes the request gives
+ * the notice, without the GIL.
+ *
+ * Ownership. A callback owns its references. The new thread of SIGEV_THREAD takes them over.
  */
 #ifndef AIOFS_NOTICE_H
 #define AIOFS_NOTICE_H
@@ -14,20 +16,20 @@
 
 #include "engine/aio_rules.h"
 
-enum { SIGEV_LOOP = 16 }; /* beside <signal.h>'s: its callback is left in the submission for the LoopNotifier */
+enum { SIGEV_LOOP = 16 }; /* not in <signal.h>; the LoopNotifier calls the callback of the submission */
 
 typedef struct aiofs_submission aiofs_submission;
 
-/* Of SIGEV_THREAD and SIGEV_LOOP; on the heap. */
+/* The function of SIGEV_THREAD or SIGEV_LOOP; on the heap. */
 typedef struct aiofs_callback {
     PyObject *function, *value, *context;
 } aiofs_callback;
 
-/* 0, or -EINVAL: there is no such signal. */
+/* 0; -EINVAL: there is no such signal. */
 int notice_check_signal(int signo);
-/* Sets the notice of a submission that has its callback. 0 or -EAGAIN. */
+/* Sets the notice of a submission, after its `callback`. 0; -EAGAIN: no thread can be started for SIGEV_THREAD. */
 int notice_prepare(aiofs_submission *submission, int kind, int signo, int64_t signal_value);
-/* No notice, but the completion queue. */
+/* Sets a notice that notifies nothing but the completion queue. */
 void notice_clear(aiofs_submission *submission);
 
 #endif

@@ -1,4 +1,4 @@
-# Notices, lists and the other rules of POSIX AIO: engine/aio_rules.h; and the core's part of notices: core/notice.h.
+# Declarations of engine/aio_rules.h (the rules of POSIX AIO) and core/notice.h (the core's part of notices).
 
 cdef extern from "<signal.h>" nogil:
     int C_SIGEV_SIGNAL "SIGEV_SIGNAL"
@@ -61,5 +61,5 @@ cdef extern from "core/notice.h" nogil:
 
 cdef extern from *:
     """
-    #undef sigev_notify_function  /* <signal.h> makes it a macro; here it is the name of an attribute */
+    #undef sigev_notify_function  /* a macro of <signal.h>; here the name is an attribute */
     """

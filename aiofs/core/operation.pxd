@@ -11,21 +11,21 @@ cdef enum:
 @cython.final
 cdef class Operation:
     cdef aiofs_submission *submission    # while pending and submitted; a reference
-    cdef PyObject *handle        # whose operation it is, from its start to its end; borrowed, see AccessHandle.__del__
+    cdef PyObject *handle        # the AccessHandle of a started, pending operation; borrowed, see AccessHandle.__del__
     cdef object value            # the result, or the exception
-    cdef object function         # of offload: what to call
+    cdef object function         # of offload: the function to call, and its arguments
     cdef object arguments
-    cdef object reporter         # for a failure that nothing awaited
+    cdef object reporter         # for report_failure, if nothing awaits the failure
     cdef int64_t count
     cdef int kind, state, gives
     cdef bint retrieved, dropped
-    cdef aiofs_acquisition acquisition  # of offload: the lock that the function takes first
-    cdef bint waited             # the await that is on has let the loop turn
-    cdef int64_t start           # where the cursor was
-    cdef int64_t turn            # its place among those that move the cursor
-    cdef Operation before        # the one in flight that had moved it last, or would
+    cdef aiofs_acquisition acquisition  # of offload: the acquisition of the first lock that the function takes
+    cdef bint waited             # the current await has suspended once
+    cdef int64_t start           # first byte, of a transfer at the cursor or elsewhere
+    cdef int64_t turn            # its number among the operations that move the cursor
+    cdef Operation before        # the previous operation that moves the cursor, if it was pending
     cdef int ended(self, int64_t result) except -1
-    cdef void forget(self) noexcept
+    cdef void discard_result(self) noexcept
     cdef void succeed(self, int64_t count) noexcept
     cdef void fail(self, object error) noexcept
     cdef object result(self)

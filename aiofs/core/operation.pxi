@@ -1,18 +1,21 @@
-# What a method of an asynchronous handle returns: an operation that has been started. Awaiting it only waits.
+# Operation: the awaitable that the methods of asynchronous handles return. It is started already; an await only waits.
 #
-# An Operation is a collections.abc.Coroutine, so create_task, gather and wait_for take it. While it is pending it owns
-# one reference to its submission, which holds the Operation from submission to delivery. The GIL guards its fields:
-# the function of an offload runs with the GIL on a host thread of the engine and leaves its value there; the loop's
-# thread looks at it when the completion is delivered.
+# An Operation is a collections.abc.Coroutine, so create_task, gather and wait_for accept it.
+#
+# Ownership. A pending Operation owns one reference to its submission. The submission holds the Operation from the
+# submission to the delivery.
+#
+# Locking. The GIL guards the fields. A host thread of the engine calls the function of an offload with the GIL and
+# stores the value in the Operation. The loop's thread reads the value after the delivery.
 
 
 @cython.final
 cdef class Operation:
-    """A started operation; `await` gives its result.
+    """A started operation. `await` returns its result, or raises its exception.
 
-    Cancelling the await cancels the operation if it has not begun. Its buffers stay pinned until the
-    engine is done with them, whatever becomes of the await. A failure that was never awaited goes to the
-    loop's exception handler.
+    Cancelling the await cancels the operation, if the engine has not started it or can cancel it. The
+    buffers stay pinned until the operation is complete, also after the await was cancelled. A failure
+    that was never awaited goes to the loop's exception handler.
     """
 
     def __dealloc__(self):
@@ -27,9 +30,9 @@ cdef class Operation:
                 take(&self.submission.waiters)
             aiofs_request_release(&self.submission.request)
 
-    # No freelist: what comes from one has been finalized once, and is not again.
+    # No freelist: CPython would not call __del__ again for an object that comes from one.
     def __del__(self):
-        """It will not be awaited any more: a failure that nothing has seen is reported."""
+        """Reports a failure that nothing awaited."""
         if self.retrieved:
             return
         if self.state == SUCCEEDED:
@@ -37,10 +40,10 @@ cdef class Operation:
         elif self.state == FAILED and self.reporter is not None and not is_cancelled_error(self.value):
             report_failure(self.reporter, self.value)
 
-    # ---- the end ----
+    # ---- completion ----
 
     cdef int ended(self, int64_t result) except -1:
-        """The engine is done with it."""
+        """Called at delivery: the request is complete."""
         cdef AccessHandle handle = None if self.handle == NULL else <AccessHandle>self.handle
         if self.submission != NULL:
             aiofs_request_release(&self.submission.request)
@@ -48,13 +51,13 @@ cdef class Operation:
         if handle is not None:
             return handle.operation_ended(self, result)
         self.function = self.arguments = None
-        if self.state == PENDING:  # it was cancelled before it was called
+        if self.state == PENDING:  # an offload that was cancelled before its function was called
             self.fail(cancelled_error())
         if self.dropped and self.state == SUCCEEDED:
-            self.forget()
+            self.discard_result()
         return 0
 
-    cdef void forget(self) noexcept:
+    cdef void discard_result(self) noexcept:
         """Drops the result of the operation; no task gets it."""
         self.retrieved = True
         mark_unwanted(self.value)
@@ -80,13 +83,13 @@ cdef class Operation:
         """The operation is no longer pending, and the loop need not turn first."""
         if self.state == PENDING or not (self.waited or not turn_is_spent()):
             return False
-        self.waited = False  # another await may come
+        self.waited = False  # for the next await
         return True
 
     cdef object wait(self):
-        """What to yield: what ends with the operation, or None to let the loop turn."""
+        """The object to yield: a future that is done when the operation is complete, or None to let the loop turn."""
         self.waited = True
-        if self.state != PENDING or self.submission == NULL:  # NULL: it is ending
+        if self.state != PENDING or self.submission == NULL:  # NULL: its completion is being delivered
             return None
         return await_end(self.submission, "awaiting an operation")
 
@@ -113,11 +116,11 @@ cdef class Operation:
         return next_by_send(self)
 
     def send(self, value):
-        """As a coroutine's send."""
+        """As the send method of a coroutine."""
         return next_by_send(self)
 
     def throw(self, kind, value=None, traceback=None):
-        """As a coroutine's throw: the awaiting task was cancelled, or gets an error."""
+        """As the throw method of a coroutine: cancels the operation and raises the exception."""
         self.cancel()
         self.retrieved = True
         if value is None:
@@ -127,18 +130,20 @@ cdef class Operation:
         raise value
 
     def close(self):
-        """As a coroutine's close: the operation continues without an await."""
+        """As the close method of a coroutine: the operation continues without an await."""
         self.retrieved = True
 
     cdef int cancel(self) except -1:
-        """Cancels the operation if it has not begun; otherwise it continues."""
-        # A call that has succeeded, and whose value the task has not retrieved.
+        """Cancels the operation, if the engine has not started it or can cancel it; otherwise it continues."""
+        # An offload that has succeeded, and whose value no await has returned.
         if self.kind == AIOFS_CALL and self.state == SUCCEEDED and not self.retrieved:
-            self.forget()
+            self.discard_result()
         if self.state != PENDING or self.kind == CLOSE:
             return 0
         self.dropped = True
-        if self.kind == AIOFS_CALL:  # it has begun, perhaps: then others wait for the lock that it took, or takes none
+        if self.kind == AIOFS_CALL:
+            # The function may be running. If it has taken its lock, the lock is marked as releasing: threads that ask
+            # for it wait instead of failing with EBUSY. If not, taking the lock fails with ECANCELED.
             with nogil:
                 aiofs_acquisition_abandon(&self.acquisition)
         if self.submission != NULL:
@@ -146,9 +151,9 @@ cdef class Operation:
         return 0
 
     def drop(self):
-        """It will not be awaited: it is not carried out if it has not begun, and what it made is given up at once.
+        """Cancels the operation if possible, because it will not be awaited, and drops its result at once.
 
-        Of one that gave its result out: the result stays with those who have it, and is not kept here.
+        A result that an await has returned stays valid; the Operation only drops its own reference to it.
         """
         self.cancel()
         if self.state == SUCCEEDED:
@@ -156,7 +161,7 @@ cdef class Operation:
 
 
 cdef int operation_send(object self, object value, PyObject **out) except -1:
-    """am_send: the value of a finished operation without an exception."""
+    """am_send: returns the value of a completed operation without a StopIteration."""
     cdef object result
     cdef int outcome = PYGEN_NEXT
     if (<Operation>self).may_return():
@@ -191,7 +196,7 @@ cdef void mark_unwanted(object made) noexcept:
 # ---- work for a host thread ------------------------------------------------------------------------
 
 cdef int64_t call_function(aiofs_request *request) noexcept nogil:
-    """On a host thread: runs the function of an offload."""
+    """Runs on a host thread: calls the function of an offload."""
     with gil:
         operation = <Operation>(<aiofs_submission *>request).owner
         aiofs_acquisition_begin(&(<Operation>operation).acquisition)
@@ -200,20 +205,21 @@ cdef int64_t call_function(aiofs_request *request) noexcept nogil:
             operation.state = SUCCEEDED
         except BaseException as error:
             if operation.dropped and isinstance(error, OSError) and error.errno == ECANCELED:
-                error = cancelled_error()  # it took no lock
+                error = cancelled_error()  # the acquisition was abandoned: no lock was taken
             operation.value = error
             operation.state = FAILED
         aiofs_acquisition_begin(NULL)
         operation.function = operation.arguments = None
         if operation.dropped and operation.state == SUCCEEDED:
-            operation.forget()
+            operation.discard_result()
     return 0
 
 
 def offload(function, *arguments):
-    """Starts `function(*arguments)` on a thread of the engine; returns the Operation that gives its result.
+    """Calls `function(*arguments)` on a host thread of the engine. Returns an Operation with its result.
 
-    For calls that may block: the tree of a volume, opening, closing. RuntimeError with no loop running.
+    For calls that may block, as opening a file or changing a directory. RuntimeError if no loop runs;
+    OSError (EAGAIN) if no thread can be started.
     """
     cdef Operation operation = pending_operation(AIOFS_CALL, GIVES_OBJECT)
     cdef LoopNotifier notifier = current_notifier()

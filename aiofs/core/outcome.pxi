@@ -1,20 +1,23 @@
-# aio_error, aio_return, aio_suspend, aio_cancel: what has become of requests.
+# aio_error, aio_return, aio_suspend, aio_cancel: the status and the result of requests.
 #
-# The first to see that a request is terminal takes its result into the control block and releases its buffers; the
-# completion that is delivered later finds nothing left to do. While a call waits without the GIL (aio_suspend,
-# aio_cancel), it holds references to the submissions that it waits for, so that their control blocks may be dropped
-# or submitted again meanwhile.
+# The first call that finds a request terminal copies the result into the control block and releases the buffers
+# (aiocb.refresh). The later delivery of the completion then has no buffers to release.
+#
+# Ownership. aio_suspend and aio_cancel wait without the GIL. They hold references to the submissions that they wait
+# for, because meanwhile another thread may drop the control blocks, or submit them again.
+#
+# Locking. The GIL guards the control blocks.
 
 
 def aio_error(aiocb cb not None):
-    """The state of a request: EINPROGRESS, 0, ECANCELED, or the errno of the failed operation.
+    """Returns the status of a request: EINPROGRESS, 0, ECANCELED, or the errno of the failed operation.
 
-    An errno is returned, not raised; OSError EINVAL is raised if it was never submitted. The answer stays
-    after aio_return, until the next submission. Does not block.
+    The errno is returned, not raised. The status stays the same after aio_return, until the next
+    submission. Does not block. OSError EINVAL if the aiocb was never submitted.
 
     Source: POSIX.1-2017, aio_error.
     """
-    cdef int state = cb.settle()
+    cdef int state = cb.refresh()
     if state == ENDED:
         return 0 if cb.outcome >= 0 else -cb.outcome
     if state == SUBMITTED:
@@ -23,14 +26,15 @@ def aio_error(aiocb cb not None):
 
 
 def aio_return(aiocb cb not None):
-    """The result of a terminal request, once: bytes moved, 0 for a sync; or its OSError raised.
+    """Returns the result of a terminal request, once: the count of bytes moved, or 0 for a sync.
 
-    OSError EINVAL when it was never submitted or its result has been returned before, EINPROGRESS
-    before it is terminal. Nothing depends on it being called. Does not block.
+    If the request failed, raises its OSError instead. OSError EINVAL if the aiocb was never submitted or
+    its result was returned before; OSError EINPROGRESS if the request is not terminal. A program need not
+    call it: no resource waits for the call. Does not block.
 
     Source: POSIX.1-2017, aio_return.
     """
-    cdef int state = cb.settle()
+    cdef int state = cb.refresh()
     cdef bint before = cb.returned
     cdef int64_t result = aiofs_outcome_return(AIOFS_DONE if state == ENDED else AIOFS_SUBMITTED
                                                if state == SUBMITTED else AIOFS_NEW, cb.outcome, before)
@@ -45,7 +49,7 @@ def aio_return(aiocb cb not None):
 
 
 cdef int read_timeout(object timeout, timespec *out) except -1:
-    """Seconds to a timespec; negative ones are over already."""
+    """Converts seconds to a timespec. A negative time-out becomes 0; ValueError for a NaN."""
     cdef double seconds = timeout
     if seconds != seconds:
         raise ValueError("the time-out is not a number")
@@ -59,7 +63,7 @@ cdef int read_timeout(object timeout, timespec *out) except -1:
 
 
 cdef list control_blocks(object items, str function):
-    """The entries of a list of aiocbs; None among them is passed over."""
+    """The aiocbs of a list, without its Nones. TypeError for another type."""
     cdef list found = []
     for item in items:
         if item is None:
@@ -71,12 +75,12 @@ cdef list control_blocks(object items, str function):
 
 
 def aio_suspend(list, timeout=None):
-    """Waits until one of the requests is terminal; returns 0. Blocks the thread, not the interpreter.
+    """Waits until one of the requests is terminal; returns 0. Blocks this thread, without the GIL.
 
-    `list` holds aiocbs, or None to be passed over, as those that were never submitted are; with nothing
-    left to wait for it returns at once. `timeout` is in seconds: None waits, zero or less only looks.
-    OSError EAGAIN when the time is up, EINTR when a signal handler ran (what that raises is raised
-    instead); TypeError, ValueError for what cannot be right. On an event loop use aio.suspend.
+    `list` contains aiocbs and None. None and aiocbs that were never submitted are skipped; if no other
+    entry is left, it returns at once. `timeout` is in seconds: None waits without a limit, zero or less
+    does not wait. OSError EAGAIN if the time is up; OSError EINTR if a signal handler ran, or the exception
+    of that handler; TypeError or ValueError for an invalid argument. On an event loop use aio.suspend.
 
     Source: POSIX.1-2017, aio_suspend.
     """
@@ -91,7 +95,7 @@ def aio_suspend(list, timeout=None):
         read_timeout(timeout, &limit)
         patience = &limit
     for cb in blocks:
-        if cb.settle() == ENDED:
+        if cb.refresh() == ENDED:
             return SUSPENDED
     requests = <aiofs_request **>calloc(<size_t>len(blocks) + 1, sizeof(aiofs_request *))
     if requests == NULL:
@@ -107,7 +111,7 @@ def aio_suspend(list, timeout=None):
             aiofs_request_release(requests[i])
         free(requests)
     for cb in blocks:
-        cb.settle()
+        cb.refresh()
     if error == -EINTR:
         PyErr_CheckSignals()
     if error < 0:
@@ -117,12 +121,12 @@ def aio_suspend(list, timeout=None):
 
 
 def _watch(items, waiter):
-    """For aio.suspend: ends `waiter` when a request in the list does. True: there is nothing to wait for."""
+    """For aio.suspend: gives the future `waiter` its result when a request is terminal. True: need not wait."""
     cdef aiocb cb
     cdef bint live = False
     blocks = control_blocks(items, "suspend")
     for cb in blocks:
-        if cb.settle() == ENDED:
+        if cb.refresh() == ENDED:
             return True
         live = live or cb.state == SUBMITTED
     for cb in blocks:
@@ -132,7 +136,7 @@ def _watch(items, waiter):
 
 
 def _unwatch(items, waiter):
-    """Undoes _watch for requests that are still in flight."""
+    """For aio.suspend: undoes _watch for requests that are still in flight."""
     cdef aiocb cb
     for cb in control_blocks(items, "suspend"):
         if cb.state == SUBMITTED:
@@ -140,12 +144,13 @@ def _unwatch(items, waiter):
 
 
 def aio_cancel(fildes, aiocb cb=None):
-    """Cancels cb, or with None all requests outstanding on the descriptor.
+    """Cancels the request of `cb`; with None, all outstanding requests on the descriptor `fildes`.
 
-    AIO_CANCELED: every one was, and is terminal with ECANCELED. AIO_NOTCANCELED: some were not, see
-    aio_error: a write to a stream, or disk I/O, that has begun. AIO_ALLDONE: none was outstanding.
-    OSError EBADF for a closed descriptor, EINVAL when fildes is not cb's. It waits for the kernel's answer,
-    at most about a second, never for the I/O.
+    Returns AIO_CANCELED: all of them are cancelled, and terminal with ECANCELED; AIO_NOTCANCELED: at least
+    one is not cancelled (aio_error says which), because it is a write to a stream or disk I/O that has
+    begun; AIO_ALLDONE: no request was outstanding. OSError EBADF if the descriptor is closed, EINVAL if
+    `fildes` is not the descriptor of `cb`. Waits for the kernel's answer, at most about a second, and
+    never for the I/O itself.
 
     Source: POSIX.1-2017, aio_cancel.
     """
@@ -155,10 +160,10 @@ def aio_cancel(fildes, aiocb cb=None):
     what.file = whose.file = NULL
     what.has_view = whose.has_view = False
     find_target(&what, fildes)
-    rub_out(&what)
+    release_plan(&what)
     if cb is not None:
         find_target(&whose, cb.aio_fildes)
-        rub_out(&whose)
+        release_plan(&whose)
     answer = aiofs_cancel_check(what.fd, NULL if cb is None else &whose.fd)
     if answer < 0:
         raise make_error(-answer, fildes, "aio_cancel", f"{descriptor_word(fildes)} is not open"
@@ -169,12 +174,12 @@ def aio_cancel(fildes, aiocb cb=None):
         if answer < 0:
             raise make_error(-answer, fildes, "aio_cancel")
         return answer
-    if cb.settle() != SUBMITTED:
+    if cb.refresh() != SUBMITTED:
         return AIO_ALLDONE
     submission = cb.submission
     aiofs_request_retain(&submission.request)
     with nogil:
         answer = aiofs_cancel(&submission.request)
         aiofs_request_release(&submission.request)
-    cb.settle()
+    cb.refresh()
     return answer

@@ -1,9 +1,10 @@
-# The process: which engine runs, what it counts, what a fork means, and the end of the interpreter.
+# The process: its engine, the engine's counters, fork, and the exit of the interpreter.
 #
-# There is one engine in a process, whichever language started it. At exit, requests that wait for a peer are
-# cancelled and other requests get some seconds; afterwards no thread of the engine calls into the interpreter. In the
-# child of a fork, a new `generation` begins: the handles that were made in an older one are the parent's, and so are
-# their locks.
+# A process has one engine, for its C code and its Python code. At exit, _at_exit cancels the requests on streams and
+# gives all other requests DRAIN_SECONDS to complete. After that no thread of the engine calls into the interpreter.
+#
+# Fork. `generation` counts the forks between the first process and this one. A handle of another generation, and its
+# lock, belong to a parent process.
 
 import atexit
 
@@ -11,14 +12,14 @@ from libc.stdlib cimport getenv
 from libc.string cimport strcmp
 
 cdef enum:
-    SETTLE_SECONDS = 5
+    DRAIN_SECONDS = 5
 
 
 def engine():
-    """The engine that carries requests out: 'io_uring' or 'threads'; started if it does not run.
+    """Returns the name of the engine, 'io_uring' or 'threads'. Starts the engine if it does not run.
 
-    OSError when it cannot be had: EINVAL for an unknown word in AIOFS_ENGINE, ENOSYS when it demands
-    io_uring and the kernel refuses.
+    OSError EINVAL if AIOFS_ENGINE has an unknown value, ENOSYS if it demands io_uring and the kernel
+    refuses io_uring, EAGAIN if a resource is exhausted.
     """
     cdef int error = aiofs_engine_start()
     if error < 0:
@@ -32,7 +33,7 @@ cdef object engine_error(long error):
 
 
 cdef str engine_reason(long error):
-    """Why AIOFS_ENGINE cannot be obeyed; None: that is not the reason."""
+    """The reason, if the value of AIOFS_ENGINE is the cause of the error; else None."""
     cdef const char *value = getenv("AIOFS_ENGINE")
     if value == NULL or error >= 0:
         return None
@@ -45,21 +46,21 @@ cdef str engine_reason(long error):
 
 
 def counters():
-    """What the engine has done since the process began, as a dict of counts (see engine.h)."""
+    """Returns the engine's counters since the process began, as a dict (see struct aiofs_counters in engine.h)."""
     cdef aiofs_counters seen
     aiofs_engine_counters(&seen)
     return seen
 
 
-def settle(double seconds=SETTLE_SECONDS):
-    """Cancels requests that wait for a peer and gives other requests `seconds` to finish."""
+def drain_engine(double seconds=DRAIN_SECONDS):
+    """Cancels the requests on streams, and gives all other requests `seconds` to complete."""
     with nogil:
-        aiofs_engine_settle(seconds)
+        aiofs_engine_drain(seconds)
     drain_unclaimed()
 
 
 cdef void look_at_signals():
-    """CPython ignores SIGXFSZ: a write inside the call may meet RLIMIT_FSIZE without harm."""
+    """Tells the engine whether SIGXFSZ is ignored, as CPython does: then a write needs no check of RLIMIT_FSIZE."""
     global aiofs_sigxfsz_ignored
     aiofs_sigxfsz_ignored = signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
 
@@ -68,7 +69,7 @@ look_at_signals()
 
 
 def _after_fork_in_child():
-    """The parent's access handles are the parent's."""
+    """Marks all handles that exist now as the parent's."""
     global generation
     generation += 1
 
@@ -77,7 +78,7 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _at_exit():
-    settle()
+    drain_engine()
     python_ends()
 
 

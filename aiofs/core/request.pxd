@@ -14,8 +14,8 @@ cdef struct plan:
     bint has_view
 
 cdef int find_target(plan *what, object fildes) except -1
-cdef int draw_up(plan *what, aiocb cb, int operation) except -1
-cdef void rub_out(plan *what) noexcept
+cdef int prepare_plan(plan *what, aiocb cb, int operation) except -1
+cdef void release_plan(plan *what) noexcept
 cdef int small_int(object value, str name) except? -1
 cdef int check_notify(sigevent event, int notify) except -1
 cdef int write_notice(aiofs_submission *submission, sigevent event) except -1

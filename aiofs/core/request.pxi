@@ -1,19 +1,22 @@
-# aio_read, aio_write, aio_fsync: what a control block asks for, prepared as a plan, and its submission.
+# aio_read, aio_write, aio_fsync: from the fields of a control block to a request.
 #
-# A plan is read from the fields first, and what Python can see is wrong raises there, with nothing done.
-# Then the bytes are moved inside the call if that cannot block, or a submission goes to the engine. A plan owns the
-# view of the buffer, which the submission takes over, and a reference to the open file. The GIL is released while
-# the engine takes the request, and around a write inside the call; a cached read of a few pages keeps it.
+# prepare_plan reads the fields into a plan. An error that Python can find raises there, and nothing is started. Then
+# the bytes are moved inside the call if that cannot block; otherwise a submission is made for the engine.
+#
+# Ownership. A plan owns a reference to the open file, and the view of the buffer until a submission takes it over.
+#
+# Locking. The GIL guards the control block. It is released while the engine accepts the request, and around a write
+# inside the call. A cached read of a few pages keeps it.
 
 
 cdef int find_target(plan *what, object fildes) except -1:
-    """The descriptor, and the open file behind it if aiofs opened it."""
+    """Sets the descriptor, and the open file if aiofs opened it."""
     cdef int overflow = 0
     cdef long number
     if type(fildes) is SyncAccessHandle or type(fildes) is AccessHandle:
         what.file = ((<SyncAccessHandle>fildes).file if type(fildes) is SyncAccessHandle
                      else (<AccessHandle>fildes).file)
-        what.fd = -1  # closed: the request's error
+        what.fd = -1  # if the handle is closed, the request fails with EBADF
         if what.file != NULL:
             what.fd = aiofs_file_fd(what.file)
             aiofs_file_retain(what.file)
@@ -30,7 +33,7 @@ cdef int find_target(plan *what, object fildes) except -1:
 
 
 cdef inline int view_memory(plan *what, aiocb cb) except -1:
-    """What a read or write moves: the view of its buffer, and how many bytes of that."""
+    """Sets the view of the buffer and the count of bytes to move."""
     cdef Py_ssize_t size = 0
     if cb.aio_buf is not None or cb.aio_nbytes != 0:
         take_buffer(cb.aio_buf, &what.view, PyBUF_WRITABLE if what.operation == AIOFS_READ else PyBUF_SIMPLE)
@@ -49,13 +52,13 @@ cdef inline int view_memory(plan *what, aiocb cb) except -1:
 
 
 cdef int check_in_flight(aiocb cb, int operation) except -1:
-    if cb.settle() == SUBMITTED:
+    if cb.refresh() == SUBMITTED:
         raise make_error(EINVAL, cb.aio_fildes, operation_name(operation), "this aiocb is in flight")
     return 0
 
 
-cdef int draw_up(plan *what, aiocb cb, int operation) except -1:
-    """Reads the fields; what Python can see is wrong raises here, and nothing has happened."""
+cdef int prepare_plan(plan *what, aiocb cb, int operation) except -1:
+    """Reads the fields of `cb` into a plan. Raises for an invalid field; then the plan owns nothing."""
     what.operation = operation
     what.file = NULL
     what.has_view = False
@@ -75,9 +78,9 @@ cdef int draw_up(plan *what, aiocb cb, int operation) except -1:
             what.offset = offset_of(cb.aio_offset)
             view_memory(what, cb)
         find_target(what, cb.aio_fildes)
-        check_in_flight(cb, operation)  # a fileno() may do what it should not
+        check_in_flight(cb, operation)  # again, because fileno() may have submitted it
     except BaseException:
-        rub_out(what)
+        release_plan(what)
         raise
     return 0
 
@@ -88,7 +91,7 @@ cdef void drop_view(plan *what) noexcept:
         PyBuffer_Release(&what.view)
 
 
-cdef void rub_out(plan *what) noexcept:
+cdef void release_plan(plan *what) noexcept:
     drop_view(what)
     if what.file != NULL:
         aiofs_file_release(what.file)
@@ -114,7 +117,7 @@ cdef int64_t offset_of(object value) except? -1:
 
 
 cdef int check_notify(sigevent event, int notify) except -1:
-    """What has to be right before the request is accepted."""
+    """Checks the fields of the sigevent, before the request is accepted."""
     if notify == C_SIGEV_LOOP or notify == C_SIGEV_THREAD:
         if not callable(event.sigev_notify_function):
             raise TypeError("sigev_notify_function must be callable for SIGEV_THREAD and SIGEV_LOOP, not "
@@ -135,7 +138,7 @@ cdef int64_t signal_value(object value) except? -1:
 
 
 cdef int write_notice(aiofs_submission *submission, sigevent event) except -1:
-    """The sigevent as it stands now, for the engine's threads."""
+    """Copies the fields of the sigevent into the submission's notice. BlockingIOError: no thread for SIGEV_THREAD."""
     cdef int notify = event.sigev_notify, signo = 0
     cdef int64_t value = 0
     if notify == C_SIGEV_SIGNAL:
@@ -163,7 +166,10 @@ cdef aiofs_ask ask_of(plan *what) noexcept:
 
 
 cdef int64_t try_inline(aiofs_ask *ask, LoopNotifier notifier, aiofs_list_call *call) except? -1:
-    """Moves the bytes inside the call if that cannot block and the turn affords it. `call`: the list's, or NULL."""
+    """Moves the bytes inside the call, if that cannot block and the turn's budget allows it.
+
+    `call`: the call of lio_listio, or NULL. Returns the count, a negated errno, or AIOFS_NOT_INLINE.
+    """
     cdef int64_t moved
     cdef int affords = 1
     if not aiofs_ask_is_quick(ask, call):
@@ -183,19 +189,19 @@ cdef int64_t try_inline(aiofs_ask *ask, LoopNotifier notifier, aiofs_list_call *
 
 
 cdef int end_inside(aiofs_submission *submission, aiocb cb, int64_t result, LoopNotifier notifier) except -1:
-    """Ends a request with a notice inside the call. A function on the loop is called in a later turn."""
+    """Completes, inside the call, a request that has a notice. The loop calls the function of SIGEV_LOOP later."""
     cdef bint waits = submission.aio.ending.notice.kind == C_SIGEV_LOOP
     submission.unposted = not waits
     if waits:
         submission.no_wakeup = True
         before_submit(submission, cb, notifier)
     aiofs_aio_end(&submission.aio, result)
-    cb.settle()
+    cb.refresh()
     return notifier.schedule() if waits else 0
 
 
 cdef aiofs_submission *make_ready(plan *what, aiocb cb) except NULL:
-    """A submission for the engine, buffers pinned, not yet submitted."""
+    """A submission with pinned buffers and its notice, not yet submitted."""
     cdef aiofs_submission *submission = new_submission()
     submission.request.op = what.operation
     submission.request.fd = what.fd
@@ -214,8 +220,8 @@ cdef aiofs_submission *make_ready(plan *what, aiocb cb) except NULL:
     return submission
 
 
-cdef void hold(aiocb cb, aiofs_submission *submission) noexcept:
-    """It is in flight from here on."""
+cdef void set_in_flight(aiocb cb, aiofs_submission *submission) noexcept:
+    """Makes the state SUBMITTED; the control block takes over the reference."""
     cb.state = SUBMITTED
     cb.returned = False
     cb.submission = submission
@@ -223,9 +229,9 @@ cdef void hold(aiocb cb, aiofs_submission *submission) noexcept:
 
 cdef aiofs_submission *begin(plan *what, aiofs_ask *ask, int64_t error, aiocb cb, LoopNotifier notifier,
                              aiofs_list_call *call) except? NULL:
-    """Carries the prepared plan out inside the call and gives NULL, or makes its submission.
+    """Completes the request of a plan inside the call and returns NULL, or returns its submission for the engine.
 
-    `error`: why it is not valid, or 0. `call`: the list's, or NULL.
+    `error`: 0, or the negated errno that the request completes with. `call`: the call of lio_listio, or NULL.
     """
     cdef int64_t result = error
     cdef aiofs_submission *submission = NULL
@@ -243,7 +249,7 @@ cdef aiofs_submission *begin(plan *what, aiofs_ask *ask, int64_t error, aiocb cb
     if submission == NULL:
         cb.end(result)
     else:
-        hold(cb, submission)
+        set_in_flight(cb, submission)
     if result == AIOFS_NOT_INLINE:
         return submission
     if call != NULL:
@@ -254,14 +260,14 @@ cdef aiofs_submission *begin(plan *what, aiofs_ask *ask, int64_t error, aiocb cb
 
 
 cdef void refused(aiofs_submission *submission, aiocb cb, int error) noexcept:
-    """Ends a submission that the engine did not take, without a notice."""
+    """Completes a submission that the engine did not accept, without a notice."""
     unpin(submission)
     drop_notice(submission)
     cb.end(error)
 
 
 cdef int submit(plan *what, aiocb cb, LoopNotifier notifier) except -1:
-    """Carries out or submits the prepared plan. Gives 0, or the positive errno that the call fails with."""
+    """Completes or submits the request of a plan. Returns 0, or the positive errno that the call fails with."""
     cdef aiofs_ask ask = ask_of(what)
     cdef aiofs_submission *submission
     cdef int error = aiofs_ask_check(&ask, NULL)
@@ -271,7 +277,7 @@ cdef int submit(plan *what, aiocb cb, LoopNotifier notifier) except -1:
         return -error
     try:
         submission = begin(what, &ask, 0, cb, notifier, NULL)
-    except BlockingIOError:  # no thread to be had for its notification
+    except BlockingIOError:  # no thread can be started for its SIGEV_THREAD
         cb.end(-EAGAIN)
         return EAGAIN
     if submission == NULL:
@@ -287,36 +293,36 @@ cdef int transfer(aiocb cb, int operation) except -1:
     cdef int error
     if cb is None:
         raise TypeError(f"{operation_name(operation)} takes an aiocb, not None")
-    draw_up(&what, cb, operation)
+    prepare_plan(&what, cb, operation)
     try:
         error = submit(&what, cb, current_notifier())
     finally:
-        rub_out(&what)
+        release_plan(&what)
     if error:
         raise call_error(cb, error)
     return 0
 
 
 cdef object call_error(aiocb cb, int error):
-    """The exception of a call that was refused."""
+    """The exception of a call that fails with `error`, a positive errno."""
     if error == EBADF:
         return request_error(cb, -EBADF)
     return make_error(error, cb.aio_fildes, operation_name(cb.operation), why_not_accepted(cb, -error))
 
 
 def aio_read(aiocb cb):
-    """Queues a read of cb.aio_nbytes bytes at cb.aio_offset into cb.aio_buf; returns 0.
+    """Queues a read of cb.aio_nbytes bytes at byte cb.aio_offset into cb.aio_buf; returns 0.
 
-    The request ends with the count of bytes read: less than asked at the end of the file, 0 at or past
-    it; of a stream what is there, as soon as there is something. Cached bytes may be read before the call
-    returns. There is no order between it and other requests.
+    The result of the request is the count of bytes read: less than requested at the end of the file, 0 at
+    or past it. From a stream it reads the bytes that are there, as soon as there is at least one. Cached
+    bytes may be read before the call returns. The request has no order with other requests.
 
-    What is wrong with the descriptor, the offset or the memory is the request's error (aio_error), not
-    the call's: EBADF closed or not open for reading, EINVAL a negative offset or an end beyond 2**63 - 1,
-    EISDIR, EFAULT, EAGAIN nothing to read with O_NONBLOCK, ECANCELED, EIO. At the call: OSError EINVAL
-    for a reqprio out of range or an aiocb in flight, EAGAIN when a resource is exhausted; TypeError,
-    ValueError, BufferError for fields that cannot be right; RuntimeError for SIGEV_LOOP with no running
-    loop. Nothing was started then.
+    An error of the descriptor, the offset or the memory is the error of the request (aio_error), not of
+    the call: EBADF if the descriptor is closed or not open for reading, EINVAL if the offset is negative
+    or the end is beyond 2**63 - 1, EISDIR, EFAULT, EAGAIN if a descriptor with O_NONBLOCK has nothing to
+    read, ECANCELED, EIO. The call itself raises, with nothing started: OSError EINVAL for a reqprio out of
+    range or an aiocb in flight, OSError EAGAIN if a resource is exhausted; TypeError, ValueError or
+    BufferError for an invalid field; RuntimeError for SIGEV_LOOP without a running loop.
 
     Source: POSIX.1-2017, aio_read.
     """
@@ -325,16 +331,16 @@ def aio_read(aiocb cb):
 
 
 def aio_write(aiocb cb):
-    """Queues a write of cb.aio_nbytes bytes from cb.aio_buf at cb.aio_offset; returns 0.
+    """Queues a write of cb.aio_nbytes bytes from cb.aio_buf at byte cb.aio_offset; returns 0.
 
-    The request ends with the count of bytes written, less than asked if the disk fills up on the way.
-    Writing past the end leaves a hole of zeros. With O_APPEND, and on streams, the offset is ignored and
-    writes land in the order of the calls; other writes have no order. What is written is durable after
-    aio_fsync, not before.
+    The result of the request is the count of bytes written, less than requested if the disk becomes full.
+    A write past the end leaves a hole that reads as zeros. With O_APPEND, and on streams, the offset is
+    ignored and the bytes are written in the order of the calls; other writes have no order. The bytes are
+    durable after aio_fsync, not before.
 
-    Errors as for aio_read, but EISDIR; of the request also EPIPE (no SIGPIPE), EFBIG beyond RLIMIT_FSIZE
-    or what the filesystem can hold (no SIGXFSZ), ENOSPC, EDQUOT (the volume's quota: nothing was
-    written).
+    Errors as for aio_read, without EISDIR. The request can also fail with EPIPE (without SIGPIPE), EFBIG
+    beyond RLIMIT_FSIZE or the largest file of the filesystem (without SIGXFSZ), ENOSPC, and EDQUOT if the
+    quota of the volume forbids it; then nothing was written.
 
     Source: POSIX.1-2017, aio_write.
     """
@@ -343,15 +349,15 @@ def aio_write(aiocb cb):
 
 
 def aio_fsync(op, cb):
-    """Queues a sync of cb.aio_fildes, as fsync (op os.O_SYNC) or fdatasync (os.O_DSYNC); returns 0.
+    """Queues a sync of cb.aio_fildes: fsync(2) if op is os.O_SYNC, fdatasync(2) if os.O_DSYNC; returns 0.
 
-    It begins when every request queued on the descriptor before it has ended, and ends with 0. Fields
-    other than aio_fildes and aio_sigevent are ignored. The name of a new file is not made durable: flush
-    of an access handle does that, or a sync of the directory.
+    The sync starts when all requests that were queued on the descriptor before it are complete. Its result
+    is 0. Fields other than aio_fildes and aio_sigevent are ignored. It does not make the name of a new file
+    durable; flush of an access handle does, or a sync of the directory.
 
-    At the call: OSError EINVAL for another op or an aiocb in flight, EBADF for a bad descriptor, EAGAIN
-    when a resource is exhausted. Of the request (aio_error): EINVAL for what cannot be synced, as a pipe,
-    EIO, ENOSPC, EDQUOT when earlier writes do not reach the disk, ECANCELED.
+    The call raises OSError EINVAL for another op or an aiocb in flight, EBADF for a bad descriptor, EAGAIN
+    if a resource is exhausted. The request can fail (aio_error) with EINVAL if the file cannot be synced,
+    as a pipe; with EIO, ENOSPC or EDQUOT if earlier writes do not reach the disk; with ECANCELED.
 
     Source: POSIX.1-2017, aio_fsync.
     """

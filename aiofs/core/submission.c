@@ -1,4 +1,4 @@
-/* submission.c - the hooks that the engine calls, on any thread, without the GIL. */
+/* submission.c - allocates and frees submissions. The engine calls `destroy` on any thread, without the GIL. */
 #include <stdlib.h>
 
 #include "core/submission.h"

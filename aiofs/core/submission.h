@@ -1,15 +1,18 @@
 /*
- * submission.h - what a request carries for Python while the engine has it.
+ * submission.h - a request to the engine, together with its Python objects.
  *
- * A submission is one request to the engine. It pins the buffers (Py_buffer views), holds a reference to the object
- * that submitted it (the owner: an aiocb or an Operation), and has the notice of its end. The engine completes it on
- * a thread that has no GIL and must not wait for it. The notice posts the submission to a completion queue (notice.c,
- * completions.h). Everything that touches Python objects is done in delivery.pxi, by the thread
- * that drains the queue with the GIL.
+ * A submission pins the buffers (Py_buffer views), holds a reference to the object that submitted it (the owner: an
+ * aiocb or an Operation), and contains the notice of its completion. The engine completes it on a thread that does not
+ * have the GIL and must not wait for it. The notice then posts the submission to a completion queue (notice.c,
+ * completions.h). A thread with the GIL drains that queue and delivers the submission (delivery.pxi); only then are
+ * Python objects used.
  *
- * A submission is counted by its request. One reference is the owner's (its field `submission`), one the completion
- * queue's (from the call that submits until the submission is delivered), one the engine's. The last reference frees
- * the memory; that needs no GIL.
+ * Ownership. The reference count is that of the request. The owner has one reference (its field `submission`), the
+ * completion queue has one from the submission to the delivery, and the engine has one while the request is in flight.
+ * The last reference frees the memory, without the GIL.
+ *
+ * Locking. The GIL guards the fields, except `queue` and `no_wakeup`, which are atomic, and `next`, which belongs to
+ * the thread that pushes or drains.
  */
 #ifndef AIOFS_SUBMISSION_H
 #define AIOFS_SUBMISSION_H
@@ -24,22 +27,22 @@
 typedef struct aiofs_completion_queue aiofs_completion_queue;
 
 struct aiofs_submission {
-    union { /* first: the engine's pointer is ours */
+    union { /* first: a pointer to the request is a pointer to the submission */
         aiofs_aio aio;
         aiofs_request request;
     };
     aiofs_submission *next;
-    _Atomic(aiofs_completion_queue *) queue; /* a reference, until it is posted there; NULL: to the unclaimed ones */
-    aiofs_callback *callback; /* of its notice; NULL: none, or the thread of SIGEV_THREAD has it */
+    _Atomic(aiofs_completion_queue *) queue; /* a reference until it is posted; NULL: the unclaimed completions */
+    aiofs_callback *callback; /* of the notice; NULL: none, or the thread of SIGEV_THREAD owns it */
     PyObject *owner;    /* a reference, until the submission is delivered */
-    PyObject *waiters;  /* a reference, or NULL: what delivery.pxi ends with the submission */
-    Py_buffer view;     /* the one buffer, or the first */
-    Py_buffer *views;   /* more than one */
+    PyObject *waiters;  /* a reference to a list of futures, or NULL; see delivery.pxi */
+    Py_buffer view;     /* of one buffer */
+    Py_buffer *views;   /* of several buffers; else NULL */
     struct iovec *vector;
-    int pinned;         /* views that are held */
+    int pinned;         /* the number of views that are not released yet */
     bool delivered;
-    bool unposted; /* it ended inside the call, and no loop is to be told */
-    _Atomic bool no_wakeup; /* no await waits for it alone: a later completion wakes the loop for both */
+    bool unposted; /* it completed inside the call: it is not posted */
+    _Atomic bool no_wakeup; /* no await waits for it alone: the completion of its list wakes the loop */
 };
 
 aiofs_submission *submission_new(void);

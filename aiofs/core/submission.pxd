@@ -1,4 +1,4 @@
-# One submission: core/submission.h, and submission.pxi.
+# Submissions: submission.pxi, and core/submission.h.
 
 cdef class LoopNotifier
 

@@ -1,9 +1,12 @@
-# One submission: pinning its buffers, submitting it, and what happens to it at its end. See submission.h.
+# Submissions: they pin their buffers, are submitted to the engine, and release what they own. See submission.h.
 #
-# A submission owns its views (Py_buffer), its notice's references and, from the call that submits until it is
-# delivered, a reference to its owner (an aiocb or an Operation). The functions here are called with the GIL, which
-# submit_request releases while the engine takes the request: the completion may be delivered before it returns.
-# Delivery calls end_submission, once; a submission that the engine did not take is discarded or withdrawn instead.
+# Delivery calls end_submission, once. A submission that the engine did not accept is discarded or withdrawn instead.
+#
+# Ownership. A submission owns its views (Py_buffer), the references of its notice and, from the submission to the
+# delivery, a reference to its owner (an aiocb or an Operation).
+#
+# Locking. All functions need the GIL. submit_request releases it while the engine accepts the request, so the
+# completion may be delivered before submit_request returns.
 
 
 cdef aiofs_submission *new_submission() except NULL:
@@ -14,7 +17,7 @@ cdef aiofs_submission *new_submission() except NULL:
 
 
 cdef void pin_view(aiofs_submission *submission, Py_buffer *view) noexcept:
-    """Takes over a view, the whole of a request."""
+    """Takes over a view, the only one of the request."""
     submission.view = view[0]
     submission.pinned = 1
     submission.request.single.iov_base = submission.view.buf
@@ -24,7 +27,7 @@ cdef void pin_view(aiofs_submission *submission, Py_buffer *view) noexcept:
 
 
 cdef int pin_all(aiofs_submission *submission, object buffers, bint writable) except -1:
-    """Pins several buffers, to be filled or sent one after the other."""
+    """Pins several buffers, which the request reads or writes in their order."""
     cdef list items = list(buffers)
     cdef Py_ssize_t i, count = len(items)
     if count == 0:
@@ -44,7 +47,7 @@ cdef int pin_all(aiofs_submission *submission, object buffers, bint writable) ex
 
 
 cdef void unpin(aiofs_submission *submission) noexcept:
-    """Lets the buffers go: the engine has no more use for them, or never had."""
+    """Releases the views. The request is terminal, or was not submitted."""
     cdef int i, pinned = submission.pinned
     submission.pinned = 0
     if submission.views != NULL:
@@ -55,7 +58,7 @@ cdef void unpin(aiofs_submission *submission) noexcept:
 
 
 cdef int set_callback(aiofs_submission *submission, object function, object value, object context) except -1:
-    """A function to be called by its notice, with references of its own."""
+    """Sets the function that the notice calls. The callback owns its references."""
     cdef aiofs_callback *callback = <aiofs_callback *>calloc(1, sizeof(aiofs_callback))
     if callback == NULL:
         raise MemoryError
@@ -70,7 +73,7 @@ cdef int set_callback(aiofs_submission *submission, object function, object valu
 
 
 cdef void drop_notice(aiofs_submission *submission) noexcept:
-    """It will not be given, or has been."""
+    """Frees what the notice owns. It was given, or will not be."""
     cdef aiofs_callback *callback = submission.callback
     cdef aiofs_callback taken
     submission.callback = NULL
@@ -84,21 +87,21 @@ cdef void drop_notice(aiofs_submission *submission) noexcept:
 
 
 cdef void discard(aiofs_submission *submission) noexcept:
-    """Takes back a submission that was never submitted."""
+    """Releases a submission that was never submitted."""
     unpin(submission)
     drop_notice(submission)
     aiofs_request_release(&submission.request)
 
 
 cdef void withdraw(aiofs_submission *submission) noexcept:
-    """Takes back a submission that was never submitted but may be awaited: those awaits end."""
+    """Releases a submission that was never submitted, and wakes its awaits."""
     end_waiters(submission)
     submission_withdraw(submission)
     discard(submission)
 
 
 cdef void before_submit(aiofs_submission *submission, object owner, LoopNotifier notifier) noexcept:
-    """It can be submitted; `owner` is held until it is delivered, by `notifier` if there is one."""
+    """Prepares the submission to the engine: holds `owner` until the delivery, on `notifier`'s loop if not None."""
     Py_INCREF(owner)
     submission.owner = <PyObject *>owner
     if notifier is not None:
@@ -107,14 +110,14 @@ cdef void before_submit(aiofs_submission *submission, object owner, LoopNotifier
 
 
 cdef void after_refusal(aiofs_submission *submission) noexcept:
-    """The engine did not take it."""
+    """Undoes before_submit: the engine did not accept the request."""
     submission_withdraw(submission)
     take(&submission.owner)
     aiofs_request_release(&submission.request)
 
 
 cdef int submit_request(aiofs_submission *submission, aiofs_file *file, object owner, LoopNotifier notifier) noexcept:
-    """Submits; `owner` is held until the submission is delivered. 0, or a negated errno: nothing was started."""
+    """Submits to the engine; holds `owner` until the delivery. 0, or a negated errno: nothing was started."""
     cdef int error
     before_submit(submission, owner, notifier)
     with nogil:
@@ -125,7 +128,7 @@ cdef int submit_request(aiofs_submission *submission, aiofs_file *file, object o
 
 
 cdef object take(PyObject **reference):
-    """The object of a reference, which is given up."""
+    """Clears a reference, and returns its object or None."""
     cdef object taken = None
     if reference[0] != NULL:
         taken = <object>reference[0]
@@ -135,7 +138,7 @@ cdef object take(PyObject **reference):
 
 
 cdef int end_submission(aiofs_submission *submission) except -1:
-    """The end as the owner sees it: the buffers are released, then the owner learns of it."""
+    """At delivery: releases the buffers, then completes the owner."""
     cdef object owner
     unpin(submission)
     owner = take(&submission.owner)

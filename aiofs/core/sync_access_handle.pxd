@@ -1,4 +1,4 @@
-# Access handles, and the synchronous one: sync_access_handle.pxi.
+# What both access handles use, and the synchronous one: sync_access_handle.pxi.
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident()
@@ -14,16 +14,16 @@ cdef int64_t end_file(aiofs_file *file, bint flush) noexcept nogil
 @cython.final
 cdef class SyncAccessHandle:
     cdef aiofs_file *file  # a reference; NULL when closed
-    cdef int64_t cursor
-    cdef int users
+    cdef int64_t cursor    # in bytes
+    cdef int users         # threads inside a method
     cdef bint writable
-    cdef unsigned long closing  # the thread that is in close; 0: none
-    cdef bint unwanted     # never given out: no warning when it is dropped
-    cdef int made          # in which generation of processes
+    cdef unsigned long closing  # the thread inside close; 0: none
+    cdef bint unwanted     # no caller got the handle: dropping it gives no warning
+    cdef int made          # `generation` of the process that opened it
     cdef readonly str mode
     cdef str path
     cdef object __weakref__
-    cdef void let_go(self) noexcept
+    cdef void release_file(self) noexcept
     cdef inline int check(self, str doing) except -1
     cdef inline int check_change(self, str doing) except -1
     cdef object vectored(self, bint writes, object buffers, object at)

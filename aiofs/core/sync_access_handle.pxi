@@ -1,10 +1,14 @@
-# Access handles: an open, locked file, read and written in place.
+# Access handles: an open, locked file, read and written in place. AccessHandle is in access_handle.pxi.
 #
-# The lock and the descriptor belong to the engine's open file; a handle has one reference to it and ends its use by
-# close. SyncAccessHandle works on the thread that calls it, without the GIL. `users` counts the threads inside, and
-# close waits for them; it takes `file` away first, so each thread looks at that before it releases the GIL. A thread
-# cannot wait for itself: close refuses to, in a volume's method that works for the handle. Nor does close wait for
-# the threads of a parent process, which are not there after a fork. AccessHandle: access_handle.pxi.
+# SyncAccessHandle works on the calling thread, without the GIL.
+#
+# Ownership. The engine's open file owns the descriptor and the lock. A handle owns one reference to that file, and
+# closes it.
+#
+# Locking. The GIL guards the fields. `users` counts the threads inside methods. close sets `file` to NULL, and then
+# waits until `users` is 0; so each method reads `file` and counts itself before it releases the GIL. Two cases do not
+# wait. If this thread runs a method of the volume for the same handle, close fails with EDEADLK, because it would wait
+# for itself. In the child of a fork the threads of the parent do not exist.
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned microseconds)
@@ -14,7 +18,7 @@ cdef str MODE_READ_ONLY = "read-only"
 
 
 cdef int64_t position(object value, str name) except -1:
-    """An offset or a size, in bytes."""
+    """Checks an offset or a size, in bytes, and returns it. TypeError, ValueError."""
     cdef int64_t number
     if not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
@@ -27,7 +31,7 @@ cdef int64_t position(object value, str name) except -1:
     return number
 
 
-cdef int generation = 0  # of processes: moves on in the child of a fork, which has none of its parent's locks
+cdef int generation = 0  # fork adds one in the child, which has none of its parent's locks
 
 
 cdef object closed_error(str path, str doing, int made):
@@ -41,7 +45,7 @@ cdef object refused_error(str path, str doing):
 
 
 cdef int64_t end_file(aiofs_file *file, bint flush) noexcept nogil:
-    """Waits for what is in flight, makes it durable, ends the use and gives up the reference."""
+    """Waits for the requests in flight, flushes if `flush`, closes the file and releases the caller's reference."""
     cdef int64_t outcome = 0, closed
     aiofs_file_drain(file)
     if flush:
@@ -58,10 +62,11 @@ cdef class SyncAccessHandle:
 
     An open file with a lock on its entry, read and written in place by this thread.
 
-    Opened by FileHandle.create_sync_access_handle or FileSystem.create_sync_access_handle. Its calls
-    block, without the GIL; on an event loop use AccessHandle. A context manager: leaving it closes.
+    FileHandle.create_sync_access_handle and FileSystem.create_sync_access_handle open it. Its methods
+    block the thread, without the GIL; on an event loop use AccessHandle. As a context manager it closes at
+    the end of the block.
 
-    Every call raises InvalidStateError (EBADF) after close, OSError for what the disk says.
+    Every method raises InvalidStateError (EBADF) after close, and OSError with the kernel's errno.
 
     Source: WHATWG File System standard, FileSystemSyncAccessHandle.
     """
@@ -70,16 +75,16 @@ cdef class SyncAccessHandle:
         raise TypeError("SyncAccessHandle is made by create_sync_access_handle()")
 
     def __dealloc__(self):
-        self.let_go()
+        self.release_file()
 
     def __del__(self):
         cdef bint unclosed = self.file != NULL
-        self.let_go()  # before the warning: its receiver gets the handle, and may use and keep it
+        self.release_file()  # before the warning, whose receiver gets the handle and may use it
         if unclosed and not self.unwanted and self.made == generation:
             warn_unclosed(self, self.path)
 
-    cdef void let_go(self) noexcept:
-        """Closes without waiting: the lock goes with the last request."""
+    cdef void release_file(self) noexcept:
+        """Closes the file without waiting. The lock is released when the last request in flight is terminal."""
         cdef aiofs_file *file = self.file
         self.file = NULL
         if file != NULL:
@@ -114,10 +119,10 @@ cdef class SyncAccessHandle:
         return 0
 
     def read(self, buffer, *, at=None):
-        """Reads into `buffer` from byte `at` (None: the cursor); returns the count of bytes.
+        """Reads into `buffer` from byte `at` (None: at the cursor); returns the count of bytes.
 
-        Short only at the end of the file; 0 at or past it. The cursor goes to behind what was read.
-        ValueError for a negative `at`; TypeError or BufferError for a buffer that is not writable.
+        The count is short only at the end of the file, and 0 at or past it. The cursor moves to the end of the bytes
+        that were read. ValueError for a negative `at`; TypeError or BufferError for a buffer that is not writable.
 
         Source: WHATWG File System standard, FileSystemSyncAccessHandle.read.
         """
@@ -139,10 +144,12 @@ cdef class SyncAccessHandle:
         return moved
 
     def write(self, data, *, at=None):
-        """Writes `data` at byte `at` (None: the cursor); returns the count of bytes, all but on a full disk.
+        """Writes `data` at byte `at` (None: at the cursor); returns the count of bytes.
 
-        The cursor goes to behind what was written; a gap is filled with zeros. NoModificationAllowedError
-        on a read-only handle; QuotaExceededError, nothing written, beyond the volume's quota; EFBIG.
+        The count is short only if the disk becomes full. The cursor moves to the end of the bytes that were written.
+        A gap between the old end of the file and `at` is filled with zeros. NoModificationAllowedError on a read-only
+        handle; QuotaExceededError, with nothing written, beyond the volume's quota; OSError EFBIG beyond the largest
+        file; ValueError for a negative `at`.
 
         Source: WHATWG File System standard, FileSystemSyncAccessHandle.write.
         """
@@ -164,14 +171,14 @@ cdef class SyncAccessHandle:
         return moved
 
     def readv(self, buffers, *, at=None):
-        """As read, filling several buffers one after the other.
+        """As read, into several buffers, filled in their order; returns the total count of bytes.
 
         Source: preadv(2).
         """
         return self.vectored(False, buffers, at)
 
     def writev(self, buffers, *, at=None):
-        """As write, of several buffers one after the other.
+        """As write, from several buffers, in their order; returns the total count of bytes.
 
         Source: pwritev(2).
         """
@@ -182,7 +189,7 @@ cdef class SyncAccessHandle:
         cdef int64_t offset = self.cursor if at is None else position(at, "at")
         cdef int64_t moved
         cdef aiofs_submission *pins
-        pins = new_submission()  # only for its pins
+        pins = new_submission()  # only to pin the buffers
         try:
             pin_all(pins, buffers, not writes)
             if writes:
@@ -208,7 +215,10 @@ cdef class SyncAccessHandle:
         return moved
 
     def truncate(self, size):
-        """Makes the file `size` bytes long, cutting it or adding zeros; a cursor behind the end goes there.
+        """Makes the file `size` bytes long: cuts it, or adds zeros. A cursor past the new end moves to the end.
+
+        ValueError for a negative size; NoModificationAllowedError on a read-only handle; QuotaExceededError
+        beyond the volume's quota; OSError EFBIG beyond the largest file.
 
         Source: WHATWG File System standard, FileSystemSyncAccessHandle.truncate.
         """
@@ -225,13 +235,13 @@ cdef class SyncAccessHandle:
         self.cursor = min(self.cursor, length)
 
     def get_size(self):
-        """The size of the file, in bytes.
+        """Returns the size of the file, in bytes.
 
         Source: WHATWG File System standard, FileSystemSyncAccessHandle.getSize.
         """
         cdef int64_t size
         self.check("get_size")
-        self.users += 1  # the method of a volume of Python's may let the GIL go
+        self.users += 1  # the method of a volume written in Python may release the GIL
         size = aiofs_file_size(self.file)
         self.users -= 1
         if size < 0:
@@ -239,7 +249,9 @@ cdef class SyncAccessHandle:
         return size
 
     def flush(self):
-        """Makes all earlier writes durable, and the entry's name if aiofs made it; nothing if nothing changed.
+        """Makes all earlier writes durable, and the entry's name if aiofs created it. Does nothing if nothing changed.
+
+        NoModificationAllowedError on a read-only handle.
 
         Source: WHATWG File System standard, FileSystemSyncAccessHandle.flush; fdatasync(2).
         """
@@ -255,18 +267,18 @@ cdef class SyncAccessHandle:
             raise make_error(-outcome, self.path, "flush")
 
     def close(self):
-        """Flushes, waits for requests in flight, releases the lock. A second call does nothing.
+        """Waits for requests in flight, flushes, and releases the lock. A second call does nothing.
 
-        The handle is closed and the lock released even when it raises: the OSError of the flush. But a
-        Volume's method that this handle has called cannot close it: OSError EDEADLK, and it stays open.
-        In the child of a fork it closes the child's descriptor, and waits for nothing.
+        OSError if the flush fails; the handle is closed and the lock released all the same. A method of a
+        Volume cannot close the handle that called it: OSError EDEADLK, and the handle stays open. In the
+        child of a fork, close only closes the child's descriptor, and does not wait or flush.
 
         Source: WHATWG File System standard, FileSystemSyncAccessHandle.close.
         """
         self.finish(True)
 
     def abort(self):
-        """Closes without making anything durable; requests in flight are cancelled if they can be."""
+        """Closes without a flush; cancels the requests in flight that can be cancelled."""
         self.finish(False)
 
     cdef int finish(self, bint flush) except -1:
@@ -276,7 +288,7 @@ cdef class SyncAccessHandle:
         if ours and (inside_is(file) or self.closing == PyThread_get_thread_ident()):
             raise make_error(EDEADLK, self.path, "close by a method of the volume that the handle waits for")
         if file == NULL:
-            while ours and self.closing:  # by another thread
+            while ours and self.closing:  # another thread is inside close
                 with nogil:
                     usleep(50)
             return 0
@@ -295,7 +307,7 @@ cdef class SyncAccessHandle:
         return 0
 
     def fileno(self):
-        """The descriptor: real, open until close."""
+        """The descriptor, which the kernel knows, until close; then InvalidStateError (EBADF)."""
         self.check("fileno")
         return aiofs_file_fd(self.file)
 
@@ -308,7 +320,7 @@ cdef int warn_unclosed(object handle, str path) except -1:
 
 
 cdef SyncAccessHandle sync_access_handle_of(aiofs_file *file, str mode, str path):
-    """A handle that takes over a reference to an open file, and its use."""
+    """A handle for an open file. It takes over the caller's reference, and closes the file."""
     cdef SyncAccessHandle handle
     try:
         handle = SyncAccessHandle.__new__(SyncAccessHandle)

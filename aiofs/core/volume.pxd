@@ -1,11 +1,11 @@
-# Volumes as the core shows them to Python: volume.pxi.
+# Volumes in Python: volume.pxi.
 
 cdef bytes _path_bytes(path)
 cdef const void *_owner(unsigned long long owner) noexcept
 
 cdef class OpenFile:
     cdef aiofs_file *file
-    cdef readonly object path  # as messages show it
+    cdef readonly object path  # the path that error messages show
 
 cdef OpenFile _open_file(aiofs_file *file, path)
 

@@ -108,7 +108,7 @@ cdef object _stat_result(const status_of_file *status):
     )
 
 
-cdef str CLOSED_BEHIND = "the descriptor was closed already, by os.close or the like"
+cdef str CLOSED_BEFORE = "the descriptor was closed already, by os.close or the like"
 
 
 cdef class OpenFile:
@@ -128,7 +128,7 @@ cdef class OpenFile:
         """The descriptor; OSError EBADF once it is closed, by os.close too."""
         cdef int fd = -1 if self.file == NULL else aiofs_file_fd(self.file)
         if fd < 0:
-            raise make_error(EBADF, self.path, "fileno", CLOSED_BEHIND)
+            raise make_error(EBADF, self.path, "fileno", CLOSED_BEFORE)
         return fd
 
     def close(self):
@@ -144,7 +144,7 @@ cdef class OpenFile:
                 status = aiofs_file_close(file)
                 aiofs_file_release(file)
         if status < 0:
-            raise make_error(-status, self.path, "close", CLOSED_BEHIND if status == -EBADF else None)
+            raise make_error(-status, self.path, "close", CLOSED_BEFORE if status == -EBADF else None)
 
     def read(self, Py_ssize_t size, long long offset):
         """Returns `size` bytes from `offset` (both in bytes), fewer at the end of the file only. See pread(2)."""
@@ -174,7 +174,7 @@ cdef OpenFile _open_file(aiofs_file *file, path):
 
 
 cdef class DirectoryOps:
-    """A directory opened as a volume: `aiofs.volumes.ops.VolumeOps`.
+    """A directory opened as a volume. Implements `aiofs.volume_ops.VolumeOps`.
 
     Paths are relative to its root; "" is the root. `shown` is the path that errors name; by default it is the path on
     disk. Every method raises OSError EBADF after `close`.

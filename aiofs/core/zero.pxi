@@ -1,10 +1,10 @@
-# The 0 that aio_read and its like return: an int that is awaited by mistake says what to await instead.
+# The 0 that aio_read, aio_suspend and lio_listio return. If it is awaited by mistake, its TypeError says what to await.
 #
-# One object for each kind of call, made once: they hold nothing but their advice.
+# There is one such object for each kind of call. It owns nothing but its text.
 
 
 class _Zero(int):
-    """The 0 of a call that returns at once: an int that says what to await, if it is awaited itself."""
+    """An int 0 whose __await__ raises a TypeError with advice."""
 
     def __new__(cls, advice):
         zero = int.__new__(cls)

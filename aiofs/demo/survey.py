@@ -121,7 +121,7 @@ def remove(directory: str) -> None:
     """Removes a directory after all requests in it have ended, and ignores SIGINT meanwhile."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        _core.settle()
+        _core.drain_engine()
         shutil.rmtree(directory)
     finally:
         signal.signal(signal.SIGINT, before)

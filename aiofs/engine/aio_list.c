@@ -1,5 +1,5 @@
 /*
- * aio_list.c - lio_listio: many requests in one call.
+ * aio_list.c - lio_listio: the count of a list, its notice, and how much one call copies itself.
  *
  * A list has a count. It counts each entry whose request the engine has, and one more for the call itself. So the count
  * cannot reach zero before the call has started every entry. The thread that brings the count to zero gives the list's
@@ -11,7 +11,7 @@
  * Locking. None: the counts are atomic.
  *
  * Copies inside the call. One call copies at most CALL_BYTES and for at most CALL_NS. It reads the clock once for every
- * CLOCK_BYTES. The remaining entries go to the engine in batches.
+ * CLOCK_BYTES. The remaining entries go to the engine in batches: aio_batch.c.
  */
 #define _GNU_SOURCE
 #include <aio.h>
@@ -35,7 +35,7 @@ struct aiofs_list {
     aiofs_notice notice;
 };
 
-static void list_release(aiofs_list *list)
+void aiofs_list_release(aiofs_list *list)
 {
     if (atomic_fetch_sub(&list->owners, 1) == 1)
         free(list);
@@ -48,7 +48,12 @@ static void count_down(aiofs_list *list)
     aiofs_notice_give(&list->notice);
     if (aiofs_word_end(&list->word, 0))
         aiofs_wake_sleepers();
-    list_release(list);
+    aiofs_list_release(list);
+}
+
+void aiofs_list_join(aiofs_list *list)
+{
+    atomic_fetch_add(&list->left, 1);
 }
 
 void aiofs_list_ended(aiofs_list *list, int64_t result)
@@ -119,22 +124,7 @@ void aiofs_list_note(struct aiofs_list_call *call, int64_t result)
         atomic_store_explicit(&call->list->failed, true, memory_order_relaxed);
 }
 
-bool aiofs_list_put(struct aiofs_list_call *call, aiofs_aio *aio, aiofs_file *file)
-{
-    aio->ending.list = call->list;
-    atomic_fetch_add(&call->list->left, 1);
-    call->batch[call->count++] = (struct aiofs_batch_entry){&aio->request, file, 0};
-    return call->count == AIOFS_LIST_BATCH;
-}
-
-void aiofs_list_submit(struct aiofs_list_call *call)
-{
-    aiofs_submit_many(call->batch, call->count);
-    for (size_t i = 0; i < call->count; i++)
-        if (call->batch[i].error < 0)
-            aiofs_aio_end((aiofs_aio *)call->batch[i].request, call->batch[i].error);
-    call->count = 0;
-}
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
 
 static _Atomic uint32_t *word_of(const void *list, size_t index)
 {
@@ -142,17 +132,8 @@ static _Atomic uint32_t *word_of(const void *list, size_t index)
     return &((aiofs_list *)(uintptr_t)list)->word;
 }
 
-int aiofs_list_finish(struct aiofs_list_call *call)
+int aiofs_list_wait(aiofs_list *list)
 {
-    aiofs_list *list = call->list;
-    int error = 0;
-    if (call->count > 0)
-        aiofs_list_submit(call);
-    count_down(list);
-    if (call->waits)
-        error = aiofs_wait_on(word_of, list, 1, NULL);
-    if (call->waits && error == 0 && atomic_load(&list->failed))
-        error = -EIO;
-    list_release(list);
-    return error;
+    int error = aiofs_wait_on(word_of, list, 1, NULL);
+    return error == 0 && atomic_load(&list->failed) ? -EIO : error;
 }

@@ -2,7 +2,8 @@
  * aio_rules.h - the rules of POSIX AIO, for both faces: posix/ (struct aiocb) and the core (Python's aiocb).
  *
  *     aio_rules.c    valid arguments, completion inside the call, the order of the steps of a completion
- *     aio_list.c     lio_listio: submission in batches, the count, the list's notice, LIO_WAIT
+ *     aio_list.c     lio_listio: the count, the list's notice, LIO_WAIT, how much one call copies
+ *     aio_batch.c    lio_listio: submission in batches
  *     aio_notice.c   notices: none, a signal, a thread, and a hook for what only one face has
  *
  * A face reads a control block into an aiofs_ask, checks it, and tries to complete it inside the call. If that is not
@@ -92,6 +93,13 @@ AIOFS_API int aiofs_list_check(int mode, int nent, const struct sigevent *event)
 AIOFS_API int aiofs_list_begin(struct aiofs_list_call *call, int mode, aiofs_notice *notice);
 /* May the call copy `bytes` more bytes? If so, counts them. */
 AIOFS_API bool aiofs_list_affords(struct aiofs_list_call *call, size_t bytes);
+/* The count: one more request of the list goes to the engine; it is terminal; the result is an error or not. */
+AIOFS_API void aiofs_list_join(aiofs_list *list);
+AIOFS_API void aiofs_list_ended(aiofs_list *list, int64_t result);
+/* Waits until the count is zero. 0; -EIO: an entry failed; -EINTR: a signal handler ran. */
+AIOFS_API int aiofs_list_wait(aiofs_list *list);
+/* The call leaves the list. */
+AIOFS_API void aiofs_list_release(aiofs_list *list);
 /* Records the result of an entry that was never submitted to the engine. */
 AIOFS_API void aiofs_list_note(struct aiofs_list_call *call, int64_t result);
 
@@ -136,6 +144,8 @@ AIOFS_API void aiofs_aio_end(aiofs_aio *aio, int64_t result);
 /* The call fails with this error: publishes it in the control block and drops the notice. */
 AIOFS_API void aiofs_refuse(aiofs_ending *ending, int error);
 
+/* ---- the batch: aio_batch.c -------------------------------------------------------------------------------------- */
+
 /* Adds a request to the batch and to the list's count. True: the batch is full, submit it. */
 AIOFS_API bool aiofs_list_put(struct aiofs_list_call *call, aiofs_aio *aio, aiofs_file *file);
 /* Submits the batch. A request that the engine does not accept completes with the error. */
@@ -143,8 +153,6 @@ AIOFS_API void aiofs_list_submit(struct aiofs_list_call *call);
 /* After the last entry: submits the rest of the batch. With LIO_WAIT, waits for all entries. 0; -EIO: an entry failed;
  * -EINTR: a signal handler ran, the requests continue. */
 AIOFS_API int aiofs_list_finish(struct aiofs_list_call *call);
-/* An entry that was added by aiofs_list_put is terminal. */
-AIOFS_API void aiofs_list_ended(aiofs_list *list, int64_t result);
 
 /* ---- aio_return, aio_cancel -------------------------------------------------------------------------------------- */
 

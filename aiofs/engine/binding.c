@@ -59,7 +59,7 @@ int files_expire_kept(void)
         if (file->outstanding) { /* its last request will close it; this reference is not the last */
             aiofs_file_release(file);
         } else {
-            file_forget(file);
+            file_unregister(file);
             list_append(&engine.releasing, &file->leaving);
         }
     }

@@ -223,7 +223,7 @@ static void cancel_streams(void)
 
 /* Repeats the cancellation, because a completion may submit new requests. Cancelled requests get at least LEAST_NS to
  * complete. */
-void aiofs_engine_settle(double seconds)
+void aiofs_engine_drain(double seconds)
 {
     enum { MOMENT_NS = 1000000, LEAST_NS = 100000000, MOST_SECONDS = 1000000000 };
     const struct timespec moment = {.tv_nsec = MOMENT_NS};

@@ -63,7 +63,7 @@ AIOFS_API const char *aiofs_engine_name(void);
 
 /* For the exit of the program: cancels the requests on streams, and gives all other requests `seconds` to complete.
  * The engine stays usable. */
-AIOFS_API void aiofs_engine_settle(double seconds);
+AIOFS_API void aiofs_engine_drain(double seconds);
 
 struct aiofs_counters {
     uint64_t inline_reads, inline_writes; /* completed inside the call */

@@ -1,11 +1,9 @@
 /*
- * file.c - open files: what kind they are, which descriptor number leads to which file, and when a file ends.
+ * file.c - open files: making them, finding them, and when a file ends.
  *
- * A file is owned or plain. aiofs opened an owned file: the table has it from aiofs_file_adopt to aiofs_file_close. A
- * plain file stands for a descriptor that the program opened: the table has it while requests are in flight on it. One
- * table, indexed by descriptor number, finds both. The table grows and is never freed. aiofs_file_find reads it without
- * the engine lock. That is safe because the memory of a file is never returned to the allocator. The reader retains the
- * file only if its reference count is not zero, and then checks that the number still leads to it.
+ * A file is owned or plain. aiofs opened an owned file: the table (fd_table.c) has it from aiofs_file_adopt to
+ * aiofs_file_close. A plain file stands for a descriptor that the program opened: the table has it while requests are
+ * in flight on it.
  *
  * A request on a plain descriptor belongs to an existing file if device, inode and flags are the same. This comparison
  * is not enough if the program changed the flags, or if many open files share one inode, as all eventfds do. Then
@@ -18,61 +16,19 @@
  * operations allocated, live as long as the file, because a submission that found the file before the close still has a
  * reference. The last reference frees them (destroy). See request.c.
  *
- * Locking. The engine lock guards the files, the plain slots of the table and the list of retired files. The owned
- * slots are atomic.
+ * Locking. The engine lock guards the files, the plain slots of the table and the list of retired files.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/sysmacros.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "internal.h"
+#include "fd_table.h"
 
-enum { CHUNK = 1024, CHUNKS = 1024 };
-
-struct slot {
-    _Atomic(aiofs_file *) owned;
-    _Atomic(aiofs_file *) plain; /* changed under the engine lock */
-    _Atomic unsigned ending;     /* plain requests on this number that have left, and are not yet notified */
-    struct file_hint hint;
-};
-
-static _Atomic(struct slot *) table[CHUNKS];
 static struct aiofs_link retired = {&retired, &retired}; /* memory of files, free for use; engine lock */
 static _Atomic unsigned spare;                           /* length of `retired`; changed under the engine lock */
-
-/* ---- numbers -------------------------------------------------------------------------------------- */
-
-static struct slot *slot_find(int fd)
-{
-    if (fd < 0 || fd >= CHUNK * CHUNKS)
-        return NULL;
-    struct slot *chunk = atomic_load_explicit(&table[fd / CHUNK], memory_order_acquire);
-    return chunk ? &chunk[fd % CHUNK] : NULL;
-}
-
-static struct slot *slot_make(int fd)
-{
-    if (fd < 0 || fd >= CHUNK * CHUNKS)
-        return NULL;
-    struct slot *chunk = atomic_load_explicit(&table[fd / CHUNK], memory_order_acquire);
-    if (!chunk) {
-        struct slot *fresh = calloc(CHUNK, sizeof *fresh);
-        if (!fresh)
-            return NULL;
-        if (atomic_compare_exchange_strong(&table[fd / CHUNK], &chunk, fresh))
-            chunk = fresh;
-        else
-            free(fresh);
-    }
-    return &chunk[fd % CHUNK];
-}
 
 /* ---- memory --------------------------------------------------------------------------------------- */
 
@@ -95,7 +51,7 @@ static aiofs_file *take_spare(void)
 
 int file_reserve(int fd, unsigned count)
 {
-    if (!slot_make(fd))
+    if (!fd_slot_make(fd))
         return -ENOMEM;
     while (atomic_load(&spare) < count) {
         aiofs_file *file = calloc(1, sizeof *file);
@@ -108,68 +64,7 @@ int file_reserve(int fd, unsigned count)
     return 0;
 }
 
-bool file_number_busy(int fd)
-{
-    struct slot *slot = slot_find(fd);
-    return slot && atomic_load_explicit(&slot->plain, memory_order_relaxed);
-}
-
-_Atomic unsigned *file_number_ending(int fd)
-{
-    struct slot *slot = slot_find(fd);
-    return slot ? &slot->ending : NULL;
-}
-
-struct file_hint *file_hint(int fd)
-{
-    struct slot *slot = slot_make(fd);
-    return slot ? &slot->hint : NULL;
-}
-
-aiofs_file *aiofs_file_find(int fd)
-{
-    struct slot *slot = slot_find(fd);
-    aiofs_file *file = slot ? atomic_load_explicit(&slot->owned, memory_order_acquire) : NULL;
-    if (!file)
-        return NULL;
-    int32_t refs = atomic_load_explicit(&file->refs, memory_order_relaxed);
-    do {
-        if (refs == 0)
-            return NULL;
-    } while (!atomic_compare_exchange_weak_explicit(&file->refs, &refs, refs + 1, memory_order_acquire,
-                                                    memory_order_relaxed));
-    if (atomic_load_explicit(&slot->owned, memory_order_acquire) == file)
-        return file;
-    aiofs_file_release(file);
-    return NULL;
-}
-
-/* ---- what a descriptor is --------------------------------------------------------------------------- */
-
-int file_examine(int fd, struct file_facts *facts)
-{
-    if (channel_owns(fd))
-        return -EBADF;
-    int flags = aiofs_sys.fcntl(fd, F_GETFL, 0);
-    if (flags < 0)
-        return flags;
-    if (flags & O_PATH)
-        return -EBADF;
-    int error = aiofs_sys.fstat(fd, &facts->stat);
-    if (error < 0)
-        return error;
-    facts->flags = flags;
-    mode_t mode = facts->stat.st_mode;
-    facts->kind = S_ISREG(mode) || S_ISBLK(mode) ? KIND_REGULAR : S_ISDIR(mode) ? KIND_DIRECTORY : KIND_STREAM;
-    facts->seekable = facts->kind != KIND_STREAM || (S_ISCHR(mode) && aiofs_sys.lseek(fd, 0, SEEK_CUR) >= 0);
-    return 0;
-}
-
-/* Do all open files of this kind share one inode (eventfd, epoll, ...; /dev/ptmx)? */
-static bool is_cloned(const struct stat *stat)
-{
-    return (stat->st_mode & S_IFMT) == 0 || (S_ISCHR(stat->st_mode) && stat->st_rdev == makedev(5, 2));
-}
+/* ---- finding a file in flight ----------------------------------------------------------------------- */
 
 /* Does the number of a plain file with requests in flight still lead to the same open file? 1, 0, -EAGAIN as
  * channel_compare, or -ENOSYS: unknown. Lock held, so the last request of the file cannot leave meanwhile. */
@@ -179,7 +74,7 @@ static int compare(aiofs_file *file, const struct file_facts *facts)
     int changed = file->flags ^ facts->flags;
     if (file->dev != facts->stat.st_dev || file->ino != facts->stat.st_ino || changed & fixed)
         return 0;
-    if (is_cloned(&facts->stat))
+    if (file_is_cloned(&facts->stat))
         return channel_compare(&file->engine_fd, atomic_load(&file->fd));
     if (!(changed & changeable))
         return 1;
@@ -203,30 +98,6 @@ static void lane_init(aiofs_file *file, enum lane_name name, unsigned limit, enu
 }
 
 enum { MANY_ON_RING = 256, MANY_WORKERS = 32, COPIES = 4 };
-
-/* Does the file refuse RWF_NOWAIT, as files of FUSE, network filesystems and /proc do? Such a file would block inside
- * io_uring_enter, and io_uring itself reads again after a short read. So the workers perform its requests. The probe is
- * a read far behind the end of the file: it moves no byte. It never waits, because the kernel checks the flag before it
- * calls the filesystem. All files of one disk filesystem behave alike, so one probe per disk is enough. */
-static bool refuses_nowait(int fd, const struct file_facts *facts)
-{
-    static _Atomic dev_t granted; /* the last disk whose probe succeeded; 0: none */
-    const int64_t far = (int64_t)1 << 40;
-    char byte;
-    const struct iovec one = {&byte, 1};
-    bool on_disk = major(facts->stat.st_dev) != 0;
-    if (facts->kind != KIND_REGULAR || facts->stat.st_mode == 0)
-        return false;
-    if (on_disk && facts->stat.st_dev == atomic_load_explicit(&granted, memory_order_relaxed))
-        return false;
-    if ((facts->flags & O_ACCMODE) == O_WRONLY) /* a read cannot probe it */
-        return !on_disk;
-    if (aiofs_sys.preadv2(fd, &one, 1, far, RWF_NOWAIT) == -EOPNOTSUPP)
-        return true;
-    if (on_disk)
-        atomic_store_explicit(&granted, facts->stat.st_dev, memory_order_relaxed);
-    return false;
-}
 
 /* Sets limit, carrier and order of the write lane, from the flags. */
 static void set_write_lane(aiofs_file *file)
@@ -277,7 +148,7 @@ static aiofs_file *file_new(int fd, const struct file_facts *facts)
     file->type = facts->stat.st_mode & S_IFMT;
     file->nameless = facts->stat.st_nlink == 0;
     file->watched = false;
-    file->refuses = refuses_nowait(fd, facts);
+    file->refuses = file_refuses_nowait(fd, facts);
     file->seekable = facts->seekable;
     file->dev = facts->stat.st_dev;
     file->ino = facts->stat.st_ino;
@@ -309,7 +180,7 @@ static aiofs_file *file_new(int fd, const struct file_facts *facts)
 /* The plain file that the table has for the number. 1: the number still leads to it; 0: it does not; or -EAGAIN. */
 static int newest_in_flight(int fd, const struct file_facts *facts, aiofs_file **file)
 {
-    struct slot *slot = slot_find(fd);
+    struct fd_slot *slot = fd_slot_find(fd);
     *file = slot ? atomic_load(&slot->plain) : NULL;
     int same = *file ? compare(*file, facts) : 0;
     return same == -ENOSYS ? 0 : same;
@@ -335,7 +206,7 @@ aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_fi
 {
     enum { TRIES = 1000 };
     const struct timespec moment = {.tv_nsec = 50000};
-    bool cloned = is_cloned(&facts->stat);
+    bool cloned = file_is_cloned(&facts->stat);
     aiofs_file *file = NULL;
     if (after && !cloned)
         return NULL;
@@ -377,50 +248,17 @@ int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file
     *file = file_new(fd, facts);
     if (!*file)
         return -EAGAIN;
-    atomic_store(&slot_find(fd)->plain, *file);
+    atomic_store(&fd_slot_find(fd)->plain, *file);
     return 0;
 }
 
-bool file_is_found(const aiofs_file *file)
-{
-    const struct slot *slot = slot_find(atomic_load(&file->fd));
-    return slot && atomic_load(&slot->plain) == file;
-}
-
-void file_forget(aiofs_file *file)
-{
-    struct slot *slot = slot_find(atomic_load(&file->fd));
-    if (!slot)
-        return;
-    if (atomic_load(&slot->plain) == file)
-        atomic_store(&slot->plain, NULL);
-    if (atomic_load(&slot->owned) == file)
-        atomic_store(&slot->owned, NULL);
-}
-
 /* ---- owned files ------------------------------------------------------------------------------------ */
-
-static enum inline_hint hint_of(int fd, const struct file_facts *facts)
-{
-    if (!S_ISREG(facts->stat.st_mode) || facts->flags & O_DIRECT)
-        return HINT_ENGINE;
-    struct statfs system;
-    return aiofs_sys.fstatfs(fd, &system) == 0 && system.f_type == TMPFS_MAGIC ? HINT_MEMORY : HINT_NOWAIT;
-}
-
-int file_classify(int fd)
-{
-    struct file_facts facts;
-    if (file_examine(fd, &facts) < 0)
-        return HINT_ENGINE;
-    return (int)hint_of(fd, &facts) | (facts.flags & O_DSYNC ? HINT_SYNC : 0);
-}
 
 /* Registers an owned file under its number. Lock held. */
 static void register_owned(aiofs_file *file, enum inline_hint hint, aiofs_lock_ref *lock_ref,
                            const struct aiofs_ops *ops, void *self)
 {
-    struct slot *slot = slot_find(atomic_load(&file->fd));
+    struct fd_slot *slot = fd_slot_find(atomic_load(&file->fd));
     /* A file that is still registered here lost its number: the program closed it with close(2). */
     aiofs_file *stale = atomic_load(&slot->owned);
     if (stale)
@@ -446,7 +284,7 @@ int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const struct a
         error = file_examine(fd, &facts);
     if (error < 0)
         return error;
-    enum inline_hint hint = ops ? HINT_ENGINE : hint_of(fd, &facts);
+    enum inline_hint hint = ops ? HINT_ENGINE : file_hint_of(fd, &facts);
     aiofs_file *file = NULL;
     while (error == 0 && !file) {
         error = file_reserve(fd, 1);
@@ -495,7 +333,7 @@ int aiofs_file_close(aiofs_file *file)
         return -EBADF;
     }
     file->closing = file->closed = true;
-    file_forget(file);
+    file_unregister(file);
     atomic_store(&file->fd, -1);
     bool last = file->outstanding == 0;
     if (last && file->bound) {
@@ -616,9 +454,7 @@ void files_after_fork(void)
 {
     aiofs_generation++;
     cancel_all(&engine.calls);
-    for (int chunk = 0; chunk < CHUNKS; chunk++)
-        for (int i = 0; table[chunk] && i < CHUNK; i++)
-            atomic_store(&table[chunk][i].ending, 0);
+    fd_table_fork_child();
     for (struct aiofs_link *link = engine.files.next, *next; link != &engine.files; link = next) {
         aiofs_file *file = CONTAINER(link, aiofs_file, all);
         next = link->next;
@@ -636,7 +472,7 @@ void files_after_fork(void)
         file->kept_until = 0;
         lanes_init(file);
         if (!file->owned)
-            file_forget(file);
+            file_unregister(file);
         if (users && atomic_fetch_sub(&file->refs, users) == users) {
             list_remove(link);
             retire(link);

@@ -28,9 +28,9 @@
 #include "internal.h"
 
 enum { PAGE = 4096 };
-enum { SLOW_WRITE_NS = 1000000, BRAKE_NS = 1000000000 };
+enum { SLOW_WRITE_NS = 1000000, BACKOFF_NS = 1000000000 };
 
-static _Atomic int64_t plain_brake; /* no inline write before this time, on descriptors outside any volume */
+static _Atomic int64_t plain_backoff; /* no inline write before this time, on descriptors outside any volume */
 static _Atomic bool no_cachestat;
 
 bool aiofs_sigxfsz_ignored;
@@ -187,9 +187,9 @@ static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int 
     int hint = file ? atomic_load_explicit(&file->hint, memory_order_relaxed) : hint_of_number(fd);
     if (hint == HINT_ENGINE || hint == HINT_UNKNOWN || hint & HINT_SYNC || is_limited())
         return AIOFS_NOT_INLINE;
-    _Atomic int64_t *brake = lock_ref ? aiofs_lock_ref_write_brake(lock_ref) : &plain_brake;
+    _Atomic int64_t *backoff = lock_ref ? aiofs_lock_ref_write_backoff(lock_ref) : &plain_backoff;
     int64_t before = aiofs_now();
-    if (before < atomic_load_explicit(brake, memory_order_relaxed))
+    if (before < atomic_load_explicit(backoff, memory_order_relaxed))
         return AIOFS_NOT_INLINE;
     if (hint == HINT_NOWAIT && !pages_cached(fd, offset, total))
         return AIOFS_NOT_INLINE;
@@ -197,7 +197,7 @@ static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int 
     ssize_t put = write_once(fd, iov, iovcnt, offset);
     int64_t after = aiofs_now();
     if (after - before > SLOW_WRITE_NS)
-        atomic_store_explicit(brake, after + BRAKE_NS, memory_order_relaxed);
+        atomic_store_explicit(backoff, after + BACKOFF_NS, memory_order_relaxed);
     if (put < 0)
         return AIOFS_NOT_INLINE;
     COUNT(inline_writes);
@@ -293,7 +293,7 @@ static void return_unused_quota(aiofs_file *file)
     if (file->lock_ref && aiofs_lock_ref_has_quota(file->lock_ref)) {
         int64_t size = aiofs_file_size(file);
         if (size >= 0)
-            aiofs_lock_ref_settle(file->lock_ref, size);
+            aiofs_lock_ref_uncharge(file->lock_ref, size);
     }
 }
 

@@ -116,25 +116,16 @@ struct aiofs_file {
     struct aiofs_job job;        /* frees the file on a host thread, if this thread may not */
 };
 
-struct file_facts { /* what fstat and F_GETFL return for a descriptor */
-    struct stat stat;
-    int flags;
-    enum file_kind kind;
-    bool seekable;
-};
-
-int file_examine(int fd, struct file_facts *facts);
 /* Allocates the table slot of `fd` and memory for `count` files, because nothing is allocated under the lock. 0 or
  * -ENOMEM. */
 int file_reserve(int fd, unsigned count);
+struct file_facts;
 /* The file of a plain descriptor, retained: the file with requests in flight on the same open file, or a new one. 0;
  * -EAGAIN: the engine cannot decide yet, or no memory is reserved; try again without the lock. Lock held. */
 int file_of_descriptor(int fd, const struct file_facts *facts, aiofs_file **file);
 /* The next file with requests in flight on a plain descriptor, retained; NULL: there is none. There is more than one
  * only if the open files cannot be distinguished. No lock. */
 aiofs_file *file_next_in_flight(int fd, const struct file_facts *facts, aiofs_file *after);
-bool file_is_found(const aiofs_file *file); /* does the table lead from its number to this plain file? Lock held */
-void file_forget(aiofs_file *file);  /* removes the file from the table */
 /* The last request of a plain file leaves: does the binding stay for the next request? Lock held. */
 bool file_keep(aiofs_file *file);
 /* Ends the kept bindings whose time is over. Returns the ms after which to call it again; -1: no binding is kept. On
@@ -146,7 +137,27 @@ void file_end_use(aiofs_file *file);
 /* Can closing the file's descriptor wait for a peer, a server, a device, or the freeing of many blocks? */
 bool file_close_can_block(const aiofs_file *file);
 bool file_kind_can_block(const aiofs_file *file); /* the same, without asking whether the file was unlinked meanwhile */
+void files_after_fork(void);
+void files_meet_reactor(void);
+
+/* ---- what a descriptor is: descriptor.c ------------------------------------------------------------- */
+
+struct file_facts { /* what fstat and F_GETFL return for a descriptor */
+    struct stat stat;
+    int flags;
+    enum file_kind kind;
+    bool seekable;
+};
+/* 0; -EBADF: it is closed, O_PATH, or the engine's own; another error of fcntl(2) or fstat(2). */
+int file_examine(int fd, struct file_facts *facts);
+/* Do all open files of this kind share one inode (eventfd, epoll, ...; /dev/ptmx)? */
+bool file_is_cloned(const struct stat *stat);
+bool file_refuses_nowait(int fd, const struct file_facts *facts);
+enum inline_hint file_hint_of(int fd, const struct file_facts *facts);
 int file_classify(int fd);           /* the hint for a plain descriptor */
+
+/* ---- which file a number leads to: fd_table.c -------------------------------------------------------- */
+
 bool file_number_busy(int fd);       /* requests are in flight on a plain descriptor. No lock. */
 /* How many requests on a plain number have left their file and are not yet notified. NULL: the number was never used.
  * No lock. */
@@ -156,8 +167,8 @@ struct file_hint {                    /* of a plain descriptor */
     _Atomic uint8_t uses;             /* a counter; the descriptor is examined again when it wraps to 0 */
 };
 struct file_hint *file_hint(int fd); /* NULL: number out of range, or no memory. No lock. */
-void files_after_fork(void);
-void files_meet_reactor(void);
+bool file_is_found(const aiofs_file *file); /* does the table lead from its number to this plain file? Lock held */
+void file_unregister(aiofs_file *file);  /* removes the file from the table */
 
 /* ---- requests: request.c; the order in which they run: lane.c ------------------------------------- */
 
@@ -228,7 +239,7 @@ aiofs_request *lane_take(struct aiofs_link *run_queue);
 void request_accept(aiofs_request *request);
 int request_reject(aiofs_request *request);
 /* Returns to the quota what was charged for growth that did not happen; on any table. */
-void request_settle(const aiofs_request *request, aiofs_file *file);
+void request_uncharge(const aiofs_request *request, aiofs_file *file);
 /* Detaches a request from its file and completes it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
 /* Publishes the completion of a detached request and calls its hook; no lock held. */

@@ -108,14 +108,14 @@ static bool is_alone(void)
     pthread_mutex_lock(&engine.lock);
     unsigned long changes = engine.thread_changes;
     unsigned ours = (unsigned)engine.counters.workers + 1; /* the reactor, this one */
-    bool settled = host_threads_are_idle() && !pool_is_starting();
+    bool idle = host_threads_are_idle() && !pool_is_starting();
     pthread_mutex_unlock(&engine.lock);
-    if (!settled || are_more_than(ours))
+    if (!idle || are_more_than(ours))
         return false;
     pthread_mutex_lock(&engine.lock);
-    settled = host_threads_are_idle() && changes == engine.thread_changes;
+    idle = host_threads_are_idle() && changes == engine.thread_changes;
     pthread_mutex_unlock(&engine.lock);
-    return settled;
+    return idle;
 }
 
 static void check(void)

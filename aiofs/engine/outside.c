@@ -5,15 +5,15 @@
  * list to request_start_outside. Two cases:
  *
  *   ops->blocks    a host thread (host_threads.c) calls the operation, which may take as long as it likes. Each volume
- *                  has a gate: at most THREADS_IN_A_VOLUME threads at a time perform operations of one volume. So a
- *                  slow volume leaves threads for the others. A request that waits for a thread or at the gate can be
- *                  cancelled.
+ *                  has a limiter: at most THREADS_IN_A_VOLUME threads at a time perform operations of one volume. So a
+ *                  slow volume leaves threads for the others. A request that waits for a thread or in a limiter's
+ *                  list can be cancelled.
  *   otherwise      this thread calls the operation at once. When an operation completes, it may unblock another request
  *                  of the same file. That one runs after it, in a loop and not by recursion, because such a chain may
  *                  be long. A request that an operation submits itself is not part of the chain: it starts before
  *                  aiofs_submit returns, because the operation may wait for it.
  *
- * Locking. The engine lock guards the gates. No lock is held while an operation runs.
+ * Locking. The engine lock guards the limiters. No lock is held while an operation runs.
  */
 #define _GNU_SOURCE
 #include "internal.h"
@@ -38,7 +38,7 @@ struct chain {
 };
 static _Thread_local struct chain *chain;
 
-static unsigned epoch; /* fork adds one in the child: a gate of an older epoch is initialised again */
+static unsigned epoch; /* fork adds one in the child: a limiter of an older epoch is initialised again */
 
 /* ---- one operation ------------------------------------------------------------------------------------ */
 
@@ -90,45 +90,45 @@ void aiofs_complete(aiofs_request *request, int64_t result)
 
 /* ---- on host threads ---------------------------------------------------------------------------------- */
 
-/* The gate of the file's volume. NULL: the file has no entry, so there is no limit. Lock held. */
-static struct aiofs_gate *gate_of(const aiofs_file *file)
+/* The limiter of the file's volume. NULL: the file has no entry, so there is no limit. Lock held. */
+static struct aiofs_limiter *limiter_of(const aiofs_file *file)
 {
-    struct aiofs_gate *gate = file->lock_ref ? aiofs_lock_ref_gate(file->lock_ref) : NULL;
-    if (gate && (!gate->waiting.next || gate->epoch != epoch)) {
-        gate->threads = 0;
-        gate->epoch = epoch;
-        list_init(&gate->waiting);
+    struct aiofs_limiter *limiter = file->lock_ref ? aiofs_lock_ref_limiter(file->lock_ref) : NULL;
+    if (limiter && (!limiter->waiting.next || limiter->epoch != epoch)) {
+        limiter->threads = 0;
+        limiter->epoch = epoch;
+        list_init(&limiter->waiting);
     }
-    return gate;
+    return limiter;
 }
 
 bool outside_begin(aiofs_request *request)
 {
-    struct aiofs_gate *gate = gate_of(request->file);
-    if (gate && gate->threads >= THREADS_IN_A_VOLUME) {
+    struct aiofs_limiter *limiter = limiter_of(request->file);
+    if (limiter && limiter->threads >= THREADS_IN_A_VOLUME) {
         request->phase = PHASE_WAITING;
-        list_append(&gate->waiting, &request->queued);
+        list_append(&limiter->waiting, &request->queued);
         return false;
     }
     request->phase = PHASE_RUNNING;
-    if (gate)
-        gate->threads++;
+    if (limiter)
+        limiter->threads++;
     return true;
 }
 
-/* The next request for a thread inside the gate; NULL: there is none, and the thread has left the gate. */
-static aiofs_request *next_at(struct aiofs_gate *gate)
+/* The next request for a thread that the limiter counts; NULL: there is none, and the thread is no longer counted. */
+static aiofs_request *next_waiting(struct aiofs_limiter *limiter)
 {
     struct aiofs_link *link = NULL;
-    if (!gate)
+    if (!limiter)
         return NULL;
     pthread_mutex_lock(&engine.lock);
-    if (gate->epoch == epoch) { /* else the operation forked, and this is the child */
-        link = list_pop(&gate->waiting);
+    if (limiter->epoch == epoch) { /* else the operation forked, and this is the child */
+        link = list_pop(&limiter->waiting);
         if (link)
             CONTAINER(link, aiofs_request, queued)->phase = PHASE_RUNNING;
         else
-            gate->threads--;
+            limiter->threads--;
     }
     pthread_mutex_unlock(&engine.lock);
     return link ? CONTAINER(link, aiofs_request, queued) : NULL;
@@ -138,11 +138,11 @@ void outside_carry(aiofs_request *request)
 {
     aiofs_lock_ref *lock_ref = request->file->lock_ref;
     aiofs_volume *volume = lock_ref ? aiofs_lock_ref_volume(lock_ref) : NULL;
-    struct aiofs_gate *gate = lock_ref ? aiofs_lock_ref_gate(lock_ref) : NULL;
+    struct aiofs_limiter *limiter = lock_ref ? aiofs_lock_ref_limiter(lock_ref) : NULL;
     int64_t result;
     if (volume)
-        aiofs_volume_retain(volume); /* it owns the gate; the file may be freed together with the request */
-    for (; request; request = next_at(gate))
+        aiofs_volume_retain(volume); /* it owns the limiter; the file may be freed together with the request */
+    for (; request; request = next_waiting(limiter))
         if (carry_out(request, &result))
             request_finish(request, result);
     if (volume)

@@ -122,14 +122,14 @@ void aiofs_request_abandon(const aiofs_request *request)
 }
 
 /* Returns to the quota what was charged for growth that did not happen; on any table. */
-void request_settle(const aiofs_request *request, aiofs_file *file)
+void request_uncharge(const aiofs_request *request, aiofs_file *file)
 {
     struct stat stat;
     if (!changes_bytes(request) || !file->lock_ref || file->ops || !aiofs_lock_ref_has_quota(file->lock_ref))
         return;
     int fd = on_engine_table ? engine_fd_of(file) : atomic_load(&file->fd);
     if (fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0)
-        aiofs_lock_ref_settle(file->lock_ref, stat.st_size);
+        aiofs_lock_ref_uncharge(file->lock_ref, stat.st_size);
 }
 
 /* ---- completion --------------------------------------------------------------------------------------- */
@@ -146,7 +146,7 @@ static void account(aiofs_request *request, int64_t result)
             aiofs_lock_ref_changed(file->lock_ref);
     }
     if (result < 0 || (uint64_t)result < request->total || request->op == AIOFS_TRUNCATE)
-        request_settle(request, file);
+        request_uncharge(request, file);
 }
 
 void request_finish(aiofs_request *request, int64_t result)
@@ -174,7 +174,7 @@ void request_finish(aiofs_request *request, int64_t result)
     if (file->outstanding == 0)
         pthread_cond_broadcast(&engine.drained);
     if (last)
-        file_forget(file);
+        file_unregister(file);
     else if (file->outstanding == 0 && atomic_load(&file->engine_fd) < -1)
         file->bound = false; /* the engine's table was full: the next request sends the descriptor again */
     bool close_here = last && file->bound && on_engine_table &&

@@ -125,7 +125,7 @@ static int enter(struct arrival *arrival, struct aiofs_link *outside)
     error = bind_file(target);
     if (error < 0) {
         if (!target->outstanding && !target->owned)
-            file_forget(target);
+            file_unregister(target);
         arrival->unwanted = target;
         return error;
     }
@@ -246,7 +246,7 @@ static void report(struct arrival *arrival)
     if (arrival->error < 0 && arrival->file) {
         if (request->appends)
             arrival->file->appending -= request->total;
-        request_settle(request, arrival->file);
+        request_uncharge(request, arrival->file);
     }
     if (arrival->found)
         aiofs_file_release(arrival->found);

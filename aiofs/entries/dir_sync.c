@@ -163,7 +163,7 @@ void aiofs_dir_sync_removed_locked(struct aiofs_tree *tree, const struct aiofs_c
 }
 
 /* Frees the table, for tree_free. */
-void aiofs_dir_sync_forget(struct aiofs_tree *tree)
+void aiofs_dir_sync_free(struct aiofs_tree *tree)
 {
     for (size_t i = 0; i < AIOFS_NAME_BUCKETS; i++)
         while (tree->names[i])

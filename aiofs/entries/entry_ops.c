@@ -19,11 +19,6 @@
 
 #define RACES_MAX 8 /* retries while other processes create and remove the file that we open */
 
-int aiofs_check_writable(const aiofs_volume *volume)
-{
-    return volume->flags & AIOFS_VOLUME_READ_ONLY ? -EROFS : volume->tree->root < 0 ? -ENOSYS : 0;
-}
-
 /* ---- open -------------------------------------------------------------------------------------------- */
 
 struct opening {
@@ -318,7 +313,7 @@ static int truncate_open(aiofs_lock_ref *lock_ref, int fd, int64_t size)
         status = aiofs_lock_ref_charge(lock_ref, found.st_size, size > found.st_size ? size : found.st_size);
     if (status == 0) {
         status = aiofs_sys.ftruncate(fd, size);
-        aiofs_lock_ref_settle(lock_ref, status == 0 ? size : found.st_size);
+        aiofs_lock_ref_uncharge(lock_ref, status == 0 ? size : found.st_size);
         aiofs_lock_ref_changed(lock_ref);
     }
     return status;

@@ -283,3 +283,11 @@ int aiofs_path_resolve(const aiofs_volume *volume, const char *path, bool follow
         return 0;
     return resolve(volume->tree, path, follow, out);
 }
+
+/* Whether a path lies strictly below `top`; every path but "" lies below the root. */
+bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length)
+{
+    if (top_length == 0)
+        return length > 0;
+    return length > top_length && path[top_length] == '/' && memcmp(path, top, top_length) == 0;
+}

@@ -158,7 +158,7 @@ int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t siz
     return status;
 }
 
-void aiofs_lock_ref_settle(aiofs_lock_ref *lock_ref, int64_t size)
+void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size)
 {
     if (!aiofs_lock_ref_has_quota(lock_ref))
         return;

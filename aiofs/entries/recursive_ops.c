@@ -1,5 +1,5 @@
 /*
- * recursive_ops.c - operations on a directory with everything below it: walk, remove, rename.
+ * recursive_ops.c - operations on a directory with everything below it: remove, rename.
  *
  * Removing or renaming a directory needs every entry below it unlocked until the call returns. So the call first takes
  * a temporary lock on each entry that it finds, and releases them all at the end: the lock set. One refused lock ends
@@ -10,11 +10,9 @@
  * A rename moves the lock references of files that the same owner has open to the entries of the new paths. The call
  * locks those entries before the rename, so a moved lock reference is never without its lock.
  *
- * A walk keeps a list of directories to visit and one open directory: depth costs memory, and no descriptors. No lock
- * is held during system calls that read the directories; the namespace lock is held while entries are searched.
+ * No lock is held during system calls that read the directories; the namespace lock is held while entries are searched.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -23,140 +21,20 @@
 #include "sys.h"
 #include "volume_internal.h"
 
-/* ---- lists of paths --------------------------------------------------------------------------------------- */
-
-struct listed {
-    struct listed *next;
-    aiofs_lock_ref *lock_ref; /* in a lock set: the lock on this path */
-    bool is_directory;
-    size_t length;
-    char path[];
-};
-
-/* Puts a path at the head of a list. */
-static int stack_push(struct listed **list, const char *path, size_t length, bool directory)
-{
-    struct listed *listed = malloc(sizeof *listed + length + 1);
-    if (!listed)
-        return -ENOMEM;
-    *listed = (struct listed){.next = *list, .is_directory = directory, .length = length};
-    memcpy(listed->path, path, length);
-    listed->path[length] = 0;
-    *list = listed;
-    return 0;
-}
-
-static struct listed *stack_pop(struct listed **list)
-{
-    struct listed *listed = *list;
-    if (listed)
-        *list = listed->next;
-    return listed;
-}
-
-static void stack_free(struct listed *list)
-{
-    struct listed *listed;
-    while ((listed = stack_pop(&list)))
-        free(listed);
-}
-
-/* ---- the walk ----------------------------------------------------------------------------------------------- */
-
-struct walk {
-    struct listed *directories; /* still to visit */
-    aiofs_visit visit;
-    void *context;
-};
-
-/* struct linux_dirent64, see getdents64(2). */
-struct record {
-    uint64_t ino;
-    int64_t offset;
-    unsigned short size;
-    unsigned char type;
-    char name[];
-};
-
-static bool is_directory(int dirfd, const struct record *record)
-{
-    struct stat status;
-    if (record->type != DT_UNKNOWN)
-        return record->type == DT_DIR;
-    return aiofs_sys.fstatat(dirfd, record->name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
-}
-
-static int visit_record(struct walk *walk, int dirfd, const struct listed *directory, const struct record *record)
-{
-    char path[PATH_MAX];
-    size_t length = directory->length, name_length = strlen(record->name);
-    if (strcmp(record->name, ".") == 0 || strcmp(record->name, "..") == 0)
-        return 0;
-    if (length == 0 && strcmp(record->name, AIOFS_OWN_DIR) == 0)
-        return 0;
-    if (length + 1 + name_length >= sizeof path)
-        return -ENAMETOOLONG;
-    memcpy(path, directory->path, length);
-    if (length > 0)
-        path[length++] = '/';
-    memcpy(path + length, record->name, name_length + 1);
-    struct aiofs_found found = {dirfd, record->name, path, length + name_length, is_directory(dirfd, record)};
-    int status = walk->visit(&found, walk->context);
-    if (status == 0 && found.is_directory)
-        status = stack_push(&walk->directories, path, found.length, true);
-    return status;
-}
-
-static int visit_directory(struct walk *walk, int dirfd, const struct listed *directory)
-{
-    _Alignas(struct record) char buffer[32768];
-    ssize_t got;
-    while ((got = aiofs_sys.getdents64(dirfd, buffer, sizeof buffer)) > 0) {
-        for (ssize_t at = 0; at < got;) {
-            const struct record *record = (const struct record *)(buffer + at);
-            int status = visit_record(walk, dirfd, directory, record);
-            if (status < 0)
-                return status;
-            at += record->size;
-        }
-    }
-    return (int)got;
-}
-
-/* Visits every entry below `path`. A directory that is removed during the walk is skipped. */
-int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context)
-{
-    struct walk walk = {.visit = visit, .context = context};
-    struct listed *directory;
-    int status = stack_push(&walk.directories, path, strlen(path), true);
-    while (status == 0 && (directory = stack_pop(&walk.directories))) {
-        int dirfd = aiofs_open_beneath(tree, directory->path, O_RDONLY | O_DIRECTORY, 0);
-        if (dirfd >= 0) {
-            status = visit_directory(&walk, dirfd, directory);
-            aiofs_sys.close(dirfd);
-        } else if (dirfd != -ENOENT) {
-            status = dirfd;
-        }
-        free(directory);
-    }
-    stack_free(walk.directories);
-    return status;
-}
-
 /* ---- the locks of a call ----------------------------------------------------------------------------------- */
 
 /* The temporary locks of one call, with the path of each; the last one taken is first in the list. */
 struct lock_set {
     aiofs_volume *volume;
     const void *owner;
-    struct listed *taken;
+    struct aiofs_listed *taken;
 };
 
 static int lock_set_push(struct lock_set *set, const char *path, size_t length, bool directory,
                          struct aiofs_canonical *canonical)
 {
     int status = aiofs_canonical_set(canonical, path, length);
-    return status < 0 ? status : stack_push(&set->taken, path, length, directory);
+    return status < 0 ? status : aiofs_listed_push(&set->taken, path, length, directory);
 }
 
 static int lock_set_take_locked(struct lock_set *set, const char *path, size_t length, bool directory,
@@ -170,7 +48,7 @@ static int lock_set_take_locked(struct lock_set *set, const char *path, size_t l
     if (status == 0)
         set->taken->lock_ref->temporary = true;
     else
-        free(stack_pop(&set->taken));
+        free(aiofs_listed_pop(&set->taken));
     return status;
 }
 
@@ -182,14 +60,14 @@ static int lock_set_take(struct lock_set *set, const char *path, size_t length, 
         return status;
     status = aiofs_lock_ref_take_temporary(set->volume, &canonical, set->owner, &set->taken->lock_ref);
     if (status < 0)
-        free(stack_pop(&set->taken));
+        free(aiofs_listed_pop(&set->taken));
     return status;
 }
 
 static void lock_set_release(struct lock_set *set)
 {
-    struct listed *listed;
-    while ((listed = stack_pop(&set->taken))) {
+    struct aiofs_listed *listed;
+    while ((listed = aiofs_listed_pop(&set->taken))) {
         aiofs_lock_ref_release(listed->lock_ref);
         free(listed);
     }
@@ -202,7 +80,7 @@ static int lock_set_visit(const struct aiofs_found *found, void *context)
 
 /* Lists the entries below a directory that have a lock reference of an open file, not only temporary ones. */
 static int list_referenced_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *top,
-                                  struct listed **list)
+                                  struct aiofs_listed **list)
 {
     int status = 0;
     for (size_t i = 0; i < tree->bucket_count; i++) {
@@ -211,7 +89,7 @@ static int list_referenced_locked(const struct aiofs_tree *tree, const struct ai
             while (lock_ref && lock_ref->temporary)
                 lock_ref = lock_ref->next;
             if (lock_ref && aiofs_path_below(entry->path, entry->length, top->path, top->length))
-                status = stack_push(list, entry->path, entry->length, false);
+                status = aiofs_listed_push(list, entry->path, entry->length, false);
         }
     }
     return status;
@@ -250,7 +128,7 @@ bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *to
 
 /* ---- remove ------------------------------------------------------------------------------------------------- */
 
-static int remove_one(struct aiofs_tree *tree, const struct listed *listed)
+static int remove_one(struct aiofs_tree *tree, const struct aiofs_listed *listed)
 {
     struct aiofs_canonical canonical;
     struct aiofs_parent parent;
@@ -290,7 +168,7 @@ int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
     if (status == 0)
         status = lock_set_take_below(&set, &canonical);
     /* The last entry found comes first, so a directory's content is removed before the directory. */
-    for (struct listed *listed = set.taken; listed && status == 0; listed = listed->next)
+    for (struct aiofs_listed *listed = set.taken; listed && status == 0; listed = listed->next)
         status = remove_one(volume->tree, listed);
     lock_set_release(&set);
     return status;
@@ -350,18 +228,18 @@ static int stat_both(struct renaming *renaming)
 static int lock_set_targets(struct renaming *renaming)
 {
     struct aiofs_canonical canonical;
-    struct listed *held = NULL;
+    struct aiofs_listed *held = NULL;
     int status;
     aiofs_namespace_lock();
     status = list_referenced_locked(renaming->set.volume->tree, &renaming->from, &held);
-    for (const struct listed *listed = held; listed && status == 0; listed = listed->next) {
+    for (const struct aiofs_listed *listed = held; listed && status == 0; listed = listed->next) {
         status = target_of(renaming, listed->path, listed->length, &canonical);
         if (status == 0)
             status = lock_set_take_locked(&renaming->set, canonical.path, canonical.length, false,
                                           AIOFS_LOCK_EXCLUSIVE);
     }
     aiofs_namespace_unlock();
-    stack_free(held);
+    aiofs_listed_free(held);
     return status;
 }
 
@@ -419,7 +297,7 @@ static void update_after_rename(struct renaming *renaming)
 {
     struct aiofs_tree *tree = renaming->set.volume->tree;
     struct aiofs_canonical canonical;
-    struct listed *held = NULL;
+    struct aiofs_listed *held = NULL;
     uint64_t number = aiofs_dir_sync_created(tree, &renaming->to);
 
     aiofs_namespace_lock();
@@ -430,11 +308,11 @@ static void update_after_rename(struct renaming *renaming)
         aiofs_dir_sync_move_locked(tree, &renaming->from, &renaming->to);
         list_referenced_locked(tree, &renaming->from, &held);
     }
-    for (const struct listed *listed = held; listed; listed = listed->next)
+    for (const struct aiofs_listed *listed = held; listed; listed = listed->next)
         if (aiofs_canonical_set(&canonical, listed->path, listed->length) == 0)
             move_lock_refs_locked(renaming, &canonical, number);
     aiofs_namespace_unlock();
-    stack_free(held);
+    aiofs_listed_free(held);
 }
 
 int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, const void *owner)

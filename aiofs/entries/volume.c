@@ -275,7 +275,7 @@ static void tree_free(struct aiofs_tree *tree)
     close_if_open(tree->root);
     if (tree->tally)
         munmap(tree->tally, TALLY_SIZE);
-    aiofs_dir_sync_forget(tree);
+    aiofs_dir_sync_free(tree);
     free(tree->generations);
     free(tree->buckets);
     free(tree->ancestors);
@@ -431,16 +431,14 @@ void aiofs_volume_release(aiofs_volume *volume)
     }
 }
 
+int aiofs_check_writable(const aiofs_volume *volume)
+{
+    return volume->flags & AIOFS_VOLUME_READ_ONLY ? -EROFS : volume->tree->root < 0 ? -ENOSYS : 0;
+}
+
 bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
 {
     return a->tree == b->tree;
-}
-
-void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref)
-{
-    struct aiofs_tree *tree = lock_ref->volume->tree;
-    if (tree->generations)
-        atomic_fetch_add(&tree->generations[lock_ref->entry->hash % AIOFS_GENERATIONS], 1);
 }
 
 uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path)

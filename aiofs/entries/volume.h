@@ -121,7 +121,7 @@ AIOFS_API void aiofs_acquisition_end(struct aiofs_acquisition *acquisition);
  * file's size now. -EDQUOT if the quota forbids the growth. Returns at once where there is no quota. */
 int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t size);
 /* After a failed or short write, or a truncate: the file is `size` bytes long. Returns what was charged beyond. */
-void aiofs_lock_ref_settle(aiofs_lock_ref *lock_ref, int64_t size);
+void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size);
 bool aiofs_lock_ref_has_quota(const aiofs_lock_ref *lock_ref);
 /* After the bytes changed: increments the entry's generation, so that an earlier File of it is stale. */
 AIOFS_API void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref);
@@ -129,20 +129,20 @@ AIOFS_API void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref);
 int aiofs_lock_ref_sync_dir(aiofs_lock_ref *lock_ref);
 /* The time (CLOCK_MONOTONIC, ns) until which the engine does not write inside the submitting call, for the volume of
  * the lock reference. The engine reads and writes it; entries/ only stores it. */
-_Atomic int64_t *aiofs_lock_ref_write_brake(aiofs_lock_ref *lock_ref);
+_Atomic int64_t *aiofs_lock_ref_write_backoff(aiofs_lock_ref *lock_ref);
 
-/* A concurrency limit for one virtual volume: how many of the engine's threads are inside its methods, and the
- * requests that wait for a slot. The engine owns it and guards it with its own lock; entries/ only stores it. Zeroed
- * memory is the initial state. */
-struct aiofs_gate {
+/* Limits how many of the engine's threads are inside the methods of one virtual volume. The other requests wait in a
+ * list. The engine owns it and guards it with its own lock; entries/ only stores it. Zeroed memory is the initial
+ * state. */
+struct aiofs_limiter {
     unsigned threads, epoch;
     struct aiofs_link waiting;
 };
-struct aiofs_gate *aiofs_lock_ref_gate(aiofs_lock_ref *lock_ref);
+struct aiofs_limiter *aiofs_lock_ref_limiter(aiofs_lock_ref *lock_ref);
 
 /* ---- byte-range locks: for preload/, which takes them on descriptors of its own --------------------- */
 
-/* An entry's range of bytes in a lock file; see lock.c. */
+/* An entry's range of bytes in a lock file; see lock_file.c. */
 #define AIOFS_RANGE_BITS 20
 #define AIOFS_RANGE_SIZE ((int64_t)1 << AIOFS_RANGE_BITS)
 #define AIOFS_RANGE_MARK (AIOFS_RANGE_SIZE - 1) /* the last byte: a lock reference of the entry is releasing */

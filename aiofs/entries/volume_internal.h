@@ -109,7 +109,7 @@ struct aiofs_tree {
     uint64_t name_number; /* the sequence number of the last name that aiofs created */
 
     _Atomic uint64_t *generations; /* virtual trees only: counters of changes, by the hash of the path */
-    _Atomic int64_t write_brake;   /* the engine's; see aiofs_lock_ref_write_brake */
+    _Atomic int64_t write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
 };
 
 struct aiofs_identity {
@@ -122,21 +122,32 @@ struct aiofs_volume {
     unsigned flags;
     int64_t quota;
     struct aiofs_tree *tree;
-    struct aiofs_gate gate;
+    struct aiofs_limiter limiter;
 };
 
-/* lock.c */
+/* entry.c */
 extern struct aiofs_tree *aiofs_trees; /* every open tree of the process */
 void aiofs_namespace_lock(void);
 void aiofs_namespace_unlock(void);
 /* pthread_cond_timedwait with the namespace lock as the mutex; `until` is a time of aiofs_now(). 0 or ETIMEDOUT. */
 int aiofs_namespace_wait(pthread_cond_t *condition, int64_t until);
+struct aiofs_entry *aiofs_entry_find_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical);
+/* Finds the entry or makes it. NULL: no memory. */
+struct aiofs_entry *aiofs_entry_make_locked(struct aiofs_tree *tree, const struct aiofs_canonical *canonical);
+void aiofs_entry_free_if_unused_locked(struct aiofs_tree *tree, struct aiofs_entry *entry);
+
+/* lock_file.c */
 int64_t aiofs_range_of(uint64_t hash); /* where an entry's range begins in its lock file */
 /* The byte of the range that a sharing lock read-locks; -1: the lock is exclusive, on the whole range. */
 static inline int64_t aiofs_byte_of(enum aiofs_lock lock)
 {
     return lock == AIOFS_LOCK_EXCLUSIVE ? -1 : (int64_t)lock;
 }
+/* Locks the entry's bytes for `lock`. -EBUSY: another process has a conflicting lock. */
+int aiofs_bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lock);
+void aiofs_bytes_release(struct aiofs_tree *tree, uint64_t hash);
+
+/* lock.c */
 int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
                                const void *owner, aiofs_lock_ref **out);
 int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
@@ -144,8 +155,6 @@ int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *c
 int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canonical *canonical, const void *owner,
                                   aiofs_lock_ref **lock_ref);
 void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to);
-struct aiofs_entry *aiofs_entry_find_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical);
-bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length);
 
 /* releasing.c */
 void aiofs_releasing_add_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
@@ -170,6 +179,7 @@ struct aiofs_parent {
 };
 int aiofs_parent_open(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, struct aiofs_parent *out);
 void aiofs_parent_close(const struct aiofs_parent *parent);
+bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length);
 int aiofs_canonical_stat(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, struct stat *out);
 
 /* volume.c */
@@ -178,6 +188,7 @@ int aiofs_canonical_stat(const struct aiofs_tree *tree, const struct aiofs_canon
 int aiofs_tree_ensure_presence(struct aiofs_tree *tree);
 void aiofs_opening_lock(void);
 void aiofs_opening_unlock(void);
+int aiofs_check_writable(const aiofs_volume *volume); /* 0, -EROFS, or -ENOSYS for a virtual volume */
 
 /* quota.c */
 void aiofs_quota_start(struct aiofs_tree *tree);
@@ -195,12 +206,19 @@ uint64_t aiofs_dir_sync_outstanding_locked(const struct aiofs_tree *tree);
 void aiofs_dir_sync_move_locked(struct aiofs_tree *tree, const struct aiofs_canonical *from,
                                 const struct aiofs_canonical *to);
 void aiofs_dir_sync_removed_locked(struct aiofs_tree *tree, const struct aiofs_canonical *canonical);
-void aiofs_dir_sync_forget(struct aiofs_tree *tree);
+void aiofs_dir_sync_free(struct aiofs_tree *tree);
 
-/* entry_ops.c */
-int aiofs_check_writable(const aiofs_volume *volume);
-
-/* recursive_ops.c: visits everything below a directory, each directory before its content. */
+/* walk.c: a list of paths, and a visit of everything below a directory, each directory before its content. */
+struct aiofs_listed {
+    struct aiofs_listed *next;
+    aiofs_lock_ref *lock_ref; /* in a lock set: the lock on this path */
+    bool is_directory;
+    size_t length;
+    char path[];
+};
+int aiofs_listed_push(struct aiofs_listed **list, const char *path, size_t length, bool directory);
+struct aiofs_listed *aiofs_listed_pop(struct aiofs_listed **list);
+void aiofs_listed_free(struct aiofs_listed *list);
 struct aiofs_found {
     int directory; /* a descriptor of the directory that holds it */
     const char *name;
@@ -209,7 +227,9 @@ struct aiofs_found {
     bool is_directory;
 };
 typedef int (*aiofs_visit)(const struct aiofs_found *found, void *context);
-bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *top);
 int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context);
+
+/* recursive_ops.c: whether an entry below a directory is locked. */
+bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *top);
 
 #endif

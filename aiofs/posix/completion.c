@@ -1,11 +1,15 @@
 /*
- * completion.c - completion descriptors: the kind of notice that only the C face knows.
+ * completion.c - completion descriptors: the kind of notice that only the C face has.
  *
- * They are eventfds of the program that aiofs_completion_open made; the table of them, under its lock, leads from the
- * number to the engine's wakeup fd, and a notice holds a reference to that while its request is in flight. A wakeup fd
- * is notified under that lock, and only while it stands in the table: once aiofs_completion_close has returned, the
- * number may lead to any file of the program's. Of other locks only the engine's own are taken under it, for a few
- * instructions.
+ * A completion descriptor is an eventfd that aiofs_completion_open made for the program. A list maps its number to the
+ * engine's wakeup fd.
+ *
+ * Ownership. The list owns one reference to the wakeup fd, and so does each notice that names it, while its request is
+ * in flight.
+ *
+ * Locking. completions_lock guards the list. A wakeup fd is notified under that lock, and only while it is in the list:
+ * after aiofs_completion_close has returned, the program may use the number for another file. Under completions_lock
+ * only locks of the engine are taken, for a few instructions.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -47,8 +51,9 @@ static aiofs_wakeup *wakeup_of(int fd)
     return wakeup;
 }
 
-/* A number can come back here only if the program closed the one before by close(2). */
-static void forget_locked(int fd)
+/* Removes the entry of a number, if there is one. aiofs_completion_open finds one only if the program closed the
+ * earlier descriptor with close(2). */
+static void remove_locked(int fd)
 {
     struct completion **link = find_locked(fd), *found = *link;
     if (!found)
@@ -71,7 +76,7 @@ static int completion_open(void)
     }
     fresh->fd = fd;
     pthread_mutex_lock(&completions_lock);
-    forget_locked(fd);
+    remove_locked(fd);
     fresh->next = completions;
     completions = fresh;
     pthread_mutex_unlock(&completions_lock);
@@ -80,9 +85,9 @@ static int completion_open(void)
 
 AIOFS_API int aiofs_completion_open(void)
 {
-    int before = posix_hold_off();
+    int before = posix_disable_cancel();
     int answer = posix_answer(completion_open());
-    posix_let_in(before);
+    posix_restore_cancel(before);
     return answer;
 }
 
@@ -90,12 +95,12 @@ AIOFS_API int aiofs_completion_close(int fd)
 {
     pthread_mutex_lock(&completions_lock);
     bool known = *find_locked(fd);
-    forget_locked(fd);
+    remove_locked(fd);
     pthread_mutex_unlock(&completions_lock);
     return posix_answer(known ? aiofs_sys.close(fd) : -EBADF);
 }
 
-/* Their numbers lead to the parent's descriptors, whose wakeup fds hang in the parent's engine. */
+/* In the child of a fork: the descriptors and wakeup fds in the list are the parent's. */
 static void fork_child(void)
 {
     pthread_mutex_init(&completions_lock, NULL);
@@ -114,8 +119,8 @@ static void release(void *wakeup)
     aiofs_wakeup_release(wakeup);
 }
 
-/* Notifies it, if it is open still, and gives up the reference. */
-static void tell(void *wakeup)
+/* Writes the wakeup fd if its descriptor is still open, and releases the reference. */
+static void notify_if_open(void *wakeup)
 {
     pthread_mutex_lock(&completions_lock);
     const struct completion *one = completions;
@@ -132,7 +137,7 @@ int posix_notice_set(aiofs_notice *notice, const struct sigevent *event)
     int error = aiofs_notice_set(notice, event);
     if (notice->kind != AIOFS_SIGEV_COMPLETION || !(notice->face = wakeup_of(notice->value.sival_int)))
         return error;
-    notice->notify = tell;
+    notice->notify = notify_if_open;
     notice->drop = release;
     return 0;
 }

@@ -13,7 +13,7 @@
 
 #include "posix.h"
 
-#define SEAL UINT64_C(0x61696f66732f6362)
+#define MAGIC UINT64_C(0x61696f66732f6362)
 
 static pthread_mutex_t control_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t generation = 1;
@@ -21,7 +21,7 @@ static uint32_t generation = 1;
 enum aiofs_state control_state(const struct aiocb *cb)
 {
     const struct control *control = control_of(cb);
-    if (control->seal != SEAL)
+    if (control->magic != MAGIC)
         return AIOFS_NEW;
     enum aiofs_state state = aiofs_word_state(&control->state);
     if (state == AIOFS_SUBMITTED && (control->self != cb || control->generation != generation))
@@ -32,7 +32,7 @@ enum aiofs_state control_state(const struct aiocb *cb)
 void control_begin(struct aiocb *cb, aiofs_request *request)
 {
     struct control *control = control_of(cb);
-    control->seal = SEAL;
+    control->magic = MAGIC;
     control->self = cb;
     control->generation = generation;
     control->request = request;

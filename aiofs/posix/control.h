@@ -6,7 +6,7 @@
  * room. So nothing leaks if the program never calls aio_return; and aio_error, aio_return and aio_suspend read only
  * memory that the program passes to them, as a signal handler may.
  *
- *   seal         a magic number: the other fields are ours. Before the first submission the memory may hold anything
+ *   magic        a fixed number: libaiofs set the other fields. Before the first submission they may hold anything
  *   self         the address of the aiocb: a program may copy an aiocb whose request is in flight, and the copy is not
  *                in flight
  *   generation   of the process: a request that is in flight in the parent is not in flight in a forked child
@@ -28,7 +28,7 @@
 #include "engine.h"
 
 struct control {
-    uint64_t seal;
+    uint64_t magic;
     uint32_t generation;
     _Atomic uint32_t returned;
     _Atomic uint32_t state;

@@ -1,8 +1,8 @@
 /*
- * outcome.c - aio_error, aio_return, aio_suspend, aio_cancel: what has become of requests.
+ * outcome.c - aio_error, aio_return, aio_suspend, aio_cancel: the status and the result of requests.
  *
- * The first three read the aiocb alone (control.h), take no lock and allocate nothing: they may be called in a
- * signal handler. aio_suspend may be cancelled while it sleeps, as POSIX wants; it holds nothing then.
+ * Locking. The first three functions read only the aiocb (control.h), take no lock and allocate nothing, so a signal
+ * handler may call them. aio_suspend is a cancellation point, as POSIX requires; while it sleeps, it owns nothing.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -44,12 +44,12 @@ static _Atomic uint32_t *word_of(const void *list, size_t index)
 
 POSIX_FACE(int, aio_suspend, (const struct aiocb *const list[], int nent, const struct timespec *timeout))
 {
-    const struct timespec over = {0, 0};
+    const struct timespec none = {0, 0};
     int before, saved = errno;
     if (nent < 0 || (timeout && (timeout->tv_nsec < 0 || timeout->tv_nsec >= 1000000000L)))
         return posix_answer(-EINVAL);
     if (timeout && timeout->tv_sec < 0)
-        timeout = &over;
+        timeout = &none;
     pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before);
     int error = aiofs_wait_on(word_of, list, (size_t)nent, timeout);
     pthread_setcanceltype(before, NULL);
@@ -57,10 +57,10 @@ POSIX_FACE(int, aio_suspend, (const struct aiocb *const list[], int nent, const 
     return posix_answer(error);
 }
 
-/* ---- taking back ------------------------------------------------------------------------------------------------ */
+/* ---- cancellation ----------------------------------------------------------------------------------------------- */
 
 /* Waits for the thread that has taken the request out of the aiocb to publish its result. Gives up after 1 s. */
-static void await_end(const struct aiocb *cb)
+static void wait_until_terminal(const struct aiocb *cb)
 {
     enum { PATIENCE_NS = 1000000000 };
     const struct aiocb *const one[] = {cb};
@@ -71,7 +71,7 @@ static int cancel_one(struct aiocb *cb)
 {
     aiofs_request *request = control_request(cb);
     if (!request) {
-        await_end(cb);
+        wait_until_terminal(cb);
         return AIO_ALLDONE;
     }
     int answer = aiofs_cancel(request);
@@ -84,8 +84,8 @@ POSIX_FACE(int, aio_cancel, (int fildes, struct aiocb *cb))
     int error = aiofs_cancel_check(fildes, cb ? &cb->aio_fildes : NULL);
     if (error < 0)
         return posix_answer(error);
-    int before = posix_hold_off();
+    int before = posix_disable_cancel();
     int answer = posix_answer(cb ? cancel_one(cb) : aiofs_cancel_all(fildes));
-    posix_let_in(before);
+    posix_restore_cancel(before);
     return answer;
 }

@@ -5,11 +5,12 @@
  *     outcome.c   aio_error, aio_return, aio_suspend, aio_cancel
  *     completion.c   completion descriptors              volume.c      aiofs_open, aiofs_close
  *
- * The rules are the engine's (aio_rules.h). What is here leads from struct aiocb to them.
+ * The engine has the rules of POSIX AIO (aio_rules.h). The C face connects struct aiocb to them.
  *
- * Each function has three names: its own, which takes the place of libc's where libaiofs.so comes first in the
- * search for symbols (a program that is linked to it, LD_PRELOAD); the same with `64`; and one with `aiofs_`,
- * for shared objects that are loaded later, an extension module of Python's for one, where libc comes first.
+ * Each function has three names. Its own name replaces libc's function where libaiofs.so comes first in the symbol
+ * search order: in a program that is linked to it, or with LD_PRELOAD. The name with the suffix `64` does the same. The
+ * name with the prefix `aiofs_` is for shared objects that are loaded later, such as a Python extension module: there
+ * libc comes first.
  *
  * Ownership. A request that goes to the engine is an aiofs_aio. submit.c allocates it, and its last reference frees it;
  * the end of the request drops the reference of the C face. The aiofs_aio holds copies of all that the end needs,
@@ -20,14 +21,15 @@
 #define AIOFS_POSIX_H
 
 #include <aio.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 
 #include "aio_rules.h"
 #include "control.h"
 
-/* A function under its three names; its C name is posix_NAME, so that <aio.h>'s attributes, which let the compiler
- * believe whatever a careless caller breaks, are not upon it. */
+/* Defines a function under its three names. Its C name is posix_NAME, so that the attributes of <aio.h> do not apply to
+ * it: with `nonnull`, the compiler would remove the checks for NULL. */
 #define POSIX_FACE(type, name, parameters)                                                                             \
     AIOFS_API type posix_##name parameters __asm__(#name);                                                             \
     AIOFS_API type posix64_##name parameters __asm__(#name "64");                                                      \
@@ -36,20 +38,26 @@
     extern __typeof__(posix_##name) prefixed_##name __attribute__((alias(#name)));                                     \
     type posix_##name parameters
 
-/* A notice of the sigevent, also for completion descriptors; completion.c. 0 or -EAGAIN. */
+/* Sets the notice for a sigevent, also for completion descriptors (completion.c). 0; -EAGAIN: no thread for it. */
 int posix_notice_set(aiofs_notice *notice, const struct sigevent *event);
 
-/* 0 or -1 and errno. */
-int posix_answer(int64_t result);
+/* Returns a result that is not negative; for a negated errno sets errno and returns -1. */
+static inline int posix_answer(int64_t result)
+{
+    if (result >= 0)
+        return (int)result;
+    errno = (int)-result;
+    return -1;
+}
 
-/* What is no cancellation point keeps a cancellation off, whatever it calls: it may hold locks. */
-static inline int posix_hold_off(void)
+/* A function that is no cancellation point disables cancellation, because it may hold locks and allocate memory. */
+static inline int posix_disable_cancel(void)
 {
     int before;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
     return before;
 }
-static inline void posix_let_in(int before)
+static inline void posix_restore_cancel(int before)
 {
     pthread_setcancelstate(before, NULL);
 }

@@ -1,9 +1,12 @@
 /*
- * submit.c - aio_read, aio_write, aio_fsync, lio_listio: from struct aiocb to the rules of the engine.
+ * submit.c - aio_read, aio_write, aio_fsync, lio_listio: from struct aiocb to the rules of the engine (aio_rules.h).
  *
- * What cannot block is done inside the call: the aiocb is terminal when aio_read returns, the program has been
- * notified, and no memory was needed. All else becomes an aiofs_aio. Nothing here is locked; an aiocb that two threads
- * submit at once is the program's mistake.
+ * A request that cannot block completes inside the call, without an allocation: when aio_read returns, the aiocb is
+ * terminal, and the program has been notified. Every other request becomes an aiofs_aio, which goes to the engine.
+ *
+ * Ownership. See posix.h.
+ *
+ * Locking. None. A program must not submit one aiocb on two threads at the same time.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -11,17 +14,9 @@
 
 #include "posix.h"
 
-int posix_answer(int64_t result)
-{
-    if (result >= 0)
-        return (int)result;
-    errno = (int)-result;
-    return -1;
-}
+/* ---- the fields of an aiocb ------------------------------------------------------------------------------- */
 
-/* ---- what an aiocb asks for ------------------------------------------------------------------------------- */
-
-/* With a reference to the file, if the descriptor is aiofs's. */
+/* Reads the fields of an aiocb. If aiofs opened the descriptor, `file` is a reference, which ask_end releases. */
 static struct aiofs_ask ask_of(const struct aiocb *cb, int op)
 {
     return (struct aiofs_ask){
@@ -40,7 +35,7 @@ static void ask_end(struct aiofs_ask *ask)
         aiofs_file_release(ask->file);
 }
 
-/* ---- its end ------------------------------------------------------------------------------------------------ */
+/* ---- completion ----------------------------------------------------------------------------------- */
 
 static bool publish(void *cb, int64_t result)
 {
@@ -52,8 +47,8 @@ static aiofs_ending ending_of(struct aiocb *cb)
     return (aiofs_ending){.control = cb, .publish = publish};
 }
 
-/* The whole life of a request that the engine never sees. */
-static void end_here(aiofs_ending *ending, int64_t result)
+/* Begins and completes a request inside the call. */
+static void complete_inside(aiofs_ending *ending, int64_t result)
 {
     control_begin(ending->control, NULL);
     aiofs_end(ending, result);
@@ -77,7 +72,7 @@ static void destroy(aiofs_request *request)
     free(request);
 }
 
-/* A request for the engine, and the aiocb is in flight from here on. NULL: no memory. */
+/* Allocates a request for the engine, and makes the aiocb's state AIOFS_SUBMITTED. NULL: no memory. */
 static aiofs_aio *prepare(const struct aiofs_ask *ask, const aiofs_ending *ending)
 {
     aiofs_aio *aio = malloc(sizeof *aio);
@@ -94,7 +89,7 @@ static aiofs_aio *prepare(const struct aiofs_ask *ask, const aiofs_ending *endin
 
 /* ---- one request ---------------------------------------------------------------------------------------------- */
 
-static int hand_over(const struct aiofs_ask *ask, aiofs_ending *ending)
+static int submit_to_engine(const struct aiofs_ask *ask, aiofs_ending *ending)
 {
     aiofs_aio *aio = prepare(ask, ending);
     if (!aio)
@@ -119,18 +114,18 @@ static int start(struct aiocb *cb, const struct aiofs_ask *ask)
         return refuse(&ending, error);
     int64_t moved = aiofs_ask_inline(ask, NULL);
     if (moved == AIOFS_NOT_INLINE)
-        return hand_over(ask, &ending);
-    end_here(&ending, moved);
+        return submit_to_engine(ask, &ending);
+    complete_inside(&ending, moved);
     return 0;
 }
 
 static int submit(struct aiocb *cb, int op)
 {
-    int before = posix_hold_off();
+    int before = posix_disable_cancel();
     struct aiofs_ask ask = ask_of(cb, op);
     int answer = posix_answer(start(cb, &ask));
     ask_end(&ask);
-    posix_let_in(before);
+    posix_restore_cancel(before);
     return answer;
 }
 
@@ -165,7 +160,7 @@ static void start_asked(struct aiofs_list_call *call, struct aiocb *cb, const st
         return;
     }
     result = result == AIOFS_NOT_INLINE ? -EAGAIN : result;
-    end_here(&ending, result);
+    complete_inside(&ending, result);
     aiofs_list_note(call, result);
 }
 
@@ -174,7 +169,7 @@ static void start_entry(struct aiofs_list_call *call, struct aiocb *cb)
     int op = cb ? aiofs_list_op(cb->aio_lio_opcode) : 0;
     if (op == 0)
         return;
-    if (control_state(cb) == AIOFS_SUBMITTED) { /* by an earlier call: it goes on */
+    if (control_state(cb) == AIOFS_SUBMITTED) { /* an earlier call submitted it; that request continues */
         aiofs_list_note(call, -EINVAL);
         return;
     }
@@ -204,8 +199,8 @@ static int start_list(int mode, struct aiocb *const cbs[], int nent, const struc
 
 POSIX_FACE(int, lio_listio, (int mode, struct aiocb *const cbs[], int nent, struct sigevent *event))
 {
-    int before = posix_hold_off();
+    int before = posix_disable_cancel();
     int answer = posix_answer(start_list(mode, cbs, nent, event));
-    posix_let_in(before);
+    posix_restore_cancel(before);
     return answer;
 }

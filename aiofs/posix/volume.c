@@ -1,12 +1,14 @@
 /*
- * volume.c - aiofs_open and aiofs_close: files of a volume, under their lock, for C programs.
+ * volume.c - aiofs_open and aiofs_close: locked files of a volume, for C programs.
  *
- * All that a process opens here has one owner, so it shares the lock of a file with itself. The open file owns the
- * lock and the volume. What was opened here stands in a table by its number, with the opener's reference: only
- * the thread that removes the entry closes the file. So aiofs_close leaves alone a file that another face opened.
+ * All files that a process opens here have the same lock owner, so the process may open one file several times.
  *
- * The table's lock is held for a few instructions, and nothing is taken under it. The child of a fork keeps the
- * table: it may close what it inherited.
+ * Ownership. The open file owns its lock and its volume. The table `opened` maps descriptors to open files, and owns
+ * the opener's reference to each. The thread that removes a file from the table closes it. So aiofs_close does not
+ * close a file that another face opened.
+ *
+ * Locking. opened.lock guards the table. It is held for a few instructions, and no other lock is taken under it. The
+ * child of a fork keeps the table, because it may close files that it inherited.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,7 +30,7 @@ static struct {
     size_t room;
 } opened = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* ---- what was opened ------------------------------------------------------------------------------------- */
+/* ---- the table of open files ------------------------------------------------------------------------------ */
 
 static bool make_room_locked(size_t room)
 {
@@ -44,7 +46,7 @@ static bool make_room_locked(size_t room)
     return true;
 }
 
-static aiofs_file *take_out(int fd)
+static aiofs_file *remove_opened(int fd)
 {
     aiofs_file *file = NULL;
     pthread_mutex_lock(&opened.lock);
@@ -63,19 +65,19 @@ static int close_opened(aiofs_file *file)
     return error;
 }
 
-/* Its descriptor; on an error it is closed. */
-static int put_in(aiofs_file *file)
+/* Registers the file, and returns its descriptor. On an error it closes the file. */
+static int add_opened(aiofs_file *file)
 {
     int fd = aiofs_file_fd(file);
-    aiofs_file *lost = take_out(fd); /* the program has closed its number by close(2) */
+    aiofs_file *lost = remove_opened(fd); /* the program closed the number with close(2) */
     if (lost)
         close_opened(lost);
     pthread_mutex_lock(&opened.lock);
-    bool there_is_room = make_room_locked((size_t)fd + 1);
-    if (there_is_room)
+    bool has_room = make_room_locked((size_t)fd + 1);
+    if (has_room)
         opened.files[fd] = file;
     pthread_mutex_unlock(&opened.lock);
-    if (there_is_room)
+    if (has_room)
         return fd;
     close_opened(file);
     return -ENOMEM;
@@ -103,7 +105,7 @@ __attribute__((constructor)) static void set_up(void)
 
 /* ---- opening --------------------------------------------------------------------------------------------- */
 
-/* A process without write permission in a directory may still read there. */
+/* Opens the volume read-only if the process has no write permission there and only reads. */
 static int open_volume(const char *directory, int flags, aiofs_volume **volume)
 {
     bool only_reads = (flags & (O_ACCMODE | O_CREAT | O_TRUNC)) == O_RDONLY;
@@ -126,7 +128,7 @@ static int open_locked(const char *directory, const char *path, int flags, mode_
     error = aiofs_volume_open_file(volume, path, flags, mode, reads ? AIOFS_LOCK_NONE : AIOFS_LOCK_EXCLUSIVE,
                                    &the_process, &file);
     aiofs_volume_release(volume);
-    return error < 0 ? error : put_in(file);
+    return error < 0 ? error : add_opened(file);
 }
 
 AIOFS_API int aiofs_open(const char *volume, const char *path, int flags, ...)
@@ -138,17 +140,17 @@ AIOFS_API int aiofs_open(const char *volume, const char *path, int flags, ...)
         mode = va_arg(arguments, mode_t);
         va_end(arguments);
     }
-    int before = posix_hold_off();
+    int before = posix_disable_cancel();
     int answer = posix_answer(open_locked(volume, path, flags, mode));
-    posix_let_in(before);
+    posix_restore_cancel(before);
     return answer;
 }
 
 AIOFS_API int aiofs_close(int fd)
 {
-    int before = posix_hold_off();
-    aiofs_file *file = take_out(fd);
+    int before = posix_disable_cancel();
+    aiofs_file *file = remove_opened(fd);
     int answer = posix_answer(file ? close_opened(file) : -EBADF);
-    posix_let_in(before);
+    posix_restore_cancel(before);
     return answer;
 }

@@ -89,17 +89,6 @@ static void lock_set_tag(int lock, int fd)
 
 /* ---- taking a lock ------------------------------------------------------------------------------------------- */
 
-int move_up(int fd)
-{
-    if (fd < 0)
-        return fd;
-    int up = aiofs_sys.fcntl(fd, F_DUPFD_CLOEXEC, 2 * run.base);
-    if (up < 0) /* too many threads open files now, or RLIMIT_NOFILE has been lowered: keep the low number */
-        return fd;
-    aiofs_sys.close(fd);
-    return up;
-}
-
 int lock_take(const struct resolved *resolved, int *next)
 {
     if (resolved->session <= 0)

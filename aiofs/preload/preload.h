@@ -4,9 +4,9 @@
  * It interposes libc's functions that open, duplicate and close files. Every file of a volume that the program opens
  * for writing holds the lock of its entry, as long as a descriptor of the file is open in some process.
  *
- * A lock is an open file description of a lock file, with a read lock on the session's byte (entries/lock.c says how
- * locks work). Each of the program's descriptors with a lock has a descriptor of that description beside it, at its own
- * number plus `base`:
+ * A lock is an open file description of a lock file, with a read lock on the session's byte; see entries/lock_file.c.
+ * Each of the program's descriptors with a lock has a descriptor of that description beside it, at its own number plus
+ * `base`:
  *
  *     0                base               2 * base
  *     | the program's  | their locks      | the session fds (run_session.c), one for each volume, and
@@ -22,6 +22,7 @@
  * locks by their tags.
  *
  *     run.c              start-up: the environment, libc's functions
+ *     descriptor.c       numbers and paths of descriptors
  *     resolve.c          resolves a path to a volume and an entry
  *     lock.c             the descriptors of locks
  *     open.c             interposes open, fopen, mkstemp, ...
@@ -42,7 +43,7 @@
 #include "sys.h"
 #include "volume.h"
 
-/* ---- run.c --------------------------------------------------------------------------------------------------- */
+/* ---- descriptor.c ----------------------------------------------------------------------------------------------- */
 
 enum { RUN_BASE_MAX = 4096, RUN_VOLUMES = 64, RUN_SPARE = 128 };
 
@@ -56,6 +57,21 @@ struct run {
     } volume[RUN_VOLUMES];
 };
 extern struct run run;
+
+/* Sets errno to `error` and returns -1. */
+int refuse(int error);
+
+/* Duplicates a descriptor of ours to a number from 2 * base on and closes the original, because programs rely on open
+ * returning the lowest free number. Returns the new descriptor; a negative argument is returned as it is. */
+int move_up(int fd);
+
+/* Writes "/proc/self/fd/NUMBER" to `out`; returns a pointer to its terminating NUL. */
+enum { DESCRIPTOR_NAME = sizeof "/proc/self/fd/2147483647" };
+char *descriptor_name(char *out, int fd);
+/* Writes the canonical path of a descriptor's file to `out`; returns its length, or -errno. */
+ssize_t path_of_descriptor(int fd, char *out, size_t size);
+
+/* ---- run.c ------------------------------------------------------------------------------------------------------- */
 
 /* The next definitions in symbol lookup order (RTLD_NEXT): libc's, or those of another preloaded library. */
 struct libc {
@@ -75,9 +91,6 @@ struct libc {
 /* Usable before our constructor has run, too: then the functions are system calls. No allocation, no lock. */
 const struct libc *libc_functions(void);
 
-/* Sets errno to `error` and returns -1. */
-int refuse(int error);
-
 /* INTERPOSE defines a function that replaces libc's, ALIAS another symbol for it. The C name is run_NAME, so that the
  * attributes in the system's headers (nonnull, for instance) do not apply to our definition. */
 #define INTERPOSE(type, name, parameters)                                                                              \
@@ -87,12 +100,6 @@ int refuse(int error);
     AIOFS_API extern __typeof__(run_##name) run_##other __asm__(#other) __attribute__((alias(#name)))
 
 /* ---- resolve.c -------------------------------------------------------------------------------------------------- */
-
-/* Writes "/proc/self/fd/NUMBER" to `out`; returns a pointer to its terminating NUL. */
-enum { DESCRIPTOR_NAME = sizeof "/proc/self/fd/2147483647" };
-char *descriptor_name(char *out, int fd);
-/* Writes the canonical path of a descriptor's file to `out`; returns its length, or -errno. */
-ssize_t path_of_descriptor(int fd, char *out, size_t size);
 
 struct resolved {
     int parent;       /* an O_PATH descriptor of the directory */
@@ -134,10 +141,6 @@ void deferred_close_set_up(void);
 
 /* Whether a descriptor is the library's own: the interposed functions treat it as closed. */
 bool is_own(int fd);
-
-/* Duplicates a descriptor of ours to a number from 2 * base on and closes the original, because programs rely on open
- * returning the lowest free number. Returns the new descriptor; a negative argument is returned as it is. */
-int move_up(int fd);
 
 /* Takes the lock of a resolved path. Returns its descriptor, or -EBUSY: another holder has it; -ENOLCK: the program has
  * closed our session fd; -EMFILE, ... *next is the number that the next open will probably get. */

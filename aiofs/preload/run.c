@@ -29,14 +29,6 @@
 
 #include "preload.h"
 
-struct run run;
-
-int refuse(int error)
-{
-    errno = error;
-    return -1;
-}
-
 /* ---- the environment ----------------------------------------------------------------------------------------- */
 
 /* Replaces getenv, which the program may define itself. */
@@ -233,26 +225,4 @@ __attribute__((constructor)) static void start(void)
     find_functions();
     if (run.base)
         pthread_atfork(fork_prepare, NULL, fork_child);
-}
-
-/* ---- /proc --------------------------------------------------------------------------------------------------- */
-
-char *descriptor_name(char *out, int fd)
-{
-    char digits[12], *digit = digits + sizeof digits;
-    *--digit = 0;
-    do
-        *--digit = (char)('0' + fd % 10);
-    while ((fd /= 10) > 0);
-    return stpcpy(stpcpy(out, "/proc/self/fd/"), digit);
-}
-
-ssize_t path_of_descriptor(int fd, char *out, size_t size)
-{
-    char name[DESCRIPTOR_NAME];
-    descriptor_name(name, fd);
-    ssize_t length = aiofs_sys.readlinkat(AT_FDCWD, name, out, size - 1);
-    if (length >= 0)
-        out[length] = 0;
-    return length;
 }

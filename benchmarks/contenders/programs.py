@@ -74,10 +74,10 @@ class Dd:
         return ["env", "LC_ALL=C", "dd", f"if={work.path}", "of=/dev/null", f"bs={work.block}"]
 
     def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
-        told = re.search(r"copied, ([0-9.e+-]+) s", finished.stderr)
-        if told is None:
-            raise Unavailable(f"this dd tells no time: {finished.stderr.strip()}")
-        return {"time": float(told[1]) / (work.file.size // work.block)}
+        printed = re.search(r"copied, ([0-9.e+-]+) s", finished.stderr)
+        if printed is None:
+            raise Unavailable(f"this dd prints no time: {finished.stderr.strip()}")
+        return {"time": float(printed[1]) / (work.file.size // work.block)}
 
 
 class Crowd:

@@ -1,5 +1,5 @@
 /*
- * aio_rules.c - the rules of POSIX AIO by themselves, under a face that only writes down what it is told.
+ * aio_rules.c - the rules of POSIX AIO alone, with a face that only records the calls of its hooks.
  */
 #include "check.h"
 
@@ -7,7 +7,7 @@
 
 #include "aio_rules.h"
 
-/* ---- the face: a state, and the order in which things happened ---------------------------------------------------- */
+/* ---- the face: a state, and the order in which the hooks ran ----------------------------------------------------- */
 
 static char happened[256];
 static _Atomic int noted;
@@ -28,7 +28,7 @@ static bool was(const char *expected)
 }
 
 struct block {
-    aiofs_aio aio; /* first */
+    aiofs_aio aio; /* first: a pointer to it is a pointer to the block */
     _Atomic uint32_t word;
     int64_t result;
 };
@@ -74,7 +74,7 @@ static void release(struct block *block)
     aiofs_request_release(&block->aio.request);
 }
 
-/* ---- what is valid ------------------------------------------------------------------------------------------------ */
+/* ---- valid arguments --------------------------------------------------------------------------------------------- */
 
 static struct sigevent by_signal(int signo)
 {
@@ -99,7 +99,7 @@ static void valid_arguments(void)
         ask = (struct aiofs_ask){.op = AIOFS_WRITE, .reqprio = reqprio};
         CHECK(aiofs_ask_check(&ask, NULL) == (is_valid ? 0 : -EINVAL), "reqprio %d of a write", reqprio);
         ask.op = AIOFS_FSYNC;
-        CHECK(aiofs_ask_check(&ask, NULL) == 0, "aio_fsync does not look at it");
+        CHECK(aiofs_ask_check(&ask, NULL) == 0, "aio_fsync ignores reqprio");
     }
     ask = (struct aiofs_ask){.op = AIOFS_WRITE, .reqprio = AIOFS_PRIO_DELTA_MAX + 1};
     CHECK(aiofs_ask_check(&ask, NULL) == -EINVAL, "reqprio above the highest: EINVAL");
@@ -129,7 +129,7 @@ static void results(void)
     CHECK(aiofs_outcome_return(AIOFS_FAILED, -EIO, false) == -EIO, "the errno of a failure");
 }
 
-/* ---- inside the call ---------------------------------------------------------------------------------------------- */
+/* ---- inside the call --------------------------------------------------------------------------------------------- */
 
 static struct aiofs_list_call begun(int mode, const char *what)
 {
@@ -151,14 +151,14 @@ static void quick_ones(void)
     late.reqprio = 1;
     empty.bytes.iov_len = 0;
     CHECK(aiofs_ask_is_quick(&read, NULL) && aiofs_ask_is_quick(&write, NULL),
-          "small reads and writes may end inside the call");
+          "small reads and writes may complete inside the call");
     CHECK(!aiofs_ask_is_quick(&sync, NULL) && !aiofs_ask_is_quick(&large, NULL) && !aiofs_ask_is_quick(&late, NULL) &&
               !aiofs_ask_is_quick(&empty, NULL),
-          "syncs, large, low and empty ones do not");
-    CHECK(aiofs_ask_is_quick(&write, &call), "nor does the first write of a list wait");
+          "syncs, large requests, requests with a reqprio and empty requests do not");
+    CHECK(aiofs_ask_is_quick(&write, &call), "the first write of a list may complete inside the call");
     call.count = 1;
     CHECK(aiofs_ask_is_quick(&read, &call) && !aiofs_ask_is_quick(&write, &call),
-          "but no write overtakes what the list has not submitted");
+          "a write does not overtake the entries of the batch");
 }
 
 static void allowance(void)
@@ -169,18 +169,18 @@ static void allowance(void)
     while (aiofs_list_affords(&call, 64 * KB) && copied < 1024 * MB)
         copied += 64 * KB;
     CHECK(copied == 4 * MB, "a list copies 4 MiB inside the call (%zu)", copied);
-    CHECK(!aiofs_list_affords(&call, 1), "and nothing after that");
+    CHECK(!aiofs_list_affords(&call, 1), "a list copies nothing beyond 4 MiB");
     aiofs_list_finish(&call);
     call = begun(LIO_NOWAIT, NULL);
     call.until = 0;
     int count = 0;
     while (aiofs_list_affords(&call, 1) && count < 1000)
         count++;
-    CHECK(count < 100, "nor when its time is up, however small (%d)", count);
+    CHECK(count < 100, "a list copies nothing when its time is up (%d copies)", count);
     aiofs_list_finish(&call);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------------------ */
+/* ---- completion -------------------------------------------------------------------------------------------------- */
 
 static _Atomic uint32_t *word_of(const void *list, size_t index)
 {
@@ -201,14 +201,15 @@ static void order_of_an_end(void)
     struct block *block = block_of(&(struct aiofs_ask){.op = AIOFS_READ});
     pthread_t sleeper;
     pthread_create(&sleeper, NULL, sleep_on, block);
-    CHECK(EVENTUALLY(PATIENCE, block->word & AIOFS_WAITED), "somebody sleeps on a request");
+    CHECK(EVENTUALLY(PATIENCE, block->word & AIOFS_WAITED), "a thread sleeps on a request");
     aiofs_list_put(&call, &block->aio, NULL);
-    call.count = 0; /* the engine will not have it */
+    call.count = 0; /* the request is not submitted to the engine */
     aiofs_list_finish(&call);
-    CHECK(noted == 0, "its list has not ended while it is in flight");
+    CHECK(noted == 0, "a list is not complete while an entry is in flight");
     aiofs_aio_end(&block->aio, 5);
     pthread_join(sleeper, NULL);
-    CHECK(was("snlw") && block->result == 5, "the state, the notice, the list's notice, and then those that sleep");
+    CHECK(was("snlw") && block->result == 5,
+          "a completion sets the state, gives the notice and the list's notice, and wakes the sleeping threads");
     release(block);
 }
 
@@ -216,11 +217,11 @@ static void refused_call(void)
 {
     struct block *block = block_of(&(struct aiofs_ask){.op = AIOFS_READ});
     aiofs_refuse(&block->aio.ending, -EAGAIN);
-    CHECK(was("sd") && block->result == -EAGAIN, "a call that fails: the state says so, the notice is dropped");
+    CHECK(was("sd") && block->result == -EAGAIN, "a call that fails sets the state and drops the notice");
     release(block);
 }
 
-/* ---- lists -------------------------------------------------------------------------------------------------------- */
+/* ---- lists ------------------------------------------------------------------------------------------------------- */
 
 static int pipes[2];
 
@@ -251,11 +252,11 @@ static void many(void)
         done += blocks[i]->result == 1 && bytes[i] == 'x';
         release(blocks[i]);
     }
-    CHECK(done == MANY, "all of it is terminal then");
+    CHECK(done == MANY, "every entry is terminal when LIO_WAIT returns");
     noted = 0;
 }
 
-/* What the engine does not accept: a reqprio that nobody has looked at. */
+/* The engine does not accept the reqprio of this entry, which no check has refused. */
 static void refused_entry(void)
 {
     struct aiofs_list_call call = begun(LIO_NOWAIT, "l");
@@ -264,7 +265,7 @@ static void refused_entry(void)
     CHECK(aiofs_list_finish(&call) == 0 && was("snl") && block->result == -EINVAL,
           "an entry that the engine refuses ends with its error, and is notified");
     CHECK(block->aio.request.notified && aiofs_cancel(&block->aio.request) == AIOFS_CANCEL_ALLDONE,
-          "cancelling it waits for nothing");
+          "cancelling the refused request does not wait");
     release(block);
 }
 
@@ -273,25 +274,26 @@ static void failures(void)
     char byte;
     struct aiofs_list_call call = begun(LIO_WAIT, NULL);
     aiofs_list_note(&call, 7);
-    CHECK(aiofs_list_finish(&call) == 0, "an entry that ended inside the call");
+    CHECK(aiofs_list_finish(&call) == 0, "LIO_WAIT returns 0 for an entry that completed inside the call");
     call = begun(LIO_WAIT, NULL);
     aiofs_list_note(&call, -EBADF);
-    CHECK(aiofs_list_finish(&call) == -EIO, "one that failed there: EIO");
+    CHECK(aiofs_list_finish(&call) == -EIO, "LIO_WAIT is EIO if an entry failed inside the call");
     call = begun(LIO_WAIT, NULL);
     struct block *block = block_of(&(struct aiofs_ask){.op = AIOFS_READ, .fd = -1, .bytes = {&byte, 1}});
     put(&call, block);
-    CHECK(aiofs_list_finish(&call) == -EIO && block->result == -EBADF && was("sn"), "one that the engine ended: EIO");
+    CHECK(aiofs_list_finish(&call) == -EIO && block->result == -EBADF && was("sn"),
+          "LIO_WAIT is EIO if an entry failed in the engine");
     release(block);
     call = begun(LIO_WAIT, NULL);
     call.waits = false;
     aiofs_list_note(&call, -EBADF);
-    CHECK(aiofs_list_finish(&call) == 0, "a face may leave without waiting");
+    CHECK(aiofs_list_finish(&call) == 0, "a face can clear `waits`: the call then does not wait");
 }
 
 static void empty_list(void)
 {
     struct aiofs_list_call call = begun(LIO_NOWAIT, "l");
-    CHECK(aiofs_list_finish(&call) == 0 && was("l"), "a list with nothing to do is notified at once");
+    CHECK(aiofs_list_finish(&call) == 0 && was("l"), "a list without entries is notified at once");
 }
 
 int main(void)

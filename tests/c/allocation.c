@@ -1,6 +1,6 @@
 /*
- * allocation.c - nothing is allocated or freed under the engine lock: a program's allocator may close a file of the
- * engine's under a lock of its own.
+ * allocation.c - nothing is allocated or freed under the engine lock. The program's allocator may take a lock of its
+ * own, and close a file of the engine while it holds that lock.
  */
 #include "check.h"
 
@@ -48,7 +48,7 @@ void free(void *memory)
 
 enum { PIPES = 300 };
 
-/* Each has a file of its own, and its number is new. */
+/* Each pipe needs a new file of the engine, under a new number. */
 static void many_files(void)
 {
     static char bytes[PIPES];

@@ -1,12 +1,12 @@
 /*
- * call.c - AIOFS_CALL: work on threads that share the program's descriptors, and what it must not hold up.
+ * call.c - AIOFS_CALL: calls on host threads, which share the program's descriptors and must not delay other work.
  */
 #include "check.h"
 
 #include "volume.h"
 
 static _Atomic int running;
-static _Atomic bool let_go;
+static _Atomic bool released;
 
 static int64_t answer(aiofs_request *request)
 {
@@ -37,7 +37,7 @@ static int64_t block(aiofs_request *request)
 {
     (void)request;
     running++;
-    while (!let_go)
+    while (!released)
         pause_ms(1);
     return 7;
 }
@@ -68,7 +68,7 @@ static void plain_calls(void)
     close(fd);
 }
 
-/* As many calls as there are threads for, none of which ends: the engine's own work on such threads goes on. */
+/* Calls that do not return occupy all host threads for calls. The engine's own jobs on host threads still run. */
 static void blocked_calls(void)
 {
     enum { COUNT = 70 };
@@ -84,28 +84,28 @@ static void blocked_calls(void)
     CHECK(EVENTUALLY(PATIENCE, running == 63), "63 calls run at a time");
     int owner;
     CHECK(aiofs_volume_open_file(volume, "a", O_RDWR | O_CREAT, 0600, AIOFS_LOCK_EXCLUSIVE, &owner, &file) == 0,
-          "a file is opened beside them");
+          "a file is opened while all calls block");
     struct op *write = start_on(file, AIOFS_WRITE, -1, "hello", 5, 0), *flush = start_on(file, AIOFS_FLUSH, -1, NULL, 0, 0);
     flush->request.iovcnt = 0;
-    CHECK(op_finish(write) == 5 && op_finish(flush) == 0, "written and flushed");
+    CHECK(op_finish(write) == 5 && op_finish(flush) == 0, "the file is written and flushed while all calls block");
     struct op *last = start_on(file, AIOFS_WRITE, -1, "world", 5, 5);
     aiofs_file_close(file);
     aiofs_file_release(file);
     CHECK(op_finish(last) == 5 && aiofs_volume_lock_count(volume, "") == 0,
-          "the file is closed while every call waits");
+          "the file is closed while all calls block");
 
     int waiting = 0;
     for (int i = 0; i < COUNT; i++)
         waiting += aiofs_cancel(&ops[i]->request) == AIOFS_CANCEL_CANCELED;
-    CHECK(waiting == COUNT - 63, "those that wait are cancelled, those that run are not (%d)", waiting);
-    let_go = true;
+    CHECK(waiting == COUNT - 63, "waiting calls are cancelled, running calls are not (%d)", waiting);
+    released = true;
     int done = 0, canceled = 0;
     for (int i = 0; i < COUNT; i++) {
         int64_t result = op_finish(ops[i]);
         done += result == 7;
         canceled += result == -ECANCELED;
     }
-    CHECK(done == 63 && canceled == COUNT - 63, "each call ends as aiofs_cancel reported");
+    CHECK(done == 63 && canceled == COUNT - 63, "each call completes as aiofs_cancel reported");
     aiofs_volume_unlink(volume, "a", NULL);
     aiofs_volume_release(volume);
     char command[64];
@@ -114,7 +114,7 @@ static void blocked_calls(void)
         printf("      (%s is left)\n", directory);
 }
 
-/* From the end of another request, on a thread that has another descriptor table. */
+/* Submits a call in the `done` of another request, on a thread with the engine's descriptor table. */
 static struct op *follower;
 static int program_fd;
 
@@ -134,7 +134,7 @@ static void call_from_an_end(void)
     aiofs_submit(&first->request, NULL);
     op_result(first);
     CHECK(EVENTUALLY(PATIENCE, first->ends == 1), "the first request has ended");
-    CHECK(op_finish(follower) == 1, "a call from the end of a request still has the program's descriptors");
+    CHECK(op_finish(follower) == 1, "a call that is submitted at a completion has the program's descriptors");
     op_drop(first);
     close(fd);
     close(program_fd);

@@ -1,5 +1,5 @@
 /*
- * cancel.c - taking requests back: one, all of a descriptor, by several threads at once.
+ * cancel.c - cancellation: of one request, of all requests on a descriptor, by several threads at once.
  */
 #include "check.h"
 #include "fault.h"
@@ -18,13 +18,13 @@ static void take_back_read(const char *name, int reader, int writer)
           "%s: a waiting read is cancelled",
           name);
     CHECK(aiofs_cancel(&running->request) == AIOFS_CANCEL_CANCELED && op_ended(running),
-          "%s: a read that waits for data, too",
+          "%s: a read that waits for data is cancelled",
           name);
     CHECK(op_finish(waiting) == -ECANCELED && op_finish(running) == -ECANCELED, "%s: both end with ECANCELED", name);
     if (writer >= 0) {
         CHECK(write(writer, "hi\n", 3) == 3 && perform(AIOFS_READ, reader, in, 3, 0) == 3 && memcmp(in,
               "hi\n", 3) == 0,
-              "%s: and took no data with them", name);
+              "%s: the cancelled reads took no data", name);
         close(writer);
     }
     close(reader);
@@ -60,7 +60,7 @@ static void writes(void)
           "a write to a pipe that has begun is not cancelled");
     CHECK(aiofs_cancel(&behind->request) == AIOFS_CANCEL_CANCELED, "the write behind the begun write is cancelled");
     CHECK(aiofs_cancel_all(pair[1]) == AIOFS_CANCEL_NOTCANCELED && op_ended(other) && !op_ended(begun),
-          "cancelling all takes the rest, and says that one was left");
+          "aiofs_cancel_all cancels the others, and returns AIOFS_CANCEL_NOTCANCELED");
     static char sink[sizeof much];
     for (size_t have = 0; have < sizeof much;)
         have += (size_t)MUST(read(pair[0], sink, sizeof sink));
@@ -85,7 +85,7 @@ static void files(void)
     struct op *sync = start(AIOFS_FSYNC, fd, NULL, 0, 0);
     CHECK(EVENTUALLY(PATIENCE, fault_calls("pwritev2") > calls), "a worker makes the first write");
     CHECK(aiofs_cancel(&sync->request) == AIOFS_CANCEL_CANCELED, "a sync that waits for writes is cancelled");
-    CHECK(aiofs_cancel(&ops[0]->request) == AIOFS_CANCEL_NOTCANCELED, "a write that a worker makes is not");
+    CHECK(aiofs_cancel(&ops[0]->request) == AIOFS_CANCEL_NOTCANCELED, "a write that a worker makes is not cancelled");
     CHECK(aiofs_cancel_all(fd) == AIOFS_CANCEL_NOTCANCELED, "aiofs_cancel_all does not cancel the running write");
     for (int i = 1; i < COUNT; i++)
         canceled += op_ended(ops[i]) && ops[i]->request.result == -ECANCELED;
@@ -198,13 +198,13 @@ static void of_closed_descriptors(void)
     close(pair[1]);
 }
 
-/* ---- storms ---------------------------------------------------------------------------------------------------- */
+/* ---- stress ---------------------------------------------------------------------------------------------------- */
 
 enum { STORM = 64 };
 
 static struct storm {
     pthread_mutex_t lock[STORM];
-    struct op *ops[STORM]; /* a reference of the table's */
+    struct op *ops[STORM]; /* each holds a reference */
     int fds[8];
     _Atomic bool over;
     _Atomic long submitted, canceled;
@@ -219,12 +219,12 @@ static void *storm_submit(void *seed)
         int fd = storm.fds[rand_r(&dice) % 8];
         int kind = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY ? AIOFS_WRITE : AIOFS_READ;
         struct op *op = op_new(kind, fd, bytes[slot], 1 + (size_t)rand_r(&dice) % 16, 0);
-        aiofs_request_retain(&op->request); /* the table's */
+        aiofs_request_retain(&op->request); /* for storm.ops */
         pthread_mutex_lock(&storm.lock[slot]);
         struct op *before = storm.ops[slot];
         storm.ops[slot] = op;
         pthread_mutex_unlock(&storm.lock[slot]);
-        aiofs_submit(&op->request, NULL); /* may be cancelled meanwhile */
+        aiofs_submit(&op->request, NULL); /* another thread may cancel it during this call */
         op_drop(op);
         storm.submitted++;
         if (before)
@@ -257,7 +257,7 @@ static void *storm_cancel(void *seed)
     return NULL;
 }
 
-/* Data come and go meanwhile, so that requests end by themselves while they are being cancelled. */
+/* Writes and reads data, so that requests complete while other threads cancel them. */
 static void *storm_feed(void *argument)
 {
     char bytes[64];
@@ -295,7 +295,7 @@ static void storm_on(const char *name, void (*make)(int[2]), bool blocking, uint
     for (int i = 0; i < STORM; i++)
         if (storm.ops[i])
             op_drop(storm.ops[i]);
-    bool settled = EVENTUALLY(10, ({
+    bool drained = EVENTUALLY(10, ({
                                   static char sink[4096];
                                   for (int i = 0; i < 8; i++) {
                                       aiofs_cancel_all(storm.fds[i]);
@@ -309,7 +309,7 @@ static void storm_on(const char *name, void (*make)(int[2]), bool blocking, uint
                                   }
                                   outstanding() == 0 && ops_alive == 0;
                               }));
-    CHECK(settled, "%s: %ld requests by two threads, %ld cancelled by two others, and all end", name, storm.submitted,
+    CHECK(drained, "%s: two threads submit %ld requests, two cancel %ld, and all complete", name, storm.submitted,
           storm.canceled);
     for (int i = 0; i < 8; i++)
         close(storm.fds[i]);

@@ -1,7 +1,7 @@
 /*
- * check.h - what the engine's C tests share beyond harness.h: requests that clean up behind themselves.
+ * check.h - what the engine's C tests share beyond harness.h: requests that free themselves.
  *
- * A request lives in memory of its own, given back by `destroy`, so that a sanitizer sees it used too late.
+ * Each request has its own memory, which `destroy` frees. So a sanitizer finds a use after the last reference.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -18,7 +18,7 @@ static UNUSED void check_engine(void)
     }
 }
 
-/* Descriptors of the engine's table: those of the thread that is called "aiofs". -1: it shares the program's. */
+/* The number of descriptors in the engine's table, that of the thread "aiofs". -1: there is no such thread. */
 static UNUSED int engine_descriptors(void)
 {
     int count = -1;
@@ -52,7 +52,7 @@ struct op {
     aiofs_request request;
     void (*at_end)(struct op *);
     void *note;
-    int order; /* the how-manieth end it was */
+    int order; /* how many requests completed before it */
     _Atomic int ends;
 };
 
@@ -99,7 +99,7 @@ static UNUSED bool op_ended(const struct op *op)
     return aiofs_request_terminal(&op->request);
 }
 
-/* Waits until it is terminal, at most `seconds`; whether it is. */
+/* Waits until the request is terminal, at most `seconds`. True: it is. */
 static UNUSED bool op_wait_for(struct op *op, double seconds)
 {
     aiofs_request *const list[] = {&op->request};
@@ -114,20 +114,20 @@ static UNUSED bool op_wait_for(struct op *op, double seconds)
 
 #define NOT_ENDED (-100000)
 
-/* Its result, once it is terminal; NOT_ENDED if it does not end. */
+/* Waits for the result. NOT_ENDED: the request does not become terminal. */
 static UNUSED int64_t op_result(struct op *op)
 {
     return op_wait_for(op, PATIENCE) ? op->request.result : NOT_ENDED;
 }
 
-/* The same, once `done` has run, too. */
+/* The same; also waits until `done` has run. */
 static UNUSED int64_t op_notified(struct op *op)
 {
     int64_t result = op_result(op);
     return EVENTUALLY(10, op->ends) ? result : NOT_ENDED;
 }
 
-/* The same as op_result, and gives it back. */
+/* The same as op_result; also releases the request. */
 static UNUSED int64_t op_finish(struct op *op)
 {
     int64_t result = op_result(op);
@@ -152,7 +152,7 @@ static UNUSED struct op *start(int kind, int fd, const void *buffer, size_t size
     return start_on(NULL, kind, fd, buffer, size, offset);
 }
 
-/* One request from its start to its end. */
+/* Submits a request and returns its result. */
 static UNUSED int64_t perform(int kind, int fd, const void *buffer, size_t size, int64_t offset)
 {
     return op_finish(start(kind, fd, buffer, size, offset));

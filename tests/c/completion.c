@@ -1,5 +1,5 @@
 /*
- * completion.c - completion descriptors: how many ends they tell, to whom, and when to nobody.
+ * completion.c - completion descriptors: how many completions they report, to whom, and when they report none.
  */
 #include "check.h"
 #include "fault.h"
@@ -16,14 +16,14 @@ static bool fails(int result, int error)
     return result == -1 && errno == error;
 }
 
-/* What read(2) gives of it; 0: nothing yet. */
+/* The count that read(2) returns; 0: no completion. */
 static uint64_t notified(int completion)
 {
     uint64_t count;
     return read(completion, &count, sizeof count) == sizeof count ? count : 0;
 }
 
-/* Waits until it has told `count` in all; what it has told at last. */
+/* Waits until the counts add up to `count`. Returns their sum. */
 static uint64_t notified_in_all(int completion, uint64_t count)
 {
     uint64_t sum = 0;
@@ -57,9 +57,9 @@ static ssize_t outcome(struct aiocb *cb)
     return aio_return(cb);
 }
 
-static int pair[2]; /* a pipe, for reads that wait */
+static int pair[2]; /* a pipe for reads that wait */
 
-/* ---- what it tells --------------------------------------------------------------------------------------- */
+/* ---- notification ---------------------------------------------------------------------------------------- */
 
 static void counts_each_end(void)
 {
@@ -82,7 +82,7 @@ static void counts_each_end(void)
     for (int i = 0; i < 3; i++) {
         three[i] = request(file, bytes + i, 1, completion);
         three[i].aio_offset = i;
-        three[i].aio_reqprio = i; /* inside the call, and by the engine */
+        three[i].aio_reqprio = i; /* 0 completes inside the call, the others in the engine */
         MUST(aio_write(&three[i]));
     }
     struct aiocb sync = request(file, NULL, 0, completion);
@@ -150,7 +150,7 @@ static void wakes_select_and_epoll(void)
         MUST(aio_read(&waits));
         MUST(write(pair[1], "x", 1));
         CHECK(epoll_wait(epoll, &event, 1, 10000) == 1 && event.events == EPOLLIN,
-              "epoll sees end %d, by its edge", i);
+              "epoll reports completion %d, edge-triggered", i);
         CHECK(outcome(&waits) == 1, "the status is final after the edge");
     }
     CHECK(notified(completion) == 3, "one read returns three completions");
@@ -167,7 +167,7 @@ static void wakes_select_and_epoll(void)
     aiofs_completion_close(completion);
 }
 
-/* ---- when it tells nobody ---------------------------------------------------------------------------------- */
+/* ---- no notification --------------------------------------------------------------------------------------- */
 
 static off_t size_of(int fd)
 {
@@ -176,7 +176,7 @@ static off_t size_of(int fd)
     return found.st_size;
 }
 
-/* Whoever ends the request, on whichever thread: the file that has got the number is not written to. */
+/* A request that completes after the close must not write to the file that reuses the number. */
 static void closed_one_touches_no_file(void)
 {
     char byte;
@@ -184,13 +184,13 @@ static void closed_one_touches_no_file(void)
         int completion = aiofs_completion_open(), spare = scratch(O_RDWR);
         struct aiocb first = request(pair[0], &byte, 1, completion), second = request(pair[0], &byte, 1, completion);
         MUST(aio_read(&first));
-        MUST(aio_read(&second)); /* behind the first: it has not begun */
+        MUST(aio_read(&second)); /* waits for the first read */
         aiofs_completion_close(completion);
         int file = (int)MUST(fcntl(spare, F_DUPFD_CLOEXEC, completion));
         CHECK(file == completion, "a file reuses the descriptor number");
         if (way == 0) {
             MUST(write(pair[1], "xy", 2));
-            CHECK(outcome(&first) == 1 && outcome(&second) == 1, "requests end by themselves");
+            CHECK(outcome(&first) == 1 && outcome(&second) == 1, "the requests complete");
         } else {
             CHECK(aio_cancel(pair[0], NULL) == AIO_CANCELED, "requests are cancelled");
             CHECK(outcome(&first) == -1 && outcome(&second) == -1, "the cancelled requests have ended");
@@ -215,7 +215,7 @@ static void next_one_is_notified_of_its_own(void)
         if (way == 0)
             aiofs_completion_close(completion);
         else
-            close(completion); /* a mistake, that is noticed when the number comes back */
+            close(completion); /* a mistake of the program; found when the number is reused */
         int next = aiofs_completion_open();
         CHECK(next == completion, "another completion descriptor reuses the number");
         MUST(write(pair[1], "x", 1));

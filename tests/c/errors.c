@@ -1,5 +1,5 @@
 /*
- * errors.c - what a request ends with when it cannot succeed.
+ * errors.c - the errors of requests that cannot succeed.
  */
 #include "check.h"
 
@@ -95,7 +95,7 @@ static void no_signals(void)
     pause_ms(20);
     close(pair[0]);
     int64_t put = op_finish(write);
-    CHECK(put == -EPIPE || put == 64 * (int64_t)KB, "a write that loses its reader ends");
+    CHECK(put == -EPIPE || put == 64 * (int64_t)KB, "a write whose reader closes the pipe completes");
     close(pair[1]);
     MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
     close(pair[0]);

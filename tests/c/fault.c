@@ -1,11 +1,11 @@
 /*
- * fault.c - every call of the engine that can fail, failing: each in turn, or always.
+ * fault.c - injects an error into each system call of the engine: into one call at a time, or into all.
  *
- * A scenario runs in a process of its own, once with no fault, to count the calls it makes, and then once
- * for each of them. Whatever fails, every request ends, in a success with the right bytes or an error;
- * nothing is left behind; and afterwards, with the fault gone, the engine works.
+ * Each scenario runs in its own process: once without a fault, to count its calls, and then once for each of them. In
+ * every run, each request must complete, with the right bytes or with an error; no resource may be left; and when the
+ * fault is removed, the engine must work.
  *
- * Built with -DFAULT_LIBRARY it is the injector alone, for tests in other languages: see fault.h.
+ * Built with -DFAULT_LIBRARY it contains only the fault injection, for tests in other languages. See fault.h.
  */
 #ifndef FAULT_LIBRARY
 #include "check.h"
@@ -99,7 +99,7 @@ static void cancel_part(void)
     bool begun = aiofs_submit(&first->request, NULL) == 0, waits = aiofs_submit(&second->request, NULL) == 0;
     aiofs_cancel(&first->request);
     aiofs_cancel_all(pair[0]);
-    MUST(write(pair[1], "xy", 2)); /* for those that were not cancelled, because that call failed */
+    MUST(write(pair[1], "xy", 2)); /* for reads that are not cancelled because of the fault */
     if ((begun && !op_wait_for(first, patience)) || (waits && !op_wait_for(second, patience))) {
         printf("      a cancelled read hangs\n");
         _exit(HANGS);
@@ -135,7 +135,7 @@ static void adopted_part(void)
             _exit(HANGS);
         op_drop(op);
     }
-    if (aiofs_file_close(file) < 0) /* the number may have been seen as lost */
+    if (aiofs_file_close(file) < 0) /* because of the fault, the engine took the number for closed */
         close(fd);
     aiofs_file_release(file);
 }
@@ -194,7 +194,7 @@ static void scenario(void)
     wakeup_part();
 }
 
-/* Whether the engine's threads use the program's descriptor table: they see what is opened in it. */
+/* Do the threads of the engine share the program's descriptor table? Then they have its new descriptors. */
 static bool table_is_shared(void)
 {
     int before = engine_descriptors(), extra[8];
@@ -225,7 +225,7 @@ static void check_leaks(bool measure)
         shared->engine_descriptors = engine_descriptors();
         return;
     }
-    /* In a shared table the engine's own are seen, too: its end of the channel, and the ring or epoll. */
+    /* A shared table also contains the engine's own descriptors: an end of the channel, and the ring or epoll. */
     int most = shared->descriptors + (shares ? 3 : 0), engine_most = shared->engine_descriptors + (shares ? 40 : 0);
     if (!EVENTUALLY(1, open_descriptors() <= most && engine_descriptors() <= engine_most)) {
         printf("      %d descriptors, not %d; engine %d, not %d\n", open_descriptors(), most, engine_descriptors(),
@@ -238,7 +238,7 @@ static void check_leaks(bool measure)
     }
 }
 
-/* The scenario in a process of its own; its exit status. */
+/* Runs the scenario in its own process, and returns the exit status. */
 static int run(void (*set)(void *), void *argument)
 {
     int status;
@@ -289,7 +289,7 @@ static const char *verdict(int status)
     return text;
 }
 
-/* What a call of the engine fails with, where that is not EIO. */
+/* The errors of a call. A call that is not listed fails with EIO. */
 static const struct {
     const char *name;
     int errors[4];
@@ -311,7 +311,7 @@ static const struct {
 static void sweep(const char *name, int error)
 {
     int index = fault_find(name), bad = 0;
-    patience = strcmp(name, "futex") == 0 ? 0.2 : 5; /* a wake-up that fails costs all of it */
+    patience = strcmp(name, "futex") == 0 ? 0.2 : 5; /* after a failed wake-up, the thread sleeps for all of it */
     long count = shared->calls[index], step = SANITIZED ? 1 + count / 6 : 1 + count / 60;
     for (long nth = 1; nth <= count; nth += step) {
         struct spec spec = {name, nth, FAULT_ERROR, error};
@@ -343,7 +343,7 @@ static void sweep_all(void)
     }
 }
 
-/* ---- always ---------------------------------------------------------------------------------------------------------- */
+/* ---- every call -------------------------------------------------------------------------------------------------- */
 
 static void refuse_own_table(void *argument)
 {
@@ -365,10 +365,10 @@ static void refused(void)
               specs[i].kind == FAULT_NOWAIT ? " with RWF_NOWAIT" : "", verdict(status));
     }
     int status = run(refuse_own_table, NULL);
-    CHECK(status == 0, "a kernel that gives no descriptor table of our own: %s", verdict(status));
+    CHECK(status == 0, "the kernel refuses the engine its own descriptor table: %s", verdict(status));
 }
 
-/* As when the program forbids a call to all of its threads (seccomp), and allows it again. */
+/* As if the program forbade a call to all of its threads (seccomp), and then allowed it again. */
 static int wait_in_vain(const char *name)
 {
     enum { ROUNDS_A_MS = 5 };
@@ -430,7 +430,7 @@ static void no_io_uring(void)
     CHECK(start_with("nonsense", ENOSYS) == EINVAL, "an unknown word is EINVAL");
 }
 
-/* ---- the same bytes -------------------------------------------------------------------------------------------------- */
+/* ---- the same bytes ---------------------------------------------------------------------------------------------- */
 
 static int move_all_kinds(void)
 {
@@ -523,7 +523,7 @@ static void same_bytes(void)
     }
 }
 
-/* ---- a ring that is too small ------------------------------------------------------------------------------------------ */
+/* ---- a ring that is too small ------------------------------------------------------------------------------------ */
 
 static int flood(void)
 {

@@ -1,14 +1,13 @@
 /*
- * fault.h - makes chosen system calls of the engine fail, fall short, be interrupted, or take long.
+ * fault.h - fault injection: chosen system calls of the engine fail, are short, are interrupted, or are slow.
  *
- * The engine calls the kernel through one table (aiofs/engine/sys.h). fault_attach puts a function of ours
- * before each entry; it counts the calls and, where a fault is set, answers in the kernel's place. A C test
- * includes this file; a Python test loads fault.c as a shared library, built with -DFAULT_LIBRARY, and
- * gives fault_attach the address of the table in the libaiofs.so that it uses.
+ * The engine calls the kernel through one table (aiofs/sys/sys.h). fault_attach replaces each entry by a function that
+ * counts the calls and injects the fault that is set. A C test includes this file. A Python test loads fault.c as a
+ * shared library, built with -DFAULT_LIBRARY, and passes the address of the table of its libaiofs.so to fault_attach.
  *
- * One fault a function. `nth` says which of the calls from now on: 1 the first, 2 the second, ...; 0 every
- * one; -1 every other one, beginning with the first. What was set is read by the engine's threads, so it is
- * atomic; fault_attach itself has to come before the engine starts.
+ * Each function has at most one fault. `nth` selects the calls after fault_inject: 1 the first, 2 the second, ...; 0
+ * every call; -1 every other call, from the first on. The threads of the engine read the faults, so these are atomic.
+ * Call fault_attach before the engine starts.
  */
 #ifndef FAULT_H
 #define FAULT_H
@@ -24,11 +23,11 @@
 
 enum fault_kind {
     FAULT_NONE,
-    FAULT_ERROR, /* not made; fails with errno `value` (EINTR: interrupted; ENOSYS, EPERM: refused) */
-    FAULT_SHORT, /* moves at most `value` bytes; io_uring_setup: a ring of `value` entries; others: no fault */
-    FAULT_DELAY, /* made `value` microseconds later */
-    FAULT_NOWAIT, /* preadv2 and pwritev2: fails with errno `value` if it is made with RWF_NOWAIT */
-    FAULT_LOCK, /* made when the fault is cleared, or another is set */
+    FAULT_ERROR, /* the call is not made and fails with errno `value` */
+    FAULT_SHORT, /* moves at most `value` bytes; io_uring_setup: `value` entries; other calls: no fault */
+    FAULT_DELAY, /* the call is made `value` microseconds later */
+    FAULT_NOWAIT, /* preadv2 and pwritev2 with RWF_NOWAIT fail with errno `value` */
+    FAULT_LOCK, /* the call is made when the fault is cleared or replaced */
 };
 
 int fault_attach(void *table);
@@ -59,14 +58,15 @@ static const char *const fault_names[] = {
 };
 
 static struct fault {
-    _Atomic long calls, at, value; /* `at`: the count of the call to fail */
+    _Atomic long calls, at, value; /* `at`: the number of the first call to fail */
     _Atomic long nth;
     _Atomic int kind;
 } faults[FAULT_CALL_COUNT];
 
 static struct aiofs_sys fault_real;
 
-/* Counts a call; the kind of fault it meets. What `binds` an open file can fail, but is never late or cut. */
+/* Counts a call, and returns the fault for it. `binds`: the call passes a descriptor; it can fail, but is never delayed
+ * or short. */
 static enum fault_kind fault_meet(enum fault_call call, long *value, bool binds)
 {
     struct fault *fault = &faults[call];
@@ -90,7 +90,7 @@ static enum fault_kind fault_meet(enum fault_call call, long *value, bool binds)
     return met ? kind : FAULT_NONE;
 }
 
-/* An ordinary call: what it returns if a fault is met, else what the kernel says. */
+/* Defines the function for a call that moves no bytes. */
 #define FAULT_WRAP(type, name, parameters, ...)                                                                         \
     static type fault_##name parameters                                                                                 \
     {                                                                                                                   \
@@ -101,7 +101,7 @@ static enum fault_kind fault_meet(enum fault_call call, long *value, bool binds)
         return fault_real.name(__VA_ARGS__);                                                                            \
     }
 
-/* A call that moves bytes: `pieces` and `count` are cut to what may be moved. */
+/* Defines the function for a call that moves bytes. `setup` shortens its arguments for FAULT_SHORT. */
 #define FAULT_WRAP_DATA(name, parameters, binds, nowait, setup, ...)                                                                   \
     static ssize_t fault_##name parameters                                                                              \
     {                                                                                                                   \
@@ -145,7 +145,7 @@ FAULT_WRAP_DATA(pwritev2, (int fd, const struct iovec *iov, int iovcnt, int64_t 
 FAULT_WRAP_DATA(sendmsg, (int fd, const struct msghdr *message, int flags), message->msg_control != NULL, false,
                 struct msghdr shorter = fault_cut_message(kind, value, message, &cut), fd, &shorter, flags)
 
-/* The kernel's answers in the header have to reach the caller. */
+/* Copies the fields of the message header that the kernel sets. */
 static ssize_t fault_recvmsg(int fd, struct msghdr *message, int flags)
 {
     long value = 0;
@@ -236,7 +236,7 @@ FAULT_WRAP(ssize_t, readlinkat, (int dirfd, const char *path, char *out, size_t 
 FAULT_WRAP(int, faccessat, (int dirfd, const char *path, int mode, int flags), dirfd, path, mode, flags)
 FAULT_WRAP(ssize_t, getdents64, (int fd, void *buffer, size_t size), fd, buffer, size)
 
-/* A close that fails has closed all the same, as the kernel's does. */
+/* A close that fails has closed the descriptor, as in the kernel. */
 static int fault_close(int fd)
 {
     long value = 0;
@@ -253,7 +253,7 @@ static int fault_find(const char *name)
     return -1;
 }
 
-/* Once; -1: it was done before. */
+/* -1: it was called before. */
 int fault_attach(void *table)
 {
     struct aiofs_sys *calls = table;
@@ -281,7 +281,7 @@ int fault_inject(const char *name, long nth, int kind, long value)
     return 0;
 }
 
-/* How often it was called so far; -1: there is no such call. */
+/* The number of calls so far; -1: there is no such call. */
 long fault_calls(const char *name)
 {
     int call = fault_find(name);
@@ -294,7 +294,7 @@ void fault_clear(void)
         atomic_store(&faults[call].kind, FAULT_NONE);
 }
 
-/* The calls there are, by index; NULL behind the last. */
+/* The name of the call at `index`; NULL: there is none. */
 const char *fault_name(int index)
 {
     return index >= 0 && index < FAULT_CALL_COUNT ? fault_names[index] : NULL;

@@ -1,6 +1,6 @@
 /*
- * fd_table.c - what the program does to its own descriptor table: it closes what it did not open, and opens other
- * files under those numbers. Nothing is lost, and nothing is written into a file that nobody named.
+ * fd_table.c - the program closes descriptors that it did not open, and opens other files under their numbers. No
+ * request may be lost, and the engine must not write to those files.
  */
 #include "check.h"
 #include "fault.h"
@@ -9,7 +9,7 @@ enum { FILES = 40 };
 
 static int files[FILES];
 
-/* Closes every descriptor from 3 on, and takes the numbers for files of our own. */
+/* Closes all descriptors from 3 on, and opens files under their numbers. */
 static void take_every_number(void)
 {
     MUST(close_range(3, ~0U, 0));
@@ -35,7 +35,7 @@ static void close_files(void)
         close(files[i]);
 }
 
-static void closed_behind_our_back(void)
+static void closed_by_the_program(void)
 {
     enum { ROUNDS = 20 };
     static char in[4096], out[4096];
@@ -46,7 +46,7 @@ static void closed_behind_our_back(void)
         char waited[2] = "";
         MUST(pipe2(pair, O_CLOEXEC));
         struct op *waiting = start(AIOFS_READ, pair[0], waited, 1, 0);
-        int writer = dup2(pair[1], 1000); /* kept, above what is closed below */
+        int writer = dup2(pair[1], 1000); /* stays open: close_range below closes 3 to 999 */
         close(pair[1]);
         MUST(close_range(3, 999, 0));
         for (int i = 0; i < FILES; i++) {
@@ -102,8 +102,8 @@ static void forked(void)
     close_files();
 }
 
-/* A number that the program has closed may be the very one that the engine was given. */
-static void named_by_mistake(void)
+/* Requests on all free numbers: the engine may use such a number in its own table. */
+static void requests_on_closed_numbers(void)
 {
     static char bytes[64];
     bool good = true;
@@ -123,13 +123,13 @@ static void named_by_mistake(void)
 int main(void)
 {
     check_begin(60);
-    close_range(3, ~0U, 0); /* what whoever started this left open */
+    close_range(3, ~0U, 0); /* inherited descriptors */
     fault_attach(&aiofs_sys);
     check_engine();
     if (engine_descriptors() >= 0 || SANITIZED)
-        named_by_mistake();
+        requests_on_closed_numbers();
     if (engine_descriptors() >= 0 || SANITIZED) {
-        closed_behind_our_back();
+        closed_by_the_program();
         not_to_be_had_again();
         if (CAN_FORK_WITH_THREADS)
             forked();

@@ -1,6 +1,6 @@
 /*
- * files.c - open files of aiofs: adopting, closing with requests in flight, the hold on their entry, and files
- * that are no kernel files.
+ * files.c - owned files: adopting them, closing them with requests in flight, the lock on their entry, and files with
+ * their own operations.
  */
 #include "check.h"
 #include "fault.h"
@@ -20,7 +20,7 @@ static aiofs_file *open_locked(const char *path, int *owner)
     return file;
 }
 
-/* Whether somebody else gets the lock now. */
+/* Can another owner take the lock now? */
 static bool lock_is_free(const char *path)
 {
     int stranger = 0;
@@ -31,7 +31,7 @@ static bool lock_is_free(const char *path)
     return true;
 }
 
-static void let_go_when_idle(void)
+static void lock_is_released_at_close(void)
 {
     int owner, before = open_descriptors(), engine_before = engine_descriptors();
     aiofs_file *file = open_locked("idle", &owner);
@@ -52,7 +52,7 @@ static void let_go_when_idle(void)
     CHECK(open_descriptors() <= before + 1, "no descriptor is left");
 }
 
-static void let_go_after_the_last(void)
+static void lock_is_released_after_the_last_request(void)
 {
     enum { COUNT = 5 };
     struct op *ops[COUNT];
@@ -62,7 +62,7 @@ static void let_go_after_the_last(void)
     for (int i = 0; i < COUNT; i++)
         ops[i] = start_on(file, AIOFS_WRITE, -1, "busy", 4, i * 4);
     CHECK(aiofs_file_close(file) == 0, "closed with writes in flight");
-    for (;;) { /* the lock may become free only once every write has moved its bytes */
+    for (;;) { /* the lock must stay until each write has moved its bytes */
         bool free = lock_is_free("busy");
         if (free)
             break;
@@ -70,7 +70,7 @@ static void let_go_after_the_last(void)
     }
     struct stat stat;
     CHECK(aiofs_volume_stat(volume, "busy", &stat) == 0 && stat.st_size == COUNT * 4,
-          "nobody gets the lock before the last write is made");
+          "the lock is not free before the last write is made");
     for (int i = 0; i < COUNT; i++)
         CHECK(op_finish(ops[i]) == 4, "write %d of the closed file", i);
     aiofs_file_release(file);
@@ -96,7 +96,7 @@ static void let_go_after_the_last(void)
     CHECK(unfinished == 0, "the lock is free when close returns after the last write");
 }
 
-static void let_go_after_cancelling(void)
+static void lock_is_released_after_cancelling(void)
 {
     int owner;
     aiofs_file *file = open_locked("busy", &owner);
@@ -123,7 +123,7 @@ static void number_is_lost(void)
     int fd = aiofs_file_fd(file);
     struct op *op = start_on(file, AIOFS_WRITE, -1, "mine", 4, 0);
     op_finish(op);
-    int other = scratch(O_RDWR), thief = dup3(other, fd, O_CLOEXEC); /* somebody opens another file there */
+    int other = scratch(O_RDWR), thief = dup3(other, fd, O_CLOEXEC); /* the number is reused */
     close(other);
     op = start_on(file, AIOFS_WRITE, -1, "still", 5, 0);
     CHECK(op_finish(op) == 5 && lseek(thief, 0, SEEK_END) == 0, "requests still go to the right file");
@@ -170,7 +170,7 @@ static void *write_inside_the_call(void *file)
     return NULL;
 }
 
-/* A write inside the call has the number in hand: closing the file waits for it, and the number is not reused. */
+/* A write inside the call uses the number. So the close of the file waits for it, and the number is not reused. */
 static void closes_behind_a_write_inside_the_call(void)
 {
     int owner;
@@ -209,7 +209,7 @@ static void truncates(void)
     aiofs_file_release(file);
 }
 
-/* Open, write, close in several threads: no lock, no descriptor stays. */
+/* Several threads open, write and close: no lock and no descriptor is left. */
 static void *open_and_close(void *argument)
 {
     char path[16];
@@ -233,7 +233,7 @@ static void by_many_threads(void)
 {
     pthread_t threads[4];
     intptr_t refused = 0;
-    for (intptr_t i = 0; i < 4; i++) /* the volume keeps open the lock files that it has used */
+    for (intptr_t i = 0; i < 4; i++) /* opens the lock files, which the volume keeps open */
         open_and_close((void *)i);
     int before = open_descriptors(), engine_before = engine_descriptors();
     for (intptr_t i = 0; i < 4; i++)
@@ -250,7 +250,7 @@ static void by_many_threads(void)
     CHECK(aiofs_volume_lock_count(volume, "") == 0, "no lock reference is left");
 }
 
-/* ---- files with operations of their own ---------------------------------------------------------------------------- */
+/* ---- files with their own operations ----------------------------------------------------------------------------- */
 
 static struct {
     char bytes[256];
@@ -374,14 +374,14 @@ static void kept_requests(void)
     memory.keeps = true;
     for (int i = 0; i < COUNT; i++) {
         ops[i] = op_new(AIOFS_WRITE, -1, "x", 1, 0);
-        ops[i]->request.ordered = true; /* each waits for the one before */
+        ops[i]->request.ordered = true; /* each waits for the previous one */
         aiofs_submit(&ops[i]->request, file);
     }
     CHECK(memory.kept_count == 1, "ordered requests reach the file one by one");
     aiofs_file_close(file);
     CHECK(memory.closed == 0, "the file is not closed while requests are outstanding");
     memory.keeps = false;
-    pthread_t thread; /* with a stack that a call inside a call for each would not fit into */
+    pthread_t thread; /* its stack is too small for COUNT nested calls */
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, SANITIZED ? 1 * MB : 128 * KB);
@@ -391,7 +391,7 @@ static void kept_requests(void)
     int good = 0;
     for (int i = 0; i < COUNT; i++)
         good += op_finish(ops[i]) == 1;
-    CHECK(good == COUNT, "a chain of %d that let each other go, on one stack", COUNT);
+    CHECK(good == COUNT, "a chain of %d requests, each unblocked by the previous one, on one stack", COUNT);
     CHECK(memory.closed == 1, "the file is closed after its last request");
     aiofs_file_release(file);
 }
@@ -406,9 +406,9 @@ int main(void)
     if (aiofs_volume_open(directory, 0, -1, &volume) != 0)
         exit(1);
     op_finish(start(AIOFS_READ, -1, NULL, 1, 0));
-    let_go_when_idle();
-    let_go_after_the_last();
-    let_go_after_cancelling();
+    lock_is_released_at_close();
+    lock_is_released_after_the_last_request();
+    lock_is_released_after_cancelling();
     number_is_lost();
     drains();
     closes_behind_a_write_inside_the_call();

@@ -1,5 +1,5 @@
 /*
- * fork.c - the child has none of its parent's requests, and an engine of its own.
+ * fork.c - the child of a fork has no requests of its parent, and starts its own engine.
  */
 #include "check.h"
 #include "fault.h"
@@ -8,7 +8,7 @@ enum { ROUNDS = 20 };
 
 static int report[2];
 
-/* In a child: its checks are the parent's, told by its exit status. */
+/* Runs the checks of `child` in a child process. Its exit status is 0 if they hold. */
 static int in_child(void (*child)(void))
 {
     int status;
@@ -96,7 +96,7 @@ static void busy_parent(void)
     close(pipe_pair[1]);
 }
 
-/* ---- forks while other threads submit ------------------------------------------------------------------------------ */
+/* ---- forks while other threads submit ---------------------------------------------------------------------------- */
 
 static _Atomic bool over;
 
@@ -139,7 +139,7 @@ static void while_submitting(void)
     CHECK(bad == 0, "the parent's requests complete during the forks");
 }
 
-/* ---- what is not the child's ---------------------------------------------------------------------------------------- */
+/* ---- state of the parent ----------------------------------------------------------------------------------------- */
 
 static void count_signals(void)
 {
@@ -179,7 +179,7 @@ static aiofs_file *owned;
 
 static void use_owned(void)
 {
-    fault_clear(); /* the child's own: the parent's stays */
+    fault_clear(); /* in the child's memory; the parent keeps its fault */
     struct op *op = start_on(owned, AIOFS_WRITE, -1, "child", 5, 10);
     CHECK(op_finish(op) == 5, "child: an open file of aiofs works");
     CHECK(aiofs_file_close(owned) == 0, "child: an open file of aiofs can be closed");
@@ -200,7 +200,7 @@ static void owned_files(void)
     fault_clear();
 }
 
-/* ---- a request between its file and its end ---------------------------------------------------------------------- */
+/* ---- a request that is being completed --------------------------------------------------------------------------- */
 
 static struct op *ending;
 
@@ -218,10 +218,10 @@ static void ending_requests(void)
 {
     int fd = scratch(O_RDWR);
     long before = fault_calls("close");
-    fault_inject("close", 1, FAULT_DELAY, 300000); /* of the engine's descriptor: the request has left its file */
+    fault_inject("close", 1, FAULT_DELAY, 300000); /* the request has left its file, and is not terminal */
     ending = op_new(AIOFS_WRITE, fd, "x", 1, 0);
     aiofs_submit(&ending->request, NULL);
-    CHECK(EVENTUALLY(5, fault_calls("close") > before), "a write is about to end");
+    CHECK(EVENTUALLY(5, fault_calls("close") > before), "a write is being completed");
     CHECK(in_child(meet_ending) == 0, "the process forks while the write ends");
     CHECK(op_finish(ending) == 1, "the write ends in the parent");
     fault_clear();
@@ -239,7 +239,7 @@ int main(void)
     check_engine();
     MUST(pipe2(report, O_CLOEXEC));
     busy_parent();
-    if (!SANITIZED) /* AddressSanitizer does not keep its allocator whole while other threads fork */
+    if (!SANITIZED) /* in the child of a multi-threaded process, AddressSanitizer's allocator may be locked */
         while_submitting();
     refused_signals();
     ending_requests();

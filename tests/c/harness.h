@@ -1,9 +1,8 @@
 /*
- * harness.h - what every C program of the tests shares: checks, bounded time, scratch files. It knows nothing of
- * aiofs.
+ * harness.h - what all C programs of the tests share: checks, time limits, scratch files. It does not use aiofs.
  *
- * A program prints a line for each check and exits with 1 if one failed, 77 if what it tests cannot be had here.
- * It never hangs: alarm() ends it.
+ * A program prints a line for each check. It exits with 1 if a check failed, and with 77 if this machine does not have
+ * what it tests. alarm() ends a program that hangs.
  */
 #ifndef HARNESS_H
 #define HARNESS_H
@@ -40,7 +39,7 @@
 #define MB (1024 * KB)
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-enum { SANITIZED = 1 }; /* memory and time are not what they are otherwise */
+enum { SANITIZED = 1 }; /* sanitizers need more memory and time */
 #else
 enum { SANITIZED = 0 };
 #endif
@@ -54,7 +53,7 @@ enum { CAN_FORK_WITH_THREADS = 1, SIGNALS_COALESCE = 0 };
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
-    return "atexit_sleep_ms=0"; /* a second for each of many children otherwise */
+    return "atexit_sleep_ms=0"; /* by default ThreadSanitizer sleeps for a second at each exit */
 }
 #endif
 
@@ -79,17 +78,17 @@ __attribute__((format(printf, 5, 6))) static UNUSED bool check_that(bool good, c
     return good;
 }
 
-/* Seconds: what happens at all happens long before, on the slowest machine. */
+/* Seconds: longer than anything takes, on the slowest machine. */
 #define PATIENCE 30
 
-/* First in main. It may take `seconds` on a machine with nothing else to do. */
+/* Call it first in main. `seconds`: how long the program may take on an idle machine. */
 static UNUSED void check_begin(unsigned seconds)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
     alarm(10 * seconds);
 }
 
-/* Where chance begins: at $SEED, or where it always does. Told, so that whatever came of it can be repeated. */
+/* The seed of a random test: $SEED, or `usual`. Prints it, so that a run can be repeated. */
 static UNUSED unsigned chance(unsigned usual)
 {
     const char *chosen = getenv("SEED");
@@ -104,7 +103,7 @@ static UNUSED int check_end(void)
     return check_failures != 0;
 }
 
-/* For what a test stands on and does not test. */
+/* For calls that a test needs and does not test: exits if they fail. */
 #define MUST(call)                                                                                                      \
     ({                                                                                                                  \
         long must_ = (long)(call);                                                                                      \
@@ -131,7 +130,7 @@ static UNUSED void pause_ms(long ms)
         ;
 }
 
-/* Until the condition holds, at most `seconds`; whether it did. */
+/* Waits until the condition holds, at most `seconds`. True: it holds. */
 #define EVENTUALLY(seconds, condition)                                                                                  \
     ({                                                                                                                  \
         double end_ = now() + (seconds);                                                                                \
@@ -143,7 +142,7 @@ static UNUSED void pause_ms(long ms)
 
 /* ---- files ------------------------------------------------------------------------------------------------ */
 
-/* A nameless file in `directory` ($TMPDIR or /tmp if NULL), opened anew with `flags`; -1: these flags are refused. */
+/* Opens an unlinked file in `directory` (NULL: $TMPDIR or /tmp) with `flags`. -1: the filesystem refuses the flags. */
 static UNUSED int scratch_in(const char *directory, int flags)
 {
     char path[512], link[64];
@@ -179,7 +178,7 @@ static UNUSED void *aligned(size_t size)
     return memory;
 }
 
-/* Descriptors of the program's table. */
+/* The number of descriptors in the program's table. */
 static UNUSED int open_descriptors(void)
 {
     int count = 0;
@@ -200,7 +199,7 @@ static UNUSED int threads_now(void)
     return count - 2;
 }
 
-/* Whether the file's bytes at `offset` are these, by the program's own read. */
+/* Does the file have these bytes at `offset`? Uses pread(2). */
 static UNUSED bool holds(int fd, const void *bytes, size_t size, off_t offset)
 {
     char *found = malloc(size + 1);
@@ -210,7 +209,7 @@ static UNUSED bool holds(int fd, const void *bytes, size_t size, off_t offset)
     return same;
 }
 
-/* A signal handler that does as little as can be. */
+/* A signal handler that counts. */
 static volatile sig_atomic_t signals_seen;
 static UNUSED void see_signal(int signo)
 {

@@ -1,5 +1,5 @@
 /*
- * inline.c - what is done inside the call, and what is left to the engine.
+ * inline.c - which requests complete inside the call, and which go to the engine.
  */
 #include "check.h"
 #include "fault.h"
@@ -30,7 +30,7 @@ static void on_files(const char *name, const char *directory)
     int fd = scratch_in(directory, O_RDWR);
     fill(out, sizeof out, 3);
     MUST(pwrite(fd, out, sizeof out, 0));
-    read_plain(fd, in, 1, 0); /* finds out what the number is now */
+    read_plain(fd, in, 1, 0); /* the engine examines the descriptor */
     uint64_t before = counters().inline_reads;
     CHECK(read_plain(fd, in, sizeof in, 0) == (int64_t)sizeof in && memcmp(in, out, sizeof in) == 0,
           "%s: a cached read", name);
@@ -43,7 +43,7 @@ static void on_files(const char *name, const char *directory)
               read_plain(fd, in, 10, -1) == AIOFS_NOT_INLINE,
           "%s: too long, empty, before the start: not inside the call", name);
     int64_t put = write_plain(fd, "inline", 6, 10);
-    if (put == AIOFS_NOT_INLINE) /* slow just now: that is its right */
+    if (put == AIOFS_NOT_INLINE) /* after a slow write, the engine makes no inline writes for a second */
         put = perform(AIOFS_WRITE, fd, "inline", 6, 10);
     CHECK(put == 6 && holds(fd, "inline", 6, 10), "%s: a write over cached pages", name);
     close(fd);
@@ -51,7 +51,7 @@ static void on_files(const char *name, const char *directory)
           "%s: not on a closed descriptor", name);
 }
 
-/* The number that led to a file leads to something else now. */
+/* The number of a file is reused for another kind of descriptor. */
 static void on_reused_numbers(void)
 {
     char in[16];
@@ -99,14 +99,15 @@ static void others_are_left(void)
     free(buffer);
 }
 
-/* They wait for the device, which the caller's thread must not. */
+/* Synchronous writes wait for the device, so they go to the engine. */
 static void synchronous_writes_are_left(void)
 {
     static const int flags[] = {O_SYNC, O_DSYNC};
     char page[4096] = "", in[4];
     for (size_t i = 0; i < COUNT_OF(flags); i++) {
         aiofs_file *file;
-        int opened = scratch(O_RDWR | flags[i]), fd = (int)MUST(fcntl(opened, F_DUPFD_CLOEXEC, 700 + (int)i)); /* not seen before */
+        /* 700: a number that the engine has not examined */
+        int opened = scratch(O_RDWR | flags[i]), fd = (int)MUST(fcntl(opened, F_DUPFD_CLOEXEC, 700 + (int)i));
         close(opened);
         MUST(pwrite(fd, page, sizeof page, 0));
         CHECK(write_plain(fd, page, 10, 0) == AIOFS_NOT_INLINE && read_plain(fd, in, 4, 0) == 4,

@@ -1,5 +1,5 @@
 /*
- * list.c - several requests in one submission: each is accepted, refused or ended as if it had come alone.
+ * list.c - aiofs_submit_many: each request is accepted, refused or completed as aiofs_submit would do it.
  */
 #include "check.h"
 #include "fault.h"
@@ -48,7 +48,7 @@ static void each_as_if_alone(void)
     close(fd);
 }
 
-/* More than go under one hold of the lock, for descriptors that take turns, some of them aiofs's own. */
+/* More requests than the engine accepts at one time under its lock; plain descriptors and owned files alternate. */
 static void long_list(void)
 {
     enum { COUNT = 1000, FILES = 5 };
@@ -95,7 +95,7 @@ static void appends(void)
     close(fd);
 }
 
-/* The channel takes a few hundred descriptors at once: the rest of the list waits for room. */
+/* The channel has room for a few hundred descriptors. The rest of the list waits for room. */
 static void many_descriptors(void)
 {
     enum { COUNT = 700 };

@@ -1,6 +1,6 @@
 /*
- * notify.c - how the program hears of an end: signals, fresh threads, wakeup fds; and what the engine's own threads
- * must keep from it.
+ * notify.c - notification of the program by signals, new threads and wakeup fds. And the engine's own threads must
+ * not disturb the program.
  */
 #include "check.h"
 #include "fault.h"
@@ -24,7 +24,7 @@ static void on_info(int signo, siginfo_t *info, void *context)
     seen.sum += info->si_value.sival_int;
 }
 
-static void tell_by_signal(struct op *op)
+static void notify_by_signal(struct op *op)
 {
     aiofs_notify_signal((int)(intptr_t)op->note, (union sigval){.sival_int = (int)op->request.single.iov_len});
 }
@@ -32,7 +32,7 @@ static void tell_by_signal(struct op *op)
 static struct op *notified(int fd, const void *bytes, size_t size, int signo)
 {
     struct op *op = op_new(AIOFS_WRITE, fd, bytes, size, 0);
-    op->at_end = tell_by_signal;
+    op->at_end = notify_by_signal;
     op->note = (void *)(intptr_t)signo;
     aiofs_submit(&op->request, NULL);
     return op;
@@ -111,7 +111,7 @@ static void in_thread(union sigval value)
     thread_seen.count++;
 }
 
-static void tell_by_thread(struct op *op)
+static void notify_by_thread(struct op *op)
 {
     aiofs_notification_send(op->note);
 }
@@ -119,7 +119,7 @@ static void tell_by_thread(struct op *op)
 static void in_a_thread(const char *when, pthread_attr_t *attributes, int kind, int fd)
 {
     struct op *op = op_new(kind, fd, "data", 4, 0);
-    op->at_end = tell_by_thread;
+    op->at_end = notify_by_thread;
     aiofs_notification *notification = NULL;
     CHECK(aiofs_notification_prepare(in_thread, (union sigval){.sival_int = 11}, attributes, &notification) == 0,
           "a notification, %s", when);
@@ -147,11 +147,11 @@ static void threads(void)
     struct sched_param priority = {.sched_priority = 5000};
     pthread_attr_setinheritsched(&attributes, PTHREAD_EXPLICIT_SCHED);
     pthread_attr_setschedpolicy(&attributes, SCHED_FIFO);
-    if (pthread_attr_setschedparam(&attributes, &priority) != 0) { /* out of range: what the kernel may refuse */
+    if (pthread_attr_setschedparam(&attributes, &priority) != 0) { /* glibc refuses a priority that is out of range */
         priority.sched_priority = sched_get_priority_max(SCHED_FIFO);
         pthread_attr_setschedparam(&attributes, &priority);
     }
-    size_t stack = (size_t)1 << 46; /* more than there is */
+    size_t stack = (size_t)1 << 46; /* more than the address space */
     pthread_attr_setstacksize(&attributes, stack);
     if (!SANITIZED)
         in_a_thread("with attributes that cannot be met", &attributes, AIOFS_WRITE, fd);
@@ -161,7 +161,7 @@ static void threads(void)
     close(thread_seen.fd);
 }
 
-/* ---- wakeup fds ------------------------------------------------------------------------------------------------------ */
+/* ---- wakeup fds -------------------------------------------------------------------------------------------------- */
 
 static void notify_wakeup(struct op *op)
 {
@@ -210,7 +210,7 @@ static int64_t nothing(aiofs_request *request)
     return 0;
 }
 
-/* Notifies from the thread that calls this, and from a host thread; `fd` hears each of them. */
+/* Notifies from this thread and from a host thread. True: `fd` receives both. */
 static bool notified_from_everywhere(aiofs_wakeup *wakeup, int fd)
 {
     uint64_t count, total = 0;
@@ -226,7 +226,7 @@ static bool notified_from_everywhere(aiofs_wakeup *wakeup, int fd)
     return total == 2;
 }
 
-/* The program closes a number, and opens something under it, without a word to anybody. */
+/* The program closes the number of a wakeup fd and opens another file under it, without aiofs_wakeup_close. */
 static void wakeup_fd_whose_number_is_reused(void)
 {
     int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), kept = dup(event), before = engine_descriptors();
@@ -234,16 +234,17 @@ static void wakeup_fd_whose_number_is_reused(void)
     CHECK(aiofs_wakeup_open(event, &wakeup) == 0, "a wakeup fd is opened");
     CHECK(notified_from_everywhere(wakeup, kept), "threads of the program's table notify it");
     close(event);
-    CHECK(notified_from_everywhere(wakeup, kept), "also when its number is closed");
+    CHECK(notified_from_everywhere(wakeup, kept), "threads notify it although its number is closed");
     int foreign = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     CHECK(foreign == event, "its number leads to another eventfd");
-    CHECK(notified_from_everywhere(wakeup, kept) && !is_readable(foreign), "which is left alone");
+    CHECK(notified_from_everywhere(wakeup, kept) && !is_readable(foreign), "the other eventfd is not notified");
     fault_inject("kcmp", 0, FAULT_ERROR, EPERM);
-    CHECK(notified_from_everywhere(wakeup, kept) && !is_readable(foreign), "also where kcmp(2) is forbidden");
+    CHECK(notified_from_everywhere(wakeup, kept) && !is_readable(foreign),
+          "the other eventfd is not notified where kcmp(2) is forbidden");
     fault_clear();
     aiofs_wakeup_close(wakeup);
     aiofs_wakeup_notify(wakeup);
-    CHECK(!is_readable(kept) && !is_readable(foreign), "one that its owner has closed is not notified any more");
+    CHECK(!is_readable(kept) && !is_readable(foreign), "a wakeup fd is not notified after aiofs_wakeup_close");
     aiofs_wakeup_release(wakeup);
     close(foreign);
     close(kept);
@@ -269,7 +270,7 @@ static void signals_are_blocked(void)
             unsigned long long mask;
             if (ours && sscanf(line, "SigBlk: %llx", &mask) == 1) {
                 engine_threads++;
-                /* all but KILL, STOP and the two that libc keeps for itself */
+                /* all but SIGKILL, SIGSTOP and the two that glibc reserves */
                 unsigned long long must = ~(1ULL << (SIGKILL - 1) | 1ULL << (SIGSTOP - 1) | 3ULL << 31);
                 open_to_signals += (mask & must) != must;
             }
@@ -283,7 +284,7 @@ static void signals_are_blocked(void)
     close(fd);
 }
 
-/* A program that sits in a system call of its own is not disturbed by completions. */
+/* Completions must not interrupt the program's own system calls. */
 static void program_is_left_alone(void)
 {
     enum { COUNT = 20 };

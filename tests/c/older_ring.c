@@ -1,5 +1,5 @@
 /*
- * older_ring.c - io_uring of a kernel that cannot wait for a word: the reactor is woken by a pipe.
+ * older_ring.c - io_uring without IORING_OP_FUTEX_WAIT, as on older kernels: a pipe wakes the reactor.
  */
 #include "check.h"
 
@@ -61,7 +61,7 @@ static void cancelled(void)
 int main(void)
 {
     check_begin(60);
-    kernel_register = aiofs_sys.io_uring_register; /* before the engine starts */
+    kernel_register = aiofs_sys.io_uring_register; /* before the first thread of the engine starts */
     aiofs_sys.io_uring_register = hide_futex;
     check_engine();
     if (strcmp(aiofs_engine_name(), "io_uring") != 0 || !hidden) {

@@ -1,8 +1,8 @@
 /*
- * open.c - aiofs_open and aiofs_close: a descriptor that holds its file's lock.
+ * open.c - aiofs_open and aiofs_close: descriptors whose files are locked.
  *
- * "Somebody else" is always another process: a child, which has no lock of ours and opens with an engine of
- * its own. Under ThreadSanitizer there are no such children, and what needs one is left out.
+ * Child processes try to take the locks: a child has no lock of its parent, and its own engine. ThreadSanitizer does
+ * not support such children, so the checks that need one are skipped there.
  */
 #include "check.h"
 #include "fault.h"
@@ -27,8 +27,8 @@ static int ask(const char *path, int flags)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* aiofs_open as another process meets it: 0, or its errno. (A sanitizer's allocator may be locked in a child whose
- * parent has threads; that child is ended, and another one asks.) */
+/* Calls aiofs_open in a child process. 0, or its errno. (In the child of a multi-threaded process a sanitizer's
+ * allocator may be locked. Such a child is killed, and another one started.) */
 static int open_in_child(const char *path, int flags)
 {
     int answer = ask(path, flags);
@@ -71,7 +71,7 @@ static struct aiocb *write_of(int fd, const char *text)
     cb->aio_fildes = fd;
     cb->aio_buf = (void *)(uintptr_t)text;
     cb->aio_nbytes = strlen(text);
-    cb->aio_reqprio = 1; /* so that it is not made inside the call */
+    cb->aio_reqprio = 1; /* such a write is not made inside the call */
     MUST(aio_write(cb));
     return cb;
 }
@@ -157,7 +157,7 @@ static void writer_is_alone(void)
     aiofs_close(reader);
 }
 
-/* A slow machine may need longer to ask than the write takes: then it takes longer. */
+/* On a slow machine the child may ask after the write is complete. Then the test repeats with a slower write. */
 static void lock_outlives_close(void)
 {
     struct aiocb *cb = NULL;
@@ -191,7 +191,7 @@ static void lock_dies_with_its_process(void)
         alarm(20);
         if (aiofs_open(volume, "held", O_RDWR | O_CREAT, 0600) < 0)
             _exit(1);
-        if (MUST(fork()) == 0) { /* a child of the holder, which lives on */
+        if (MUST(fork()) == 0) { /* a child of the lock's holder; it outlives the holder */
             close(ready[0]);
             pause_ms(20000);
             _exit(0);
@@ -242,9 +242,9 @@ static void child_has_no_lock(void)
     aiofs_close(inherited);
 }
 
-/* ---- whose descriptor -------------------------------------------------------------------------------------- */
+/* ---- other descriptors ------------------------------------------------------------------------------------ */
 
-/* A file that another face of this process opened; its descriptor is not aiofs_close's. */
+/* aiofs_close must not close a file that another face of this process opened. */
 static void other_faces_keep_theirs(void)
 {
     aiofs_volume *opened;
@@ -265,8 +265,8 @@ static void other_faces_keep_theirs(void)
           "aiofs_close refuses a number that is not open");
 }
 
-/* close instead of aiofs_close: noticed at the next call that meets it. */
-static void number_closed_behind_our_back(void)
+/* The program uses close instead of aiofs_close. The next call that finds the number releases the file. */
+static void number_closed_by_close(void)
 {
     uint64_t before = files();
     int fd = aiofs_open(volume, "lost", O_RDWR | O_CREAT, 0600);
@@ -292,7 +292,7 @@ static void number_closed_behind_our_back(void)
           "the engine keeps no file of the closed descriptor (%d files)", (int)(files() - before));
 }
 
-/* Opened by one who may not write there. */
+/* A process without write permission opens a file for reading. */
 static void reads_where_it_may_not_write(void)
 {
     int status;
@@ -391,7 +391,7 @@ int main(void)
     refuses_with_errno();
     writer_is_alone();
     other_faces_keep_theirs();
-    number_closed_behind_our_back();
+    number_closed_by_close();
     many();
     if (CAN_FORK_WITH_THREADS) {
         lock_outlives_close();

@@ -1,5 +1,5 @@
 /*
- * order.c - which request of a file comes before which, with slow writes made by a fault.
+ * order.c - the order of the requests of one file. A fault makes the writes slow.
  */
 #include "check.h"
 #include "fault.h"
@@ -20,7 +20,7 @@ static void appends(void)
         snprintf(texts[i], 5, "%03d;", i);
         memcpy(expected + 4 * i, texts[i], 4);
         ops[i] = op_new(AIOFS_WRITE, fd, texts[i], 4, 0);
-        ops[i]->request.reqprio = COUNT > i ? (COUNT - i) % 20 : 0; /* priorities must not change it */
+        ops[i]->request.reqprio = COUNT > i ? (COUNT - i) % 20 : 0; /* which must not change the order */
         aiofs_submit(&ops[i]->request, NULL);
     }
     for (int i = 0; i < COUNT; i++)

@@ -1,6 +1,6 @@
 /*
- * releasing.c - locks that are marked as releasing: who asks for one waits for it, in this process and in another, and
- * no longer than the marking process lives.
+ * releasing.c - locks that are marked as releasing: a thread that asks for one waits for its release, in this process
+ * and in another, at most until the marking process dies.
  */
 #include "check.h"
 #include "fault.h"
@@ -81,7 +81,7 @@ static void acquisitions(void)
     aiofs_lock_ref_release(other);
 }
 
-/* Another process, which has the lock of `path`, and has marked it or not. */
+/* Starts a process that takes the lock of `path`, and marks it if `marks`. */
 static pid_t holder(const char *path, bool marks, void (*then)(aiofs_lock_ref *))
 {
     int ready[2];
@@ -110,7 +110,7 @@ static void keep(aiofs_lock_ref *lock_ref)
     (void)lock_ref;
 }
 
-static void let_go(aiofs_lock_ref *lock_ref)
+static void release(aiofs_lock_ref *lock_ref)
 {
     release_later(lock_ref);
 }
@@ -136,7 +136,7 @@ static void between_processes(void)
     CHECK(ask("plain", &lock_ref) == -EBUSY, "a lock held by another process is refused");
     end(child);
 
-    child = holder("marked", true, let_go);
+    child = holder("marked", true, release);
     CHECK(ask("marked", &lock_ref) == 0, "a lock that another process is releasing is waited for");
     aiofs_lock_ref_release(lock_ref);
     end(child);
@@ -160,7 +160,7 @@ static void between_processes(void)
     aiofs_lock_ref_release(lock_ref);
 }
 
-/* ---- a lock that is shared ------------------------------------------------------------------------------- */
+/* ---- a shared lock --------------------------------------------------------------------------------------- */
 
 static int lock_file_of(uint64_t hash)
 {
@@ -186,8 +186,8 @@ static void *share(void *nothing)
     return NULL;
 }
 
-/* Another process shares the lock, and a third one has just asked for a lock of another kind: its byte is there until
- * it sees that it is refused. */
+/* One open file description has a shared lock. Another one, which asks for a lock of another kind, has set its byte and
+ * not yet removed it. */
 static void contended_sharing(void)
 {
     aiofs_lock_ref *other;

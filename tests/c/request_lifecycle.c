@@ -1,5 +1,5 @@
 /*
- * request_lifecycle.c - requests from submission to their end, on every kind of descriptor.
+ * request_lifecycle.c - requests from submission to completion, on every kind of descriptor.
  */
 #include "check.h"
 
@@ -104,7 +104,7 @@ static void many_at_once(void)
     close(fd);
 }
 
-/* A pair of connected descriptors: what is written to one is read from the other. */
+/* Tests a pair of connected descriptors: bytes written to `writer` are read from `reader`. */
 static void stream(const char *name, int reader, int writer, size_t size)
 {
     char small[16] = "", *out = malloc(size), *in = malloc(size);
@@ -112,9 +112,9 @@ static void stream(const char *name, int reader, int writer, size_t size)
     pause_ms(20);
     CHECK(!op_ended(read), "%s: a read waits for data", name);
     CHECK(perform(AIOFS_WRITE, writer, "hello\n", 6, -7) == 6, "%s: a write", name);
-    CHECK(op_finish(read) == 6 && memcmp(small, "hello\n", 6) == 0, "%s: the read has it, whatever the offset", name);
+    CHECK(op_finish(read) == 6 && memcmp(small, "hello\n", 6) == 0, "%s: the read ignores its offset", name);
     fill(out, size, 3);
-    for (size_t i = 0; i < size; i++) /* a terminal changes control characters, and passes on whole lines */
+    for (size_t i = 0; i < size; i++) /* a terminal changes control characters, and a read gets whole lines */
         out[i] = i % 64 == 63 ? '\n' : (char)('a' + (unsigned char)out[i] % 26);
     struct op *write = start(AIOFS_WRITE, writer, out, size, 0);
     pause_ms(20);

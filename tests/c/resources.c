@@ -1,5 +1,5 @@
 /*
- * resources.c - what a long life of the engine costs: no descriptor, no thread, no memory more than at first.
+ * resources.c - a long run of the engine leaks no descriptor, no thread and no memory.
  */
 #include "check.h"
 
@@ -23,7 +23,7 @@ static void mixed_round(int count)
             op_finish(ops[slot]);
         if (i % 50 == 7)
             ops[slot] = start(AIOFS_READ, -1, bytes[slot], 1, 0);
-        else if (i % 10 == 8) /* cancelled, or fed by the next */
+        else if (i % 10 == 8) /* cancelled, or completed by the next write */
             ops[slot] = start(AIOFS_READ, pair[0], bytes[slot], 1, 0);
         else if (i % 10 == 9)
             ops[slot] = start(AIOFS_WRITE, pair[1], bytes[slot], 1, 0);
@@ -105,7 +105,7 @@ static int64_t nap(aiofs_request *request)
     return 0;
 }
 
-/* Many files at once want many threads; when nothing is to do they end. */
+/* Requests on many files start many threads. Idle threads exit. */
 static void threads_end(void)
 {
     enum { COUNT = 40 };
@@ -124,12 +124,12 @@ static void threads_end(void)
     }
     for (int i = 0; i < COUNT; i++)
         close(fds[i]);
-    CHECK(most > before && most < 120, "threads came for the work (%d, now %d)", before, most);
+    CHECK(most > before && most < 120, "threads started for the work (%d before, %d at most)", before, most);
     CHECK(EVENTUALLY(PATIENCE, threads_now() <= 6),
-          "the idle threads ended"); /* a sanitizer and io_uring have one, too */
+          "the idle threads ended"); /* sanitizers and io_uring may have one thread each */
     struct aiofs_counters counters;
     CHECK(EVENTUALLY(PATIENCE, (aiofs_engine_counters(&counters), counters.workers <= 3)),
-          "ended threads are not counted");
+          "threads that exited are not counted");
     CHECK(op_finish(start(AIOFS_READ, -1, NULL, 1, 0)) == -EBADF, "the engine still answers");
     int fd = scratch(O_RDWR);
     CHECK(perform(AIOFS_WRITE, fd, "y", 1, 0) == 1, "the engine completes requests");

@@ -1,5 +1,6 @@
 /*
- * span.c - which earlier requests overlap a later one: against a model that looks at all of them, and counted in steps.
+ * span.c - the search for earlier requests that overlap a later one: its results are compared with those of a linear
+ * search, and its steps are counted.
  */
 #include "harness.h"
 
@@ -76,7 +77,7 @@ static void agrees_with_the_model(void)
     CHECK(wrong == 0, "of %d searches among spans that come and go, %d find another than the model", ROUNDS, wrong);
 }
 
-/* As lane.c does: each is looked up and put in; then each leaves, oldest first, and the next is looked up again. */
+/* As lane.c does: searches and inserts each span; then removes each, oldest first, and searches again for the next. */
 static unsigned long steps_of_each(int64_t (*place)(int), int count)
 {
     struct aiofs_span *tree = NULL;

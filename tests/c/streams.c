@@ -1,5 +1,5 @@
 /*
- * streams.c - descriptors that wait, and what they must not hold up; numbers that are closed in flight.
+ * streams.c - requests on streams that wait must not delay other requests; numbers that are closed in flight.
  */
 #include "check.h"
 #include "fault.h"
@@ -153,7 +153,7 @@ static void more_pipes_than_descriptors(void)
     getrlimit(RLIMIT_NOFILE, &before);
     small = (struct rlimit){(rlim_t)open_descriptors() + 60, before.rlim_max};
     setrlimit(RLIMIT_NOFILE, &small);
-    /* Closed at once: only the engine's table has them, until it is full. */
+    /* The program closes each at once, so only the engine's table has them, until it is full. */
     int refused = 0;
     while (count < COUNT && pipe2(pair, O_CLOEXEC) == 0) {
         reads[count] = start(AIOFS_READ, pair[0], &bytes[count], 1, 0);
@@ -183,7 +183,7 @@ static void number_reused(void)
     MUST(pipe2(other, O_CLOEXEC));
     struct op *read = start(AIOFS_READ, pair[0], in, sizeof in, 0);
     MUST(write(other[1], "other", 5));
-    MUST(dup3(other[0], pair[0], O_CLOEXEC)); /* the read's number leads elsewhere now */
+    MUST(dup3(other[0], pair[0], O_CLOEXEC)); /* the read's number is another pipe now */
     pause_ms(20);
     CHECK(!op_ended(read), "a read does not follow its number to another pipe");
     char second[8] = "";

@@ -1,6 +1,6 @@
 /*
- * unlinked.c - a file that loses its last name while the engine has it bound: its close frees its blocks, and is none of
- * the reactor's.
+ * unlinked.c - a file is unlinked while the engine has a binding of it. The close of the binding then frees the blocks,
+ * which can block, so a worker makes it and not the reactor.
  */
 #include "check.h"
 
@@ -23,7 +23,7 @@ static int note_close(int fd)
     return kernel_close(fd);
 }
 
-/* Reads of it, and its name goes before or after they have ended. False: no O_DIRECT here. */
+/* Reads a file and unlinks it, before or after the reads complete. False: the filesystem has no O_DIRECT. */
 static bool read_and_unlink(char *bytes, bool at_once)
 {
     char path[512];
@@ -62,9 +62,9 @@ static bool is_closed_by_workers(bool at_once)
     return by_workers >= before + 5;
 }
 
-/* What a worker carries out, and the loss of the name, come between reads that follow each other closely: a binding
- * that was kept must be let go of once. Were it twice, another file's descriptor would be closed. */
-static void let_go_of_once(void)
+/* Between reads that follow each other at once, a worker performs a sync and the file is unlinked. A kept binding must
+ * be closed exactly once. A second close would close the descriptor of another file. */
+static void kept_binding_is_closed_once(void)
 {
     enum { ROUNDS = 100 };
     char *bytes = aligned(4096), path[512];
@@ -97,13 +97,13 @@ static void let_go_of_once(void)
 int main(void)
 {
     check_begin(60);
-    kernel_close = aiofs_sys.close; /* before the engine's threads are there */
+    kernel_close = aiofs_sys.close; /* before the first thread of the engine starts */
     aiofs_sys.close = note_close;
     check_engine();
     CHECK(is_closed_by_workers(true), "unlinked while reads are in flight: workers close it");
     if (strcmp(aiofs_engine_name(), "io_uring") == 0)
         CHECK(is_closed_by_workers(false), "unlinked when they have ended: workers close it");
-    let_go_of_once();
+    kept_binding_is_closed_once();
     CHECK(by_reactor == 0, "the reactor closes none of them");
     return check_end();
 }

@@ -1,5 +1,5 @@
 /*
- * wait.c - aiofs_wait: any of many, time-outs, signals, and from within a signal handler.
+ * wait.c - aiofs_wait: for one of many requests, with time-outs, with signals, and in a signal handler.
  */
 #include "check.h"
 
@@ -58,7 +58,7 @@ static int sleep_on(_Atomic uint32_t *word, int operation, uint32_t value, const
     return sleeping.kernel(word, operation, value, timeout, bits);
 }
 
-/* Nobody can set the machine's clock in a test, so it is seen where the kernel is asked to sleep. */
+/* A test cannot set the machine's clock, so this looks at the clock in the arguments of futex(2). */
 static void set_clocks(void)
 {
     char byte = 0;
@@ -158,7 +158,7 @@ static void from_a_handler(void)
     pthread_join(feeder, NULL);
     op_finish(awaited);
 
-    /* While the handler's thread holds every lock it may hold: in the middle of its own submissions. */
+    /* Signals come in the middle of submissions, while the thread holds any of the engine's locks. */
     int fd = scratch(O_RDWR);
     struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
     awaited = start(AIOFS_WRITE, fd, "x", 1, 0);
@@ -177,7 +177,7 @@ static void from_a_handler(void)
     close(fd);
 }
 
-/* Many threads wait for many requests, each for its own: nobody misses its end. */
+/* Many threads wait, each for its own requests. No thread may miss a completion. */
 static void *wait_own(void *argument)
 {
     int fd = *(int *)argument;
@@ -208,7 +208,7 @@ static void by_many_threads(void)
 int main(void)
 {
     check_begin(30);
-    sleeping.kernel = aiofs_sys.futex; /* before the engine's threads are there */
+    sleeping.kernel = aiofs_sys.futex; /* before the first thread of the engine starts */
     aiofs_sys.futex = sleep_on;
     check_engine();
     MUST(pipe2(pair, O_CLOEXEC));

@@ -1,6 +1,6 @@
 /*
- * workers.c - the requests of one file that may run at the same time do, whether their workers are new or have
- * been waiting for something to do.
+ * workers.c - requests of one file that may run at the same time do run at the same time, with new workers and with
+ * idle ones.
  */
 #include "check.h"
 
@@ -8,9 +8,9 @@
 
 #include "sys.h"
 
-enum { TOGETHER = 8, WITHIN = 3 }; /* requests; seconds in which they have to meet */
+enum { TOGETHER = 8, WITHIN = 3 }; /* requests; seconds within which all must be inside preadv2 */
 
-/* Each read of the engine's stays in the kernel, as it were, until so many are there. */
+/* Each read of the engine waits in read_together until TOGETHER reads are there. */
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t all;
@@ -72,7 +72,7 @@ int main(void)
     reads_meet(fd, "new workers");
     CHECK(threads_now() == threads + TOGETHER - 1, "each request had a worker: the engine starts with the first");
     for (int i = 0; i < 3; i++) {
-        pause_ms(50); /* they find nothing to do */
+        pause_ms(50); /* the workers become idle */
         reads_meet(fd, "idle workers");
     }
     CHECK(threads_now() == threads + TOGETHER - 1, "the same workers run the later requests");

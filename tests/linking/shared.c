@@ -1,7 +1,7 @@
 /*
- * shared.c - an extension module that is C code with an #include changed: it calls aio_read as it did before.
+ * shared.c - an extension module in C that includes aiofs.h with AIOFS_REPLACE_AIO: its aio_read is that of aiofs.
  *
- * The one request and its memory are the module's, and static; the test reuses them when it is over.
+ * The module owns one request and its memory, which are static. The test reuses them when the request is complete.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

@@ -1,5 +1,5 @@
 /*
- * cancel.c - aio_cancel: its verdicts, and that each of them is true when it returns.
+ * cancel.c - aio_cancel: its return values, and whether each is true when the call returns.
  */
 #include "program.h"
 
@@ -133,9 +133,9 @@ static void other_descriptors(void)
     conduit_close(two);
 }
 
-/* ---- the disk -------------------------------------------------------------------------------------------------------------- */
+/* ---- the disk ---------------------------------------------------------------------------------------------------- */
 
-/* Is the verdict on one request true? */
+/* Does the return value of aio_cancel fit the status of the request? */
 static bool verdict_holds(int verdict, struct aiocb *cb)
 {
     int error = aio_error(cb);
@@ -170,7 +170,7 @@ static void files(void)
     }
     CHECK(good == COUNT / 2, "each verdict on a file's write is true when aio_cancel returns");
     CHECK(taken > 0, "writes that have not begun are cancelled (%d of %d)", taken, COUNT / 2);
-    MUST(fcntl(fd, F_SETFL, O_APPEND)); /* it stays the same open file */
+    MUST(fcntl(fd, F_SETFL, O_APPEND)); /* the flags change, the open file stays the same */
     int verdict = aio_cancel(fd, NULL), left = 0;
     for (int i = 0; i < COUNT; i++)
         left += in_progress(&cbs[i]);
@@ -186,7 +186,7 @@ static void files(void)
     close(fd);
 }
 
-/* Cancelling and finishing at the same time: the verdict and the status agree, and no byte is lost. */
+/* A request is cancelled while it completes: the return value and the status agree, and no byte is lost. */
 static void races(void)
 {
     enum { ROUNDS = 2000 };
@@ -212,7 +212,7 @@ static void races(void)
     conduit_close(pipe);
 }
 
-/* ---- notification ------------------------------------------------------------------------------------------------------------ */
+/* ---- notification ------------------------------------------------------------------------------------------------ */
 
 static struct aiocb notified;
 static _Atomic int notifications, notified_status;

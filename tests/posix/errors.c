@@ -1,5 +1,5 @@
 /*
- * errors.c - what a request ends with when it cannot be, and what is refused at the call.
+ * errors.c - the errors of requests, and the errors of calls.
  */
 #include "program.h"
 
@@ -10,7 +10,7 @@ enum { SMALL = 100, LARGE = 2 * 1024 * 1024 };
 static unsigned char bytes[LARGE];
 static const size_t sizes[] = {SMALL, LARGE};
 
-/* The call itself is accepted, and the request ends with an error. */
+/* The call succeeds, and the request fails. */
 static void ends_with(int error, int (*submit)(struct aiocb *), struct aiocb cb, const char *what)
 {
     bool accepted = submit(&cb) == 0;
@@ -125,7 +125,7 @@ static void kinds_of_files(void)
     close(directory);
 }
 
-/* A pipe whose reader goes away while a write waits. */
+/* The reader of a pipe closes it while a write waits. */
 static void peer_that_leaves(void)
 {
     struct conduit pipe = conduit();

@@ -1,5 +1,5 @@
 /*
- * fork.c - the child has none of its parent's requests, and everything of its own.
+ * fork.c - the child of a fork has no requests of its parent, and can use all functions.
  */
 #include "program.h"
 
@@ -7,13 +7,13 @@ enum { LARGE = 600000 };
 
 static unsigned char sent[LARGE], got[LARGE];
 
-struct shared { /* what both have opened before the fork */
+struct shared { /* opened before the fork */
     struct conduit pipe, signal;
     int file;
     struct aiocb ended, read, write;
 };
 
-/* In a child, each check says so by its line; the exit status counts for the parent. */
+/* Runs in a child. The exit status is 0 if its checks hold. */
 static int child_has_none(void *argument)
 {
     struct shared *shared = argument;
@@ -105,7 +105,7 @@ static void with_requests_in_flight(int (*body)(void *), const char *what)
     close(shared.file);
 }
 
-/* Threads submit while another forks, again and again. */
+/* Some threads submit requests while another thread forks repeatedly. */
 static _Atomic bool over;
 
 static void *submit_all_the_time(void *argument)

@@ -1,5 +1,5 @@
 /*
- * fsync_order.c - aio_fsync: after every request that was queued on its descriptor before it.
+ * fsync_order.c - aio_fsync runs after all requests that were queued on its descriptor before it.
  */
 #include "program.h"
 
@@ -8,8 +8,8 @@ enum { COUNT = 48, SIZE = 300 * 1024 };
 static unsigned char bytes[SIZE];
 static struct aiocb cbs[COUNT];
 
-/* The next sync is submitted behind writes that take their time, and watched closely. In between the program may
- * change the flags of its open file: it is the same one. */
+/* Submits a sync after slow writes, and polls its status. Before the sync the program changes the flags of the open
+ * file, which stays the same open file. */
 static void sync_behind_writes(int op, int flags, int changed, const char *what)
 {
     int fd = scratch(O_RDWR | flags), early = 0, whole = 0;

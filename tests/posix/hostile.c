@@ -1,9 +1,9 @@
 /*
- * hostile.c - programs that do what they must not: they are refused, or get what they asked for, but nothing crashes
- * and no other file is touched.
+ * hostile.c - programs that break the rules. A call is refused, or does what it was asked for; nothing may crash, and
+ * no other file may change.
  *
- * A bystander is a file that nobody names; after each attack it must be what it was. Memory is given back as soon as
- * that is allowed, so that a sanitizer sees it used too late.
+ * The bystander is a file that no request names. After each part it must be unchanged. The tests free memory as soon as
+ * POSIX allows, so that a sanitizer finds a later use.
  */
 #include "program.h"
 
@@ -38,14 +38,14 @@ static unsigned any(void)
     return random_state >> 8;
 }
 
-/* ---- garbage ---------------------------------------------------------------------------------------------------------- */
+/* ---- garbage ----------------------------------------------------------------------------------------------------- */
 
 static void randomize(struct aiocb *cb)
 {
     unsigned char *bytes = (unsigned char *)cb;
     for (size_t i = 0; i < sizeof *cb; i++)
         bytes[i] = (unsigned char)any();
-    cb->aio_fildes |= 1 << 30; /* nobody's */
+    cb->aio_fildes |= 1 << 30; /* no open descriptor */
     cb->aio_sigevent.sigev_notify |= 1 << 20;
 }
 
@@ -99,7 +99,7 @@ static void huge_sizes(void)
     after("huge sizes");
 }
 
-/* ---- memory that is gone at once ------------------------------------------------------------------------------------------ */
+/* ---- memory that is freed at once -------------------------------------------------------------------------------- */
 
 static void freed_at_once(void)
 {
@@ -128,7 +128,7 @@ static void freed_at_once(void)
     after("memory given back at the end");
 }
 
-/* ---- many threads ------------------------------------------------------------------------------------------------------------ */
+/* ---- many threads ------------------------------------------------------------------------------------------------ */
 
 enum { THREADS = 8, SHARED = 16 };
 
@@ -137,7 +137,7 @@ static pthread_mutex_t shared_lock[SHARED];
 static int shared_files[4];
 static _Atomic int wrong_verdicts, unlike_canceled, unlike_done, refused;
 
-/* Whoever has the aiocb submits it again, whatever has become of it; cancels it, asks for it. */
+/* Takes random aiocbs and submits them, cancels them or asks for their status, whatever their state is. */
 static void *juggle(void *argument)
 {
     unsigned state = (unsigned)(uintptr_t)argument;
@@ -154,7 +154,7 @@ static void *juggle(void *argument)
                 if (state % 3 == 0)
                     cb->aio_buf = got;
             }
-            if (cb->aio_buf == got ? aio_read(cb) : aio_write(cb)) /* in flight: EINVAL */
+            if (cb->aio_buf == got ? aio_read(cb) : aio_write(cb)) /* EINVAL if it is in flight */
                 refused += errno != EINVAL;
             break;
         case 2:
@@ -193,7 +193,7 @@ static void resubmitted(void)
         pthread_create(&threads[i], NULL, juggle, (void *)(uintptr_t)any());
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    close(pipe.out); /* what is left of the writes ends with EPIPE */
+    close(pipe.out); /* the remaining writes fail with EPIPE */
     for (int i = 0; i < SHARED; i++)
         end_of(&shared[i]);
     CHECK(unlike_canceled == 0 && unlike_done == 0,
@@ -238,7 +238,7 @@ static void cancelled_by_many(void)
     after("cancelled many times");
 }
 
-/* Two that submit one aiocb at the same time, with nothing between them. */
+/* Several threads submit one aiocb at the same time, without a lock. */
 static void *submit_the_same(void *argument)
 {
     for (int i = 0; i < 5000; i++)
@@ -267,11 +267,11 @@ static void submitted_at_once(void)
     after("submitted at once");
 }
 
-/* ---- numbers that change hands -------------------------------------------------------------------------------------------------- */
+/* ---- descriptor numbers in reuse --------------------------------------------------------------------------------- */
 
 static _Atomic bool closing_over;
 
-/* Numbers come and go here, and are other threads' a moment later. */
+/* Opens and closes files, so other threads soon reuse the numbers. */
 static void *open_and_close(void *argument)
 {
     struct aiocb *cbs = argument;
@@ -289,7 +289,7 @@ static void *open_and_close(void *argument)
     return NULL;
 }
 
-/* In the middle of it, files that must stay what they are. */
+/* Files that are open meanwhile must not change. */
 static void numbers_in_a_storm(void)
 {
     static struct aiocb cbs[THREADS][4];
@@ -314,10 +314,10 @@ static void numbers_in_a_storm(void)
     after("closed in flight");
 }
 
-/* ---- signals ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- signals ----------------------------------------------------------------------------------------------------- */
 
 static struct aiocb stormed;
-static _Atomic int storms; /* free of locks: a handler may */
+static _Atomic int storms; /* async-signal-safe functions */
 
 static void in_storm(int signo)
 {
@@ -368,7 +368,7 @@ static void signal_storm(void)
     after("a storm of signals");
 }
 
-/* ---- no descriptors ------------------------------------------------------------------------------------------------------------------- */
+/* ---- no descriptors ---------------------------------------------------------------------------------------------- */
 
 static void no_descriptors_left(void)
 {
@@ -411,7 +411,7 @@ int main(void)
     freed_at_once();
     resubmitted();
     cancelled_by_many();
-    if (CAN_FORK_WITH_THREADS) /* ThreadSanitizer sees what the program does wrong */
+    if (CAN_FORK_WITH_THREADS) /* ThreadSanitizer reports the program's own data races */
         submitted_at_once();
     numbers_in_a_storm();
     signal_storm();

@@ -1,6 +1,6 @@
 /*
- * lifetime.c - a request belongs to the open file: close, unlink, exec, the end of the process, and other people's
- * locks.
+ * lifetime.c - a request belongs to the open file: close, unlink, exec, the exit of the process, and locks of other
+ * processes.
  */
 #include "program.h"
 
@@ -8,7 +8,7 @@ enum { LARGE = 600000 };
 
 static unsigned char sent[LARGE], got[LARGE];
 
-/* A file that has a name, too. */
+/* A file with a name. */
 static int named(char *path, size_t size, int flags)
 {
     const char *directory = getenv("TMPDIR");
@@ -18,9 +18,9 @@ static int named(char *path, size_t size, int flags)
     return (int)MUST(open(path, flags));
 }
 
-/* ---- close ---------------------------------------------------------------------------------------------------------------- */
+/* ---- close ------------------------------------------------------------------------------------------------------- */
 
-/* Many requests, then close, and the number is another file's at once. */
+/* Many requests, then close; another file reuses the number at once. */
 static void number_reused(void)
 {
     enum { COUNT = 24, ROUNDS = 10 };
@@ -129,7 +129,7 @@ static void unlinked(void)
     close(fd);
 }
 
-/* ---- other people's locks ----------------------------------------------------------------------------------------------------- */
+/* ---- locks of others --------------------------------------------------------------------------------------------- */
 
 static int try_lock(void *argument)
 {
@@ -155,7 +155,7 @@ static void record_locks(void)
     close(fd);
 }
 
-/* ---- the end of the process ------------------------------------------------------------------------------------------------------ */
+/* ---- the exit of the process ------------------------------------------------------------------------------------- */
 
 static int leave_by_exit_now(void *argument)
 {
@@ -197,7 +197,7 @@ static void process_ends(void)
     conduit_close(pipe);
 }
 
-/* ---- without its main thread ---------------------------------------------------------------------------------------------------- */
+/* ---- without its main thread ------------------------------------------------------------------------------------- */
 
 static int leave_main(void *argument)
 {
@@ -262,7 +262,7 @@ static int leave_main_to_a_named_thread(void *argument)
     return leave_main(argument);
 }
 
-/* The first thread of the program's since main left takes the signals that it wants. */
+/* Runs in the first thread that the program gets after main has exited, and takes a signal. */
 static void waits_for_a_signal(union sigval value)
 {
     sigset_t term;
@@ -338,7 +338,7 @@ static int killed_in_flight(void)
 
 static void main_thread_leaves(void)
 {
-    static struct conduit pipe; /* the stack of a main thread that has left is nobody's */
+    static struct conduit pipe; /* static: the stack of the main thread is gone after pthread_exit */
     pipe = conduit();
     CHECK(in_child(leave_main, &pipe) == 0, "when the last thread leaves by pthread_exit the process ends, with 0");
     CHECK(in_child(leave_main_to_a_thread, &pipe) == 20,
@@ -360,7 +360,7 @@ static void limits(void)
     CHECK(sysconf(_SC_AIO_PRIO_DELTA_MAX) == 20, "AIO_PRIO_DELTA_MAX is 20");
 }
 
-/* None of these is a cancellation point: what they start up has to be whole when the thread ends. */
+/* These functions are no cancellation points: the thread must complete the start of the engine before it exits. */
 static void *cancelled_submitter(void *argument)
 {
     struct aiocb *cb = argument;

@@ -26,18 +26,18 @@ static void end_waiting(struct aiocb *cb)
     CHECK(succeeds(cb, 1), "the entry's aiocb was not changed");
 }
 
-/* ---- what is notified, counted ------------------------------------------------------------------------------------------ */
+/* ---- counting notifications -------------------------------------------------------------------------------------- */
 
 static _Atomic int list_notified, entries_notified, notified_early;
 static struct aiocb *watched[8];
 
-static void tell_entry(union sigval value)
+static void count_entry(union sigval value)
 {
     notified_early += in_progress(value.sival_ptr);
     entries_notified++;
 }
 
-static void tell_list(union sigval value)
+static void count_list(union sigval value)
 {
     (void)value;
     for (size_t i = 0; i < COUNT_OF(watched); i++)
@@ -49,13 +49,13 @@ static struct sigevent list_event(void)
 {
     struct sigevent event;
     memset(&event, 0, sizeof event);
-    notify_by_thread(&event, tell_list, NULL);
+    notify_by_thread(&event, count_list, NULL);
     list_notified = entries_notified = notified_early = 0;
     memset(watched, 0, sizeof watched);
     return event;
 }
 
-/* Exactly so many, and no more after a while. */
+/* Waits until the count is `expected`. True: it is not more after a while. */
 static bool notified(const _Atomic int *count, int expected)
 {
     bool reached = EVENTUALLY(PATIENCE, *count >= expected);
@@ -63,7 +63,7 @@ static bool notified(const _Atomic int *count, int expected)
     return reached && *count == expected;
 }
 
-/* ---- what it takes ---------------------------------------------------------------------------------------------------- */
+/* ---- the entries ------------------------------------------------------------------------------------------------- */
 
 static void refused_lists(void)
 {
@@ -113,7 +113,7 @@ static void skipped_entries(int mode)
     struct aiocb nop = entry(LIO_NOP, -1, NULL, 5, -5), cb = entry(LIO_WRITE, fd, sent, 10, 0);
     struct aiocb *const list[] = {NULL, &nop, &cb, NULL};
     nop.aio_reqprio = -99;
-    notify_by_thread(&nop.aio_sigevent, tell_entry, &nop);
+    notify_by_thread(&nop.aio_sigevent, count_entry, &nop);
     struct sigevent event = list_event();
     CHECK(lio_listio(mode, list, 4, &event) == 0 && succeeds(&cb, 10), "NULL and LIO_NOP entries are skipped");
     CHECK(REFUSED(aio_error(&nop), EINVAL) && notified(&entries_notified, 0), "skipped entries send no notification");
@@ -132,9 +132,9 @@ static void listed_again(void)
     close(fd);
 }
 
-/* ---- failures ------------------------------------------------------------------------------------------------------------- */
+/* ---- failures ---------------------------------------------------------------------------------------------------- */
 
-/* One bad entry among good ones, in either mode. */
+/* One invalid entry among valid ones, in both modes. */
 static void bad_entry(struct aiocb bad, int error, const char *what)
 {
     const int modes[] = {LIO_WAIT, LIO_NOWAIT};
@@ -143,7 +143,7 @@ static void bad_entry(struct aiocb bad, int error, const char *what)
         struct aiocb first = entry(LIO_WRITE, fd, sent, 10, 0), last = entry(LIO_WRITE, fd, sent, LARGE, 10), broken = bad;
         struct aiocb *const list[] = {&first, &broken, &last};
         struct sigevent event = list_event();
-        notify_by_thread(&broken.aio_sigevent, tell_entry, &broken);
+        notify_by_thread(&broken.aio_sigevent, count_entry, &broken);
         bool as_said = modes[i] == LIO_WAIT ? REFUSED(lio_listio(LIO_WAIT, list, 3, NULL), EIO)
                                             : lio_listio(LIO_NOWAIT, list, 3, &event) == 0;
         CHECK(as_said, "%s: LIO_%s", what, i ? "NOWAIT returns 0" : "WAIT fails with EIO");
@@ -172,14 +172,14 @@ static void cancelled_entry(void)
 {
     struct aiocb cb = waiting_entry(), *const list[] = {&cb};
     struct sigevent event = list_event();
-    notify_by_thread(&cb.aio_sigevent, tell_entry, &cb);
+    notify_by_thread(&cb.aio_sigevent, count_entry, &cb);
     CHECK(lio_listio(LIO_NOWAIT, list, 1, &event) == 0 && aio_cancel(pipes.out, &cb) == AIO_CANCELED && fails(&cb, ECANCELED),
           "an entry is cancelled");
     CHECK(notified(&entries_notified, 1) && notified(&list_notified, 1),
           "a cancelled entry and its list are notified");
 }
 
-/* ---- LIO_WAIT ------------------------------------------------------------------------------------------------------------------ */
+/* ---- LIO_WAIT ---------------------------------------------------------------------------------------------------- */
 
 static _Atomic bool answered;
 
@@ -197,8 +197,8 @@ static void wait_waits(void)
     struct aiocb quick = entry(LIO_WRITE, fd, sent, 10, 0), slow = waiting_entry(), *const list[] = {&quick, &slow};
     struct sigevent event = list_event();
     pthread_t thread;
-    notify_by_thread(&quick.aio_sigevent, tell_entry, &quick);
-    notify_by_thread(&slow.aio_sigevent, tell_entry, &slow);
+    notify_by_thread(&quick.aio_sigevent, count_entry, &quick);
+    notify_by_thread(&slow.aio_sigevent, count_entry, &slow);
     answered = false;
     pthread_create(&thread, NULL, answer_later, NULL);
     CHECK(lio_listio(LIO_WAIT, list, 2, &event) == 0 && answered && !in_progress(&slow) && !in_progress(&quick),
@@ -237,7 +237,7 @@ static void interrupted(int flags, const char *what)
     end_waiting(&cb);
 }
 
-/* ---- LIO_NOWAIT ------------------------------------------------------------------------------------------------------------------ */
+/* ---- LIO_NOWAIT -------------------------------------------------------------------------------------------------- */
 
 static void notified_after_the_last(void)
 {
@@ -247,7 +247,7 @@ static void notified_after_the_last(void)
     watched[0] = &quick;
     watched[1] = &slow;
     CHECK(lio_listio(LIO_NOWAIT, list, 3, &event) == 0 && in_progress(&slow), "LIO_NOWAIT does not wait");
-    memset(&event, 0xee, sizeof event); /* it is the program's again */
+    memset(&event, 0xee, sizeof event); /* the program owns the array again */
     CHECK(succeeds(&quick, LARGE) && notified(&list_notified, 0),
           "the list is not notified while an entry is in progress");
     MUST(write(pipes.in, "x", 1));
@@ -322,7 +322,7 @@ static void ten_thousand(void)
     close(fd);
 }
 
-/* A large one goes its way beside the caller, a small one might be made at once. */
+/* A large append goes to the engine. A small append that follows could be made inside the call. */
 static void appends_keep_their_order(void)
 {
     int fd = scratch_in("/dev/shm", O_RDWR | O_APPEND);

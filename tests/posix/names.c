@@ -1,5 +1,5 @@
 /*
- * names.c - the functions under all their names, and where they come from.
+ * names.c - the names of the functions, and the library that each name is found in.
  */
 #include "program.h"
 

@@ -1,5 +1,5 @@
 /*
- * notification.c - who is notified of an end: once, after the status is final, with what the sigevent says.
+ * notification.c - each request is notified once, after its status is final, as its sigevent says.
  */
 #include "program.h"
 
@@ -25,7 +25,7 @@ static bool nothing_comes(void)
     return sigtimedwait(&fetched, &info, &while_) < 0;
 }
 
-/* ---- signals ----------------------------------------------------------------------------------------------------------- */
+/* ---- signals ----------------------------------------------------------------------------------------------------- */
 
 static void as_it_should_be(const siginfo_t *info, int value, const char *what)
 {
@@ -75,7 +75,7 @@ static void signals(void)
     one_signal("a cancelled read", request(pipes.out, bytes, 10, 0), read_and_cancel, ECANCELED);
 }
 
-static void refused_calls_tell_nobody(void)
+static void refused_calls_notify_nothing(void)
 {
     struct aiocb cb = request(file, bytes, 10, 0);
     notify_by_signal(&cb.aio_sigevent, SIGNO, 1);
@@ -160,7 +160,7 @@ static void every_request_once(void)
     CHECK(came == COUNT && wrong == 0 && nothing_comes(), "real-time signals are queued: one for each request");
 }
 
-/* The sigevent is the program's again when the call returns. */
+/* The program may change the sigevent when the call has returned. */
 static void event_as_it_was(void)
 {
     siginfo_t info;
@@ -238,7 +238,7 @@ static void handler(int signo, siginfo_t *info, void *context)
     handled++;
 }
 
-/* No thread of somebody else's may run the program's handlers: here only this one is open to it. */
+/* The engine's threads must not run the program's signal handlers. Here only this thread does not block the signal. */
 static void handlers(void)
 {
     struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_RESTART};
@@ -266,7 +266,7 @@ static void handlers(void)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-/* ---- threads --------------------------------------------------------------------------------------------------------------- */
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
 
 static struct {
     _Atomic int calls, wrong;
@@ -276,15 +276,15 @@ static struct {
     pthread_key_t key;
 } notified;
 
-/* The value is the aiocb. */
-static void tell(union sigval value)
+/* sigev_value is the aiocb. */
+static void notify(union sigval value)
 {
     pthread_attr_t attributes;
     sigset_t mask;
     size_t stack = 0;
     notified.wrong += in_progress(value.sival_ptr);
     notified.wrong += pthread_equal(pthread_self(), notified.caller) != 0;
-    notified.wrong += pthread_getspecific(notified.key) != NULL; /* a thread that was here before */
+    notified.wrong += pthread_getspecific(notified.key) != NULL; /* not a new thread */
     pthread_setspecific(notified.key, value.sival_ptr);
     pthread_getattr_np(pthread_self(), &attributes);
     pthread_attr_getstacksize(&attributes, &stack);
@@ -299,7 +299,7 @@ static bool notified_in_thread(struct aiocb *cb, int (*submit)(struct aiocb *), 
 {
     notified.calls = notified.wrong = 0;
     notified.caller = pthread_self();
-    notify_by_thread(&cb->aio_sigevent, tell, cb);
+    notify_by_thread(&cb->aio_sigevent, notify, cb);
     cb->aio_sigevent.sigev_notify_attributes = (pthread_attr_t *)(uintptr_t)attributes;
     if (submit(cb) != 0)
         return false;
@@ -331,7 +331,7 @@ static void threads(void)
 
 static void attributes(void)
 {
-    enum { STACK = 24 * 1024 * 1024 }; /* libc may take an old stack that is larger: more than the usual */
+    enum { STACK = 24 * 1024 * 1024 }; /* more than usual, because libc may reuse a larger stack */
     pthread_attr_t plan;
     struct aiocb cb = request(pipes.out, bytes, 1, 0);
     pthread_attr_init(&plan);
@@ -383,7 +383,7 @@ static void chains(void)
     chain_left = 100;
     aio_write(&cb);
     CHECK(EVENTUALLY(PATIENCE, chain_left == 0), "the notification function may submit its aiocb again");
-    pause_ms(50); /* a sanitizer wants the last thread's starter to be done with it */
+    pause_ms(50); /* for sanitizers: the thread that started the last one must have returned */
 }
 
 int main(void)
@@ -402,7 +402,7 @@ int main(void)
     file = scratch(O_RDWR);
     MUST(pwrite(file, bytes, LARGE, 0));
     signals();
-    refused_calls_tell_nobody();
+    refused_calls_notify_nothing();
     pointer_value();
     silent_kinds();
     no_such_signal();

@@ -1,5 +1,5 @@
 /*
- * outcome.c - aio_error and aio_return: what they say before, at, and after the end.
+ * outcome.c - aio_error and aio_return before, at and after the completion of a request.
  */
 #include "program.h"
 
@@ -61,7 +61,7 @@ static void never_submitted(void)
     CHECK(invalid == 256, "aio_error and aio_return of an aiocb that was never submitted: -1 with EINVAL");
 }
 
-/* The address of an aiocb is what names its request. */
+/* An aiocb is identified by its address, so a copy has no request. */
 static void a_copy_is_no_request(void)
 {
     struct conduit pipe = conduit();
@@ -75,7 +75,7 @@ static void a_copy_is_no_request(void)
     conduit_close(pipe);
 }
 
-/* All of it seen by a second thread, which polls. */
+/* A second thread that polls the status. */
 static void *watch(void *argument)
 {
     struct aiocb *cb = argument;

@@ -1,8 +1,8 @@
 /*
- * program.h - what the <aio.h> programs share. They are ordinary programs: no header of aiofs, no function of it.
+ * program.h - what the <aio.h> programs share. They are ordinary programs that use no header and no function of aiofs.
  *
- * So each of them also runs on the system's own <aio.h>. An aiocb on the stack must be
- * terminal before its function returns.
+ * So each of them also runs with libc's own functions. An aiocb on the stack must be terminal before its function
+ * returns.
  */
 #ifndef PROGRAM_H
 #define PROGRAM_H
@@ -15,12 +15,12 @@
 #include <termios.h>
 
 #ifndef PATIENCE
-#define PATIENCE 30 /* seconds; far longer than any request takes */
+#define PATIENCE 30 /* seconds; longer than any request takes */
 #endif
 
 /* ---- requests --------------------------------------------------------------------------------------------- */
 
-/* Only what POSIX tells a program to set is set; the rest is garbage. */
+/* Sets the members that POSIX requires; the others are garbage. */
 static UNUSED struct aiocb request(int fd, const void *buffer, size_t size, off_t offset)
 {
     struct aiocb cb;
@@ -49,7 +49,7 @@ static UNUSED void notify_by_thread(struct sigevent *event, void (*function)(uni
     event->sigev_value.sival_ptr = value;
 }
 
-/* ---- their ends ---------------------------------------------------------------------------------------------- */
+/* ---- completion ---------------------------------------------------------------------------------------------- */
 
 static UNUSED bool in_progress(const struct aiocb *cb)
 {
@@ -89,7 +89,7 @@ static UNUSED bool fails(struct aiocb *cb, int error)
 /* The call returned -1 with this errno; the call must come first, so it is a macro. */
 #define REFUSED(call, error) ((errno = 0, (call) == -1) && errno == (error))
 
-/* From the call to the end, for what a program stands on and does not test. */
+/* Read and write by a request, for what a program needs and does not test. */
 static UNUSED ssize_t read_now(int fd, void *buffer, size_t size, off_t offset)
 {
     struct aiocb cb = request(fd, buffer, size, offset);
@@ -104,7 +104,7 @@ static UNUSED ssize_t write_now(int fd, const void *buffer, size_t size, off_t o
 
 /* ---- pipes ------------------------------------------------------------------------------------------------------ */
 
-struct conduit { /* what is written to `in` comes out of `out` */
+struct conduit { /* bytes that are written to `in` are read from `out` */
     int out, in;
 };
 
@@ -121,7 +121,7 @@ static UNUSED void conduit_close(struct conduit pipe)
     close(pipe.in);
 }
 
-/* The same of other kinds. */
+/* The same with other kinds of streams. */
 static UNUSED struct conduit fifo(void)
 {
     char path[] = "/tmp/aiofs-fifo-XXXXXX";
@@ -156,7 +156,7 @@ static UNUSED struct conduit terminal(void)
     return (struct conduit){slave, master};
 }
 
-/* Takes the room that a pipe has; how much that was. */
+/* Fills a pipe with zeros. Returns the number of bytes. */
 static UNUSED size_t fill_up(int fd)
 {
     static const char zeros[4096];
@@ -169,7 +169,7 @@ static UNUSED size_t fill_up(int fd)
     return total;
 }
 
-/* By read(2), until it has all of it; whether it has. */
+/* Reads `size` bytes by read(2). True: it got all of them. */
 static UNUSED bool take_out(int fd, void *buffer, size_t size)
 {
     size_t have = 0;
@@ -178,7 +178,7 @@ static UNUSED bool take_out(int fd, void *buffer, size_t size)
     return have == size;
 }
 
-/* As many descriptors as may be had, at most `wanted`. */
+/* Raises RLIMIT_NOFILE to at most `wanted`. Returns the number of descriptors that are allowed. */
 static UNUSED long raise_descriptors(long wanted)
 {
     struct rlimit limit;
@@ -190,9 +190,9 @@ static UNUSED long raise_descriptors(long wanted)
     return limit.rlim_cur < (rlim_t)wanted ? (long)limit.rlim_cur : wanted;
 }
 
-/* ---- the program --------------------------------------------------------------------------------------------------- */
+/* ---- the program ------------------------------------------------------------------------------------------------- */
 
-/* First in main: at most so many seconds. */
+/* Call it first in main. `seconds`: how long the program may take on an idle machine. */
 static UNUSED void begin(unsigned seconds)
 {
     struct conduit pipe;
@@ -223,7 +223,7 @@ static UNUSED pid_t start_child(int (*body)(void *), void *argument)
     return child;
 }
 
-/* Its exit status, or 128 + the signal that ended it: SIGKILL for one that went on too long. */
+/* The exit status, or 128 + the signal that killed the child. A child that hangs is killed by SIGKILL. */
 static UNUSED int end_of_child(pid_t child)
 {
     int status;
@@ -239,7 +239,7 @@ static UNUSED int end_of_child(pid_t child)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* What a child of this program must do; how it ended. */
+/* Runs `body` in a child, and returns as end_of_child. */
 static UNUSED int in_child(int (*body)(void *), void *argument)
 {
     return end_of_child(start_child(body, argument));

@@ -1,5 +1,5 @@
 /*
- * progress.c - a C program has no event loop: completions come while it does anything else, and do not disturb it.
+ * progress.c - requests complete while a C program does anything else, and do not interrupt it.
  */
 #include "program.h"
 
@@ -15,7 +15,7 @@ static char bytes[LARGE];
 static struct conduit pipes;
 static int file;
 
-/* Something that ends while the program is busy: a peer answers a moment later. */
+/* A peer that completes a read of `pipes` a moment later. */
 static void *answer_later(void *argument)
 {
     pause_ms(*(int *)argument);
@@ -43,7 +43,7 @@ static bool ended_well(void)
     return good;
 }
 
-/* ---- in anything ------------------------------------------------------------------------------------------------------- */
+/* ---- progress ---------------------------------------------------------------------------------------------------- */
 
 static sem_t posted;
 
@@ -125,12 +125,12 @@ static void while_it_computes(void)
     CHECK(good == COUNT, "requests end while the program computes and no thread waits");
 }
 
-/* ---- undisturbed ---------------------------------------------------------------------------------------------------------- */
+/* ---- no interruption --------------------------------------------------------------------------------------------- */
 
 static _Atomic bool busy_over;
 static _Atomic unsigned long busy_ends;
 
-/* Ends of all kinds, as many as can be. */
+/* Completes as many requests of all kinds as possible. */
 static void *be_busy(void *argument)
 {
     static char block[300000];
@@ -155,8 +155,8 @@ static void *be_busy(void *argument)
 }
 
 /*
- * A thread that submits nothing and waits in epoll_wait. What stops and continues the process, or freezes it, interrupts
- * epoll_wait in every thread of it (signal(7)); completions can interrupt only a thread that has submitted.
+ * A thread that submits nothing and waits in epoll_wait. If the process is stopped and continued, or frozen, that
+ * interrupts epoll_wait in every thread (signal(7)). A completion could only interrupt a thread that has submitted.
  */
 static int beside_poller;
 static _Atomic int interrupted_beside;
@@ -170,7 +170,7 @@ static void *wait_beside(void *argument)
     return NULL;
 }
 
-/* One that submits, and then waits in a call of its own: which of these calls was interrupted? */
+/* This thread submits, and then waits in a system call. Counts which of these calls were interrupted. */
 static void own_calls_are_not_interrupted(void)
 {
     enum { ROUNDS = 40 };
@@ -235,14 +235,14 @@ static void blocked_read_is_not_interrupted(void)
     pthread_t thread;
     void *good;
     pthread_create(&thread, NULL, block_in_read, &pipe);
-    pause_ms(100); /* its own request has ended meanwhile */
+    pause_ms(100); /* the request of the thread completes during this time */
     MUST(write(pipe.in, "z", 1));
     pthread_join(thread, &good);
     CHECK(good != NULL, "a read that blocks while the thread's own request ends is not interrupted");
     conduit_close(pipe);
 }
 
-/* ---- the submitter is gone ----------------------------------------------------------------------------------------------------- */
+/* ---- the submitter has exited ------------------------------------------------------------------------------------ */
 
 static struct aiocb orphans[4];
 

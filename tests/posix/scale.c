@@ -1,5 +1,5 @@
 /*
- * scale.c - as many as somebody may want. Less of it under a sanitizer, and where SHORT is set.
+ * scale.c - very many requests, threads and descriptors. Fewer under a sanitizer, and if SHORT is set.
  */
 #include "program.h"
 
@@ -11,9 +11,9 @@ static int scaled(int count)
     return count / divisor;
 }
 
-/* ---- outstanding ----------------------------------------------------------------------------------------------------- */
+/* ---- outstanding ------------------------------------------------------------------------------------------------- */
 
-/* Memory of its own: one that does not end must not be freed. */
+/* The aiocbs are on the heap. If a request does not complete, they are not freed. */
 static struct aiocb *many_reads(struct conduit pipe, char *into, int count)
 {
     struct aiocb *cbs = calloc((size_t)count, sizeof *cbs);
@@ -79,9 +79,9 @@ static void one_suspend(void)
     conduit_close(last);
 }
 
-/* ---- threads ------------------------------------------------------------------------------------------------------------ */
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
 
-/* Its own file, the pipes of its own, all kinds. */
+/* Submits all kinds of requests, on its own file and its own pipe. */
 static void *worker(void *argument)
 {
     unsigned char mine[2000], back[2000];
@@ -124,7 +124,7 @@ static void sixty_four_threads(void)
     CHECK(good == THREADS, "sixty-four threads submit, wait, sync and cancel");
 }
 
-/* ---- in a row -------------------------------------------------------------------------------------------------------------- */
+/* ---- in a row ---------------------------------------------------------------------------------------------------- */
 
 static long resident_kb(void)
 {
@@ -138,7 +138,7 @@ static long resident_kb(void)
     return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
-/* One in ten is the engine's, one in a thousand is cancelled, fails or syncs; nobody calls aio_return. */
+/* One in ten goes to the engine; one in a thousand is cancelled, fails or syncs. aio_return is not called. */
 static bool one(int fd, struct conduit pipe, int i)
 {
     struct aiocb cb = request(i % 1000 == 1 ? pipe.out : i % 1000 == 2 ? -1 : fd, bytes, sizeof bytes, i % 64 * 4096);

@@ -1,8 +1,9 @@
 /*
- * scarce_threads.c - SIGEV_THREAD where RLIMIT_NPROC leaves the program few threads: what was accepted is notified,
- * once, when there is a thread to be had.
+ * scarce_threads.c - SIGEV_THREAD where RLIMIT_NPROC allows the program few threads: each accepted request is notified
+ * once, when a thread can be started.
  *
- * The limit does not bind root, and counts all processes of a user: each part runs in a child, as a user of its own.
+ * The limit does not apply to root, and it counts all processes of a user. So each part runs in a child process, as a
+ * different user.
  */
 #include "program.h"
 
@@ -15,7 +16,7 @@ static char bytes[SIZE];
 static struct aiocb blocks[MANY];
 static _Atomic int notified[MANY], all_notified, small_stacks;
 
-static void tell(union sigval value)
+static void notify(union sigval value)
 {
     pthread_attr_t attributes;
     size_t size = 0;
@@ -31,7 +32,7 @@ static void tell(union sigval value)
 static int append(int fd, int i, pthread_attr_t *attributes)
 {
     blocks[i] = request(fd, bytes, SIZE, 0);
-    notify_by_thread(&blocks[i].aio_sigevent, tell, NULL);
+    notify_by_thread(&blocks[i].aio_sigevent, notify, NULL);
     blocks[i].aio_sigevent.sigev_notify_attributes = attributes;
     blocks[i].aio_sigevent.sigev_value.sival_int = i;
     return aio_write(&blocks[i]);
@@ -87,7 +88,7 @@ static int one_slot_and_no_engine(void *argument)
     int fd = *(int *)argument, before = check_failures;
     for (int i = 0; i < SOME; i++) {
         blocks[i] = request(fd, bytes, SIZE, 0);
-        notify_by_thread(&blocks[i].aio_sigevent, tell, NULL);
+        notify_by_thread(&blocks[i].aio_sigevent, notify, NULL);
         blocks[i].aio_sigevent.sigev_value.sival_int = i;
         double end = now() + PATIENCE;
         while (aio_read(&blocks[i]) == -1 && errno == EAGAIN && now() < end)
@@ -101,14 +102,14 @@ static int no_slot(void *argument)
 {
     int fd = *(int *)argument, before = check_failures;
     blocks[0] = request(fd, bytes, SIZE, 0);
-    notify_by_thread(&blocks[0].aio_sigevent, tell, NULL);
+    notify_by_thread(&blocks[0].aio_sigevent, notify, NULL);
     CHECK(REFUSED(aio_read(&blocks[0]), EAGAIN) && aio_error(&blocks[0]) == EAGAIN,
           "no free thread: the request is refused");
     struct aiocb *list[] = {&blocks[0]};
     struct sigevent event;
     blocks[0].aio_sigevent.sigev_notify = SIGEV_NONE;
     blocks[0].aio_lio_opcode = LIO_READ;
-    notify_by_thread(&event, tell, NULL);
+    notify_by_thread(&event, notify, NULL);
     CHECK(REFUSED(lio_listio(LIO_NOWAIT, list, 1, &event), EAGAIN), "no free thread: a list is refused");
     CHECK(all_notified == 0, "a refused list is not notified");
     return check_failures - before;
@@ -153,7 +154,7 @@ static void *take_slot(void *argument)
     return argument;
 }
 
-static int taken_and_given_back(void *argument)
+static int program_uses_and_frees_all_threads(void *argument)
 {
     int fd = *(int *)argument, before = check_failures, accepted = 0;
     pthread_attr_t attributes;
@@ -179,12 +180,12 @@ static int taken_and_given_back(void *argument)
     return check_failures - before;
 }
 
-/* ---- a user of its own ----------------------------------------------------------------------------------- */
+/* ---- another user ---------------------------------------------------------------------------------------- */
 
 struct part {
     int (*body)(void *);
     int fd;
-    unsigned user, threads; /* beside the main one */
+    unsigned user, threads; /* besides the main thread */
 };
 
 static int as_another(void *argument)
@@ -217,7 +218,7 @@ static int as_another_can_start(void *argument)
     return can_start(&part);
 }
 
-static void in_scarcity(int (*body)(void *), int fd, unsigned threads)
+static void with_few_threads(int (*body)(void *), int fd, unsigned threads)
 {
     static unsigned user = 0;
     user = user ? user + 1 : 1000000 + (unsigned)getpid() % 100000 * 10;
@@ -229,23 +230,23 @@ int main(void)
 {
     check_begin(120);
 #ifdef __SANITIZE_THREAD__
-    printf("skip  ThreadSanitizer has threads of its own, which the limit counts\n");
+    printf("skip  the limit also counts the threads of ThreadSanitizer\n");
     return 77;
 #endif
     int appends = open_for_appending(), cached = scratch(O_RDWR);
     MUST(pwrite(cached, bytes, SIZE, 0));
     struct part any = {NULL, appends, 999999, 0};
     if (geteuid() != 0 || in_child(as_another_can_start, &any) == 77) {
-        printf("skip  the limit binds only others than root, who cannot be had, or have no engine\n");
+        printf("skip  another user than root cannot be used here, or has no engine\n");
         return 77;
     }
-    in_scarcity(many_at_once, appends, 31);
-    in_scarcity(many_at_once, appends, ENGINE + 2);
-    in_scarcity(many_at_once, appends, ENGINE + 1);
-    in_scarcity(taken_and_given_back, appends, ENGINE + 2);
-    in_scarcity(one_slot_and_no_engine, cached, 1);
-    in_scarcity(one_slot_and_no_engine, cached, 2);
-    in_scarcity(no_slot, cached, 0);
-    in_scarcity(no_slot_for_the_last, appends, ENGINE - 1);
+    with_few_threads(many_at_once, appends, 31);
+    with_few_threads(many_at_once, appends, ENGINE + 2);
+    with_few_threads(many_at_once, appends, ENGINE + 1);
+    with_few_threads(program_uses_and_frees_all_threads, appends, ENGINE + 2);
+    with_few_threads(one_slot_and_no_engine, cached, 1);
+    with_few_threads(one_slot_and_no_engine, cached, 2);
+    with_few_threads(no_slot, cached, 0);
+    with_few_threads(no_slot_for_the_last, appends, ENGINE - 1);
     return check_end();
 }

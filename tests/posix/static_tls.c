@@ -1,5 +1,5 @@
 /*
- * static_tls.c - a program with thread-local variables of megabytes: each thread's stack has to hold them.
+ * static_tls.c - a program with megabytes of thread-local variables, which must fit into each thread's stack.
  */
 #include "program.h"
 
@@ -11,7 +11,7 @@ static _Thread_local volatile char ours[4 << 20];
 static unsigned char sent[LARGE], got[LARGE];
 static _Atomic int notified;
 
-static void tell(union sigval value)
+static void notify(union sigval value)
 {
     (void)value;
     ours[sizeof ours / 2] = 1;
@@ -40,7 +40,7 @@ int main(void)
           "files");
     struct aiocb sync = request(fd, NULL, 0, 0), cb = request(pipe.out, got, 1, 0);
     CHECK(aio_fsync(O_SYNC, &sync) == 0 && succeeds(&sync, 0), "syncs complete");
-    notify_by_thread(&cb.aio_sigevent, tell, NULL);
+    notify_by_thread(&cb.aio_sigevent, notify, NULL);
     CHECK(aio_read(&cb) == 0, "a waiting read completes");
     MUST(write(pipe.in, "x", 1));
     CHECK(succeeds(&cb, 1) && EVENTUALLY(PATIENCE, notified == 1), "a notification runs in a thread");

@@ -1,6 +1,6 @@
 /*
- * streams.c - pipes, FIFOs, sockets, terminals and O_APPEND: no offset, the order of the calls, and a read that waits
- * holds up nobody.
+ * streams.c - pipes, FIFOs, sockets, terminals and O_APPEND: the offset is ignored, writes keep the order of the calls,
+ * and a read that waits does not delay other requests.
  */
 #include "program.h"
 
@@ -49,9 +49,9 @@ static void a_read_ends_with_its_writer(void)
     close(pipe.out);
 }
 
-/* ---- nobody is held up -------------------------------------------------------------------------------------------- */
+/* ---- no delay of others ------------------------------------------------------------------------------------------ */
 
-/* Whether files can be written, synced and read meanwhile. */
+/* Can files be written, synced and read now? */
 static bool files_work(void)
 {
     enum { FILES = 8 };
@@ -63,7 +63,7 @@ static bool files_work(void)
                 read_now(fd, got, LARGE, 0) == LARGE && memcmp(got, sent, LARGE) == 0;
         close(fd);
         if (good != i + 1)
-            break; /* each would wait for as long */
+            break; /* each further file would wait as long */
     }
     return good == FILES;
 }
@@ -90,7 +90,7 @@ static void blocked_reads(int wanted)
     }
     CHECK(good == count, "each read still waits for its own pipe");
     if (good != count)
-        exit(check_end()); /* what is left in flight points into this memory */
+        exit(check_end()); /* requests in flight point into this memory */
     for (int i = 0; i < count; i++)
         conduit_close(pipes[i]);
     free(pipes);
@@ -132,7 +132,7 @@ static void two_directions(void)
     conduit_close(pair);
 }
 
-/* ---- the order of the calls ------------------------------------------------------------------------------------------ */
+/* ---- the order of the calls -------------------------------------------------------------------------------------- */
 
 struct drain {
     int fd;
@@ -144,12 +144,12 @@ struct drain {
 static void *drain(void *argument)
 {
     struct drain *drain = argument;
-    pause_ms(20); /* the pipe is full by now */
+    pause_ms(20); /* the pipe is full */
     drain->whole = take_out(drain->fd, drain->bytes, drain->size);
     return NULL;
 }
 
-/* Sizes from one byte to several times what a pipe holds, in no order. */
+/* Sizes from one byte to several times the capacity of a pipe, unsorted. */
 static size_t size_of(int i)
 {
     const size_t sizes[] = {1, 70000, 300, 4096, 260000, 17, 65536, 5};
@@ -196,7 +196,7 @@ static void stream_order(const char *kind, struct conduit pipe)
     conduit_close(pipe);
 }
 
-/* The offsets lead to bytes that are there already: what is done inside the call must not overtake. */
+/* The offsets are inside the file. A write inside the call must not overtake earlier writes. */
 static void append_order(const char *kind, int flags, bool priorities)
 {
     static struct aiocb cbs[WRITES];
@@ -204,12 +204,12 @@ static void append_order(const char *kind, int flags, bool priorities)
     MUST(write(fd, sent, LARGE));
     CHECK(write_all(fd, cbs, priorities) == WRITES && all_whole(cbs), "%s: appends of all sizes are whole", kind);
     CHECK(holds(fd, sent, LARGE, 0) && holds(fd, many, TOTAL, LARGE),
-          "%s: they land at the end, in the order of the calls",
+          "%s: the appends are at the end, in the order of the calls",
           kind);
     close(fd);
 }
 
-/* What is set while a write is in flight is so for the next ones. */
+/* O_APPEND that is set while a write is in flight applies to later writes. */
 static void append_order_set_later(void)
 {
     static struct aiocb cbs[WRITES];
@@ -218,13 +218,13 @@ static void append_order_set_later(void)
     MUST(aio_write(&first));
     MUST(fcntl(fd, F_SETFL, O_APPEND));
     CHECK(write_all(fd, cbs, true) == WRITES && all_whole(cbs) && succeeds(&first, LARGE),
-          "O_APPEND set behind a write: all are whole");
+          "O_APPEND set after a write: all writes are whole");
     CHECK(holds(fd, sent, LARGE, 0) && holds(fd, many, TOTAL, LARGE),
-          "O_APPEND set behind a write: the next land at the end, in the order of the calls");
+          "O_APPEND set after a write: later writes are at the end, in the order of the calls");
     close(fd);
 }
 
-/* Every open of a pty's master has the same inode. */
+/* The masters of all pseudo-terminals have the same inode. */
 static void order_of_a_master(void)
 {
     enum { COUNT = 200 };
@@ -244,10 +244,10 @@ static void order_of_a_master(void)
         conduit_close(pty);
         conduit_close(other);
     }
-    CHECK(good == 5, "terminal: writes to its master land in the order of the calls");
+    CHECK(good == 5, "terminal: writes to its master keep the order of the calls");
 }
 
-/* VMIN 0: a read never waits for bytes, but for VTIME tenths of a second if that is set. */
+/* VMIN 0: a read waits at most VTIME tenths of a second. */
 static void terminal_without_waiting(void)
 {
     struct conduit pty = terminal();
@@ -298,7 +298,7 @@ static void unreadable(void)
     close(epoll);
 }
 
-/* ---- no bytes at all ----------------------------------------------------------------------------------------------- */
+/* ---- 0 bytes ----------------------------------------------------------------------------------------------------- */
 
 static int epoll_of_its_own(void)
 {
@@ -378,7 +378,7 @@ static bool ends_as(struct aiocb *cb, ssize_t answer, int error)
     return answer < 0 ? fails(cb, error) : succeeds(cb, answer);
 }
 
-/* Two of a kind: one is asked by read(2) and write(2). */
+/* Makes two descriptors of a kind. read(2) and write(2) on the first give the expected results for the second. */
 static void as_the_kernel_says(const char *kind, int (*make)(void))
 {
     char byte;
@@ -391,14 +391,14 @@ static void as_the_kernel_says(const char *kind, int (*make)(void))
     signal(SIGPIPE, SIG_IGN);
     ssize_t put = write(theirs, &byte, 0);
     int write_error = errno;
-    signal(SIGPIPE, SIG_DFL); /* which would end this program at the next */
+    signal(SIGPIPE, SIG_DFL); /* a later SIGPIPE would end the program */
     CHECK(aio_write(&out) == 0 && ends_as(&out, put, write_error), "%s: a write of 0 bytes is as write(2): %s", kind,
           put < 0 ? strerror(write_error) : "0");
     close(theirs);
     close(ours);
 }
 
-/* The next datagram is these bytes, no more. */
+/* Is the next datagram exactly these bytes? */
 static bool comes(int fd, const char *text)
 {
     char bytes[16];
@@ -428,7 +428,7 @@ static void empty_datagrams(const char *kind, int type, int flags)
     conduit_close(pair);
 }
 
-/* An empty datagram needs its place in the queue of the receiver. */
+/* An empty datagram needs a place in the receiver's queue, too. */
 static void empty_datagram_waits(void)
 {
     struct conduit pair = socket_pair(SOCK_DGRAM);
@@ -439,11 +439,11 @@ static void empty_datagram_waits(void)
     CHECK(aio_write(&cb) == 0 && files_work() && in_progress(&cb), "a full socket: a write of 0 bytes waits");
     while (received < queued && comes(pair.out, "x"))
         received++;
-    CHECK(received == queued && succeeds(&cb, 0) && comes(pair.out, ""), "and goes out when there is room");
+    CHECK(received == queued && succeeds(&cb, 0) && comes(pair.out, ""), "the empty datagram is sent later");
     conduit_close(pair);
 }
 
-/* inotify's read(2) waits for an event before it finds that it has no room for one. */
+/* read(2) of an inotify descriptor first waits for an event, and then fails because the buffer is too small. */
 static void read_of_nothing_waits(void)
 {
     char path[] = "/tmp/aiofs-watched-XXXXXX";
@@ -480,7 +480,7 @@ static void no_bytes(void)
     read_of_nothing_waits();
 }
 
-/* A short append could be made at once, while a long one before it has not begun. */
+/* A short append could be made inside the call before an earlier long append starts. */
 static void short_after_long(void)
 {
     enum { ROUNDS = 60, LONG = 400000, SHORT = 10 };
@@ -511,7 +511,7 @@ static void read_priorities(void)
     enum { COUNT = 6 };
     struct conduit pipe = conduit();
     const int priorities[COUNT] = {0, 20, 5, 0, 20, 5};
-    const int rank[COUNT] = {0, 4, 2, 1, 5, 3}; /* the first runs already: it is not among the waiting */
+    const int rank[COUNT] = {0, 4, 2, 1, 5, 3}; /* the first read is running, so its priority has no effect */
     struct aiocb cbs[COUNT];
     char bytes[COUNT];
     int good = 0;
@@ -533,7 +533,7 @@ int main(void)
 {
     begin(120);
     fill(sent, LARGE, 1);
-    short_after_long(); /* first: a slow write turns writes inside the call off for a second */
+    short_after_long(); /* first, because after a slow write there is no write inside the call for a second */
     a_read_waits("pipe", conduit());
     a_read_waits("FIFO", fifo());
     a_read_waits("stream socket", socket_pair(SOCK_STREAM));

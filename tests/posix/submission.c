@@ -1,9 +1,10 @@
 /*
- * submission.c - aio_read and aio_write: what they take, what they move, what they leave alone.
+ * submission.c - aio_read and aio_write: their arguments, the bytes that they move, and the memory that they leave
+ * unchanged.
  */
 #include "program.h"
 
-enum { SMALL = 100, LARGE = 3 * 1024 * 1024 + 17 }; /* a copy inside the call; work for the engine */
+enum { SMALL = 100, LARGE = 3 * 1024 * 1024 + 17 }; /* sizes: moved inside the call; moved by the engine */
 
 static unsigned char sent[LARGE], got[LARGE];
 

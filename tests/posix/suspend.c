@@ -1,5 +1,5 @@
 /*
- * suspend.c - aio_suspend: what ends it, what it passes over, and that a signal handler may call it.
+ * suspend.c - aio_suspend: what it waits for, what it ignores, and its calls in signal handlers.
  */
 #include "program.h"
 
@@ -8,7 +8,7 @@
 static char bytes[16];
 static struct conduit pipes;
 
-/* A read that goes on until somebody writes to `pipes`. */
+/* A read that waits until the test writes to `pipes`. */
 static struct aiocb *waiting_read(void)
 {
     static struct aiocb cb;
@@ -23,7 +23,7 @@ static void end_waiting(struct aiocb *cb)
     CHECK(succeeds(cb, 1), "the request's aiocb was not changed");
 }
 
-/* ---- what ends it -------------------------------------------------------------------------------------------------- */
+/* ---- completions ------------------------------------------------------------------------------------------------- */
 
 static void *write_later(void *argument)
 {
@@ -102,7 +102,7 @@ static void nothing_to_wait_for(void)
     CHECK(REFUSED(aio_suspend(nulls, -1, NULL), EINVAL), "nent < 0: EINVAL");
 }
 
-/* ---- time ------------------------------------------------------------------------------------------------------------ */
+/* ---- time -------------------------------------------------------------------------------------------------------- */
 
 static void time_outs(void)
 {
@@ -139,14 +139,14 @@ static void distant_time_outs(void)
     }
 }
 
-/* ---- signals ------------------------------------------------------------------------------------------------------------ */
+/* ---- signals ----------------------------------------------------------------------------------------------------- */
 
 struct pester {
     pthread_t whom;
     _Atomic bool over;
 };
 
-/* Again and again: the first may come before the other sleeps. */
+/* Sends the signal repeatedly, because the first may come before the other thread sleeps. */
 static void *pester(void *argument)
 {
     struct pester *job = argument;
@@ -171,7 +171,7 @@ static void interrupted(int flags, const struct timespec *timeout, const char *w
     end_waiting(cb);
 }
 
-/* Its own signal, of which the handler must have run when it returns. */
+/* The handler of the request's own signal must have run when aio_suspend returns. */
 static void signal_comes_first(void)
 {
     enum { ROUNDS = 300 };
@@ -192,7 +192,7 @@ static void signal_comes_first(void)
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         bool returned = aio_suspend(list, 1, NULL) == 0 && aio_error(&cb) == 0;
 #ifdef __SANITIZE_THREAD__
-        sched_yield(); /* ThreadSanitizer runs handlers late, at a call that it knows */
+        sched_yield(); /* ThreadSanitizer runs handlers later, at a call that it intercepts */
 #endif
         first += returned && signals_seen == 1;
         pthread_join(thread, NULL);
@@ -201,7 +201,7 @@ static void signal_comes_first(void)
     CHECK(first == ROUNDS, "aio_suspend returns only after the notification (%d of %d)", first, ROUNDS);
 }
 
-/* ---- in a handler ------------------------------------------------------------------------------------------------------- */
+/* ---- in a handler ------------------------------------------------------------------------------------------------ */
 
 static struct aiocb *storm_waits;
 static struct aiocb storm_moves;
@@ -255,7 +255,7 @@ static void handler_storm(void)
     close(fd);
 }
 
-/* ---- threads --------------------------------------------------------------------------------------------------------------- */
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
 
 static void *suspend_on(void *argument)
 {
@@ -305,7 +305,7 @@ static void *suspend_uncancelled(void *argument)
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-enum { CAN_UNWIND = 0 }; /* it takes frames that were left by unwinding for live ones */
+enum { CAN_UNWIND = 0 }; /* AddressSanitizer does not see that unwinding left the frames */
 #else
 enum { CAN_UNWIND = 1 };
 #endif

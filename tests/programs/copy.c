@@ -1,11 +1,11 @@
 /*
- * copy.c - copies a file by lists of requests: an ordinary program for <aio.h>, which knows nothing of aiofs.
+ * copy.c - copies a file by lists of requests: an ordinary program for <aio.h>, which does not use aiofs.
  *
  *     copy FROM TO
  *
- * Two batches of blocks take turns: while one is being written (LIO_NOWAIT, and a thread that posts when all of it is),
- * the other is read (LIO_WAIT). A batch belongs to the main thread, and from the submission of its writes until its
- * semaphore is posted to them. At the end the copy is synced, and its size is the original's.
+ * Two batches of blocks alternate: while one is written (LIO_NOWAIT, with SIGEV_THREAD, which posts a semaphore), the
+ * other is read (LIO_WAIT). The main thread owns a batch, except from the submission of its writes until the semaphore
+ * is posted. At the end the program syncs the copy and compares its size with the original.
  */
 #define _GNU_SOURCE
 #include <aio.h>
@@ -32,7 +32,7 @@ static void die(const char *what)
     exit(1);
 }
 
-/* The result of a request that has ended; never a failure. */
+/* The result of a terminal request. Exits if it failed. */
 static size_t result(struct aiocb *cb)
 {
     errno = aio_error(cb);
@@ -61,7 +61,7 @@ static void all_written(union sigval value)
     sem_post(&((struct batch *)value.sival_ptr)->written);
 }
 
-/* Until its writes have ended, whole. */
+/* Waits until the writes of a batch are complete, and checks that they are whole. */
 static void finish_writes(struct batch *batch)
 {
     while (sem_wait(&batch->written))
@@ -76,7 +76,7 @@ static void finish_writes(struct batch *batch)
     }
 }
 
-/* Reads the blocks from `offset` on; what was there. */
+/* Reads the blocks from `offset` on. Returns the count of bytes. */
 static size_t read_batch(struct batch *batch, int fd, off_t offset)
 {
     size_t total = 0;
@@ -148,7 +148,7 @@ int main(int argc, char **argv)
         finish_writes(batch);
         size_t moved = read_batch(batch, from, offset);
         if (moved == 0)
-            break; /* somebody cut the original */
+            break; /* the original was truncated */
         write_batch(batch, to);
         offset += (off_t)moved;
     }

@@ -1,9 +1,9 @@
 /*
- * witness.c - preloaded beside libaiofs.so, it tells what the engine has done for a program.
+ * witness.c - preloaded beside libaiofs.so, it reports what the engine did for a program.
  *
- * When a process ends, by exit or _exit, one line is appended to the file that WITNESS names: the process, and how
- * many requests the engine of that process has finished in each way. A process without libaiofs.so, or one that is
- * killed, tells nothing. It owns nothing and runs once, when the process has no other thread that matters.
+ * When a process calls exit or _exit, this appends one line to the file that WITNESS names: the process, and how many
+ * requests its engine completed by each carrier. A process without libaiofs.so, or one that is killed, reports nothing.
+ * The code owns no resource and runs once.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,7 +15,7 @@
 
 #include "engine.h"
 
-static void tell(void)
+static void report(void)
 {
     void (*counters)(struct aiofs_counters *) =
         (void (*)(struct aiofs_counters *))(uintptr_t)dlsym(RTLD_DEFAULT, "aiofs_engine_counters");
@@ -29,7 +29,7 @@ static void tell(void)
     int length = snprintf(line, sizeof line, "%d %lu %lu %lu %lu %lu\n", (int)getpid(), (unsigned long)c.inline_reads,
                           (unsigned long)c.inline_writes, (unsigned long)c.ring, (unsigned long)c.polled,
                           (unsigned long)c.pooled);
-    /* Straight to the kernel: what libaiofs.so does with the program's open and close is not its business. */
+    /* Uses system calls directly, not open and close, which libaiofs.so may intercept. */
     int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || syscall(SYS_write, fd, line, (size_t)length) != length)
         perror(path);
@@ -38,13 +38,13 @@ static void tell(void)
 
 __attribute__((destructor)) static void at_exit(void)
 {
-    tell();
+    report();
 }
 
-/* How the processes that a program forked end: no destructor runs. */
+/* Forked processes call _exit, which runs no destructor. */
 __attribute__((visibility("default"), noreturn)) void _exit(int status)
 {
-    tell();
+    report();
     for (;;)
         syscall(SYS_exit_group, status);
 }

@@ -3,9 +3,9 @@
  *
  *     allocator FILE
  *
- * Like jemalloc up to 4.2 it reads its settings from a file at the first allocation, under its lock, which is not
- * recursive: if `open` allocates, the program hangs. At each 1000th allocation it writes a line to FILE, under the
- * same lock. It has no memory to give but what it maps at the first allocation.
+ * Like jemalloc up to 4.2, the allocator reads its settings from a file at the first allocation, under its lock. The
+ * lock is not recursive: if `open` allocates, the program hangs. At each 1000th allocation the allocator writes a line
+ * to FILE, under the same lock. Its memory is one mapping, made at the first allocation.
  */
 #include <aio.h>
 #include <errno.h>
@@ -42,7 +42,7 @@ static void write_journal(void)
 {
     int fd = open(journal, O_WRONLY | O_CREAT | O_APPEND, 0666);
     if (fd < 0) {
-        refused++; /* another thread's line is not possible: the lock is held */
+        refused++; /* the lock is held, so no other thread writes a line */
         return;
     }
     opened += write(fd, "line\n", 5) == 5;

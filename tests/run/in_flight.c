@@ -3,7 +3,7 @@
  *
  *     in_flight FILE HOW
  *
- * The write waits in the engine's own system call until the test has looked at the locks.
+ * The write waits in the engine's system call until the test has checked the locks.
  */
 #define _GNU_SOURCE
 #include <aio.h>
@@ -48,7 +48,7 @@ static int close_as(const char *how, int fd)
         return dup2(0, fd);
     if (strcmp(how, "fclose") == 0)
         return fclose(fdopen(fd, "w"));
-    if (strcmp(how, "vfork") == 0) { /* the child's descriptor: the parent's request is nothing to it */
+    if (strcmp(how, "vfork") == 0) { /* closes the child's descriptor; the parent's request continues */
         pid_t child = vfork();
         if (child == 0) {
             close(fd);

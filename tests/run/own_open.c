@@ -1,9 +1,9 @@
 /*
- * own_open.c - a program of test_run_startup.py that puts an `open` and a `close` of its own before libc's.
+ * own_open.c - a program of test_run_startup.py that defines its own `open` and `close`, which call libc's.
  *
  *     own_open FILE
  *
- * They count the calls under a lock that is not recursive, as tracers do: if what is behind them calls `open` again,
+ * They count the calls under a lock that is not recursive, as tracers do: if the next definition calls `open` again,
  * the program hangs. Prints `here` and waits for a line while FILE is open, and again when it is closed.
  */
 #define _GNU_SOURCE

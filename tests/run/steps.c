@@ -1,10 +1,10 @@
 /*
- * steps.c - a program of test_run_volumes.py: each argument is a step, a call of libc's by its own name.
+ * steps.c - a program of the tests of `aiofs run`: each argument is a step, the name of a libc function that it calls.
  *
  *     steps open=FILE say dup2=9 close say          $ is the descriptor that the last step opened
  *
- * Steps that open print the descriptor, or the name of the errno. `say` prints a line and waits for one, so that
- * the test can look at the locks meanwhile.
+ * Steps that open a file print the descriptor, or the name of the errno. `say` prints a line and waits for one, so that
+ * the test can check the locks meanwhile.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -198,7 +198,7 @@ static void say(void)
         exit(3);
 }
 
-/* The steps that follow, in a new image. */
+/* Runs the following steps in a new process image (exec). */
 static void spawn(char **steps, const posix_spawn_file_actions_t *actions)
 {
     pid_t child;
@@ -282,7 +282,7 @@ static void open_in_handler(int number)
     last = open(handler_path, MAKE, 0666);
 }
 
-/* Opens a file in a signal handler that has little more than the kernel's own frame for a stack. */
+/* Opens a file in a signal handler whose stack is little larger than the kernel's signal frame. */
 static void handle_on_small_stack(const char *path)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -320,12 +320,12 @@ static void step(char **steps)
     } else if (AS(spawn_moved)) {
         spawn_moved(steps + 1);
         exit(0);
-    } else if (AS(fork)) { /* the parent goes on at once */
+    } else if (AS(fork)) { /* the parent continues at once */
         if (fork() != 0)
             exit(0);
     } else if (AS(fork_and_wait)) {
         die_with_child();
-    } else if (AS(fork_and_close)) { /* the child goes on, the parent has closed it */
+    } else if (AS(fork_and_close)) { /* the child continues after the parent has closed it */
         if (fork() != 0) {
             close(last);
             wait(NULL);

@@ -1,5 +1,6 @@
 /*
- * settle.c - aiofs_engine_settle, what a program calls before it ends.
+ * drain.c - aiofs_engine_drain: it cancels requests on streams and gives other requests some time, before the program
+ * exits.
  */
 #include "check.h"
 #include "fault.h"
@@ -9,7 +10,7 @@
 
 static char much[512 * 1024];
 
-#define UNTIL_THE_ALARM 10000 /* seconds: who waits as long is ended by it */
+#define UNTIL_THE_ALARM 10000 /* seconds: longer than the alarm() of the program */
 
 static int64_t nap(aiofs_request *request)
 {
@@ -25,10 +26,10 @@ static struct op *call_nap(long ms)
     return op;
 }
 
-static void nothing(void)
+static void before_the_first_submission(void)
 {
-    aiofs_engine_settle(UNTIL_THE_ALARM);
-    CHECK(true, "settle returns at once before the first submission");
+    aiofs_engine_drain(UNTIL_THE_ALARM);
+    CHECK(true, "the drain returns at once before the first submission");
 }
 
 static void streams_are_cancelled(void)
@@ -56,20 +57,20 @@ static void streams_are_cancelled(void)
         }
     }
     pause_ms(20);
-    aiofs_engine_settle(UNTIL_THE_ALARM);
-    CHECK(true, "requests that wait for a peer do not wait for the time");
+    aiofs_engine_drain(UNTIL_THE_ALARM);
+    CHECK(true, "the drain does not wait for requests on streams");
     for (int i = 0; i < count; i++) {
         ended += op_ended(ops[i]);
         op_drop(ops[i]);
     }
-    CHECK(ended == count && outstanding() == 0, "all %d are ended (%d)", count, ended);
+    CHECK(ended == count && outstanding() == 0, "all %d are terminal (%d)", count, ended);
     for (int i = 0; i < 4; i++) {
         close(pairs[i][0]);
         close(pairs[i][1]);
     }
 }
 
-static void files_get_their_time(void)
+static void files_get_time(void)
 {
     struct op *ops[6];
     int fd = scratch(O_RDWR), good = 0;
@@ -78,59 +79,59 @@ static void files_get_their_time(void)
         ops[i] = start(AIOFS_WRITE, fd, "data", 4, i * 4);
     ops[4] = start(AIOFS_FSYNC, fd, NULL, 0, 0);
     ops[5] = call_nap(100);
-    aiofs_engine_settle(UNTIL_THE_ALARM);
+    aiofs_engine_drain(UNTIL_THE_ALARM);
     for (int i = 0; i < 6; i++)
         good += op_ended(ops[i]) && ops[i]->ends == 1 && ops[i]->request.result == (i < 4 ? 4 : i == 4 ? 0 : 1);
-    CHECK(good == 6, "disk requests and calls have ended and are notified when settle returns (%d)", good);
+    CHECK(good == 6, "disk requests and calls are complete and notified when the drain returns (%d)", good);
     for (int i = 0; i < 6; i++)
         op_drop(ops[i]);
     fault_clear();
     close(fd);
 }
 
-static _Atomic bool let_go;
+static _Atomic bool released;
 
-static int64_t until_let_go(aiofs_request *request)
+static int64_t until_released(aiofs_request *request)
 {
     (void)request;
-    while (!let_go)
+    while (!released)
         pause_ms(1);
     return 1;
 }
 
-static void but_no_more(void)
+static void slow_requests_are_left(void)
 {
     int fd = scratch(O_RDWR);
     long calls = fault_calls("pwritev2");
     fault_inject("pwritev2", 0, FAULT_LOCK, 0);
     struct op *slow = start(AIOFS_WRITE, fd, "data", 4, 0), *call = op_new(AIOFS_CALL, -1, NULL, 0, 0);
-    call->request.call = until_let_go;
+    call->request.call = until_released;
     aiofs_submit(&call->request, NULL);
     CHECK(EVENTUALLY(PATIENCE, fault_calls("pwritev2") > calls), "the write has begun");
     double before = now();
-    aiofs_engine_settle(0.2);
+    aiofs_engine_drain(0.2);
     CHECK(now() - before >= 0.15 && !op_ended(slow) && !op_ended(call),
-          "a request that takes longer is left when the time is over");
-    aiofs_engine_settle(-1);
-    CHECK(!op_ended(slow) && !op_ended(call), "settle with no time returns at once");
+          "the drain returns when its time is up, and leaves slower requests");
+    aiofs_engine_drain(-1);
+    CHECK(!op_ended(slow) && !op_ended(call), "a drain with no time returns at once");
     fault_clear();
-    let_go = true;
-    CHECK(op_finish(slow) == 4 && op_finish(call) == 1, "the request left behind ends later");
+    released = true;
+    CHECK(op_finish(slow) == 4 && op_finish(call) == 1, "the slower requests complete later");
     close(fd);
 }
 
-static void goes_on(void)
+static void engine_stays_usable(void)
 {
     int fd = scratch(O_RDWR);
-    CHECK(perform(AIOFS_WRITE, fd, "again", 5, 0) == 5, "the engine completes requests after settle");
+    CHECK(perform(AIOFS_WRITE, fd, "again", 5, 0) == 5, "the engine completes requests after the drain");
     close(fd);
 }
 
-/* Ends that begin something new. */
+/* A thread that submits new requests during the drain. */
 static int pipe_pair[2];
 static _Atomic int again = 200;
 
-static void *begin_again(void *argument)
+static void *submit_again(void *argument)
 {
     static char bytes[4];
     (void)argument;
@@ -139,15 +140,15 @@ static void *begin_again(void *argument)
     return NULL;
 }
 
-static void new_beginnings(void)
+static void submitted_during_the_drain(void)
 {
     pthread_t thread;
     MUST(pipe2(pipe_pair, O_CLOEXEC));
-    pthread_create(&thread, NULL, begin_again, NULL);
-    aiofs_engine_settle(5);
+    pthread_create(&thread, NULL, submit_again, NULL);
+    aiofs_engine_drain(5);
     pthread_join(thread, NULL);
-    aiofs_engine_settle(5);
-    CHECK(outstanding() == 0 && ops_alive == 0, "requests that begin during settle are cancelled");
+    aiofs_engine_drain(5);
+    CHECK(outstanding() == 0 && ops_alive == 0, "requests that are submitted during the drain are cancelled");
     close(pipe_pair[0]);
     close(pipe_pair[1]);
 }
@@ -156,14 +157,14 @@ int main(void)
 {
     check_begin(40);
     fault_attach(&aiofs_sys);
-    nothing();
+    before_the_first_submission();
     check_engine();
-    nothing();
+    before_the_first_submission();
     streams_are_cancelled();
-    files_get_their_time();
-    but_no_more();
-    goes_on();
-    new_beginnings();
+    files_get_time();
+    slow_requests_are_left();
+    engine_stays_usable();
+    submitted_during_the_drain();
     CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     return check_end();
 }
