@@ -144,6 +144,8 @@ static void account(aiofs_request *request, int64_t result)
         atomic_store_explicit(&file->dirty, true, memory_order_relaxed);
         if (file->lock_ref)
             aiofs_lock_ref_changed(file->lock_ref);
+        if (file->lock_ref && request->op == AIOFS_WRITE && !request->appends)
+            aiofs_lock_ref_wrote(file->lock_ref, request->offset + result);
     }
     if (result < 0 || (uint64_t)result < request->total || request->op == AIOFS_TRUNCATE)
         request_uncharge(request, file);

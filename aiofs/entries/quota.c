@@ -170,6 +170,16 @@ void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size)
     aiofs_namespace_unlock();
 }
 
+void aiofs_lock_ref_wrote(aiofs_lock_ref *lock_ref, int64_t size)
+{
+    if (!aiofs_lock_ref_has_quota(lock_ref))
+        return;
+    aiofs_namespace_lock();
+    if (lock_ref->charge)
+        catch_up(lock_ref, size);
+    aiofs_namespace_unlock();
+}
+
 /* ---- truncated and unlinked files ------------------------------------------------------------------------- */
 
 /* A file of `before` bytes was truncated to 0 as it was opened. */
