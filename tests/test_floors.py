@@ -44,15 +44,15 @@ def test_drawing_lists_each_file_with_its_uses():
         ("entries/path.c", '#include "internal.h"', "engine/internal.h"),
         ("engine/ring.c", '#  include "posix.h"', "posix/posix.h"),
         ("volumes/private.py", "def late():\n    from aiofs import cli", "cli.py"),
-        ("handles.py", "import aiofs.demo.screen", "demo/screen.py"),
-        ("core/aiocb.pxi", "from aiofs import handles", "handles.py"),
+        ("handles/__init__.py", "import aiofs.demo.screen", "demo/screen.py"),
+        ("core/aiocb.pxi", "from aiofs import handles", "handles/__init__.py"),
         (
-            "handles.py",
+            "handles/__init__.py",
             "if TYPE_CHECKING:\n    from aiofs.volumes import Volume",
             "volumes/__init__.py",
         ),
         ("volume_ops.py", "from aiofs.volumes import memory", "volumes/memory.py"),
-        ("volume_ops.py", "from aiofs.handles import File", "handles.py"),
+        ("volume_ops.py", "from aiofs.handles import File", "handles/__init__.py"),
     ],
 )
 def test_use_of_a_higher_floor_is_reported(copy, low, line, high):
@@ -67,7 +67,7 @@ def test_use_of_a_higher_floor_is_reported(copy, low, line, high):
     ("file", "lines", "module"),
     [
         ("volumes/private.py", "def late():\n    import shutil", "shutil"),
-        ("handles.py", "async def late():\n    from aiofs import errors", "aiofs.errors"),
+        ("handles/__init__.py", "async def late():\n    from aiofs import errors", "aiofs.errors"),
         ("core/aiocb.pxi", "cdef late():\n    from aiofs.errors import AbortError", "aiofs.errors"),
     ],
 )
@@ -80,11 +80,11 @@ def test_import_in_a_function_is_named(copy, file, lines, module):
 
 
 def test_circular_use_of_files_is_reported(copy):
-    with (copy / "aiofs" / "handles.py").open("a") as file:
+    with (copy / "aiofs" / "handles/__init__.py").open("a") as file:
         file.write("\nfrom aiofs import filesystem\n")
     drawn = floors(copy)
     assert drawn.returncode == 1
-    assert "files use each other" in drawn.stderr and "handles.py" in drawn.stderr
+    assert "files use each other" in drawn.stderr and "handles/__init__.py" in drawn.stderr
 
 
 def test_circle_of_calls_between_c_files_is_reported(copy):

@@ -38,7 +38,7 @@ FLOORS = {
     "errors": ["errors.py"],
     "core": ["_core.pyx", "_core.pxd", "core", "aio.pxd"],
     "ops": ["volume_ops.py"],
-    "handles": ["handles.py"],
+    "handles": ["handles"],
     "volumes": ["volumes"],
     "filesystem": ["filesystem.py", "files"],
     "faces": ["aio.py", "sqlite", "fsspec.py", "fuse.py", "sync"],

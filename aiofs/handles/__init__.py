@@ -1,0 +1,28 @@
+"""Handles, under the names of the WHATWG File System standard.
+
+A `DirectoryHandle` or `FileHandle` is the path of an entry in a volume; it keeps nothing open and
+no lock. An `AccessHandle` or `SyncAccessHandle`, which the core implements, is an open, locked
+file. A `File` is the state of a file at the time of `get_file`.
+
+A method that uses the disk starts its operation at the call, on a thread of the engine, and returns
+a coroutine that waits for it. A bad argument raises at the call.
+"""
+
+from aiofs._core import AccessHandle, SyncAccessHandle
+from aiofs.handles.directory_handle import DirectoryHandle
+from aiofs.handles.entry import missing
+from aiofs.handles.file import File
+from aiofs.handles.file_handle import FileHandle
+from aiofs.handles.opening import Opening
+from aiofs.volume_ops import Mode
+
+__all__ = [
+    "AccessHandle",
+    "DirectoryHandle",
+    "File",
+    "FileHandle",
+    "Mode",
+    "Opening",
+    "SyncAccessHandle",
+    "missing",
+]

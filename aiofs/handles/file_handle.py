@@ -1,0 +1,68 @@
+"""`FileHandle`: the handle of a file."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from typing import ClassVar
+
+from aiofs import _core, errors
+from aiofs._core import AccessHandle, SyncAccessHandle
+from aiofs.handles.entry import Async, Handle
+from aiofs.handles.file import File
+from aiofs.handles.opening import Opening
+from aiofs.volume_ops import Mode
+
+__all__ = ["FileHandle"]
+
+
+class FileHandle(Handle):
+    """The handle of a file: its path in a volume. It keeps nothing open and no lock.
+
+    `DirectoryHandle.get_file_handle` returns it. WHATWG File System: `FileSystemFileHandle`.
+    """
+
+    kind: ClassVar[str] = "file"
+
+    def get_file(self) -> Async[File]:
+        """`await handle.get_file()`: a `File`, the present state of the file. Takes no lock.
+
+        Raises `NotFoundError` if the file is missing, `TypeMismatchError` if it is a directory now.
+        WHATWG File System: `getFile`.
+        """
+        return _core.offload(self._snapshot)
+
+    def create_access_handle(self, *, mode: Mode | None = None) -> Opening[AccessHandle]:
+        """Opens and locks the file. Gives an `AccessHandle`, by `await` or by `async with`.
+
+        mode: "in-place" (the same as "readwrite"), "read-only" or "readwrite-unsafe"; None is the
+        volume's default. Raises `NoModificationAllowedError` (EBUSY), without waiting, if another
+        holder has an incompatible lock; `NotFoundError` if the file is missing; `ValueError` for an
+        unknown mode. WHATWG File System: `createSyncAccessHandle`, made asynchronous.
+        """
+        checked = self._checked_mode(mode)
+        return Opening(self._volume._ops.access_handle, self._path, checked, False)
+
+    def create_sync_access_handle(self, *, mode: Mode | None = None) -> SyncAccessHandle:
+        """As `create_access_handle`, but blocks, and returns a `SyncAccessHandle`."""
+        checked = self._checked_mode(mode)
+        return self._volume._ops.sync_access_handle(self._path, checked, False)
+
+    def remove(self) -> Async[None]:
+        """`await handle.remove()`: removes the file.
+
+        Raises `NoModificationAllowedError` (EBUSY) if the file is locked, `NotFoundError` if it is
+        missing. WHATWG File System: `remove`.
+        """
+        return _core.offload(self._volume._ops.unlink, self._path)
+
+    def _checked_mode(self, mode: Mode | None) -> str:
+        name, _, _ = _core.mode_of_handle(self._volume.default_mode if mode is None else mode)
+        return name
+
+    def _snapshot(self) -> File:
+        ops = self._volume._ops
+        found = ops.snapshot(self._path)
+        if stat.S_ISDIR(found.st_mode):
+            raise errors.from_errno(errno.EISDIR, ops.show(self._path), "get file")
+        return File._of(self, found, ops.generation(self._path))
