@@ -77,7 +77,7 @@ def test_volume_opened_for_reading_before_can_be_locked_for_writing(reader, fold
 
 
 @pytest.mark.parametrize("call", ["faccessat", "mkdirat", "openat", "fcntl"])
-def test_volume_that_cannot_be_opened_for_writing_leaves_its_reader_the_locks(reader, folder, faults, call):
+def test_failed_opening_for_writing_leaves_the_locks_of_its_reader(reader, folder, faults, call):
     with holding(folder, "file", _core.LOCK_EXCLUSIVE):
         for nth in range(1, 60):
             before = faults.calls(call)
