@@ -57,6 +57,12 @@ static int counted_once(struct aiofs_tree *tree)
     return status;
 }
 
+void aiofs_quota_prepare(struct aiofs_tree *tree)
+{
+    if (aiofs_quota_counted(tree))
+        counted_once(tree);
+}
+
 static int reserve(struct aiofs_tree *tree, int64_t growth, int64_t quota)
 {
     int64_t usage = atomic_load(&tree->tally->usage);
