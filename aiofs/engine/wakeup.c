@@ -165,7 +165,7 @@ void aiofs_wakeup_notify(aiofs_wakeup *wakeup)
 void aiofs_wakeup_close(aiofs_wakeup *wakeup)
 {
     atomic_store(&wakeup->fd, -1);
-    while (atomic_load(&wakeup->inside))
+    while (atomic_load(&wakeup->inside) && wakeup->generation == aiofs_generation) /* not for a parent's threads */
         sched_yield();
 }
 

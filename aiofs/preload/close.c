@@ -21,9 +21,9 @@ INTERPOSE(int, close, (int fd))
     const struct libc *libc = libc_functions();
     if (is_own(fd))
         return refuse(EBADF);
-    int lock = lock_detach(fd);
+    int cancelling, lock = lock_detach_uncancelled(fd, &cancelling);
     int status = libc->close(fd);
-    lock_close(lock);
+    lock_close_uncancelled(lock, cancelling);
     return status;
 }
 ALIAS(close, __close);

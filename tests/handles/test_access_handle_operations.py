@@ -201,3 +201,14 @@ async def test_wait_for_that_times_out_leaves_the_handle_usable(file, faults):
             pass
         assert await handle.write(b"abc", at=0) == 3
         assert (await all_bytes(handle))[:3] == b"abc"
+
+
+async def test_first_write_under_a_quota_walks_no_directory_on_the_thread_of_the_loop(
+    tmp_path, faults
+):
+    with PrivateVolume(tmp_path / "volume", quota=10**6) as volume:
+        file = await volume.root.get_file_handle("file", create=True)
+        async with file.create_access_handle() as handle:
+            before = faults.calls("getdents64")
+            assert await handle.write(b"data", at=0) == 4
+            assert faults.calls("getdents64") == before

@@ -139,12 +139,37 @@ static int copy_as(const char *how, int number)
     return -2;
 }
 
+/* By a thread with a cancellation pending. */
+static void *close_cancelled(void *number)
+{
+    pthread_cancel(pthread_self());
+    if (stream)
+        fclose(stream);
+    else
+        close(*(int *)number);
+    pthread_testcancel();
+    return NULL;
+}
+
+static void close_in_cancelled_thread(const char *how, int number)
+{
+    pthread_t thread;
+    void *end = NULL;
+    pthread_create(&thread, NULL, close_cancelled, &number);
+    pthread_join(thread, &end);
+    bool closed = fcntl(number, F_GETFD) < 0;
+    errno = UNTOUCHED;
+    tell(how, end == PTHREAD_CANCELED && closed);
+}
+
 static bool close_as(const char *how, int number)
 {
     if (AS(close))
         report(how, close(number));
     else if (AS(fclose))
         report(how, fclose(stream));
+    else if (AS(cancelled_close))
+        close_in_cancelled_thread(how, number);
     else if (AS(close_range))
         report(how, close_range((unsigned)number, ~0u, 0));
     else if (AS(close_one))

@@ -32,6 +32,13 @@ def test_file_opened_for_writing_is_locked_until_close(steps, folder, outside, h
         assert not locked(outside)
 
 
+@pytest.mark.parametrize("how", ["open", "fopen"])
+def test_lock_goes_with_its_file_where_the_closing_thread_is_cancelled(steps, folder, outside, how):
+    with session(folder, steps, f"{how}=file", "cancelled_close=$", "say") as running:
+        assert running.here()[-1] == "cancelled_close 1"
+        assert not locked(outside)
+
+
 @pytest.mark.parametrize("how", OPENS + FORTIFIED + STREAMS)
 def test_file_locked_by_another_program_is_refused_and_unchanged(steps, folder, outside, how):
     with outside_holds(outside, "file"):
