@@ -142,6 +142,7 @@ struct aiofs_request {
     aiofs_file *file;
     struct aiofs_link in_flight;    /* link in the file's list of requests, in order of submission */
     struct aiofs_link queued;       /* link in the lane's waiting list, or in a carrier's list */
+    aiofs_request *run_end;         /* in a waiting list; see waiting.h */
     struct aiofs_job job;           /* the part of the operation that only a host thread can do */
 };
 
