@@ -15,7 +15,7 @@ cdef int find_target(plan *what, object fildes) except -1:
     cdef long number
     if type(fildes) is SyncAccessHandle or type(fildes) is AccessHandle:
         what.file = ((<SyncAccessHandle>fildes).file if type(fildes) is SyncAccessHandle
-                     else (<AccessHandle>fildes).file)
+                     else NULL if (<AccessHandle>fildes).closed else (<AccessHandle>fildes).file)
         what.fd = -1  # if the handle is closed, the request fails with EBADF
         if what.file != NULL:
             what.fd = aiofs_file_fd(what.file)
