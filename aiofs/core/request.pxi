@@ -260,10 +260,19 @@ cdef aiofs_submission *begin(plan *what, aiofs_ask *ask, int64_t error, aiocb cb
 
 
 cdef void refused(aiofs_submission *submission, aiocb cb, int error) noexcept:
-    """Completes a submission that the engine did not accept, without a notice."""
-    unpin(submission)
+    """Completes a submission that the engine did not accept, without a notice.
+
+    Other threads could see it in flight while the call ran without the GIL, and may wait for it.
+    """
+    aiofs_request_retain(&submission.request)
     drop_notice(submission)
+    notice_clear(submission)
+    submission.unposted = True
+    aiofs_aio_end(&submission.aio, error)
     cb.end(error)
+    unpin(submission)
+    end_waiters(submission)
+    aiofs_request_release(&submission.request)
 
 
 cdef int submit(plan *what, aiocb cb, LoopNotifier notifier) except -1:
