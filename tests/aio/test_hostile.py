@@ -229,3 +229,50 @@ def test_files_that_seek_but_refuse_pwrite_are_written():
         assert known.read().strip() == "renamed"
     os.write(fd, before.encode())
     os.close(fd)
+
+
+def test_nbytes_that_compares_as_it_likes_is_refused(file):
+    class Liar(int):
+        def __ge__(self, other):
+            return True
+
+        __le__ = __ge__
+
+    with pytest.raises(ValueError, match="the buffer has 16 bytes"):
+        aio_read(aiocb(file, bytearray(16), Liar(4096)))
+
+
+def test_sigevent_that_fileno_replaces_is_refused(file):
+    class Replaces:
+        def fileno(self):
+            cb.aio_sigevent = "none"
+            return file
+
+    cb = aiocb(Replaces(), bytearray(10), aio_sigevent=sigevent(aio.SIGEV_SIGNAL))
+    with pytest.raises(TypeError):
+        aio_read(cb)
+
+
+def test_sigevent_that_fileno_sends_to_no_loop_is_refused(file):
+    class Changes:
+        def fileno(self):
+            cb.aio_sigevent.sigev_notify = aio.SIGEV_LOOP
+            return file
+
+    cb = aiocb(Changes(), bytearray(10), aio_sigevent=sigevent(aio.SIGEV_THREAD, 0, None, print))
+    with pytest.raises(RuntimeError):
+        aio_read(cb)
+
+
+def test_entry_submitted_by_the_fileno_of_a_later_entry_is_in_flight(file, pipe):
+    class Submits:
+        def fileno(self):
+            aio_read(first)
+            return file
+
+    first = aiocb(pipe[0], bytearray(10), aio_lio_opcode=aio.LIO_READ)
+    later = aiocb(Submits(), bytearray(10), aio_lio_opcode=aio.LIO_READ)
+    failed(errno.EINVAL, lio_listio, aio.LIO_NOWAIT, [first, later])
+    failed(errno.EINVAL, aio_error, later)
+    os.write(pipe[1], b"x")
+    assert result(first) == 1

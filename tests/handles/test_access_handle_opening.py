@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import time
 import warnings
 
@@ -11,6 +12,7 @@ from opened import is_locked
 
 import aiofs
 from aiofs import _core
+from aiofs.aio import aio_error, aio_read, aio_suspend, aiocb
 
 
 def slow_down_offload(monkeypatch, seconds):
@@ -75,3 +77,29 @@ async def test_opening_that_is_dropped_leaves_no_lock(file):
             file.create_access_handle()
             gc.collect()
             await until(lambda: not is_locked(file))
+
+
+async def test_opening_cancelled_while_it_is_entered_leaves_no_lock(on_disk):
+    opening = on_disk.create_access_handle()
+    entering = opening.__aenter__()
+    await asyncio.wait([entering.send(None)])
+    spend = aiocb(os.open("/proc/self/exe", os.O_RDONLY), bytearray(1))
+    while aio_error_after(spend) or not _core._turn_is_spent():
+        time.sleep(0.001)  # a turn of the loop that has spent its budget
+    os.close(spend.aio_fildes)
+    try:
+        entering.send(None)
+    except StopIteration as entered:
+        handle = entered.value
+        assert is_locked(on_disk)
+        await handle.close()
+    else:
+        with pytest.raises(asyncio.CancelledError):
+            entering.throw(asyncio.CancelledError())
+    assert not is_locked(on_disk)
+
+
+def aio_error_after(cb):
+    aio_read(cb)
+    aio_suspend([cb])
+    return aio_error(cb)
