@@ -48,7 +48,7 @@ static int hand_over(aiofs_wakeup *wakeup, int eventfd)
 {
     int error;
     pthread_mutex_lock(&engine.lock);
-    while ((error = channel_send(&wakeup->engine_fd, eventfd)) == -EAGAIN) {
+    while ((error = channel_reaches() ? channel_send(&wakeup->engine_fd, eventfd) : -ENOMEM) == -EAGAIN) {
         pthread_mutex_unlock(&engine.lock);
         engine_wake();
         sched_yield();

@@ -159,7 +159,7 @@ static void close_in_cancelled_thread(const char *how, int number)
     pthread_join(thread, &end);
     bool closed = fcntl(number, F_GETFD) < 0;
     errno = UNTOUCHED;
-    tell(how, end == PTHREAD_CANCELED && closed);
+    report(how, end == PTHREAD_CANCELED && closed);
 }
 
 static bool close_as(const char *how, int number)

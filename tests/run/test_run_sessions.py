@@ -421,6 +421,16 @@ def test_lock_stays_until_the_last_request_has_ended(in_flight, folder, outside,
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_failed_dup2_keeps_the_lock_behind_the_last_request(in_flight, folder, outside, engine):
+    program = (in_flight, "new", "failed dup2")
+    with session(folder, "--engine", needed(engine), *program) as running:
+        assert running.here() == ["in flight"]
+        running.go_on()
+        assert running.here() == ["written"]
+        assert locked(outside, "new")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_requests_work_on_locked_files(folder, engine, tmp_path):
     source = tmp_path / "copy.c"
     source.write_text(COPY)
