@@ -80,9 +80,7 @@ async def test_opening_that_is_dropped_leaves_no_lock(file):
 
 
 async def test_opening_cancelled_while_it_is_entered_leaves_no_lock(on_disk):
-    opening = on_disk.create_access_handle()
-    entering = opening.__aenter__()
-    await asyncio.wait([entering.send(None)])
+    entering = await an_entering_that_waits(on_disk)
     spend = aiocb(os.open("/proc/self/exe", os.O_RDONLY), bytearray(1))
     while aio_error_after(spend) or not _core._turn_is_spent():
         time.sleep(0.001)  # a turn of the loop that has spent its budget
@@ -97,6 +95,19 @@ async def test_opening_cancelled_while_it_is_entered_leaves_no_lock(on_disk):
         with pytest.raises(asyncio.CancelledError):
             entering.throw(asyncio.CancelledError())
     assert not is_locked(on_disk)
+
+
+async def an_entering_that_waits(file):
+    """The coroutine of `async with`, once it waits for a file that is open by then."""
+    while True:
+        entering = file.create_access_handle().__aenter__()
+        try:
+            future = entering.send(None)
+        except StopIteration as entered:  # it was open at once
+            await entered.value.close()
+        else:
+            await asyncio.wait([future])
+            return entering
 
 
 def aio_error_after(cb):
