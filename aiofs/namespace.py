@@ -69,11 +69,14 @@ class Namespace:
         shown = os.fspath(path)
         if not stat.S_ISDIR(mount.ops.stat(mount.base).st_mode):
             raise errors.from_errno(errno.ENOTDIR, mount.ops.show(mount.base), "mount")
+        # Without the lock: the lstat of a volume written in Python may use this FileSystem.
+        exists = bool(mount.at) and mount.at not in self._mounts
+        exists = exists and self._exists(self._find(path, "mount"))
         with self._lock:
             if mount.at in self._mounts:
                 reason = "a volume is mounted there already"
                 raise errors.from_errno(errno.EEXIST, shown, "mount", reason)
-            if mount.at and self._exists(self._find(path, "mount")):
+            if exists:
                 reason = "there is an entry of that name already"
                 raise errors.from_errno(errno.EEXIST, shown, "mount", reason)
             self._mounts[mount.at] = mount
@@ -86,12 +89,14 @@ class Namespace:
         `NotFoundError` if it does not exist.
         """
         at, shown = canonical(path), os.fspath(path)
+        if at not in self._mounts:
+            number = errno.EINVAL if self._exists(self._find(path, "unmount")) else errno.ENOENT
+            reason = "nothing is mounted there" if number == errno.EINVAL else None
+            raise errors.from_errno(number, shown, "unmount", reason)
         with self._lock:
             mount = self._mounts.get(at)
-            if mount is None:
-                number = errno.EINVAL if self._exists(self._find(path, "unmount")) else errno.ENOENT
-                reason = "nothing is mounted there" if number == errno.EINVAL else None
-                raise errors.from_errno(number, shown, "unmount", reason)
+            if mount is None:  # another thread was faster
+                raise errors.from_errno(errno.EINVAL, shown, "unmount", "nothing is mounted there")
             below = self._mounts_below(at) if at else []
             held = 0 if below else mount.ops.lock_count(mount.base)
             if below or held:
@@ -166,7 +171,7 @@ class Namespace:
         return resolved.namespace in self._mounts or bool(self._mounts_below(resolved.namespace))
 
     def _mounts_below(self, namespace: str) -> list[str]:
-        return [at for at in self._mounts if at.startswith(namespace + "/")]
+        return [at for at in tuple(self._mounts) if at.startswith(namespace + "/")]
 
     def _is_implicit(self, resolved: ResolvedPath) -> bool:
         """Whether mounts lie below the path; then it is a directory, in whatever volume."""

@@ -97,6 +97,10 @@ class TreeCalls(Namespace):
 
     def truncate(self, path: Path, length: int) -> None:
         """As `os.truncate`; length is in bytes. EBUSY if another holder has locked the file."""
+        if not isinstance(length, int):
+            raise TypeError(f"length must be an int, not {type(length).__name__}")
+        if length >= 2**63:
+            raise ValueError(f"length {length} is beyond 2**63 - 1")
         resolved = self._find(path, "truncate")
         mount = self._mount_of(resolved, "truncate", directory=errno.EISDIR)
         mount.ops.truncate(resolved.path, length, self._owner, resolved.shown)

@@ -148,11 +148,12 @@ int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t m
         return -EISDIR;
     if (opening.canonical.special)
         return flags & O_CREAT && flags & O_EXCL ? -EEXIST : -EOPNOTSUPP;
-    if (lock == AIOFS_LOCK_NONE && flags & O_TRUNC) {
-        status = aiofs_tree_prepare(volume->tree, true);
-        if (status == 0)
-            status = aiofs_lock_ref_take_temporary(volume, &opening.canonical, owner, &guard);
-    }
+    if (lock != AIOFS_LOCK_NONE || flags & O_TRUNC)
+        status = aiofs_tree_prepare(volume->tree, !(volume->flags & AIOFS_VOLUME_READ_ONLY));
+    if (status == 0 && writes(flags))
+        aiofs_quota_prepare(volume->tree);
+    if (status == 0 && lock == AIOFS_LOCK_NONE && flags & O_TRUNC)
+        status = aiofs_lock_ref_take_temporary(volume, &opening.canonical, owner, &guard);
     if (status == 0)
         status = aiofs_lock_ref_take_at(volume, &opening.canonical, lock, owner, &opening.lock_ref);
     if (status == 0) {

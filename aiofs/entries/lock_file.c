@@ -32,19 +32,10 @@ int64_t aiofs_range_of(uint64_t hash)
     return (int64_t)(hash & (((uint64_t)1 << (63 - AIOFS_RANGE_BITS)) - 1)) << AIOFS_RANGE_BITS;
 }
 
-/* Opens a lock file. For a read-only volume, too, it is opened for writing if that is allowed, because the same
- * directory may be opened as a writable volume later. */
-static int lock_file_openat(const struct aiofs_tree *tree, const char *name)
-{
-    int create = tree->writable ? O_CREAT : 0;
-    int fd = aiofs_sys.openat(tree->own_dir, name, O_RDWR | create | O_NOFOLLOW | O_CLOEXEC, 0666);
-    if (!create && (fd == -EACCES || fd == -EPERM || fd == -EROFS))
-        fd = aiofs_sys.openat(tree->own_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0);
-    return fd;
-}
-
-/* The descriptor of a lock file: opened at its first use, created if it is missing. -ENOENT: there is no .aiofs, or the
- * volume is read-only and the file does not exist, so no process has a lock in it. */
+/* The descriptor of a lock file: opened at its first use, created if it is missing. A read-only volume also opens it for
+ * writing if it may, because the tree keeps the descriptor, and a writable volume of this process then needs it for
+ * write locks. -ENOENT: there is no .aiofs, or the volume is read-only and the file does not exist, so no process has a
+ * lock in it. */
 static int lock_file_open(struct aiofs_tree *tree, unsigned number)
 {
     char name[sizeof "locks/ff"];
@@ -53,7 +44,10 @@ static int lock_file_open(struct aiofs_tree *tree, unsigned number)
     if (tree->own_dir < 0)
         return -ENOENT;
     snprintf(name, sizeof name, "locks/%02x", number & 0xff);
-    int fd = lock_file_openat(tree, name);
+    const int flags = O_NOFOLLOW | O_CLOEXEC;
+    int fd = aiofs_sys.openat(tree->own_dir, name, flags | O_RDWR | (tree->writable ? O_CREAT : 0), 0666);
+    if (!tree->writable && (fd == -EACCES || fd == -EROFS))
+        fd = aiofs_sys.openat(tree->own_dir, name, flags | O_RDONLY, 0);
     if (fd >= 0)
         tree->lock_files[number] = fd;
     return fd;

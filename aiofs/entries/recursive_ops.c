@@ -386,15 +386,25 @@ int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, 
     return rename_locked(&renaming, from, to, owner);
 }
 
+/* The kind of what a symbolic link leads to; that of a link, if it leads nowhere or out. */
+static mode_t mode_behind(const aiofs_volume *volume, const char *path)
+{
+    struct aiofs_canonical canonical;
+    struct stat found;
+    int status = aiofs_path_resolve(volume, path, true, &canonical);
+    if (status == 0)
+        status = aiofs_canonical_stat(volume->tree, &canonical, &found);
+    return status < 0 ? S_IFLNK : found.st_mode;
+}
+
 /* What a move refuses to replace: a directory, also by a link to it, and what is no entry for handles. */
 static int refuse_replacing(const struct renaming *renaming, const char *to)
 {
-    struct stat followed;
     mode_t mode = renaming->target.st_mode;
     if (mode == 0 || strcmp(renaming->from.path, renaming->to.path) == 0)
         return 0;
     if (S_ISLNK(mode))
-        mode = aiofs_volume_stat(renaming->set.volume, to, &followed) == 0 ? followed.st_mode : S_IFLNK;
+        mode = mode_behind(renaming->set.volume, to);
     if (renaming->directory || S_ISDIR(mode))
         return -EEXIST;
     return S_ISREG(mode) ? 0 : -EOPNOTSUPP;
