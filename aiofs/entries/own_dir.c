@@ -71,25 +71,37 @@ static int start_page(int fd)
     return status;
 }
 
+static bool is_refusal(int status)
+{
+    return status == -EAGAIN || status == -EACCES;
+}
+
+/* One attempt at the presence lock. It initialises the shared page, unless another process has the lock. */
+static int presence_try(int fd)
+{
+    int status = byte_fcntl(fd, F_OFD_SETLK, F_WRLCK, 0);
+    if (status >= 0)
+        status = start_page(fd);
+    else if (is_refusal(status))
+        status = 0;
+    return status < 0 ? status : byte_fcntl(fd, F_OFD_SETLK, F_RDLCK, 0);
+}
+
 /* Takes the presence lock, by which other processes see that this one has the volume open. */
 static int presence_acquire(struct aiofs_tree *tree, int own_dir)
 {
     bool counted = aiofs_quota_counted(tree); /* a forked child has the page mapped already */
-    int status = -EBUSY;
     int fd = aiofs_sys.openat(own_dir, "volume", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd < 0)
         return fd;
-    for (int i = 0; i < PRESENCE_TRIES && status < 0; i++) {
-        if (byte_fcntl(fd, F_OFD_SETLK, F_WRLCK, 0) >= 0 && (status = start_page(fd)) < 0)
-            break;
-        status = byte_fcntl(fd, F_OFD_SETLK, F_RDLCK, 0);
-        if (status != -EAGAIN && status != -EACCES)
-            break;
+    int status = presence_try(fd);
+    for (int i = 1; is_refusal(status) && i < PRESENCE_TRIES; i++) {
         pause_briefly();
+        status = presence_try(fd);
     }
     if (status < 0) {
         aiofs_sys.close(fd);
-        return status == -EAGAIN || status == -EACCES ? -EBUSY : status;
+        return is_refusal(status) ? -EBUSY : status;
     }
     int none = -1;
     if (!atomic_compare_exchange_strong(&tree->presence, &none, fd))

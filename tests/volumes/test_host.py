@@ -329,6 +329,27 @@ def test_threads_that_lock_first_create_the_directory_once(place):
             handle.close()
 
 
+@pytest.mark.parametrize("call", ["mkdirat", "openat", "ftruncate", "pwritev2", "fcntl", "fstatat"])
+def test_first_lock_that_fails_leaves_nothing_open_and_may_be_tried_again(place, faults, call):
+    for nth in range(1, 8):
+        shutil.rmtree(place / ".aiofs", ignore_errors=True)
+        with HostVolume(place) as volume:
+            for attempt in (
+                lambda: volume._ops.sync_access_handle("file", "in-place", False).close(),
+                lambda: volume._ops.unlink("sub/deep"),
+                lambda: volume._ops.move("file", "moved"),
+            ):
+                faults.fail(call, errno.EDQUOT, nth)
+                try:
+                    attempt()
+                except OSError as error:
+                    assert error.errno == errno.EDQUOT
+                faults.clear()
+            (place / "sub/deep").write_bytes(b"deep")
+            (place / "file").write_bytes(b"mine")
+            volume._ops.sync_access_handle("file", "in-place", False).close()
+
+
 # ---- symbolic links
 
 
