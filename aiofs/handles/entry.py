@@ -156,10 +156,14 @@ class Handle:
         try:
             ops.move(source, target)
         except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            reason = "a directory cannot be moved into itself"
-            raise errors.from_errno(errno.ENOTEMPTY, ops.show(source), "move", reason) from None
+            if error.errno == errno.EINVAL:
+                reason = "a directory cannot be moved into itself"
+                raise errors.from_errno(errno.ENOTEMPTY, ops.show(source), "move", reason) from None
+            if error.errno == errno.EOPNOTSUPP:
+                number = errno.ENOTDIR if self.kind == "directory" else errno.EISDIR
+                message = "move: what it would replace is neither a file nor a directory"
+                raise errors.TypeMismatchError(number, message, ops.show(target)) from None
+            raise
         self._path = target
 
     # ---- comparing
