@@ -426,8 +426,11 @@ cdef class AccessHandle:
             self.file = NULL
             with nogil:
                 aiofs_file_release(file)
-        self.conclude(operation, result)
-        return self.start_deferred()
+        try:
+            self.conclude(operation, result)
+        finally:
+            self.start_deferred()
+        return 0
 
     cdef void move_cursor(self, Operation operation, int64_t result) noexcept:
         """Sets the cursor after a success. After a failure the cursor depends on the operations before this one."""

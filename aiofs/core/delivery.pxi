@@ -525,17 +525,20 @@ cdef int wake(list waiters) except -1:
 
 cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier) except -1:
     """Delivers one completion: releases the buffers, updates the owner, wakes the awaits, calls the function of
-    SIGEV_LOOP. Raises only SystemExit or KeyboardInterrupt of that function (see LoopNotifier.call)."""
+    SIGEV_LOOP. Each step is done even if the one before raises: SystemExit or KeyboardInterrupt of that function (see
+    LoopNotifier.call), of a signal handler, or MemoryError."""
     if submission.delivered:
         return 0
     submission.delivered = True
     try:
         settle_completion(submission)
-        if submission.callback != NULL and notifier is not None:
-            notifier.call(submission.callback)
     finally:
-        drop_notice(submission)
-        aiofs_request_release(&submission.request)
+        try:
+            if submission.callback != NULL and notifier is not None:
+                notifier.call(submission.callback)
+        finally:
+            drop_notice(submission)
+            aiofs_request_release(&submission.request)
     return 0
 
 
@@ -544,9 +547,11 @@ cdef int settle_completion(aiofs_submission *submission) except -1:
     the awaits."""
     cdef object waiters = take(&submission.waiters)
     elsewhere_no_more(submission)
-    end_submission(submission)
-    if waiters is not None:
-        wake(<list>waiters)
+    try:
+        end_submission(submission)
+    finally:
+        if waiters is not None:
+            wake(<list>waiters)
     return 0
 
 
