@@ -165,6 +165,8 @@ static void account(aiofs_request *request, int64_t result)
 
 void request_finish(aiofs_request *request, int64_t result)
 {
+    if (request->generation != aiofs_generation) /* its operation has forked, and this is the child: see outside.c */
+        return;
     aiofs_file *file = request->file;
     struct aiofs_link outside;
     list_init(&outside);
@@ -231,6 +233,8 @@ static void pass_barrier(aiofs_file *file)
 
 void request_end(aiofs_request *request, int64_t result)
 {
+    if (request->generation != aiofs_generation)
+        return;
     aiofs_file *file = request->file;
     request->result = result;
     bool awaited = aiofs_word_end(&request->state, result);
