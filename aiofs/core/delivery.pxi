@@ -78,13 +78,18 @@ cdef class LoopNotifier:
         self.loop = loop
         self.is_running = loop.is_running
         self.awaited = {}
+        watched = unclaimed_eventfd_made()
         self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.queue = queue_new(self.eventfd, &error)
         if self.queue == NULL:
             os.close(self.eventfd)
             raise engine_error(error)
         loop.add_reader(self.eventfd, self.completions_ready)
-        loop.add_reader(unclaimed_eventfd_made(), self.unclaimed_ready)
+        try:
+            loop.add_reader(watched, self.unclaimed_ready)
+        except BaseException:
+            loop.remove_reader(self.eventfd)  # else the loop would hold this object
+            raise
 
     def __dealloc__(self):
         self.end()
