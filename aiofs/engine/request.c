@@ -107,6 +107,7 @@ int request_reject(aiofs_request *request)
 {
     if (set_word(&request->state, AIOFS_NEW))
         aiofs_wake_sleepers();
+    atomic_store_explicit(&request->notified, true, memory_order_release); /* a thread may be cancelling it */
     atomic_fetch_sub(&engine.alive, 1);
     aiofs_request_release(request);
     return -EAGAIN;
