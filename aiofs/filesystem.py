@@ -187,10 +187,12 @@ class FileSystem(TreeCalls):
         traceback: TracebackType | None,
     ) -> None:
         closing = self._start_closing_handles()
-        await _core.offload(self._close_all)
-        closing += self._start_closing_handles()  # handles whose opening ended meanwhile
-        for operation in closing:
-            await operation
+        try:
+            await _core.offload(self._close_all)
+        finally:
+            closing += self._start_closing_handles()  # handles whose opening ended meanwhile
+            for operation in closing:
+                await operation
 
     def _start_closing_handles(self) -> list[Coroutine[Any, Any, None]]:
         """Starts to close the AccessHandles; the returned operations run whether awaited or not."""
