@@ -308,8 +308,15 @@ cdef class DirectoryOps:
         return _stat_result(&found)
 
     def generation(self, str path):
-        """A counter of changes for volumes whose stat need not show a change. Here stat does: always 0."""
-        return 0
+        """A counter of the changes that aiofs makes to the file's bytes, in any process. Other paths may share it."""
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef uint64_t changes
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            changes = aiofs_volume_generation(volume, c_path)
+            aiofs_volume_release(volume)
+        return changes
 
     def scan(self, str path, shown=None):
         """The entries of a directory: pairs of a name and "file", "directory", or None for neither."""

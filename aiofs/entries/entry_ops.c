@@ -91,6 +91,8 @@ static int truncate_opened(struct opening *opening, int fd, int64_t before)
         if (status >= 0)
             aiofs_sys.close(status);
     }
+    if (status >= 0)
+        aiofs_lock_ref_changed(opening->lock_ref);
     if (status >= 0 && aiofs_quota_counted(tree)) {
         aiofs_namespace_lock();
         aiofs_quota_truncated_locked(tree, opening->lock_ref->entry, before);
@@ -189,16 +191,16 @@ int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out)
     return status;
 }
 
-/* Whether a change at this moment could leave the file's mtime as it is: timestamps come from a clock with a coarse
- * tick. An mtime more than a tick ahead of the clock was set by utimensat(2), and no change yields it again. */
-static bool later_change_may_keep_mtime(const struct stat *status)
+/* Whether a change at this moment could leave a timestamp as it is: timestamps come from a clock with a coarse tick. One
+ * more than a tick ahead of the clock was set by utimensat(2), and no change yields it again. */
+static bool later_change_may_keep(struct timespec timestamp)
 {
     const int64_t tick = 20000000; /* ns; longer than the tick of any kernel configuration */
     struct timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    if (status->st_mtim.tv_sec < now.tv_sec || status->st_mtim.tv_sec > now.tv_sec + 1)
+    if (timestamp.tv_sec < now.tv_sec || timestamp.tv_sec > now.tv_sec + 1)
         return false;
-    int64_t ahead = (status->st_mtim.tv_sec - now.tv_sec) * 1000000000 + status->st_mtim.tv_nsec - now.tv_nsec;
+    int64_t ahead = (timestamp.tv_sec - now.tv_sec) * 1000000000 + timestamp.tv_nsec - now.tv_nsec;
     return ahead >= 0 && ahead < tick;
 }
 
@@ -207,7 +209,7 @@ int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *o
     const struct timespec pause = {0, 1000000};
     int status;
     while ((status = aiofs_volume_stat(volume, path, out)) == 0 && !volume->tree->fine_times &&
-           later_change_may_keep_mtime(out))
+           (later_change_may_keep(out->st_mtim) || later_change_may_keep(out->st_ctim)))
         nanosleep(&pause, NULL);
     return status;
 }

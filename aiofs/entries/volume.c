@@ -29,7 +29,7 @@
 #include "sys.h"
 #include "volume_internal.h"
 
-#define TALLY_SIZE 4096
+#define SHARED_SIZE (4096 + AIOFS_GENERATIONS * 8) /* of .aiofs/volume: the shared page, then the generations */
 #define PRESENCE_TRIES 1000 /* 1 ms apart, while another process initialises the shared page */
 
 static pthread_mutex_t opening_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -59,15 +59,17 @@ static int presence_fcntl(int fd, int command, short type)
     return status < 0 ? status : command == F_OFD_GETLK && byte.l_type != F_UNLCK;
 }
 
-/* Initialises the shared page, for the only process that has the volume open. */
+/* Initialises what the processes share, for the only process that has the volume open. Writes all of it: a store into a
+ * hole of a mapped file raises SIGBUS when the disk is full. */
 static int start_page(int fd)
 {
+    static const char zeros[SHARED_SIZE];
     struct aiofs_tally fresh = {.usage = -1};
-    struct iovec piece = {&fresh, sizeof fresh};
-    int status = aiofs_sys.ftruncate(fd, TALLY_SIZE);
+    struct iovec pieces[] = {{&fresh, sizeof fresh}, {(void *)(uintptr_t)zeros, sizeof zeros - sizeof fresh}};
+    int status = aiofs_sys.ftruncate(fd, SHARED_SIZE);
     if (status == 0) {
-        ssize_t wrote = aiofs_sys.pwritev2(fd, &piece, 1, 0, 0);
-        status = wrote == (ssize_t)sizeof fresh ? 0 : wrote < 0 ? (int)wrote : -EIO;
+        ssize_t wrote = aiofs_sys.pwritev2(fd, pieces, 2, 0, 0);
+        status = wrote == SHARED_SIZE ? 0 : wrote < 0 ? (int)wrote : -ENOSPC;
     }
     return status;
 }
@@ -234,10 +236,11 @@ static int own_dir_open(struct aiofs_tree *tree, mode_t mode)
     status = presence_acquire(tree);
     if (status < 0)
         return status;
-    void *page = mmap(NULL, TALLY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);
+    void *page = mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);
     if (page == MAP_FAILED)
         return -errno;
     tree->tally = page;
+    tree->generations = (_Atomic uint64_t *)((char *)page + 4096);
     tree->writable = true;
     return 0;
 }
@@ -274,9 +277,10 @@ static void tree_free(struct aiofs_tree *tree)
     close_if_open(tree->own_dir);
     close_if_open(tree->root);
     if (tree->tally)
-        munmap(tree->tally, TALLY_SIZE);
+        munmap(tree->tally, SHARED_SIZE);
+    else
+        free(tree->generations);
     aiofs_dir_sync_free(tree);
-    free(tree->generations);
     free(tree->buckets);
     free(tree->ancestors);
     free(tree);
@@ -444,7 +448,7 @@ bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
 uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path)
 {
     struct aiofs_canonical canonical;
-    if (!volume->tree->generations || aiofs_path_normalize(path, &canonical) < 0)
+    if (!volume->tree->generations || aiofs_path_resolve(volume, path, true, &canonical) < 0)
         return 0;
     return atomic_load(&volume->tree->generations[canonical.hash % AIOFS_GENERATIONS]);
 }

@@ -76,8 +76,8 @@ int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t m
 AIOFS_API int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out);
 /* The same for a File. Waits, at most a clock tick, until a later change of the file must also change its mtime. */
 AIOFS_API int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *out);
-/* A counter that increases with the changes of the entry at `path`. Virtual volumes only, because their stat need not
- * show a change; 0 in others. */
+/* A counter that increases with the changes that aiofs makes to the bytes of the entry at `path`, in any process; some
+ * other paths share it. Constant in a volume that is open read-only. */
 AIOFS_API uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path);
 AIOFS_API int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode);
 AIOFS_API int aiofs_volume_rmdir(aiofs_volume *volume, const char *path);

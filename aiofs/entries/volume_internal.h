@@ -108,7 +108,7 @@ struct aiofs_tree {
     size_t name_count;
     uint64_t name_number; /* the sequence number of the last name that aiofs created */
 
-    _Atomic uint64_t *generations; /* virtual trees only: counters of changes, by the hash of the path */
+    _Atomic uint64_t *generations; /* counters of changes, by the hash of the path; see aiofs_volume_generation */
     _Atomic int64_t write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
 };
 
