@@ -7,8 +7,6 @@
 
 from posix.types cimport mode_t
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-
 from stat import S_ISDIR, S_ISREG
 
 _MODES = {

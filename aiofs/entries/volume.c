@@ -63,13 +63,16 @@ static int presence_fcntl(int fd, int command, short type)
  * hole of a mapped file raises SIGBUS when the disk is full. */
 static int start_page(int fd)
 {
-    static const char zeros[SHARED_SIZE];
-    struct aiofs_tally fresh = {.usage = -1};
-    struct iovec pieces[] = {{&fresh, sizeof fresh}, {(void *)(uintptr_t)zeros, sizeof zeros - sizeof fresh}};
+    static const struct {
+        struct aiofs_tally tally;
+        char rest[SHARED_SIZE - sizeof(struct aiofs_tally)];
+    } fresh = {.tally = {.usage = -1}};
     int status = aiofs_sys.ftruncate(fd, SHARED_SIZE);
-    if (status == 0) {
-        ssize_t wrote = aiofs_sys.pwritev2(fd, pieces, 2, 0, 0);
-        status = wrote == SHARED_SIZE ? 0 : wrote < 0 ? (int)wrote : -ENOSPC;
+    for (off_t done = 0; status == 0 && done < SHARED_SIZE;) {
+        struct iovec rest = {(char *)(uintptr_t)&fresh + done, (size_t)(SHARED_SIZE - done)};
+        ssize_t wrote = aiofs_sys.pwritev2(fd, &rest, 1, done, 0);
+        status = wrote > 0 ? 0 : wrote < 0 ? (int)wrote : -EIO;
+        done += wrote;
     }
     return status;
 }
