@@ -52,7 +52,7 @@ from weakref import ref as weakref
 from aiofs import errors
 
 cdef extern from "<errno.h>" nogil:
-    int ECANCELED, EDEADLK
+    int ECANCELED, EDEADLK, ERANGE
 
 include "core/errors.pxi"
 include "core/buffer.pxi"

@@ -373,6 +373,30 @@ cdef class DirectoryOps:
             raise self.failed(status, "", None, "estimate")
         return usage, None if quota < 0 else quota
 
+    def request_capacity(self, int64_t size):
+        """Reserves `size` bytes of the quota. Returns how many are reserved and not used."""
+        cdef int64_t capacity
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            capacity = aiofs_volume_request_capacity(volume, size)
+            aiofs_volume_release(volume)
+        if capacity < 0:
+            raise self.failed(<int>capacity, "", None, "request capacity")
+        return capacity
+
+    def release_capacity(self, int64_t size):
+        """Gives back `size` bytes that are reserved. Returns how many still are. ValueError if fewer were."""
+        cdef int64_t capacity
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            capacity = aiofs_volume_release_capacity(volume, size)
+            aiofs_volume_release(volume)
+        if capacity == -ERANGE:
+            raise ValueError(f"fewer than {size} bytes of {self.directory!r} are reserved")
+        if capacity < 0:
+            raise self.failed(<int>capacity, "", None, "release capacity")
+        return capacity
+
     # ---- changing
 
     def mkdir(self, str path, mode_t mode=0o777, shown=None):

@@ -83,6 +83,7 @@ static int check_kind(const struct stat *status)
 static int truncate_opened(struct opening *opening, int fd, int64_t before)
 {
     struct aiofs_tree *tree = opening->volume->tree;
+    bool begun = aiofs_change_begin(tree);
     int status;
     if (writes(opening->flags)) {
         status = aiofs_sys.ftruncate(fd, 0);
@@ -95,9 +96,10 @@ static int truncate_opened(struct opening *opening, int fd, int64_t before)
         aiofs_lock_ref_changed(opening->lock_ref);
     if (status >= 0 && aiofs_quota_counted(tree)) {
         aiofs_namespace_lock();
-        aiofs_quota_truncated_locked(tree, opening->lock_ref->entry, before);
+        aiofs_quota_truncated_locked(opening->volume, opening->lock_ref->entry, before);
         aiofs_namespace_unlock();
     }
+    aiofs_change_end(tree, begun);
     return status < 0 ? status : 0;
 }
 
@@ -287,7 +289,7 @@ int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owne
     int status = begin_removal(volume, path, owner, &canonical, &lock_ref, &parent);
     if (status < 0)
         return status;
-    bool counted = aiofs_quota_counted(tree);
+    bool counted = aiofs_change_begin(tree);
     if (counted || canonical.slash)
         status = aiofs_sys.fstatat(parent.fd, parent.name, &found, AT_SYMLINK_NOFOLLOW);
     if (status == 0 && canonical.slash && !S_ISDIR(found.st_mode))
@@ -297,9 +299,10 @@ int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owne
     aiofs_parent_close(&parent);
     if (status == 0 && counted && S_ISREG(found.st_mode)) {
         aiofs_namespace_lock();
-        aiofs_quota_unnamed_locked(tree, lock_ref->entry, found.st_size);
+        aiofs_quota_unnamed_locked(volume, lock_ref->entry, found.st_size);
         aiofs_namespace_unlock();
     }
+    aiofs_change_end(tree, counted);
     aiofs_lock_ref_release(lock_ref);
     return status;
 }
@@ -313,11 +316,14 @@ static int truncate_open(aiofs_lock_ref *lock_ref, int fd, int64_t size)
         status = check_kind(&found);
     if (status == 0)
         status = aiofs_lock_ref_charge(lock_ref, found.st_size, size > found.st_size ? size : found.st_size);
-    if (status == 0) {
-        status = aiofs_sys.ftruncate(fd, size);
-        aiofs_lock_ref_uncharge(lock_ref, status == 0 ? size : found.st_size);
-        aiofs_lock_ref_changed(lock_ref);
-    }
+    if (status < 0)
+        return status;
+    bool charged = status > 0;
+    status = aiofs_sys.ftruncate(fd, size);
+    aiofs_lock_ref_uncharge(lock_ref, status == 0 ? size : found.st_size);
+    aiofs_lock_ref_changed(lock_ref);
+    if (charged)
+        aiofs_lock_ref_charge_end(lock_ref);
     return status;
 }
 

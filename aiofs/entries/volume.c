@@ -102,7 +102,7 @@ static int presence_acquire(struct aiofs_tree *tree)
     if (!atomic_compare_exchange_strong(&tree->presence, &none, fd))
         aiofs_sys.close(fd); /* another thread was first */
     else if (counted)
-        aiofs_quota_start(tree);
+        atomic_store(&tree->tally->counted, 1);
     return 0;
 }
 
@@ -266,7 +266,7 @@ static struct aiofs_tree *tree_new(void)
     struct aiofs_tree *tree = calloc(1, sizeof *tree);
     if (!tree)
         return NULL;
-    tree->root = tree->own_dir = tree->presence = -1;
+    tree->root = tree->own_dir = tree->presence = tree->account = -1;
     for (unsigned i = 0; i < AIOFS_LOCK_FILES; i++)
         tree->lock_files[i] = -1;
     return tree;
@@ -370,8 +370,6 @@ static int volume_of(struct aiofs_tree *tree, unsigned flags, int64_t quota, aio
     volume->flags = flags;
     volume->quota = quota;
     volume->tree = tree;
-    if (quota >= 0 && tree->tally)
-        aiofs_quota_start(tree);
     *out = volume;
     return 0;
 }
@@ -403,6 +401,8 @@ int aiofs_volume_open(const char *directory, unsigned flags, int64_t quota, aiof
     aiofs_opening_lock();
     int status = open_locked(directory, flags, quota, out);
     aiofs_opening_unlock();
+    if (status == 0 && quota >= 0 && (*out)->tree->tally)
+        aiofs_quota_start((*out)->tree);
     return status;
 }
 
@@ -433,6 +433,7 @@ void aiofs_volume_retain(aiofs_volume *volume)
 void aiofs_volume_release(aiofs_volume *volume)
 {
     if (volume && atomic_fetch_sub(&volume->refs, 1) == 1) {
+        aiofs_quota_close(volume);
         tree_release(volume->tree);
         free(volume);
     }
@@ -441,6 +442,24 @@ void aiofs_volume_release(aiofs_volume *volume)
 int aiofs_check_writable(const aiofs_volume *volume)
 {
     return volume->flags & AIOFS_VOLUME_READ_ONLY ? -EROFS : volume->tree->root < 0 ? -ENOSYS : 0;
+}
+
+static int check_reserves(const aiofs_volume *volume)
+{
+    int status = aiofs_check_writable(volume);
+    return status < 0 ? status : aiofs_tree_ensure_presence(volume->tree);
+}
+
+int64_t aiofs_volume_request_capacity(aiofs_volume *volume, int64_t bytes)
+{
+    int status = check_reserves(volume);
+    return status < 0 ? status : aiofs_quota_request(volume, bytes);
+}
+
+int64_t aiofs_volume_release_capacity(aiofs_volume *volume, int64_t bytes)
+{
+    int status = check_reserves(volume);
+    return status < 0 ? status : aiofs_quota_release(volume, bytes);
 }
 
 bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)

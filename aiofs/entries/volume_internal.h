@@ -40,6 +40,7 @@ struct aiofs_canonical {
  * was unlinked, and the last release subtracts its bytes from the usage count. */
 struct aiofs_charge {
     unsigned refs;
+    uint32_t recounts; /* of the shared page, when `size` was last compared with the file */
     bool orphan;
     int64_t size;
 };
@@ -79,10 +80,23 @@ struct aiofs_unsynced {
     char path[];
 };
 
+/* What one process has in the usage count beside the sizes of files; see account.c. In bytes. */
+struct aiofs_account {
+    _Atomic int64_t reserved; /* capacity that is reserved and not used */
+    _Atomic int64_t unnamed;  /* of files that were unlinked while this process has them open */
+    _Atomic int32_t changing; /* changes of sizes that are under way */
+};
+
 /* The first page of .aiofs/volume: every process that has the volume open maps it MAP_SHARED. */
+#define AIOFS_ACCOUNTS 160
 struct aiofs_tally {
-    _Atomic int64_t usage;    /* sum of the sizes of all files, in bytes; -1: not counted yet */
-    _Atomic uint32_t counted; /* a process opened the volume with a quota: every growth is charged */
+    _Atomic int64_t usage;     /* sum of the sizes of all files and of the accounts, in bytes; -1: not counted yet */
+    _Atomic uint32_t counted;  /* a process opened the volume with a quota: every growth is charged */
+    _Atomic uint32_t changes;  /* changes of sizes that have begun */
+    _Atomic uint32_t recounts; /* walks whose sum became the usage count */
+    _Atomic uint32_t inexact;  /* a process died during a change: the usage count may be too high */
+    _Atomic uint32_t crowded;  /* a process without an account changes sizes */
+    struct aiofs_account accounts[AIOFS_ACCOUNTS];
 };
 
 struct aiofs_tree {
@@ -100,6 +114,7 @@ struct aiofs_tree {
     _Atomic int presence;             /* .aiofs/volume: the read lock on its first byte says that the volume is open */
     int lock_files[AIOFS_LOCK_FILES]; /* -1 until used */
     struct aiofs_tally *tally;
+    int account; /* the index of this process's account; -1: it has none yet; see account.c */
 
     struct aiofs_entry **buckets;
     size_t bucket_count, entry_count;
@@ -121,6 +136,9 @@ struct aiofs_volume {
     _Atomic int refs;
     unsigned flags;
     int64_t quota;
+    int64_t capacity; /* bytes that are reserved and not used; the namespace lock guards this and the next two */
+    int64_t drawn;    /* bytes of growth that came from the reservation, and have not gone back to it */
+    unsigned forks;   /* number of forks before `capacity` was reserved: a child has none */
     struct aiofs_tree *tree;
     struct aiofs_limiter limiter;
 };
@@ -190,11 +208,29 @@ void aiofs_opening_lock(void);
 void aiofs_opening_unlock(void);
 int aiofs_check_writable(const aiofs_volume *volume); /* 0, -EROFS, or -ENOSYS for a virtual volume */
 
+/* account.c */
+void aiofs_usage_subtract(struct aiofs_tally *tally, int64_t bytes);
+struct aiofs_account *aiofs_account_locked(struct aiofs_tree *tree); /* this process's; NULL: all are taken */
+/* Subtracts from the usage count what dead processes had in their accounts. Whether there was anything. */
+bool aiofs_accounts_settle_locked(struct aiofs_tree *tree);
+/* Announces a change of sizes, if the volume is counted; and its end. */
+bool aiofs_change_begin(struct aiofs_tree *tree);
+void aiofs_change_end(struct aiofs_tree *tree, bool begun);
+void aiofs_change_begin_locked(struct aiofs_tree *tree);
+void aiofs_change_end_locked(struct aiofs_tree *tree);
+bool aiofs_sizes_settled(const struct aiofs_tree *tree); /* no change of a size is under way, in any process */
+int64_t aiofs_accounts_sum(const struct aiofs_tree *tree);
+
 /* quota.c */
-void aiofs_quota_start(struct aiofs_tree *tree);
-void aiofs_quota_truncated_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t before);
-void aiofs_quota_unnamed_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t size);
-void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *charge);
+/* From now on every process charges growth. Counts, if no process has done so; on an error, the next charge does. */
+int aiofs_quota_start(struct aiofs_tree *tree);
+int64_t aiofs_quota_request(aiofs_volume *volume, int64_t bytes);
+int64_t aiofs_quota_release(aiofs_volume *volume, int64_t bytes);
+void aiofs_quota_close(aiofs_volume *volume);
+void aiofs_quota_fork_child(void);
+void aiofs_quota_truncated_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t before);
+void aiofs_quota_unnamed_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t size);
+void aiofs_charge_release_locked(aiofs_volume *volume, struct aiofs_charge *charge);
 static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
 {
     return tree->tally && atomic_load_explicit(&tree->tally->counted, memory_order_relaxed);
