@@ -36,6 +36,7 @@ cdef class AccessHandle:
     cdef Operation end_stream(self, _Cursor cursor)
     cdef Operation vectored(self, int kind, object buffers, object at)
     cdef Operation finish(self, bint flush)
+    cdef bint is_closing(self) noexcept
     cdef void close_without_waiting(self) noexcept
     cdef void detach(self, Operation operation) noexcept
     cdef bint ready(self, Operation operation) noexcept

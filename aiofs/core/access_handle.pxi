@@ -9,8 +9,10 @@
 # A cursor is set by the last operation, in the order of the calls, that succeeds. The order of completions does not
 # matter. The handle has a cursor, and each of its streams; see stream.pxi.
 #
-# Ownership. A handle owns one reference to the engine's open file. The pointer from an Operation to its handle is
-# borrowed: the finalizer of a handle with pending Operations puts the handle into `kept_alive` until they are complete.
+# Ownership. A handle owns one reference to the engine's open file, until its close is delivered: the thread that closes
+# the file does not release it, because the engine uses a released file's memory for the next file. The pointer from an
+# Operation to its handle is borrowed: the finalizer of a handle with pending Operations puts the handle into
+# `kept_alive` until they are complete.
 #
 # Locking. The GIL guards all of this. It is released while the engine accepts a request, so another thread may deliver
 # that request before submit_request returns.
@@ -18,7 +20,7 @@
 
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
     """Runs on a host thread: closes a file. request.offset is not 0: flushes it first."""
-    return end_file(<aiofs_file *>request.single.iov_base, request.offset != 0)
+    return end_use(<aiofs_file *>request.single.iov_base, request.offset != 0)
 
 
 cdef int64_t call_file_size(aiofs_request *request) noexcept nogil:
@@ -41,8 +43,8 @@ cdef int64_t end_file_on_this_thread(aiofs_file *file, bint flush) noexcept nogi
     Does not wait for requests in flight, because one of them may wait for this thread.
     """
     if not aiofs_file_busy(file):
-        return end_file(file, flush)
-    drop_file(file)
+        return end_use(file, flush)
+    aiofs_file_close(file)
     return -EAGAIN if flush else 0
 
 
@@ -201,11 +203,17 @@ cdef class AccessHandle:
 
     def abort(self):
         """Closes without a flush. Operations that have not run, or that can be cancelled, raise AbortError."""
-        cdef Operation operation = self.finish(False)
+        cdef Operation operation
+        cdef int fd
+        if current_notifier() is None:
+            raise no_loop_error("an AccessHandle")
         self.aborted = True
-        if self.file != NULL:
+        # Before the close begins: after it, the number may lead to another file.
+        if self.file != NULL and (self.closing is None or not self.is_closing()):
+            fd = aiofs_file_fd(self.file)
             with nogil:
-                aiofs_cancel_all(aiofs_file_fd(self.file))
+                aiofs_cancel_all(fd)
+        operation = self.finish(False)
         self.start_deferred()
         return operation
 
@@ -351,6 +359,7 @@ cdef class AccessHandle:
         return operation
 
     cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, LoopNotifier notifier) except? -1:
+        cdef aiofs_file *file = self.file
         cdef iovec bytes
         cdef int64_t moved
         cdef int affords
@@ -364,10 +373,12 @@ cdef class AccessHandle:
         bytes.iov_base = view.buf
         bytes.iov_len = <size_t>view.len
         if operation.kind == AIOFS_READ:
-            moved = aiofs_read_inline(self.file, -1, &bytes, 1, bytes.iov_len, operation.start)
+            moved = aiofs_read_inline(file, -1, &bytes, 1, bytes.iov_len, operation.start)
         else:
+            aiofs_file_retain(file)  # another thread may close the handle
             with nogil:
-                moved = aiofs_write_inline(self.file, -1, &bytes, 1, bytes.iov_len, operation.start)
+                moved = aiofs_write_inline(file, -1, &bytes, 1, bytes.iov_len, operation.start)
+                aiofs_file_release(file)
         notifier.tried(moved)
         return moved
 
@@ -406,14 +417,16 @@ cdef class AccessHandle:
                 raise
         return self.closing
 
+    cdef bint is_closing(self) noexcept:
+        """The close is no longer deferred."""
+        cdef aiofs_submission *submission = self.closing.submission
+        return submission == NULL or aiofs_request_state(&submission.request) != AIOFS_NEW
+
     cdef void close_without_waiting(self) noexcept:
         """Closes a handle that the finalizer has closed, or that the parent process opened.
 
-        In the child of a fork no operation of the parent completes, so this does not wait. If the parent was closing
-        the handle, one of its threads may have released the reference before the fork; then the child must not.
+        In the child of a fork no operation of the parent completes, so this does not wait.
         """
-        if self.closing is not None:
-            self.file = NULL
         self.deferred = self.closing = None
         for cursor in (self.cursor, self.reading, self.writing):
             if cursor is not None:
@@ -509,14 +522,18 @@ cdef class AccessHandle:
 
     cdef int operation_ended(self, Operation operation, int64_t result) except -1:
         """Called at delivery: the operation's request is complete."""
+        cdef aiofs_file *file
         self.in_flight -= 1
         self.changing -= operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
         if operation.turn != 0:
             operation.cursor.settle(operation, result)
         if operation.kind == GET_SIZE or operation.wanted != 0:
             self.sizing = False
-        if operation.kind == CLOSE:
+        if operation.kind == CLOSE and self.file != NULL:
+            file = self.file
             self.file = NULL
+            with nogil:
+                aiofs_file_release(file)
         self.conclude(operation, result)
         return self.start_deferred()
 

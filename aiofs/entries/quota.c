@@ -88,10 +88,15 @@ static int counted_once(struct aiofs_tree *tree)
     return 0;
 }
 
-int aiofs_quota_start(struct aiofs_tree *tree)
+void aiofs_quota_start(struct aiofs_tree *tree)
 {
     atomic_store(&tree->tally->counted, 1);
-    return counted_once(tree);
+}
+
+void aiofs_quota_prepare(struct aiofs_tree *tree)
+{
+    if (aiofs_quota_counted(tree))
+        counted_once(tree);
 }
 
 static int usage_add(struct aiofs_tree *tree, int64_t growth, int64_t quota)
@@ -180,7 +185,8 @@ static int64_t change_reservation(aiofs_volume *volume, int64_t bytes, int (*cha
 {
     struct aiofs_tree *tree = volume->tree;
     int64_t capacity = 0;
-    int status = aiofs_quota_start(tree);
+    aiofs_quota_start(tree);
+    int status = counted_once(tree);
     for (int tries = 0; status == 0; tries++) {
         aiofs_namespace_lock();
         forget_inherited_locked(volume);
@@ -345,6 +351,16 @@ void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size)
         give_back_locked(lock_ref->volume, lock_ref->charge->size - size);
         set_size_locked(lock_ref->volume->tree, lock_ref->charge, size);
     }
+    aiofs_namespace_unlock();
+}
+
+void aiofs_lock_ref_wrote(aiofs_lock_ref *lock_ref, int64_t size)
+{
+    if (!aiofs_lock_ref_has_quota(lock_ref))
+        return;
+    aiofs_namespace_lock();
+    if (lock_ref->charge)
+        catch_up(lock_ref, size);
     aiofs_namespace_unlock();
 }
 

@@ -222,8 +222,10 @@ bool aiofs_sizes_settled(const struct aiofs_tree *tree); /* no change of a size 
 int64_t aiofs_accounts_sum(const struct aiofs_tree *tree);
 
 /* quota.c */
-/* From now on every process charges growth. Counts, if no process has done so; on an error, the next charge does. */
-int aiofs_quota_start(struct aiofs_tree *tree);
+void aiofs_quota_start(struct aiofs_tree *tree);
+/* Initialises the usage count of a volume with a quota, if it is not: so that the walk runs where a file is opened, and
+ * not where the first write is submitted, on a thread that must not block. If it fails, the first charge tries again. */
+void aiofs_quota_prepare(struct aiofs_tree *tree);
 int64_t aiofs_quota_request(aiofs_volume *volume, int64_t bytes);
 int64_t aiofs_quota_release(aiofs_volume *volume, int64_t bytes);
 void aiofs_quota_close(aiofs_volume *volume);
