@@ -112,7 +112,7 @@ class File:
                 start += len(piece)
                 yield piece
         finally:
-            opened.close()
+            await _core.offload(opened.close)
 
     # ---- run on a worker thread
 
