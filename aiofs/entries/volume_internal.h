@@ -37,12 +37,14 @@ struct aiofs_canonical {
 };
 
 /* How much of an open file's size is in the usage count. The lock references of one file share it. orphan: the file
- * was unlinked, and the last release subtracts its bytes from the usage count. */
+ * was unlinked, and the last release subtracts its bytes from the usage count. Until the last charged change of the
+ * file is over, nothing is given back: `known` is the size that the changes so far left. */
 struct aiofs_charge {
     unsigned refs;
-    uint32_t recounts; /* of the shared page, when `size` was last compared with the file */
-    bool orphan;
-    int64_t size;
+    uint32_t recounts;    /* of the shared page, when `size` was last compared with the file */
+    unsigned changing;    /* charged changes of the file that are under way in this process */
+    bool orphan, partial; /* partial: `known` is less than what is charged */
+    int64_t size, known;
 };
 
 struct aiofs_entry {
