@@ -86,7 +86,7 @@ class _Both:
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert isinstance(self, OSError)
-        return _remake, (self.errno, self.strerror, self.filename)
+        return _remake, (self.errno, self.strerror, self.filename, self.filename2)
 
 
 class _IsADirectory(_Both, TypeMismatchError, IsADirectoryError):
@@ -150,8 +150,10 @@ _MESSAGES: dict[int | tuple[int, str | None], str] = {
 }
 
 
-def _remake(number: int, message: str, subject: str | int | None) -> OSError:
-    return _CLASSES[number](number, message, subject)
+def _remake(
+    number: int, message: str, subject: str | int | None, other: str | int | None = None
+) -> OSError:
+    return _CLASSES[number](number, message, subject, None, other)
 
 
 def from_errno(

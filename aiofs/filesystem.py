@@ -113,7 +113,7 @@ class FileSystem:
             self._mounts[mount.at] = mount
 
     def unmount(self, path: Path) -> None:
-        """Removes a mount; the volume stays open. Compare umount(2).
+        """Removes a mount; the volume stays as it is, open or closed. Compare umount(2).
 
         Raises `NoModificationAllowedError` (EBUSY) while descriptors or handles of this process are
         open in it, or another mount lies below it; OSError EINVAL if the path is no mount point,
@@ -129,7 +129,7 @@ class FileSystem:
             if mount is None:  # another thread was faster
                 raise errors.from_errno(errno.EINVAL, shown, "unmount", "nothing is mounted there")
             below = self._mounts_below(at) if at else []
-            held = 0 if below else mount.ops.lock_count(mount.base)
+            held = 0 if below else _lock_count(mount)
             if below or held:
                 reason = f"{_listed(below)} is mounted below it" if below else f"{held} open in it"
                 raise errors.from_errno(errno.EBUSY, shown, "unmount", reason)
@@ -358,10 +358,12 @@ class FileSystem:
         traceback: TracebackType | None,
     ) -> None:
         closing = self._start_closing_handles()
-        await _core.offload(self._close_all)
-        closing += self._start_closing_handles()  # handles whose opening ended meanwhile
-        for operation in closing:
-            await operation
+        try:
+            await _core.offload(self._close_all)
+        finally:
+            closing += self._start_closing_handles()  # handles whose opening ended meanwhile
+            for operation in closing:
+                await operation
 
     def _start_closing_handles(self) -> list[Coroutine[Any, Any, None]]:
         """Starts to close the AccessHandles; the returned operations run whether awaited or not."""
@@ -482,6 +484,16 @@ def _check_flags(flags: object) -> None:
         like = _FLAGS.get(flags.rstrip("bt")) if isinstance(flags, str) else None
         advice = f": {like} for {flags!r}" if like else ""
         raise TypeError(f"flags must be an int, as of os.open, not {flags!r}{advice}")
+
+
+def _lock_count(mount: _Mount) -> int:
+    """The number of locks of this process in a mount; none if its volume is closed."""
+    try:
+        return mount.ops.lock_count(mount.base)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            return 0
+        raise
 
 
 def _listed(paths: list[str]) -> str:

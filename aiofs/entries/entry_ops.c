@@ -195,6 +195,15 @@ int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out)
     return status;
 }
 
+int aiofs_lock_ref_stat(aiofs_lock_ref *lock_ref, struct stat *out)
+{
+    struct aiofs_canonical canonical;
+    aiofs_namespace_lock();
+    aiofs_canonical_set(&canonical, lock_ref->entry->path, lock_ref->entry->length);
+    aiofs_namespace_unlock();
+    return aiofs_canonical_stat(lock_ref->volume->tree, &canonical, out);
+}
+
 /* Whether a change at this moment could leave a timestamp as it is: timestamps come from a clock with a coarse tick. One
  * more than a tick ahead of the clock was set by utimensat(2), and no change yields it again. */
 static bool later_change_may_keep(struct timespec timestamp)

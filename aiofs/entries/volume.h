@@ -134,6 +134,8 @@ void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size);
  * this write was charged, has returned. */
 void aiofs_lock_ref_wrote(aiofs_lock_ref *lock_ref, int64_t size);
 bool aiofs_lock_ref_has_quota(const aiofs_lock_ref *lock_ref);
+/* As stat(2), of the entry's path: for an open file without a descriptor. */
+int aiofs_lock_ref_stat(aiofs_lock_ref *lock_ref, struct stat *out);
 /* After the bytes changed: increments the entry's generation, so that an earlier File of it is stale. */
 AIOFS_API void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref);
 /* Makes the entry's name durable: fsync(2) of its directory, once per entry that aiofs created. */

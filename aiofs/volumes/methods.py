@@ -22,8 +22,10 @@ def entry_stat(
 
     kind: "file" or "directory". size: in bytes. mtime_ns: the time of the last change of its bytes,
     in nanoseconds since the epoch. mode: permission bits; by default 0o644 for a file and 0o755 for
-    a directory.
+    a directory. ValueError if the size is negative.
     """
+    if size < 0:
+        raise ValueError(f"size {size} is negative")
     directory = kind == "directory"
     if mode is None:
         mode = 0o755 if directory else 0o644
