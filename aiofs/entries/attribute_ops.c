@@ -133,15 +133,19 @@ ssize_t aiofs_volume_readlink(aiofs_volume *volume, const char *path, char *out,
 static int link_names(aiofs_volume *volume, const struct aiofs_parent *from, const struct stat *found,
                       const struct aiofs_parent *to)
 {
-    int status = S_ISREG(found->st_mode) ? aiofs_quota_named(volume, found->st_size) : 0;
-    if (status < 0)
-        return status;
-    status = aiofs_sys.linkat(from->fd, from->name, to->fd, to->name, 0);
-    if (status < 0 && S_ISREG(found->st_mode) && aiofs_quota_counted(volume->tree)) {
-        aiofs_namespace_lock();
-        aiofs_quota_unnamed_locked(volume->tree, NULL, found->st_size);
-        aiofs_namespace_unlock();
+    int64_t size = S_ISREG(found->st_mode) ? found->st_size : 0;
+    aiofs_quota_prepare(volume->tree);
+    bool begun = aiofs_change_begin(volume->tree);
+    int status = begun ? aiofs_quota_named(volume, size) : 0;
+    if (status == 0) {
+        status = aiofs_sys.linkat(from->fd, from->name, to->fd, to->name, 0);
+        if (status < 0 && begun) {
+            aiofs_namespace_lock();
+            aiofs_quota_unnamed_locked(volume, NULL, size);
+            aiofs_namespace_unlock();
+        }
     }
+    aiofs_change_end(volume->tree, begun);
     return status;
 }
 

@@ -19,13 +19,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 
 #include "sys.h"
 #include "volume_internal.h"
 
-#define TALLY_SIZE 4096
+#define SHARED_SIZE (4096 + AIOFS_GENERATIONS * 8) /* of .aiofs/volume: the shared page, then the generations */
 #define PRESENCE_TRIES 1000 /* 1 ms apart, while another process initialises the shared page */
 #define CLAIM_TRIES 10000   /* 1 ms apart, while calls rely on the absence of .aiofs, or it is being created */
 
@@ -58,15 +59,20 @@ static int byte_fcntl(int fd, int command, short type, int64_t start)
     return status < 0 ? status : command == F_OFD_GETLK && byte.l_type != F_UNLCK;
 }
 
-/* Initialises the shared page, for the only process that has the volume open. */
+/* Initialises what the processes share, for the only process that has the volume open. Writes all of it: a store into a
+ * hole of a mapped file raises SIGBUS when the disk is full. */
 static int start_page(int fd)
 {
-    struct aiofs_tally fresh = {.usage = -1};
-    struct iovec piece = {&fresh, sizeof fresh};
-    int status = aiofs_sys.ftruncate(fd, TALLY_SIZE);
-    if (status == 0) {
-        ssize_t wrote = aiofs_sys.pwritev2(fd, &piece, 1, 0, 0);
-        status = wrote == (ssize_t)sizeof fresh ? 0 : wrote < 0 ? (int)wrote : -EIO;
+    static const struct {
+        struct aiofs_tally tally;
+        char rest[SHARED_SIZE - sizeof(struct aiofs_tally)];
+    } fresh = {.tally = {.usage = -1}};
+    int status = aiofs_sys.ftruncate(fd, SHARED_SIZE);
+    for (off_t done = 0; status == 0 && done < SHARED_SIZE;) {
+        struct iovec rest = {(char *)(uintptr_t)&fresh + done, (size_t)(SHARED_SIZE - done)};
+        ssize_t wrote = aiofs_sys.pwritev2(fd, &rest, 1, done, 0);
+        status = wrote > 0 ? 0 : wrote < 0 ? (int)wrote : -EIO;
+        done += wrote;
     }
     return status;
 }
@@ -206,6 +212,7 @@ static void publish(struct aiofs_tree *tree, int own_dir, struct aiofs_tally *pa
 {
     aiofs_namespace_lock();
     tree->own_dir = own_dir;
+    tree->generations = (_Atomic uint64_t *)((char *)page + 4096);
     tree->tally = page;
     tree->writable = true;
     if (tree->wants_quota)
@@ -227,7 +234,7 @@ static int own_dir_open(struct aiofs_tree *tree, mode_t mode)
         return own_dir;
     status = presence_acquire(tree, own_dir);
     if (status == 0) {
-        page = mmap(NULL, TALLY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);
+        page = mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);
         status = page == MAP_FAILED ? -errno : 0;
     }
     if (status == 0)
@@ -291,5 +298,7 @@ void aiofs_own_dir_close(struct aiofs_tree *tree)
     if (tree->own_dir >= 0)
         aiofs_sys.close(tree->own_dir);
     if (tree->tally)
-        munmap(tree->tally, TALLY_SIZE);
+        munmap(tree->tally, SHARED_SIZE);
+    else
+        free(tree->generations);
 }

@@ -139,7 +139,7 @@ static struct aiofs_tree *tree_new(void)
     struct aiofs_tree *tree = calloc(1, sizeof *tree);
     if (!tree)
         return NULL;
-    tree->root = tree->own_dir = tree->presence = -1;
+    tree->root = tree->own_dir = tree->presence = tree->account = -1;
     for (unsigned i = 0; i < AIOFS_LOCK_FILES; i++)
         tree->lock_files[i] = -1;
     return tree;
@@ -152,7 +152,6 @@ static void tree_free(struct aiofs_tree *tree)
     aiofs_own_dir_close(tree);
     close_if_open(tree->root);
     aiofs_dir_sync_free(tree);
-    free(tree->generations);
     free(tree->buckets);
     free(tree->ancestors);
     free(tree);
@@ -295,6 +294,7 @@ void aiofs_volume_retain(aiofs_volume *volume)
 void aiofs_volume_release(aiofs_volume *volume)
 {
     if (volume && atomic_fetch_sub(&volume->refs, 1) == 1) {
+        aiofs_quota_close(volume);
         tree_release(volume->tree);
         free(volume);
     }
@@ -305,6 +305,24 @@ int aiofs_check_writable(const aiofs_volume *volume)
     return volume->flags & AIOFS_VOLUME_READ_ONLY ? -EROFS : volume->tree->root < 0 ? -ENOSYS : 0;
 }
 
+static int check_reserves(const aiofs_volume *volume)
+{
+    int status = aiofs_check_writable(volume);
+    return status < 0 ? status : aiofs_tree_prepare(volume->tree, true);
+}
+
+int64_t aiofs_volume_request_capacity(aiofs_volume *volume, int64_t bytes)
+{
+    int status = check_reserves(volume);
+    return status < 0 ? status : aiofs_quota_request(volume, bytes);
+}
+
+int64_t aiofs_volume_release_capacity(aiofs_volume *volume, int64_t bytes)
+{
+    int status = check_reserves(volume);
+    return status < 0 ? status : aiofs_quota_release(volume, bytes);
+}
+
 bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
 {
     return a->tree == b->tree;
@@ -313,7 +331,7 @@ bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
 uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path)
 {
     struct aiofs_canonical canonical;
-    if (!volume->tree->generations || aiofs_path_normalize(path, &canonical) < 0)
+    if (!volume->tree->generations || aiofs_path_resolve(volume, path, true, &canonical) < 0)
         return 0;
     return atomic_load(&volume->tree->generations[canonical.hash % AIOFS_GENERATIONS]);
 }
