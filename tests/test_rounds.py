@@ -94,6 +94,7 @@ def test_interrupted_run_ends_all_rounds(project, number):
     run = subprocess.Popen(
         [*ROUNDS, "A", "B"], cwd=project, env=environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job may ignore it
     )  # fmt: skip
     pids = [project / "pid-A", project / "pid-B"]
     while not all(path.exists() and path.read_text() for path in pids):

@@ -3,8 +3,10 @@
  */
 #include "check.h"
 #include "fault.h"
+#include "internal.h"
 
 #include <pty.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 
 static char much[256 * 1024];
@@ -55,7 +57,8 @@ static void writes(void)
     MUST(pipe2(pair, O_CLOEXEC));
     struct op *begun = start(AIOFS_WRITE, pair[1], much, sizeof much, 0);
     struct op *behind = start(AIOFS_WRITE, pair[1], "never", 5, 0), *other = start(AIOFS_WRITE, pair[1], "nor", 3, 0);
-    pause_ms(20);
+    int written = 0;
+    CHECK(EVENTUALLY(PATIENCE, ioctl(pair[0], FIONREAD, &written) == 0 && written > 0), "the first write has begun");
     CHECK(aiofs_cancel(&begun->request) == AIOFS_CANCEL_NOTCANCELED && !op_ended(begun),
           "a write to a pipe that has begun is not cancelled");
     CHECK(aiofs_cancel(&behind->request) == AIOFS_CANCEL_CANCELED, "the write behind the begun write is cancelled");
@@ -130,7 +133,7 @@ static void interrupted(void)
     const char *wait = waits[strcmp(aiofs_engine_name(), "threads") == 0];
     MUST(pipe2(pair, O_CLOEXEC));
     struct op *read = start(AIOFS_READ, pair[0], &in, 1, 0), *second = start(AIOFS_READ, pair[0], &in, 1, 0);
-    pause_ms(10);
+    CHECK(EVENTUALLY(PATIENCE, atomic_load(&read->request.phase) == PHASE_RUNNING), "the first read is with the reactor");
     long calls = fault_calls(wait);
     fault_inject(wait, 0, FAULT_LOCK, 0);
     aiofs_cancel(&second->request);
