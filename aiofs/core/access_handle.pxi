@@ -204,6 +204,21 @@ cdef class AccessHandle:
         self.start_deferred()
         return operation
 
+    @property
+    def contended(self):
+        """Whether somebody waits for the lock of this handle; False once it is closed."""
+        if self.file == NULL or self.closed or self.made != generation:
+            return False
+        return bool(aiofs_lock_ref_contended(aiofs_file_lock_ref(self.file)))
+
+    def contention(self):
+        """The await returns None when somebody waits for the lock of this handle; at once if somebody does.
+
+        It takes no part in the order of the other operations. InvalidStateError if the handle is closed, or
+        is closed before somebody waits.
+        """
+        return start_offload(0, 0, _await_contention, (self,))
+
     def fileno(self):
         """The descriptor, which the kernel knows, until close; then InvalidStateError (EBADF)."""
         if self.file == NULL or self.closed or self.made != generation:

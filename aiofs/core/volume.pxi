@@ -356,6 +356,15 @@ cdef class DirectoryOps:
             raise self.failed(<int>count, path, None, "look at")
         return count
 
+    def locks(self):
+        """The locks that all processes hold and wait for in this volume; see list_locks."""
+        cdef aiofs_volume *volume = self.use()
+        try:
+            return list_locks(volume, "list locks", self.directory)
+        finally:
+            with nogil:
+                aiofs_volume_release(volume)
+
     def estimate(self):
         """The sum of the sizes of all files, counted now, and the quota or None; both in bytes."""
         cdef int64_t usage = 0, quota = -1

@@ -28,6 +28,7 @@
 
 #include "sys.h"
 #include "volume_internal.h"
+#include "wait_table.h"
 
 #define TALLY_SIZE 4096
 #define PRESENCE_TRIES 1000 /* 1 ms apart, while another process initialises the shared page */
@@ -275,6 +276,7 @@ static void tree_free(struct aiofs_tree *tree)
     close_if_open(tree->root);
     if (tree->tally)
         munmap(tree->tally, TALLY_SIZE);
+    aiofs_waits_free(tree);
     aiofs_dir_sync_free(tree);
     free(tree->generations);
     free(tree->buckets);

@@ -64,6 +64,7 @@ struct aiofs_lock_ref {
     struct aiofs_charge *charge;
     struct aiofs_acquisition *acquisition; /* that took it and may still abandon it; or NULL */
     enum aiofs_lock lock;
+    unsigned slot;             /* in the table of holders, + 1; 0: none */
     bool releasing;            /* its release is under way; see releasing.c */
     bool temporary;            /* for one call: a rename does not move it to the new entry */
     bool closed;               /* unlocked, and its file is closed */
@@ -110,6 +111,8 @@ struct aiofs_tree {
 
     _Atomic uint64_t *generations; /* virtual trees only: counters of changes, by the hash of the path */
     _Atomic int64_t write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
+
+    struct aiofs_waits *_Atomic waits; /* NULL until the first lock; see wait_table.c */
 };
 
 struct aiofs_identity {
@@ -150,10 +153,9 @@ void aiofs_bytes_release(struct aiofs_tree *tree, uint64_t hash);
 /* lock.c */
 int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
                                const void *owner, aiofs_lock_ref **out);
-int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
-                           const void *owner, aiofs_lock_ref **lock_ref);
-int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canonical *canonical, const void *owner,
-                                  aiofs_lock_ref **lock_ref);
+/* The same for a waiting opening whose turn is after those with a lower ticket; see wait_table.h. */
+int aiofs_lock_ref_take_turn_locked(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
+                                    const void *owner, uint64_t ticket, aiofs_lock_ref **out);
 void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to);
 
 /* releasing.c */
@@ -161,9 +163,17 @@ void aiofs_releasing_add_locked(const struct aiofs_tree *tree, struct aiofs_entr
 void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
 bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical,
                                  enum aiofs_lock lock, struct aiofs_patience *patience);
-bool aiofs_acquisition_abandoned_locked(void); /* this thread's acquisition was abandoned before it had a lock */
-void aiofs_acquisition_done_locked(aiofs_lock_ref *lock_ref);
+void aiofs_releasing_mark_locked(aiofs_lock_ref *lock_ref);
+void aiofs_releasing_wake_all(void);
+extern _Thread_local struct aiofs_acquisition *aiofs_acquiring; /* this thread's acquisition, or NULL */
+extern struct aiofs_link aiofs_arrivals; /* acquisitions that have arrived, in their order */
 void aiofs_releasing_fork_child(void);
+
+/* waiting.c */
+int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
+                           const void *owner, aiofs_lock_ref **lock_ref);
+int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canonical *canonical, const void *owner,
+                                  aiofs_lock_ref **lock_ref);
 
 /* path.c */
 int aiofs_path_normalize(const char *path, struct aiofs_canonical *out);

@@ -105,6 +105,10 @@ class VirtualOps:
     def lock_count(self, path: str) -> int:
         return self._names.lock_count(path)
 
+    def locks(self) -> list[tuple[str, str, int, float, bool, bool]]:
+        self._use(None)
+        return self._names.locks()
+
     def estimate(self) -> tuple[int, int | None]:
         usage = 0
         for path, kind in self._below(""):
