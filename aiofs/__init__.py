@@ -16,7 +16,7 @@ from aiofs.filesystem import FileSystem
 from aiofs.handles import AccessHandle, DirectoryHandle, File, FileHandle, SyncAccessHandle
 from aiofs.linking import get_include, get_library_dir
 from aiofs.volume_ops import LockInfo
-from aiofs.volumes import MemoryVolume, PrivateVolume, Volume
+from aiofs.volumes import HostVolume, MemoryVolume, PrivateVolume, Volume
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "File",
     "FileHandle",
     "FileSystem",
+    "HostVolume",
     "InvalidModificationError",
     "InvalidStateError",
     "LockInfo",

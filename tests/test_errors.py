@@ -1,4 +1,4 @@
-"""Errors: each an OSError of the errno, found under the standard's class and under Python's own."""
+"""Errors: each is an OSError with its errno, of the standard's class and of Python's class."""
 
 import errno
 import pickle
@@ -40,7 +40,10 @@ def test_errors_pickle(number):
     error = from_errno(number, "/some/path", "open")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error) and again.args == error.args
-    assert again.filename == error.filename
+    assert again.filename == error.filename and again.filename2 is None
+    error.filename2 = "/another/path"
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.filename, again.filename2) == ("/some/path", "/another/path")
 
 
 def test_other_errnos_give_pythons_own_class():

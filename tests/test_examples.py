@@ -1,12 +1,15 @@
-"""The examples run, and do what they say; the one in C against the system's own <aio.h>."""
+"""The examples run as described. The C example also runs with libc's own functions."""
 
 import os
 import shutil
 import subprocess
 import sys
+import wave
+from array import array
 from pathlib import Path
 
 import pytest
+from lock_holder_process import holding
 from native import COMPILER, compile_c
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -100,3 +103,36 @@ def test_two_processes_hand_a_log_over_and_lose_no_line(tmp_path):
         own = [line for line in lines if line.startswith(name)]
         assert own == [f"{name} {number}" for number in range(1, 201)]
     assert len(lines) == 400
+
+
+RATE = 8000
+
+
+@pytest.fixture
+def song(tmp_path):
+    """A volume with a WAV file in it: 40 seconds, each louder than the one before."""
+    (tmp_path / "volume").mkdir()
+    with wave.open(str(tmp_path / "volume/song.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        for second in range(40):
+            file.writeframes(array("h", [second * 800, -second * 800] * (RATE // 2)).tobytes())
+    return tmp_path / "volume"
+
+
+@pytest.mark.parametrize("second", [0, 7, 39, 40, 1000])
+def test_media_example_plays_a_file_from_any_second(song, second):
+    done = python("media.py", song, "song.wav", second)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["40 seconds"] + [
+        f"{number:4}  {'#' * (number * 800 * 60 // 32768)}" for number in range(second, 40)
+    ]
+
+
+def test_media_example_refuses_a_file_that_somebody_changes_or_that_is_none(song):
+    with holding(song, "song.wav"):
+        done = python("media.py", song, "song.wav")
+        assert (done.returncode, done.stderr) == (1, "somebody is changing song.wav\n")
+    (song / "text").write_bytes(b"no music here, but enough to read")
+    assert python("media.py", song, "text").stderr == "this is no WAV file\n"

@@ -1,4 +1,4 @@
-"""FileSystem: mounts, paths, descriptors, and who may change what while it is open."""
+"""FileSystem: mounts, paths, descriptors, and the locks of open files."""
 
 import errno
 import mmap
@@ -6,11 +6,13 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from lock_holder_process import holding
-from support import failed
+from support import eventually, failed, write_file
+from volumes.dict_volume import DictVolume
 
 import aiofs
 from aiofs import FileSystem, MemoryVolume, PrivateVolume
@@ -33,7 +35,7 @@ def fs(volume):
 
 @pytest.fixture
 def other(volume):
-    """A second holder, on the same volume."""
+    """A second FileSystem on the same volume."""
     with FileSystem() as other:
         other.mount("/", volume)
         yield other
@@ -437,6 +439,17 @@ def test_unmounting_a_volume_with_open_files_is_ebusy(fs):
         failed(errno.ENOENT, fs.unmount, "/memory")
 
 
+@pytest.mark.parametrize("kind", [MemoryVolume, DictVolume])
+def test_closed_volume_can_be_unmounted(fs, kind):
+    closed = kind()
+    fs.mount("/closed", closed)
+    descriptor = fs.open("/closed/file", RDWR)
+    fs.close(descriptor)
+    closed.close()
+    fs.unmount("/closed")
+    failed(errno.ENOENT, fs.unmount, "/closed")
+
+
 def test_unmounting_a_volume_with_a_mount_below_is_ebusy(fs):
     with MemoryVolume() as outer, MemoryVolume() as inner:
         fs.mount("/outer", outer)
@@ -489,6 +502,38 @@ def test_async_exit_closes_handles(run, volume):
     run(body())
 
 
+def test_exit_closes_handles_opened_meanwhile_if_closing_a_descriptor_fails(run, volume):
+    fs, exiting = FileSystem(), threading.Event()
+
+    class OpensLate(DictVolume):
+        """Its file `late` is opened while the FileSystem is closing a descriptor of the other."""
+
+        def open_file(self, path, **how):
+            assert path != "late" or exiting.wait(20)
+            return super().open_file(path, **how)
+
+        def close_file(self, file):
+            if not exiting.is_set():
+                exiting.set()
+                eventually(lambda: fs._handles)
+            super().close_file(file)
+
+    async def body():
+        fs.mount("/", volume)
+        fs.mount("/python", OpensLate())
+        fs.open("/python/file", RDWR)
+        lost = fs.open("/lost", RDWR)
+        opening = fs.create_access_handle("/python/late", create=True)
+        os.close(lost)  # the program's mistake: closing it fails
+        with pytest.raises(aiofs.InvalidStateError):
+            await fs.__aexit__(None, None, None)
+        handle = await opening
+        with pytest.raises(aiofs.InvalidStateError):
+            await handle.get_size()
+
+    run(body())
+
+
 def test_exit_closes_handles_whose_opening_is_in_progress(run, volume):
     async def body():
         for i in range(50):
@@ -512,3 +557,33 @@ def test_import_loads_no_heavy_module():
 
     brought = modules("import uvloop, aiofs") - modules("import uvloop")
     assert not brought & {"shutil", "tempfile", "inspect", "secrets", "ctypes", "json"}
+
+
+class AsksItself(DictVolume):
+    """Its stat uses the FileSystem that it is mounted in."""
+
+    def stat(self, path):
+        if path == "asks":
+            self.fs.close(self.fs.open("/other", os.O_RDWR | os.O_CREAT))
+        return super().stat(path)
+
+
+def test_volume_may_use_its_filesystem_while_another_is_mounted_on_it():
+    volume = AsksItself()
+    with FileSystem() as volume.fs:
+        volume.fs.mount("/", volume)
+        volume.fs.mount("/asks", DictVolume())
+        volume.fs.unmount("/asks")
+        failed(errno.ENOENT, volume.fs.unmount, "/asks")
+
+
+@pytest.mark.parametrize("kind", [MemoryVolume, DictVolume])
+def test_truncate_refuses_a_length_that_is_none(kind):
+    with kind() as volume, FileSystem() as fs:
+        fs.mount("/", volume)
+        write_file(volume, "file", b"content")
+        with pytest.raises(TypeError):
+            fs.truncate("/file", "3")
+        with pytest.raises(ValueError):
+            fs.truncate("/file", 2**63)
+        assert fs.stat("/file").st_size == 7

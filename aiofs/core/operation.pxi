@@ -49,7 +49,12 @@ cdef class Operation:
             aiofs_request_release(&self.submission.request)
             self.submission = NULL
         if handle is not None:
-            return handle.operation_ended(self, result)
+            try:
+                return handle.operation_ended(self, result)
+            except BaseException as error:  # as the KeyboardInterrupt of a signal handler
+                if self.state == PENDING:
+                    self.fail(error)
+                raise
         self.function = self.arguments = None
         if self.state == PENDING:  # an offload that was cancelled before its function was called
             self.fail(cancelled_error())
@@ -64,6 +69,8 @@ cdef class Operation:
         self.fail(cancelled_error())
 
     cdef void succeed(self, int64_t count) noexcept:
+        if self.gives >= GIVES_BYTES and count < len(<bytes>self.value):
+            self.value = (<bytes>self.value)[:count]
         self.count = count
         self.state = SUCCEEDED
 
@@ -75,7 +82,9 @@ cdef class Operation:
         self.retrieved = True
         if self.state == FAILED:
             raise self.value
-        return self.value if self.gives == GIVES_OBJECT else None if self.gives == GIVES_NONE else self.count
+        if self.gives == GIVES_PIECE and not self.value:
+            raise StopAsyncIteration
+        return self.value if self.gives >= GIVES_OBJECT else None if self.gives == GIVES_NONE else self.count
 
     # ---- the awaitable ----
 

@@ -44,14 +44,13 @@ cdef object refused_error(str path, str doing):
     return errors.NoModificationAllowedError(EBADF, f"{doing}: the access handle is read-only", path)
 
 
-cdef int64_t end_file(aiofs_file *file, bint flush) noexcept nogil:
-    """Waits for the requests in flight, flushes if `flush`, closes the file and releases the caller's reference."""
+cdef int64_t end_use(aiofs_file *file, bint flush) noexcept nogil:
+    """Waits for the requests in flight, flushes if `flush`, and closes the file. The caller keeps its reference."""
     cdef int64_t outcome = 0, closed
     aiofs_file_drain(file)
     if flush:
         outcome = aiofs_file_flush(file)
     closed = aiofs_file_close(file)
-    aiofs_file_release(file)
     return outcome if outcome < 0 else closed
 
 
@@ -300,7 +299,8 @@ cdef class SyncAccessHandle:
         with nogil:
             if not flush:
                 aiofs_cancel_all(aiofs_file_fd(file))
-            outcome = end_file(file, flush and ours)
+            outcome = end_use(file, flush and ours)
+            aiofs_file_release(file)
         self.closing = 0
         if outcome < 0:
             raise make_error(-outcome, self.path, "close")

@@ -21,6 +21,8 @@
 
 #include "internal.h"
 
+enum { PATIENCE_NS = 1000000000 };
+
 enum verdict { TAKEN, ASKED, REFUSED, ENDING };
 
 /* Lock held. TAKEN: the caller must complete it with request_finish. ASKED: the reactor completes it. ENDING: it is
@@ -58,19 +60,14 @@ static enum verdict take_back(aiofs_request *request, bool force)
 /* Waits at most a second. The kernel mostly answers at once, but a device can have a read that it cannot interrupt. */
 static bool ends_soon(aiofs_request *request)
 {
-    const struct timespec patience = {.tv_sec = 1};
     aiofs_request *const list[] = {request};
-    int error;
-    do
-        error = aiofs_wait(list, 1, &patience);
-    while (error == -EINTR);
-    return error == 0;
+    return aiofs_wait_uninterrupted(aiofs_word_of_request, list, 1, aiofs_now() + PATIENCE_NS);
 }
 
 /* Waits while `still` is true, at most a second. Another thread is about to make it false. */
 static void wait_while(bool (*still)(const void *), const void *what)
 {
-    enum { YIELDS = 100, PATIENCE_NS = 1000000000 };
+    enum { YIELDS = 100 };
     const struct timespec moment = {.tv_nsec = 50000};
     int64_t until = aiofs_now() + PATIENCE_NS;
     for (int tries = 0; still(what) && aiofs_now() < until; tries++) {
@@ -131,8 +128,9 @@ struct tally {
     unsigned canceled, refused;
 };
 
-/* Cancels all requests of one file that can be cancelled. The caller has a reference to the file; no lock held. */
-static void cancel_file(aiofs_file *file, struct tally *tally)
+/* Takes back all requests of one file that can be cancelled. Returns a reference to the one that the reactor completes,
+ * or NULL. No lock held. */
+static aiofs_request *take_back_all(aiofs_file *file, struct tally *tally)
 {
     struct aiofs_link taken, *link;
     aiofs_request *asked = NULL;
@@ -156,8 +154,16 @@ static void cancel_file(aiofs_file *file, struct tally *tally)
         request_finish(CONTAINER(link, aiofs_request, queued), -ECANCELED);
         tally->canceled++;
     }
-    if (asked) {
+    if (asked)
         engine_wake();
+    return asked;
+}
+
+/* Cancels all requests of one file that can be cancelled. The caller has a reference to the file; no lock held. */
+static void cancel_file(aiofs_file *file, struct tally *tally)
+{
+    aiofs_request *asked = take_back_all(file, tally);
+    if (asked) {
         if (!ends_soon(asked))
             tally->refused++;
         else if (aiofs_request_state(asked) == AIOFS_CANCELED)
@@ -165,6 +171,14 @@ static void cancel_file(aiofs_file *file, struct tally *tally)
         aiofs_request_release(asked);
     }
     wait_while(is_not_zero, &file->ending);
+}
+
+void aiofs_file_cancel_soon(aiofs_file *file)
+{
+    struct tally tally = {0, 0};
+    aiofs_request *asked = take_back_all(file, &tally);
+    if (asked)
+        aiofs_request_release(asked);
 }
 
 int aiofs_descriptor(int fd)

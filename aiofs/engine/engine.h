@@ -139,6 +139,7 @@ struct aiofs_request {
     struct aiofs_span span;         /* of an ordered request, while it is in flight */
     struct aiofs_link blocked;      /* later requests that wait for this one; linked by `queued` */
     bool appends;                   /* a write, and O_APPEND was set at submission */
+    bool charged;                   /* its growth is charged to the quota, and the charge has not ended */
     uint8_t lane;                   /* enum lane_name */
     _Atomic uint8_t phase;          /* enum request_phase */
     bool again;                     /* an AIOFS_CALL: aiofs_call_again came before it had parked */
@@ -147,6 +148,7 @@ struct aiofs_request {
     aiofs_file *file;
     struct aiofs_link in_flight;    /* link in the file's list of requests, in order of submission */
     struct aiofs_link queued;       /* link in the lane's waiting list, or in a carrier's list */
+    aiofs_request *run_end;         /* in a waiting list; see waiting.h */
     struct aiofs_job job;           /* the part of the operation that only a host thread can do */
 };
 
@@ -216,6 +218,9 @@ AIOFS_API int aiofs_wait(aiofs_request *const *requests, size_t count, const str
 /* The same for state words: `of` returns the word at `index` of the list, or NULL to skip it. */
 typedef _Atomic uint32_t *aiofs_word_of(const void *list, size_t index);
 AIOFS_API int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, const struct timespec *timeout);
+/* The same until a time of aiofs_now(), whatever signals arrive. False: the time is up. */
+bool aiofs_wait_uninterrupted(aiofs_word_of *of, const void *list, size_t count, int64_t until);
+aiofs_word_of aiofs_word_of_request; /* for a list of aiofs_request pointers */
 
 enum { AIOFS_CANCEL_CANCELED, AIOFS_CANCEL_NOTCANCELED, AIOFS_CANCEL_ALLDONE }; /* <aio.h>'s values */
 
@@ -229,6 +234,8 @@ AIOFS_API int aiofs_cancel(aiofs_request *request);
 AIOFS_API void aiofs_cancel_soon(aiofs_request *request);
 /* Cancels every outstanding request on a descriptor, with the same return values; -EBADF: the descriptor is closed. */
 AIOFS_API int aiofs_cancel_all(int fd);
+/* Cancels every outstanding request on a file, but waits for nothing: for threads that must not block. */
+AIOFS_API void aiofs_file_cancel_soon(aiofs_file *file);
 
 /* ---- inside the call --------------------------------------------------------------------------- */
 

@@ -16,6 +16,8 @@
  * So host threads start host threads: a host thread that takes work, and leaves no host thread idle, first starts a
  * spare one.
  *
+ * Fork. A call or a job may fork, and its child may return from it. There the host thread counts nothing and ends.
+ *
  * Locking. The engine lock guards everything here. It is released while a job or a call runs and while a thread starts.
  */
 #define _GNU_SOURCE
@@ -150,6 +152,7 @@ static void park(aiofs_request *request)
 static void run_call(struct aiofs_link *link)
 {
     aiofs_request *request = CONTAINER(link, aiofs_request, queued);
+    uint32_t generation = aiofs_generation;
     request->phase = PHASE_RUNNING;
     if (request->file && !outside_begin(request))
         return;
@@ -162,6 +165,8 @@ static void run_call(struct aiofs_link *link)
     else if ((result = request->call(request)) != AIOFS_PARKED)
         request_finish(request, result);
     pthread_mutex_lock(&engine.lock);
+    if (generation != aiofs_generation)
+        return; /* the call has forked, and this is the child */
     host_threads.calling--;
     if (result == AIOFS_PARKED)
         park(request);
@@ -170,9 +175,10 @@ static void run_call(struct aiofs_link *link)
 static void *host_thread_main(void *argument)
 {
     (void)argument;
+    uint32_t generation = aiofs_generation;
     pthread_mutex_lock(&engine.lock);
     host_threads.starting--;
-    while (has_work() || wait_for_work()) {
+    while (generation == aiofs_generation && (has_work() || wait_for_work())) {
         if (must_notify())
             run_notifications();
         else if (!list_empty(&host_threads.jobs))
@@ -180,8 +186,10 @@ static void *host_thread_main(void *argument)
         else
             run_call(list_pop(&host_threads.calls));
     }
-    host_threads.threads--;
-    count_threads_by(-1);
+    if (generation == aiofs_generation) { /* else the work has forked, and this is the child */
+        host_threads.threads--;
+        count_threads_by(-1);
+    }
     pthread_mutex_unlock(&engine.lock);
     return NULL;
 }

@@ -241,6 +241,7 @@ void request_accept(aiofs_request *request);
 int request_reject(aiofs_request *request);
 /* Returns to the quota what was charged for growth that did not happen; on any table. */
 void request_uncharge(const aiofs_request *request, aiofs_file *file);
+void request_end_charge(aiofs_request *request, aiofs_file *file);
 /* Detaches a request from its file and completes it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
 /* Publishes the completion of a detached request and calls its hook; no lock held. */
@@ -257,6 +258,7 @@ static inline int64_t request_outcome(const aiofs_request *request, int64_t erro
 struct reactor_ops {
     const char *name;
     int (*open)(void);                   /* 0, or why it cannot be used */
+    void (*close)(void);                 /* the engine could not start: frees what `open` allocated */
     unsigned (*room)(void);              /* how many more requests on seekable files; streams have no limit */
     void (*begin)(aiofs_request *request);
     void (*cancel)(aiofs_request *request);

@@ -52,9 +52,15 @@ static int64_t verdict(const aiofs_request *request, const struct file_facts *fa
     return is_empty(request) && needs_no_question(request, facts) ? 1 : 0;
 }
 
+/* At most INT64_MAX: no file is larger, and the quota or the kernel refuses the write. */
+static int64_t sum(uint64_t a, uint64_t b)
+{
+    return a > INT64_MAX || b > INT64_MAX - a ? INT64_MAX : (int64_t)(a + b);
+}
+
 /* Charges the quota for the growth that a write or truncate of an entry may cause; on the calling thread, because only
  * there the number certainly is the program's. */
-static int charge(const aiofs_request *request, const aiofs_file *file)
+static int charge(aiofs_request *request, const aiofs_file *file)
 {
     if (!changes_bytes(request) || !file->lock_ref || !aiofs_lock_ref_has_quota(file->lock_ref))
         return 0;
@@ -62,9 +68,11 @@ static int charge(const aiofs_request *request, const aiofs_file *file)
     if (size < 0)
         return (int)size;
     int64_t end = request->op == AIOFS_TRUNCATE ? request->offset
-                  : request->appends            ? size + (int64_t)(file->appending + request->total)
+                  : request->appends            ? sum((uint64_t)size + file->appending, request->total)
                                                 : request->offset + (int64_t)request->total;
-    return aiofs_lock_ref_charge(file->lock_ref, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
+    int status = aiofs_lock_ref_charge(file->lock_ref, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
+    request->charged = status > 0;
+    return status < 0 ? status : 0;
 }
 
 /* Sets `reach`: an ordered write past the end of the file also changes the gap before it. */
@@ -196,6 +204,7 @@ static void reset(aiofs_request *request)
     for (int i = 0; i < request->iovcnt; i++)
         request->total += request->iov[i].iov_len;
     request->result = 0;
+    request->charged = false;
     request->file = NULL;
     request->phase = PHASE_ENDING; /* no thread can cancel it before it has entered */
 }
@@ -247,6 +256,7 @@ static void report(struct arrival *arrival)
         if (request->appends)
             arrival->file->appending -= request->total;
         request_uncharge(request, arrival->file);
+        request_end_charge(request, arrival->file);
     }
     if (arrival->found)
         aiofs_file_release(arrival->found);

@@ -158,7 +158,7 @@ void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
     if (lock_ref->charge) {
         if (lock_ref->entry->charge == lock_ref->charge && lock_ref->charge->refs == 1)
             lock_ref->entry->charge = NULL;
-        aiofs_charge_release_locked(volume->tree, lock_ref->charge);
+        aiofs_charge_release_locked(volume, lock_ref->charge);
     }
     aiofs_entry_free_if_unused_locked(volume->tree, lock_ref->entry);
     aiofs_namespace_unlock();
@@ -224,7 +224,9 @@ long aiofs_volume_lock_count(aiofs_volume *volume, const char *path)
     struct aiofs_canonical top;
     struct aiofs_tree *tree = volume->tree;
     long count = 0;
-    int status = aiofs_path_normalize(path, &top);
+    int status = aiofs_path_resolve(volume, path, true, &top);
+    if (status < 0) /* it is gone, and what is open in it is known by the path as it is given */
+        status = aiofs_path_normalize(path, &top);
     if (status < 0)
         return status;
     aiofs_namespace_lock();
@@ -278,12 +280,13 @@ void aiofs_volume_fork_child(void)
         }
         if (tree->presence >= 0)
             aiofs_sys.close(tree->presence);
-        tree->presence = -1;
+        tree->presence = tree->account = -1;
         aiofs_waits_fork_child(tree);
         for (size_t i = 0; i < tree->bucket_count; i++)
             for (struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next)
                 entry_mark_lost(entry);
     }
     aiofs_releasing_fork_child();
+    aiofs_quota_fork_child();
     aiofs_volume_fork_parent();
 }

@@ -13,8 +13,8 @@
  * Locking. The namespace lock guards the list of trees, the entries, the locks, the charges and the table of unsynced
  * directories; functions that end in _locked require it. It is held across fcntl(2) on lock files, which does not
  * block, and across no system call that can block. The opening lock, which is taken before it, makes one thread at a
- * time build a tree. The descriptors of a tree are constant while the tree lives, except in a forked child, where only
- * one thread is left.
+ * time build a tree or open its `.aiofs`. The descriptors of a tree are constant while the tree lives, except in a forked
+ * child, where only one thread is left; that of a `.aiofs` that is created later is set once.
  */
 #ifndef AIOFS_VOLUME_INTERNAL_H
 #define AIOFS_VOLUME_INTERNAL_H
@@ -32,16 +32,20 @@
 struct aiofs_canonical {
     size_t length;
     uint64_t hash;
-    bool slash; /* the given path ended in '/': the entry must be a directory */
+    bool slash;   /* the given path ended in '/': the entry must be a directory */
+    bool special; /* in a host volume: it was neither file, directory nor symbolic link when the path was resolved */
     char path[PATH_MAX];
 };
 
 /* How much of an open file's size is in the usage count. The lock references of one file share it. orphan: the file
- * was unlinked, and the last release subtracts its bytes from the usage count. */
+ * was unlinked, and the last release subtracts its bytes from the usage count. Until the last charged change of the
+ * file is over, nothing is given back: `known` is the size that the changes so far left. */
 struct aiofs_charge {
     unsigned refs;
-    bool orphan;
-    int64_t size;
+    uint32_t recounts;    /* of the shared page, when `size` was last compared with the file */
+    unsigned changing;    /* charged changes of the file that are under way in this process */
+    bool orphan, partial; /* partial: `known` is less than what is charged */
+    int64_t size, known;
 };
 
 struct aiofs_entry {
@@ -80,16 +84,31 @@ struct aiofs_unsynced {
     char path[];
 };
 
+/* What one process has in the usage count beside the sizes of files; see account.c. In bytes. */
+struct aiofs_account {
+    _Atomic int64_t reserved; /* capacity that is reserved and not used */
+    _Atomic int64_t unnamed;  /* of files that were unlinked while this process has them open */
+    _Atomic int32_t changing; /* changes of sizes that are under way */
+};
+
 /* The first page of .aiofs/volume: every process that has the volume open maps it MAP_SHARED. */
+#define AIOFS_ACCOUNTS 160
 struct aiofs_tally {
-    _Atomic int64_t usage;    /* sum of the sizes of all files, in bytes; -1: not counted yet */
-    _Atomic uint32_t counted; /* a process opened the volume with a quota: every growth is charged */
+    _Atomic int64_t usage;     /* sum of the sizes of all files and of the accounts, in bytes; -1: not counted yet */
+    _Atomic uint32_t counted;  /* a process opened the volume with a quota: every growth is charged */
+    _Atomic uint32_t changes;  /* changes of sizes that have begun */
+    _Atomic uint32_t recounts; /* walks whose sum became the usage count */
+    _Atomic uint32_t inexact;  /* a process died during a change: the usage count may be too high */
+    _Atomic uint32_t crowded;  /* a process without an account changes sizes */
+    struct aiofs_account accounts[AIOFS_ACCOUNTS];
 };
 
 struct aiofs_tree {
     struct aiofs_tree *next;
     unsigned refs;
-    bool writable;   /* .aiofs exists and is writable */
+    _Atomic bool writable; /* .aiofs is open for writing */
+    _Atomic bool lazy;     /* a host volume in which no lock was taken yet: there is no .aiofs; see own_dir.c */
+    _Atomic bool wants_quota;
     bool fine_times; /* the filesystem's timestamps distinguish any two changes; see has_fine_times */
     dev_t dev;
     ino_t ino;
@@ -97,10 +116,11 @@ struct aiofs_tree {
     size_t ancestor_count;
 
     int root;                         /* -1: virtual */
-    int own_dir;                      /* .aiofs; -1: none */
+    _Atomic int own_dir;              /* .aiofs; -1: none */
     _Atomic int presence;             /* .aiofs/volume: the read lock on its first byte says that the volume is open */
     int lock_files[AIOFS_LOCK_FILES]; /* -1 until used */
-    struct aiofs_tally *tally;
+    struct aiofs_tally *_Atomic tally;
+    int account; /* the index of this process's account; -1: it has none yet; see account.c */
 
     struct aiofs_entry **buckets;
     size_t bucket_count, entry_count;
@@ -109,7 +129,7 @@ struct aiofs_tree {
     size_t name_count;
     uint64_t name_number; /* the sequence number of the last name that aiofs created */
 
-    _Atomic uint64_t *generations; /* virtual trees only: counters of changes, by the hash of the path */
+    _Atomic uint64_t *generations; /* counters of changes, by the hash of the path; see aiofs_volume_generation */
     _Atomic int64_t write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
 
     struct aiofs_waits *_Atomic waits; /* NULL until the first lock; see wait_table.c */
@@ -124,6 +144,9 @@ struct aiofs_volume {
     _Atomic int refs;
     unsigned flags;
     int64_t quota;
+    int64_t capacity; /* bytes that are reserved and not used; the namespace lock guards this and the next two */
+    int64_t drawn;    /* bytes of growth that came from the reservation, and have not gone back to it */
+    unsigned forks;   /* number of forks before `capacity` was reserved: a child has none */
     struct aiofs_tree *tree;
     struct aiofs_limiter limiter;
 };
@@ -174,6 +197,10 @@ int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *c
                            const void *owner, aiofs_lock_ref **lock_ref);
 int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canonical *canonical, const void *owner,
                                   aiofs_lock_ref **lock_ref);
+/* Before `path` is removed or renamed: -EBUSY if it is a symbolic link to an entry that another owner has locked. Who
+ * opened the link holds the lock of that entry. */
+int aiofs_refuse_locked_target(aiofs_volume *volume, const char *path, const struct aiofs_canonical *canonical,
+                               const void *owner);
 
 /* path.c */
 int aiofs_path_normalize(const char *path, struct aiofs_canonical *out);
@@ -192,19 +219,51 @@ void aiofs_parent_close(const struct aiofs_parent *parent);
 bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length);
 int aiofs_canonical_stat(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, struct stat *out);
 
-/* volume.c */
-/* Takes the presence lock if this process has none: a forked child does, before it takes an entry's lock. It may sleep:
- * the caller does not hold the namespace lock. */
-int aiofs_tree_ensure_presence(struct aiofs_tree *tree);
+/* own_dir.c */
 void aiofs_opening_lock(void);
 void aiofs_opening_unlock(void);
+/* For opening a volume, under the opening lock: opens .aiofs, and creates it; in a host volume it leaves that to the
+ * first lock. */
+int aiofs_own_dir_prepare(struct aiofs_tree *tree, unsigned flags);
+/* Before an entry's lock is taken. Takes the presence lock if this process has none, as a forked child; with `create`,
+ * creates .aiofs where it is missing. It may sleep: the caller does not hold the namespace lock. */
+int aiofs_tree_prepare(struct aiofs_tree *tree, bool create);
+/* Before a call that removes or renames entries. Where there is no .aiofs, the claim `fd` keeps other processes from
+ * creating it until aiofs_absence_unclaim, so that locks inside the process are enough; else `fd` is -1. */
+int aiofs_absence_claim(struct aiofs_tree *tree, int *fd);
+void aiofs_absence_unclaim(int fd);
+void aiofs_own_dir_close(struct aiofs_tree *tree);
+int aiofs_presence_exists(int dirfd); /* whether a process has the directory open as a volume; or a negated errno */
+
+/* volume.c */
 int aiofs_check_writable(const aiofs_volume *volume); /* 0, -EROFS, or -ENOSYS for a virtual volume */
+
+/* account.c */
+void aiofs_usage_subtract(struct aiofs_tally *tally, int64_t bytes);
+struct aiofs_account *aiofs_account_locked(struct aiofs_tree *tree); /* this process's; NULL: all are taken */
+/* Subtracts from the usage count what dead processes had in their accounts. Whether there was anything. */
+bool aiofs_accounts_settle_locked(struct aiofs_tree *tree);
+/* Announces a change of sizes, if the volume is counted; and its end. */
+bool aiofs_change_begin(struct aiofs_tree *tree);
+void aiofs_change_end(struct aiofs_tree *tree, bool begun);
+void aiofs_change_begin_locked(struct aiofs_tree *tree);
+void aiofs_change_end_locked(struct aiofs_tree *tree);
+bool aiofs_sizes_settled(const struct aiofs_tree *tree); /* no change of a size is under way, in any process */
+int64_t aiofs_accounts_sum(const struct aiofs_tree *tree);
 
 /* quota.c */
 void aiofs_quota_start(struct aiofs_tree *tree);
-void aiofs_quota_truncated_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t before);
-void aiofs_quota_unnamed_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t size);
-void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *charge);
+int aiofs_quota_named(aiofs_volume *volume, int64_t size); /* before a file gets one more name: -EDQUOT */
+/* Initialises the usage count of a volume with a quota, if it is not: so that the walk runs where a file is opened, and
+ * not where the first write is submitted, on a thread that must not block. If it fails, the first charge tries again. */
+void aiofs_quota_prepare(struct aiofs_tree *tree);
+int64_t aiofs_quota_request(aiofs_volume *volume, int64_t bytes);
+int64_t aiofs_quota_release(aiofs_volume *volume, int64_t bytes);
+void aiofs_quota_close(aiofs_volume *volume);
+void aiofs_quota_fork_child(void);
+void aiofs_quota_truncated_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t before);
+void aiofs_quota_unnamed_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t size);
+void aiofs_charge_release_locked(aiofs_volume *volume, struct aiofs_charge *charge);
 static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
 {
     return tree->tally && atomic_load_explicit(&tree->tally->counted, memory_order_relaxed);
@@ -237,7 +296,7 @@ struct aiofs_found {
     bool is_directory;
 };
 typedef int (*aiofs_visit)(const struct aiofs_found *found, void *context);
-int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context);
+int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context, bool skip_refused);
 
 /* recursive_ops.c: whether an entry below a directory is locked. */
 bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *top);

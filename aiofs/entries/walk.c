@@ -52,16 +52,7 @@ struct walk {
     void *context;
 };
 
-/* struct linux_dirent64, see getdents64(2). */
-struct record {
-    uint64_t ino;
-    int64_t offset;
-    unsigned short size;
-    unsigned char type;
-    char name[];
-};
-
-static bool is_directory(int dirfd, const struct record *record)
+static bool is_directory(int dirfd, const struct aiofs_dirent *record)
 {
     struct stat status;
     if (record->type != DT_UNKNOWN)
@@ -69,7 +60,8 @@ static bool is_directory(int dirfd, const struct record *record)
     return aiofs_sys.fstatat(dirfd, record->name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
 }
 
-static int visit_record(struct walk *walk, int dirfd, const struct aiofs_listed *directory, const struct record *record)
+static int visit_record(struct walk *walk, int dirfd, const struct aiofs_listed *directory,
+                        const struct aiofs_dirent *record)
 {
     char path[PATH_MAX];
     size_t length = directory->length, name_length = strlen(record->name);
@@ -92,11 +84,11 @@ static int visit_record(struct walk *walk, int dirfd, const struct aiofs_listed 
 
 static int visit_directory(struct walk *walk, int dirfd, const struct aiofs_listed *directory)
 {
-    _Alignas(struct record) char buffer[32768];
+    _Alignas(struct aiofs_dirent) char buffer[32768];
     ssize_t got;
     while ((got = aiofs_sys.getdents64(dirfd, buffer, sizeof buffer)) > 0) {
         for (ssize_t at = 0; at < got;) {
-            const struct record *record = (const struct record *)(buffer + at);
+            const struct aiofs_dirent *record = (const struct aiofs_dirent *)(buffer + at);
             int status = visit_record(walk, dirfd, directory, record);
             if (status < 0)
                 return status;
@@ -106,8 +98,9 @@ static int visit_directory(struct walk *walk, int dirfd, const struct aiofs_list
     return (int)got;
 }
 
-/* Visits every entry below `path`. A directory that is removed during the walk is skipped. */
-int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context)
+/* Visits every entry below `path`. A directory that is removed during the walk is skipped; with `skip_refused`, so is
+ * one that this user may not read, as there may be in a host volume. */
+int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context, bool skip_refused)
 {
     struct walk walk = {.visit = visit, .context = context};
     struct aiofs_listed *directory;
@@ -117,7 +110,7 @@ int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit
         if (dirfd >= 0) {
             status = visit_directory(&walk, dirfd, directory);
             aiofs_sys.close(dirfd);
-        } else if (dirfd != -ENOENT) {
+        } else if (dirfd != -ENOENT && !(skip_refused && dirfd == -EACCES)) {
             status = dirfd;
         }
         free(directory);

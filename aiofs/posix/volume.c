@@ -145,7 +145,10 @@ AIOFS_API int aiofs_open(const char *volume, const char *path, int flags, ...)
         mode = va_arg(arguments, mode_t);
         va_end(arguments);
     }
-    return posix_answer(open_locked(volume, path, flags, mode, default_lock(flags), &the_process));
+    int before = posix_disable_cancel();
+    int answer = posix_answer(open_locked(volume, path, flags, mode, default_lock(flags), &the_process));
+    posix_restore_cancel(before);
+    return answer;
 }
 
 /* The lock of a mode, or -EINVAL. */
@@ -183,18 +186,24 @@ AIOFS_API int aiofs_open_wait(const char *volume, const char *path, int flags, m
     int lock = lock_of(mode, flags);
     if (lock < 0 || acquisition.until < 0)
         return posix_answer(-EINVAL);
+    int before = posix_disable_cancel();
     aiofs_acquisition_begin(&acquisition);
     int fd = open_locked(volume, path, flags, permissions, (enum aiofs_lock)lock,
                          mode == AIOFS_MODE_DEFAULT ? &the_process : NULL);
     aiofs_acquisition_begin(NULL);
     aiofs_acquisition_end(&acquisition);
-    return posix_answer(fd);
+    int answer = posix_answer(fd);
+    posix_restore_cancel(before);
+    return answer;
 }
 
 AIOFS_API int aiofs_close(int fd)
 {
+    int before = posix_disable_cancel();
     aiofs_file *file = remove_opened(fd);
-    return posix_answer(file ? close_opened(file) : -EBADF);
+    int answer = posix_answer(file ? close_opened(file) : -EBADF);
+    posix_restore_cancel(before);
+    return answer;
 }
 
 /* ---- who holds and who waits ------------------------------------------------------------------------------- */

@@ -29,6 +29,15 @@ struct aiofs_cachestat {
     uint64_t cached, dirty, writeback, evicted, recently_evicted;
 };
 
+/* What getdents64 returns: struct linux_dirent64, see getdents64(2). */
+struct aiofs_dirent {
+    uint64_t ino;
+    int64_t offset;
+    unsigned short size; /* of this record: the distance to the next one */
+    unsigned char type;
+    char name[];
+};
+
 struct aiofs_sys {
     /* bytes */
     ssize_t (*read)(int fd, void *buffer, size_t size); /* of eventfds and pipes of the engine, and of no bytes at all */
@@ -82,6 +91,10 @@ struct aiofs_sys {
     int (*unlinkat)(int dirfd, const char *path, int flags);
     int (*renameat2)(int fromfd, const char *from, int tofd, const char *to, unsigned flags);
     ssize_t (*readlinkat)(int dirfd, const char *path, char *out, size_t size);
+    int (*fchmodat2)(int dirfd, const char *path, mode_t mode, int flags); /* flags 0: as fchmodat */
+    int (*utimensat)(int dirfd, const char *path, const struct timespec times[2], int flags);
+    int (*symlinkat)(const char *target, int dirfd, const char *path);
+    int (*linkat)(int fromfd, const char *from, int tofd, const char *to, int flags);
     int (*faccessat)(int dirfd, const char *path, int mode, int flags);
     ssize_t (*getdents64)(int fd, void *buffer, size_t size);
 };

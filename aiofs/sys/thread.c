@@ -49,7 +49,7 @@ int thread_start_with(const char *name, void *(*main)(void *), void *argument, s
     pthread_attr_setstacksize(&attributes, size);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&thread, &attributes, main, argument);
-    while (error == EINVAL && size < LARGEST_STACK) { /* a libc that does not tell how much it needs */
+    while (error == EINVAL && size < LARGEST_STACK) { /* this libc does not report how much it needs */
         size *= 2;
         pthread_attr_setstacksize(&attributes, size);
         error = pthread_create(&thread, &attributes, main, argument);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from aiofs import _core
 from aiofs.handles import DirectoryHandle
@@ -22,10 +22,10 @@ __all__ = ["Volume"]
 class Volume(VolumeMethods):
     """A tree of files.
 
-    `MemoryVolume` and `PrivateVolume` are directories, whose files the engine opens itself. For
-    files that are elsewhere (behind HTTP, in an archive, in a dict), write a class that derives
-    from this one and implements the methods from `open_file` to `rename`. Locks, handles, mounts,
-    descriptors and POSIX AIO then work on it as on any other volume.
+    `MemoryVolume`, `PrivateVolume` and `HostVolume` are directories, whose files the engine opens
+    itself. For files that are elsewhere (behind HTTP, in an archive, in a dict), write a class that
+    derives from this one and implements the methods from `open_file` to `rename`. Locks, handles,
+    mounts, descriptors and POSIX AIO then work on it as on any other volume.
 
     Rules for these methods. Paths are canonical: relative to the root, '/' between components, ""
     the root. A method raises `OSError` with the errno that the system call of that name would set.
@@ -42,6 +42,9 @@ class Volume(VolumeMethods):
     `submit` run inside the submitting call, also on an event loop's thread, which saves waking
     another thread.
 
+    The six methods from `chmod` to `statvfs` are for `FileSystem` alone, and need not be there: by
+    default they raise EOPNOTSUPP.
+
     A method may use other volumes in any way, and wait for them. It cannot close the handle that
     called it (OSError EDEADLK).
 
@@ -49,7 +52,7 @@ class Volume(VolumeMethods):
     """
 
     #: The mode of an access handle that is asked for none.
-    default_mode: ClassVar[str] = "in-place"
+    default_mode: str = "in-place"
 
     _own_ops: VolumeOps | None = None
 
@@ -84,6 +87,35 @@ class Volume(VolumeMethods):
         `InvalidStateError` (EBADF) if the volume is closed.
         """
         return _core.offload(self._locks)
+
+    def request_capacity(self, n: int) -> Coroutine[Any, Any, int]:
+        """`await volume.request_capacity(n)`: reserves n bytes of the quota, ahead of their use.
+
+        Files that are opened through this volume and grow use reserved bytes first, so that nobody
+        else can take the quota from them; what shrinks again goes back to the reservation. It is a
+        share of the quota, not of the disk. It ends when the volume and its files are closed, or
+        when the process dies. Gives the bytes that are reserved and not used now.
+
+        Raises `QuotaExceededError` (EDQUOT), and reserves nothing, if fewer than n bytes are free;
+        ValueError if n is negative; OSError EOPNOTSUPP for a volume written in Python. Storage
+        Foundation API: `requestCapacity`.
+        """
+        return _core.offload(self._ops.request_capacity, _checked_capacity(n))
+
+    def release_capacity(self, n: int) -> Coroutine[Any, Any, int]:
+        """`await volume.release_capacity(n)`: gives back n bytes that are reserved and not used.
+
+        Gives the bytes that are still reserved and not used. Raises ValueError if n is negative or
+        more than are reserved. Storage Foundation API: `releaseCapacity`.
+        """
+        return _core.offload(self._ops.release_capacity, _checked_capacity(n))
+
+    def remaining_capacity(self) -> Coroutine[Any, Any, int]:
+        """`await volume.remaining_capacity()`: the bytes that are reserved and not used.
+
+        Storage Foundation API: `getRemainingCapacity`.
+        """
+        return _core.offload(self._ops.release_capacity, 0)
 
     def __enter__(self) -> Self:
         return self
@@ -121,3 +153,11 @@ class Volume(VolumeMethods):
         if self._own_ops is None:
             self._own_ops = VirtualOps(self)
         return self._own_ops
+
+
+def _checked_capacity(n: int) -> int:
+    if not isinstance(n, int):
+        raise TypeError(f"a capacity must be an int, not {type(n).__name__}")
+    if not 0 <= n < 2**63:
+        raise ValueError(f"a capacity must be from 0 to 2**63 - 1 bytes, not {n}")
+    return n

@@ -1,14 +1,18 @@
-"""AccessHandle: however the handle is closed, the lock is held until the last operation ends."""
+"""AccessHandle: the lock is held until the last operation is complete, however it is closed."""
 
 import asyncio
 import errno
 import gc
+import resource
+import threading
 import warnings
 import weakref
 
 import pytest
 from coroutines import failure, until, wait
 from opened import SIZE, is_locked
+from support import thread
+from volumes.dict_volume import DictVolume
 
 import aiofs
 from aiofs.aio import aio_write, aiocb
@@ -61,7 +65,7 @@ async def test_cancelling_a_close_does_not_stop_it(file):
 async def test_use_after_close_is_invalid_state(file):
     handle = await file.create_access_handle()
     closing = handle.close()
-    for turn in range(2):  # while it closes, and when it has
+    for turn in range(2):  # while it is being closed, and afterwards
         for call in (
             lambda: handle.read(bytearray(1)),
             lambda: handle.write(b"x"),
@@ -146,7 +150,7 @@ def slow_writes(faults):
         faults.delay(name, 0.15)
 
 
-async def lock_ends(file):
+async def wait_for_release(file):
     """Waits until the lock is released."""
     assert is_locked(file)
     await until(lambda: not is_locked(file))
@@ -159,7 +163,7 @@ async def test_close_with_writes_in_flight_keeps_the_lock_until_the_last_write_e
     operation = handle.write(b"x" * 400_000, at=0)
     later = handle.write(b"y" * 10, at=400_000)
     closing = handle.close()
-    await lock_ends(on_disk)
+    await wait_for_release(on_disk)
     with on_disk.create_sync_access_handle() as other:
         assert other.get_size() == 400_010
     assert (await operation, await later, await closing) == (400_000, 10, None)
@@ -178,7 +182,7 @@ async def test_cancel_with_writes_in_flight_keeps_the_lock_until_the_last_write_
     await started.wait()
     await asyncio.sleep(0.05)
     task.cancel()
-    await lock_ends(on_disk)
+    await wait_for_release(on_disk)
     with on_disk.create_sync_access_handle() as other:
         data = bytearray(400_000)
         assert other.read(data) == 400_000
@@ -202,3 +206,38 @@ async def test_dropping_a_handle_with_writes_in_flight_keeps_the_lock_until_the_
         assert other.read(data) == 400_000
         assert data == b"x" * 400_000
     assert await cb == 400_000
+
+
+class CompletesLate(DictVolume):
+    """A thread completes the first write, and is then held inside `submit` of the second."""
+
+    blocking = False
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.inside, self.go_on = None, threading.Event(), threading.Event()
+
+    def submit(self, request):
+        if request.op == "write" and self.first is None:
+            self.first = request
+            return
+        if request.op == "write":
+            self.inside.set()
+            self.go_on.wait(20)
+        super().submit(request)
+
+
+async def test_abort_does_not_wait_for_a_thread_that_completes_a_request():
+    with CompletesLate() as volume:
+        file = await volume.root.get_file_handle("file", create=True)
+        handle = await file.create_access_handle()
+        first, second = handle.write(b"data", at=0), handle.write(b"data", at=2)
+        with thread(volume.first.complete, 4):
+            assert volume.inside.wait(20)
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+            aborting = handle.abort()
+            waits = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+            volume.go_on.set()
+        assert waits < 500  # a second of short sleeps are thousands
+        await aborting
+        assert await first == await second == 4

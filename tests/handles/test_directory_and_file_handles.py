@@ -1,4 +1,4 @@
-"""DirectoryHandle, FileHandle and File: finding, making, removing, listing, looking."""
+"""DirectoryHandle, FileHandle and File: finding, creating, removing, listing and reading."""
 
 import asyncio
 import collections.abc
@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -14,10 +15,10 @@ from coroutines import failure
 from support import python
 
 import aiofs
-from aiofs import DirectoryHandle, FileHandle, MemoryVolume, PrivateVolume, _core
+from aiofs import DirectoryHandle, FileHandle, HostVolume, MemoryVolume, PrivateVolume, _core
 
 BAD_NAMES = ["", ".", "..", "a/b", "a\0b", "/", "a\ud800b"]
-# What Linux allows, though other systems or a terminal may not; "\udcff" stands for the byte 0xff.
+# Linux allows these names. Other systems or terminals may not. "\udcff" stands for the byte 0xff.
 UNUSUAL_NAMES = ["photos\\img1.jpg", "\\", "\udcff", "a\nb", "\t", " ", "a:b?*", "...", "\x7f\x1b"]
 
 
@@ -94,7 +95,7 @@ def test_bad_names_are_refused_at_the_call(run, volume, name):
 def test_every_name_that_linux_allows_is_a_name(run, volume, tmp_path, name):
     async def body():
         root = volume.root
-        (tmp_path / "volume" / name).write_bytes(b"data")  # as an unzipper leaves it
+        (tmp_path / "volume" / name).write_bytes(b"data")  # as another program creates it
         file = await root.get_file_handle(name)
         assert await (await file.get_file()).read() == b"data"
         assert [entry async for entry in root] == [(name, file)]
@@ -496,7 +497,7 @@ def test_file_that_changed_is_not_readable(run, volume, tmp_path):
 
 
 def test_every_write_right_after_get_file_is_noticed(run, volume):
-    """However close to one another the clock's ticks put them."""
+    """Also if both happen within one tick of the clock."""
 
     async def body():
         handle = await put(volume.root, "file", b"data")
@@ -534,3 +535,39 @@ def test_estimate_gives_usage_and_quota(run, tmp_path):
 def test_core_and_package_give_the_same_handles():
     assert aiofs.AccessHandle is _core.AccessHandle
     assert aiofs.SyncAccessHandle is _core.SyncAccessHandle
+
+
+@pytest.mark.parametrize("kind", [PrivateVolume, HostVolume])
+async def test_iteration_beside_changes_gives_each_name_once_and_misses_none_that_stays(
+    tmp_path, kind
+):
+    (tmp_path / "place").mkdir()
+    staying = {f"staying{number}" for number in range(2000)}
+    for name in staying:
+        (tmp_path / "place" / name).touch()
+    stop = threading.Event()
+
+    def change():
+        while not stop.is_set():
+            for number in range(300):
+                path = tmp_path / f"place/coming and going{number}"
+                path.touch()
+                path.rename(tmp_path / f"place/renamed{number}")
+            for number in range(300):
+                (tmp_path / f"place/renamed{number}").unlink()
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        with kind(tmp_path / "place") as volume:
+            for _ in range(10):
+                found = [name async for name in volume.root.keys()]
+                assert len(found) == len(set(found))
+                assert staying <= set(found)
+                async for name, handle in volume.root:
+                    assert handle.name == name
+                    if name.startswith("renamed"):
+                        break
+    finally:
+        stop.set()
+        changer.join()

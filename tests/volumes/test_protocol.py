@@ -1,4 +1,4 @@
-"""Volumes that are Python objects: mounts, handles and POSIX AIO work on them as on any other."""
+"""Volumes that are Python objects: mounts, handles and POSIX AIO work on them."""
 
 import asyncio
 import errno
@@ -12,6 +12,7 @@ from support import failed
 
 import aiofs
 from aiofs import FileSystem, NoModificationAllowedError, aio
+from aiofs.volumes import entry_stat
 
 RDWR = os.O_RDWR | os.O_CREAT
 
@@ -174,7 +175,7 @@ def test_file_that_changed_is_not_readable(run, volume):
             handle.write(b"data")
             found = await file.get_file()
             assert await found.read() == b"data"
-            volume.paths["file"].touch = lambda: None  # its times say nothing
+            volume.paths["file"].touch = lambda: None  # the volume's mtime does not change
             handle.write(b"atad", at=0)
             with pytest.raises(aiofs.NotReadableError):
                 await found.read()
@@ -241,7 +242,7 @@ def test_failing_method_fails_only_its_own_request():
 
 
 class Submitting(DictVolume):
-    """Carries its operations out on a thread of its own."""
+    """A volume whose `submit` performs operations on its own thread."""
 
     def __init__(self):
         super().__init__()
@@ -282,6 +283,11 @@ def test_dropped_volume_request_fails_instead_of_hanging(run):
             await failure(errno.EIO, asyncio.wait_for(handle.read(bytearray(4)), 10))
 
     run(body())
+
+
+def test_negative_size_of_an_entry_is_a_value_error():
+    with pytest.raises(ValueError, match="size -1 is negative"):
+        entry_stat("file", size=-1)
 
 
 def test_missing_method_is_a_not_supported_error():
