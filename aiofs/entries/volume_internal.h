@@ -228,6 +228,8 @@ int aiofs_own_dir_prepare(struct aiofs_tree *tree, unsigned flags);
 /* Before an entry's lock is taken. Takes the presence lock if this process has none, as a forked child; with `create`,
  * creates .aiofs where it is missing. It may sleep: the caller does not hold the namespace lock. */
 int aiofs_tree_prepare(struct aiofs_tree *tree, bool create);
+/* The same, but creates nothing: opens .aiofs if another process has created it meanwhile. */
+int aiofs_tree_look(struct aiofs_tree *tree);
 /* Before a call that removes or renames entries. Where there is no .aiofs, the claim `fd` keeps other processes from
  * creating it until aiofs_absence_unclaim, so that locks inside the process are enough; else `fd` is -1. */
 int aiofs_absence_claim(struct aiofs_tree *tree, int *fd);

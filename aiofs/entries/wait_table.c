@@ -3,8 +3,8 @@
  *
  * The lock itself is in the lock files (lock_file.c), and the kernel frees it when its holder dies. The table adds what
  * the kernel does not tell: who holds a lock, who waits for it, and in which order. It is the file `.aiofs/waits`, mapped
- * by every process that took a lock in the volume; a virtual volume, and a read-only one, has it in the process's own
- * memory. It is a help and no authority: without it, or with a wrong entry in it, a lock still excludes.
+ * by every process that took a lock in the volume. A virtual volume, and one that the process has open read-only only,
+ * has it in the process's own memory. It is a help and no authority: without it, or with a wrong entry in it, a lock still excludes.
  *
  *     the head      the last ticket; per bucket of path hashes, how many wait; per process its futex word and its pid;
  *                   per block of slots its owner, and one bit per slot in `held` and in `waiting`
@@ -197,23 +197,46 @@ static int write_zeros(int fd, int64_t offset, size_t size)
     return 0;
 }
 
-/* Shows that this process uses the file; who is alone with it starts it anew. */
+static bool is_refusal(int status)
+{
+    return status == -EAGAIN || status == -EACCES;
+}
+
+/* Whether the head is there. A process that failed or was killed while it started the file anew leaves a shorter one. */
+static bool is_whole(int fd)
+{
+    struct stat status;
+    return aiofs_sys.fstat(fd, &status) == 0 && status.st_size >= (off_t)HEAD_SIZE;
+}
+
+/* One attempt to show that this process uses the file. Who is alone with it starts it anew. -EAGAIN: another process
+ * does that. */
+static int try_to_join(int fd)
+{
+    int status = byte_lock(fd, F_OFD_SETLK, F_WRLCK, BYTE_ALONE);
+    bool alone = status >= 0;
+    if (alone)
+        status = aiofs_sys.ftruncate(fd, 0);
+    if (alone && status == 0)
+        status = write_zeros(fd, 0, HEAD_SIZE);
+    if (status < 0 && (alone || !is_refusal(status)))
+        return status;
+    status = byte_lock(fd, F_OFD_SETLK, F_RDLCK, BYTE_ALONE);
+    if (status < 0 || is_whole(fd))
+        return status;
+    byte_lock(fd, F_OFD_SETLK, F_UNLCK, BYTE_ALONE);
+    return -EAGAIN;
+}
+
 static int join_file(int fd)
 {
     const struct timespec moment = {.tv_nsec = 1000000};
-    for (int i = 0; i < TRIES; i++) {
-        if (byte_lock(fd, F_OFD_SETLK, F_WRLCK, BYTE_ALONE) >= 0) {
-            int status = aiofs_sys.ftruncate(fd, 0);
-            if (status == 0)
-                status = write_zeros(fd, 0, HEAD_SIZE);
-            return status < 0 ? status : byte_lock(fd, F_OFD_SETLK, F_RDLCK, BYTE_ALONE);
-        }
-        int status = byte_lock(fd, F_OFD_SETLK, F_RDLCK, BYTE_ALONE);
-        if (status != -EAGAIN && status != -EACCES)
-            return status;
-        nanosleep(&moment, NULL); /* another process starts the file anew */
+    int status = try_to_join(fd);
+    for (int i = 1; is_refusal(status) && i < TRIES; i++) {
+        nanosleep(&moment, NULL);
+        status = try_to_join(fd);
     }
-    return -EBUSY;
+    return is_refusal(status) ? -EBUSY : status;
 }
 
 static int map_table(const struct aiofs_tree *tree, struct aiofs_waits *waits, bool shared)
@@ -247,10 +270,19 @@ static void unmap_table(struct aiofs_waits *waits)
 
 static void disconnect(struct aiofs_waits *waits)
 {
-    unmap_table(waits);
-    pthread_cond_destroy(&waits->ended);
-    free(waits->free_slots);
-    free(waits);
+    while (waits) {
+        struct aiofs_waits *retired = waits->retired;
+        unmap_table(waits);
+        pthread_cond_destroy(&waits->ended);
+        free(waits->free_slots);
+        free(waits);
+        waits = retired;
+    }
+}
+
+static bool can_share(const struct aiofs_tree *tree)
+{
+    return tree->root >= 0 && tree->writable && tree->own_dir >= 0;
 }
 
 /* Without a table that processes share, one of this process's own: then there is a queue in it at least. */
@@ -264,7 +296,8 @@ static struct aiofs_waits *waits_new(const struct aiofs_tree *tree)
     list_init(&waits->watchers);
     condition_init(&waits->ended);
     waits->free_slots = malloc((size_t)WAIT_BLOCKS * WAIT_BLOCK_SLOTS * sizeof *waits->free_slots);
-    int status = tree->root >= 0 && tree->writable && tree->own_dir >= 0 ? map_table(tree, waits, true) : -ENOENT;
+    waits->shareable = can_share(tree);
+    int status = waits->shareable ? map_table(tree, waits, true) : -ENOENT;
     if (status < 0) {
         unmap_table(waits);
         status = map_table(tree, waits, false);
@@ -299,6 +332,36 @@ static bool claim_block(struct aiofs_waits *waits)
     return false;
 }
 
+/* Nothing is held or waited for, and no thread serves it. */
+static bool is_unused_locked(const struct aiofs_waits *waits)
+{
+    return !waits->thread && list_empty(&waits->waiters) && list_empty(&waits->watchers) &&
+           waits->free_count == atomic_load(&waits->head->blocks) * WAIT_BLOCK_SLOTS;
+}
+
+/* A volume that was open read-only, or had no .aiofs, got a table of this process's own. When the volume is open for
+ * writing too, the shared table replaces that one, as soon as it is unused. */
+static struct aiofs_waits *replace_own_table(struct aiofs_tree *tree, struct aiofs_waits *own)
+{
+    aiofs_namespace_lock();
+    bool unused = is_unused_locked(own);
+    aiofs_namespace_unlock();
+    struct aiofs_waits *shared = unused ? waits_new(tree) : NULL;
+    if (!shared)
+        return own;
+    aiofs_namespace_lock();
+    bool first = tree->waits == own && is_unused_locked(own);
+    if (first) {
+        shared->retired = own;
+        tree->waits = shared;
+    }
+    struct aiofs_waits *current = tree->waits;
+    aiofs_namespace_unlock();
+    if (!first)
+        disconnect(shared);
+    return current;
+}
+
 void aiofs_waits_prepare(struct aiofs_tree *tree, bool reserve, size_t length)
 {
     struct aiofs_waits *waits = atomic_load_explicit(&tree->waits, memory_order_acquire);
@@ -307,6 +370,8 @@ void aiofs_waits_prepare(struct aiofs_tree *tree, bool reserve, size_t length)
         disconnect(waits); /* another thread was first */
         waits = none;
     }
+    if (waits && !waits->shareable && can_share(tree))
+        waits = replace_own_table(tree, waits);
     if (!waits || waits->process < 0 || !reserve)
         return;
     unsigned wanted = FREE_MIN + (unsigned)(length / WAIT_SLOT_PATH);
@@ -793,14 +858,14 @@ long aiofs_volume_locks(aiofs_volume *volume, struct aiofs_listed_lock **list)
 {
     struct listing listing = {0};
     struct aiofs_tree *tree = volume->tree;
+    int status = aiofs_tree_look(tree);
     if (tree->root < 0 || tree->own_dir >= 0)
         aiofs_waits_prepare(tree, false, 0);
-    int status = 0;
-    if (tree->waits) {
-        status = list_slots(tree->waits, false, &listing);
-        if (status == 0)
-            status = list_slots(tree->waits, true, &listing);
-    }
+    struct aiofs_waits *waits = tree->waits;
+    if (waits && status == 0)
+        status = list_slots(waits, false, &listing);
+    if (waits && status == 0)
+        status = list_slots(waits, true, &listing);
     sort_by_ticket(&listing);
     free(listing.tickets);
     *list = listing.list;

@@ -50,6 +50,8 @@ struct aiofs_waits {
     bool thread, stopping; /* of waiting.c: a thread serves `waiters` and `watchers`; it shall end */
     int64_t wakes_at;      /* when that thread looks at them again by itself */
     pthread_cond_t ended;
+    bool shareable;              /* when it was made, the tree had a .aiofs that is writable */
+    struct aiofs_waits *retired; /* the one before it, in this process's own memory; a thread may still look at it */
 };
 
 /* ---- the connection */

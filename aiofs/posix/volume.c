@@ -223,7 +223,7 @@ static struct aiofs_lock_info *infos_of(struct aiofs_listed_lock *listed, long c
     return list;
 }
 
-AIOFS_API ssize_t aiofs_locks(const char *volume, struct aiofs_lock_info **list)
+static ssize_t list_locks(const char *volume, struct aiofs_lock_info **list)
 {
     struct aiofs_listed_lock *listed;
     aiofs_volume *used;
@@ -237,6 +237,14 @@ AIOFS_API ssize_t aiofs_locks(const char *volume, struct aiofs_lock_info **list)
     *list = infos_of(listed, count);
     aiofs_volume_locks_free(listed, count);
     return *list ? count : posix_answer(-ENOMEM);
+}
+
+AIOFS_API ssize_t aiofs_locks(const char *volume, struct aiofs_lock_info **list)
+{
+    int before = posix_disable_cancel();
+    ssize_t answer = list_locks(volume, list);
+    posix_restore_cancel(before);
+    return answer;
 }
 
 AIOFS_API void aiofs_locks_free(struct aiofs_lock_info *list, ssize_t count)

@@ -218,7 +218,8 @@ async def test_who_leaves_the_queue_loses_nobodys_turn(volume, leave):
     if leave == "cancel":
         first.cancel()
     elif leave == "drop":
-        del first
+        with pytest.warns(RuntimeWarning, match="was never awaited"):
+            del first
     await (await asyncio.wait_for(second, 30)).close()
     if leave == "time is up":
         assert isinstance(first.exception(), aiofs.NoModificationAllowedError)
@@ -517,3 +518,96 @@ async def test_processes_hand_a_file_round_and_nobody_is_passed_over(tmp_path, v
     assert len(turns) == processes * rounds
     assert all(turns.count(str(number)) == rounds for number in range(processes))
     assert sorted(turns[:processes], key=int) == [str(number) for number in range(processes)]
+
+
+# ---- host volumes
+
+HOLDER = """
+import sys, aiofs
+volume = aiofs.HostVolume(sys.argv[1])
+fs = aiofs.FileSystem()
+fs.mount("/", volume)
+fd = fs.open("/log", 0o102)
+print("held", flush=True)
+sys.stdin.read()
+fs.close(fd)
+"""
+
+LISTER = """
+import asyncio, sys, aiofs
+async def main():
+    with aiofs.HostVolume(sys.argv[1]) as volume:
+        for lock in await volume.locks():
+            print(lock.path, lock.pid)
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def holding_process(directory):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.communicate()
+
+
+async def test_a_host_volume_lists_no_locks_and_stays_as_it_was(tmp_path):
+    with aiofs.HostVolume(tmp_path) as volume:
+        assert await volume.locks() == []
+        assert os.listdir(tmp_path) == []
+
+
+async def test_a_host_volume_without_a_lock_yet_lists_and_awaits_those_of_another_process(tmp_path):
+    (tmp_path / "log").write_bytes(b"")
+    with aiofs.HostVolume(tmp_path) as volume:
+        file = await volume.root.get_file_handle("log")
+        with holding_process(tmp_path) as process:
+            held = [("log", process.pid, False)]
+            assert [(lock.path, lock.pid, lock.waiting) for lock in await volume.locks()] == held
+            opening = asyncio.ensure_future(file.create_access_handle(wait=60))
+            await waiting(volume, 1)
+        await (await opening).close()
+
+
+async def test_what_was_locked_read_only_first_does_not_hide_later_locks_from_other_processes(
+    tmp_path,
+):
+    (tmp_path / "log").write_bytes(b"")
+    with aiofs.HostVolume(tmp_path, read_only=True) as reading:
+        file = await reading.root.get_file_handle("log")
+        await (await file.create_access_handle(mode="read-only")).close()
+        with aiofs.HostVolume(tmp_path) as volume:
+            file = await volume.root.get_file_handle("log")
+            async with await file.create_access_handle():
+                lister = [sys.executable, "-c", LISTER, str(tmp_path)]
+                listed = await asyncio.to_thread(subprocess.check_output, lister, text=True)
+            assert listed == f"log {os.getpid()}\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"cut off", bytes(100_000)])
+async def test_a_damaged_table_of_waiting_openings_is_made_anew(tmp_path, content):
+    with aiofs.PrivateVolume(tmp_path) as volume:
+        (tmp_path / ".aiofs/waits").write_bytes(content)
+        file = await volume.root.get_file_handle("log", create=True)
+        async with await file.create_access_handle():
+            assert [lock.path for lock in await volume.locks()] == ["log"]
+
+
+@pytest.mark.parametrize("call", ["openat", "ftruncate", "pwrite64", "fcntl", "fstat"])
+def test_a_table_that_cannot_be_made_costs_no_lock(tmp_path, faults, call):
+    for nth in range(1, 12):
+        with aiofs.PrivateVolume(tmp_path / str(nth)) as volume:
+            faults.fail(call, errno.EIO, nth)
+            try:
+                volume._ops.sync_access_handle("log", "in-place", True).close()
+            except OSError as error:
+                assert error.errno == errno.EIO
+            faults.clear()
+            volume._ops.sync_access_handle("log", "in-place", True).close()
