@@ -576,7 +576,7 @@ async def test_a_host_volume_without_a_lock_yet_lists_and_awaits_those_of_anothe
         await (await opening).close()
 
 
-async def test_what_was_locked_read_only_first_does_not_hide_later_locks_from_other_processes(
+async def test_a_read_only_volume_opened_first_does_not_hide_later_locks_from_others(
     tmp_path,
 ):
     (tmp_path / "log").write_bytes(b"")
