@@ -15,6 +15,7 @@ from aiofs.errors import (
 from aiofs.filesystem import FileSystem
 from aiofs.handles import AccessHandle, DirectoryHandle, File, FileHandle, SyncAccessHandle
 from aiofs.linking import get_include, get_library_dir
+from aiofs.volume_ops import LockInfo
 from aiofs.volumes import HostVolume, MemoryVolume, PrivateVolume, Volume
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "HostVolume",
     "InvalidModificationError",
     "InvalidStateError",
+    "LockInfo",
     "MemoryVolume",
     "NoModificationAllowedError",
     "NotFoundError",

@@ -12,6 +12,7 @@ the parts, so the order of the parts does not matter.
     delivery            the only part that knows event loops. completions.c: the queue from the engine's
                         threads to a loop; awaitable.c: awaits that return a value without an exception
     operation           the awaitable that the methods of an asynchronous handle return
+    waiting             openings that wait for a lock; who holds and who waits
     aiocb, request, outcome, listio
                         <aio.h>: control blocks and their await; aio_read, aio_write, aio_fsync;
                         aio_error, aio_return, aio_suspend, aio_cancel; lio_listio
@@ -60,6 +61,7 @@ include "core/buffer.pxi"
 include "core/submission.pxi"
 include "core/delivery.pxi"
 include "core/operation.pxi"
+include "core/waiting.pxi"
 include "core/zero.pxi"
 include "core/aiocb.pxi"
 include "core/request.pxi"

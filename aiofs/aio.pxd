@@ -13,7 +13,7 @@ libraries=["aiofs"], and with aiofs.get_library_dir() in library_dirs and runtim
 
 from posix.signal cimport sigval
 from posix.time cimport timespec
-from posix.types cimport off_t
+from posix.types cimport mode_t, off_t, pid_t
 
 
 cdef extern from "<pthread.h>" nogil:
@@ -55,6 +55,18 @@ cdef extern from "aiofs.h" nogil:
     int lio_listio "aiofs_lio_listio"(int mode, aiocb **list, int nent, sigevent *sig)
 
     int aiofs_open(const char *volume, const char *path, int flags, ...)
+    enum aiofs_mode:
+        AIOFS_MODE_DEFAULT, AIOFS_MODE_IN_PLACE, AIOFS_MODE_READ_ONLY, AIOFS_MODE_READWRITE_UNSAFE
+    struct aiofs_lock_info:
+        char *path
+        const char *mode
+        pid_t pid
+        int waiting
+        timespec since
+    int aiofs_open_wait(const char *volume, const char *path, int flags, mode_t permissions, aiofs_mode mode,
+                        const timespec *timeout) nogil
+    ssize_t aiofs_locks(const char *volume, aiofs_lock_info **list)
+    void aiofs_locks_free(aiofs_lock_info *list, ssize_t count)
     int aiofs_close(int fd)
     int aiofs_completion_open()
     int aiofs_completion_close(int fd)

@@ -55,13 +55,14 @@ class FileSystem(TreeCalls):
 
     # ---- descriptors
 
-    def open(self, path: Path, flags: int, mode: int = 0o666) -> int:
+    def open(self, path: Path, flags: int, mode: int = 0o666, *, wait: float | None = None) -> int:
         """Opens a file. Returns a descriptor that `os`, `mmap`, C code and `aiofs.aio` can use.
 
         flags, mode: as for open(2). An open for writing takes the entry's lock before it creates or
         truncates the file; O_RDONLY takes no lock. Close the descriptor with `close`, not with
-        `os.close`. A descriptor of a volume that is a Python object is a placeholder: only aiofs's
-        own calls accept it.
+        `os.close`. wait: how many seconds to wait for the lock, as for
+        `FileHandle.create_access_handle`. A descriptor of a volume that is a Python object is a
+        placeholder: only aiofs's own calls accept it.
 
         Raises `NoModificationAllowedError` (EBUSY) if another holder has the lock,
         `TypeMismatchError` (EISDIR) for a directory, and otherwise the errors of `os.open`.
@@ -73,7 +74,9 @@ class FileSystem(TreeCalls):
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         lock = _core.LOCK_EXCLUSIVE if writes else _core.LOCK_NONE
         mount = self._mount_of(resolved, "open", directory=errno.EISDIR)
-        opened = mount.ops.open(resolved.path, flags, mode, lock, self._owner, resolved.shown)
+        opened = _core.call_waiting(
+            wait, mount.ops.open, resolved.path, flags, mode, lock, self._owner, resolved.shown
+        )
         with self._lock:
             descriptor = opened.fileno()
             # If the program closed an earlier descriptor of this number with os.close, this
@@ -113,11 +116,16 @@ class FileSystem(TreeCalls):
         return DirectoryHandle._of(mount.volume, resolved.path)
 
     def create_access_handle(
-        self, path: Path, *, mode: Mode | None = None, create: bool = False
+        self,
+        path: Path,
+        *,
+        mode: Mode | None = None,
+        create: bool = False,
+        wait: float | None = None,
     ) -> Opening[AccessHandle]:
         """Opens and locks a file. Gives an `AccessHandle`, by `await` or by `async with`.
 
-        mode: as for `FileHandle.create_access_handle`. create: create an empty file if it is
+        mode, wait: as for `FileHandle.create_access_handle`. create: create an empty file if it is
         missing. Raises as that method does; a bad path or mode is refused at the call.
         """
         mount, resolved, checked = self._for_handle(path, mode)
@@ -130,16 +138,26 @@ class FileSystem(TreeCalls):
             self._remember(handle)
             return handle
 
-        return Opening(open_it)
+        return Opening(open_it, wait=wait, key=(mount.ops, resolved.path))
 
     def create_sync_access_handle(
-        self, path: Path, *, mode: Mode | None = None, create: bool = False
+        self,
+        path: Path,
+        *,
+        mode: Mode | None = None,
+        create: bool = False,
+        wait: float | None = None,
     ) -> SyncAccessHandle:
         """As `create_access_handle`, but blocks, and returns a `SyncAccessHandle`."""
         mount, resolved, checked = self._for_handle(path, mode)
         with missing(mount.ops, resolved.path, create):
-            handle = mount.ops.sync_access_handle(
-                resolved.path, checked, bool(create), resolved.shown
+            handle = _core.call_waiting(
+                wait,
+                mount.ops.sync_access_handle,
+                resolved.path,
+                checked,
+                bool(create),
+                resolved.shown,
             )
         self._remember(handle)
         return handle

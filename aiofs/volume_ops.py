@@ -11,12 +11,23 @@ open, unlink and truncate what it has locked itself. Owner 0 shares no lock, not
 from __future__ import annotations
 
 import os
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle
 
 Kind = Literal["file", "directory"]
 Mode = Literal["in-place", "readwrite", "read-only", "readwrite-unsafe"]
+
+
+class LockInfo(NamedTuple):
+    """A lock on an entry of a volume that somebody holds or waits for; see `Volume.locks`."""
+
+    path: str  #: relative to the volume's root
+    mode: str  #: the mode of an access handle with such a lock
+    pid: int  #: the process, as it knows itself
+    host: str | None  #: this machine's name; None if the lock binds this process only
+    since: float  #: when the lock was taken, or the wait began; in seconds since the epoch
+    waiting: bool  #: whether the lock is waited for, and not held
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -53,6 +64,7 @@ class VolumeOps(Protocol):
     def generation(self, path: str) -> int: ...
     def scan(self, path: str, shown: str | None = None) -> list[tuple[str, Kind | None]]: ...
     def lock_count(self, path: str) -> int: ...
+    def locks(self) -> list[tuple[str, str, int, float, bool, bool]]: ...
     def locked_below(self, path: str) -> bool: ...  # whether an entry below it is locked
     def identity(self) -> str: ...  # what identifies the volume among all of the machine
     def show(self, path: str) -> str: ...  # how errors name the path if no `shown` is given

@@ -94,6 +94,17 @@ def test_handle_example_is_refused_a_second_handle_and_appends(tmp_path):
         assert (tmp_path / "volume" / "log.txt").read_text() == "one\ntwo\n" * times
 
 
+def test_two_processes_hand_a_log_over_and_lose_no_line(tmp_path):
+    command = [sys.executable, EXAMPLES / "hand_over.py", tmp_path / "volume"]
+    writers = [subprocess.Popen([*command, name, "200"]) for name in ("a", "b")]
+    assert [writer.wait(timeout=50) for writer in writers] == [0, 0]
+    lines = (tmp_path / "volume" / "log.txt").read_text().splitlines()
+    for name in ("a", "b"):
+        own = [line for line in lines if line.startswith(name)]
+        assert own == [f"{name} {number}" for number in range(1, 201)]
+    assert len(lines) == 400
+
+
 RATE = 8000
 
 

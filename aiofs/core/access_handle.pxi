@@ -218,6 +218,21 @@ cdef class AccessHandle:
         return operation
 
     @property
+    def contended(self):
+        """Whether somebody waits for the lock of this handle; False once it is closed."""
+        if self.file == NULL or self.closed or self.made != generation:
+            return False
+        return bool(aiofs_lock_ref_contended(aiofs_file_lock_ref(self.file)))
+
+    def contention(self):
+        """The await returns None when somebody waits for the lock of this handle; at once if somebody does.
+
+        It takes no part in the order of the other operations. InvalidStateError if the handle is closed, or
+        is closed before somebody waits.
+        """
+        return start_offload(0, 0, _await_contention, (self,))
+
+    @property
     def readable(self):
         """The bytes as a stream to read, with a cursor of its own; always the same one. See ReadableByteStream."""
         stream = None if self.readable_ref is None else self.readable_ref()

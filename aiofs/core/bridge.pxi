@@ -361,6 +361,9 @@ cdef class Names:
             count = aiofs_volume_lock_count(self.volume, c_path)
         return count
 
+    def locks(self):
+        return list_locks(self.volume, "list locks", "/")
+
     def generation(self, str path):
         cdef bytes encoded = _path_bytes(path)
         return aiofs_volume_generation(self.volume, encoded)

@@ -58,6 +58,7 @@ cdef extern from "engine/engine.h" nogil:
     int64_t AIOFS_NOT_INLINE
     size_t AIOFS_INLINE_MAX
     int AIOFS_PRIO_DELTA_MAX
+    int64_t AIOFS_PARKED
 
     int aiofs_engine_start()
     const char *aiofs_engine_name()
@@ -74,6 +75,7 @@ cdef extern from "engine/engine.h" nogil:
         int error
     void aiofs_submit_many(aiofs_batch_entry *list, size_t count)
     void aiofs_complete(aiofs_request *request, int64_t result)
+    void aiofs_call_again(aiofs_request *request)
     int aiofs_request_state(const aiofs_request *request)
     bint aiofs_request_terminal(const aiofs_request *request)
     int aiofs_wait(aiofs_request **requests, size_t count, const timespec *timeout)

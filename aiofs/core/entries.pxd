@@ -25,6 +25,10 @@ cdef extern from "<sys/stat.h>" nogil:
         timespec_of_stat st_ctim
 
 
+cdef extern from "sys/clock.h" nogil:
+    int64_t aiofs_now()
+
+
 cdef extern from "entries/volume.h" nogil:
     ctypedef struct aiofs_volume:
         pass
@@ -81,11 +85,27 @@ cdef extern from "entries/volume.h" nogil:
     void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref)
 
     struct aiofs_acquisition:
-        pass
+        bint abandoned
+        int64_t until
+        void (*ready)(aiofs_acquisition *acquisition) noexcept nogil
+        void *waiter
+        bint parked
+    void aiofs_acquisition_arrive(aiofs_acquisition *acquisition, uint64_t key)
 
     void aiofs_acquisition_begin(aiofs_acquisition *acquisition)
     void aiofs_acquisition_abandon(aiofs_acquisition *acquisition)
     void aiofs_acquisition_end(aiofs_acquisition *acquisition)
+    bint aiofs_lock_ref_contended(const aiofs_lock_ref *lock_ref)
+    int aiofs_lock_ref_watch(aiofs_lock_ref *lock_ref)
+
+    struct aiofs_listed_lock:
+        char *path
+        const char *mode
+        bint waiting, local
+        int pid
+        int64_t since
+    long aiofs_volume_locks(aiofs_volume *volume, aiofs_listed_lock **list)
+    void aiofs_volume_locks_free(aiofs_listed_lock *list, long count)
 
 
 cdef extern from "engine/engine.h" nogil:

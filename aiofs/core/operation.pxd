@@ -22,7 +22,7 @@ cdef class Operation:
     cdef int64_t count
     cdef int kind, state, gives
     cdef bint retrieved, dropped
-    cdef aiofs_acquisition acquisition  # of offload: the acquisition of the first lock that the function takes
+    cdef waiting_call waits      # of offload: the acquisition of the first lock that the function takes
     cdef bint waited             # the current await has suspended once
     cdef int64_t start           # first byte, of a transfer at the cursor or elsewhere
     cdef int64_t wanted          # of a read whose size depends on the file's: the most bytes, -1 for all; else 0
@@ -39,3 +39,4 @@ cdef class Operation:
     cdef int cancel(self) except -1
 
 cdef Operation pending_operation(int kind, int gives)
+cdef Operation start_offload(int64_t until, uint64_t key, function, tuple arguments)

@@ -23,7 +23,7 @@ cdef class Operation:
             (<AccessHandle>self.handle).detach(self)
         if self.kind == AIOFS_CALL:
             with nogil:
-                aiofs_acquisition_end(&self.acquisition)
+                aiofs_acquisition_end(&self.waits.acquisition)
         if self.submission != NULL:
             if aiofs_request_state(&self.submission.request) == AIOFS_NEW:
                 unpin(self.submission)
@@ -154,7 +154,7 @@ cdef class Operation:
             # The function may be running. If it has taken its lock, the lock is marked as releasing: threads that ask
             # for it wait instead of failing with EBUSY. If not, taking the lock fails with ECANCELED.
             with nogil:
-                aiofs_acquisition_abandon(&self.acquisition)
+                aiofs_acquisition_abandon(&self.waits.acquisition)
         if self.submission != NULL:
             aiofs_cancel_soon(&self.submission.request)
         return 0
@@ -206,13 +206,19 @@ cdef void mark_unwanted(object made) noexcept:
 
 cdef int64_t call_function(aiofs_request *request) noexcept nogil:
     """Runs on a host thread: calls the function of an offload."""
+    cdef aiofs_acquisition *acquisition
     with gil:
         operation = <Operation>(<aiofs_submission *>request).owner
-        aiofs_acquisition_begin(&(<Operation>operation).acquisition)
+        acquisition = &(<Operation>operation).waits.acquisition
+        acquisition.parked = False
+        aiofs_acquisition_begin(acquisition)
         try:
             operation.value = operation.function(*operation.arguments)
             operation.state = SUCCEEDED
         except BaseException as error:
+            if acquisition.parked:
+                aiofs_acquisition_begin(NULL)
+                return AIOFS_PARKED  # until call_again
             if operation.dropped and isinstance(error, OSError) and error.errno == ECANCELED:
                 error = cancelled_error()  # the acquisition was abandoned: no lock was taken
             operation.value = error
@@ -230,6 +236,10 @@ def offload(function, *arguments):
     For calls that may block, as opening a file or changing a directory. RuntimeError if no loop runs;
     OSError (EAGAIN) if no thread can be started.
     """
+    return start_offload(0, 0, function, arguments)
+
+
+cdef Operation start_offload(int64_t until, uint64_t key, function, tuple arguments):
     cdef Operation operation = pending_operation(AIOFS_CALL, GIVES_OBJECT)
     cdef LoopNotifier notifier = current_notifier()
     cdef aiofs_submission *submission
@@ -242,6 +252,11 @@ def offload(function, *arguments):
     submission = new_submission()
     submission.request.op = AIOFS_CALL
     submission.request.call = call_function
+    operation.waits.acquisition.until = until
+    operation.waits.acquisition.ready = call_again
+    operation.waits.request = &submission.request
+    if until:
+        aiofs_acquisition_arrive(&operation.waits.acquisition, key)
     aiofs_request_retain(&submission.request)
     operation.submission = submission
     error = submit_request(submission, NULL, operation, notifier)

@@ -306,6 +306,18 @@ cdef class SyncAccessHandle:
             raise make_error(-outcome, self.path, "close")
         return 0
 
+    @property
+    def contended(self):
+        """Whether somebody waits for the lock of this handle; False once it is closed."""
+        cdef bint waited_for
+        if self.file == NULL or self.made != generation:
+            return False
+        self.users += 1
+        with nogil:
+            waited_for = aiofs_lock_ref_contended(aiofs_file_lock_ref(self.file))
+        self.users -= 1
+        return waited_for
+
     def fileno(self):
         """The descriptor, which the kernel knows, until close; then InvalidStateError (EBADF)."""
         self.check("fileno")

@@ -318,6 +318,15 @@ cdef class DirectoryOps:
             raise self.failed(<int>count, path, None, "look at")
         return count
 
+    def locks(self):
+        """The locks that all processes hold and wait for in this volume; see list_locks."""
+        cdef aiofs_volume *volume = self.use()
+        try:
+            return list_locks(volume, "list locks", self.directory)
+        finally:
+            with nogil:
+                aiofs_volume_release(volume)
+
     def locked_below(self, str path):
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded

@@ -41,6 +41,9 @@ static enum verdict take_back(aiofs_request *request, bool force)
         list_remove(&request->queued);
         request->phase = PHASE_ENDING;
         return TAKEN;
+    case PHASE_PARKED:
+        request->phase = PHASE_ENDING;
+        return TAKEN;
     case PHASE_CANCELLING:
         return ASKED;
     case PHASE_RUNNING:
@@ -210,13 +213,24 @@ int aiofs_cancel_all(int fd)
 
 /* ---- the exit of the program ----------------------------------------------------------------------------- */
 
-/* Cancels all requests on streams, writes too. */
+/* Lock held. Takes back the calls that are parked: nothing but their cancellation need end them. */
+static void take_back_parked(struct aiofs_link *taken)
+{
+    for (struct aiofs_link *link = engine.calls.next; link != &engine.calls; link = link->next) {
+        aiofs_request *request = CONTAINER(link, aiofs_request, in_flight);
+        if (request->phase == PHASE_PARKED && take_back(request, true) == TAKEN)
+            list_append(taken, &request->queued);
+    }
+}
+
+/* Cancels all requests on streams, writes too, and the calls that are parked. */
 static void cancel_streams(void)
 {
     struct aiofs_link taken, *link, *file_link;
     bool asked = false;
     list_init(&taken);
     pthread_mutex_lock(&engine.lock);
+    take_back_parked(&taken);
     for (file_link = engine.files.next; file_link != &engine.files; file_link = file_link->next) {
         aiofs_file *file = CONTAINER(file_link, aiofs_file, all);
         if (file->kind != KIND_STREAM)

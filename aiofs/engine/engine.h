@@ -86,6 +86,10 @@ enum aiofs_op {
     AIOFS_CALL,     /* call(request) on a host thread, which shares the program's descriptors */
 };
 
+/* What the `call` of an AIOFS_CALL returns to be called again: after aiofs_call_again, on any host thread. Meanwhile the
+ * request holds no thread, and can be cancelled. */
+#define AIOFS_PARKED INT64_MIN
+
 enum aiofs_state {
     AIOFS_NEW,       /* not yet submitted */
     AIOFS_SUBMITTED, /* accepted, not terminal; some requests in this state can be cancelled */
@@ -138,6 +142,7 @@ struct aiofs_request {
     bool charged;                   /* its growth is charged to the quota, and the charge has not ended */
     uint8_t lane;                   /* enum lane_name */
     _Atomic uint8_t phase;          /* enum request_phase */
+    bool again;                     /* an AIOFS_CALL: aiofs_call_again came before it had parked */
     _Atomic bool notified;          /* the state is terminal, and `done` has returned */
     uint32_t generation;            /* aiofs_generation of the process that submitted it */
     aiofs_file *file;
@@ -169,6 +174,9 @@ AIOFS_API void aiofs_submit_many(struct aiofs_batch_entry *list, size_t count);
 /* Completes with `result` a request that a file's own operation (aiofs_ops.submit) received. If `submit` itself calls
  * this, the completion is published after `submit` has returned. */
 AIOFS_API void aiofs_complete(aiofs_request *request, int64_t result);
+/* Calls a parked AIOFS_CALL again; if its `call` still runs, as soon as it has returned AIOFS_PARKED. The caller makes
+ * sure that the request lives. */
+AIOFS_API void aiofs_call_again(aiofs_request *request);
 
 /* A state word holds an aiofs_state and the flag AIOFS_WAITED: a thread sleeps on it. Faces may have such words of
  * their own. */

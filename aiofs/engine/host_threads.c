@@ -106,6 +106,16 @@ static int spare(void)
     return error;
 }
 
+/* A parked call becomes a call that waits for a host thread. Lock held. */
+static void queue_again(aiofs_request *request)
+{
+    request->again = false;
+    request->phase = PHASE_WAITING;
+    list_append(&host_threads.calls, &request->queued);
+    spare();
+    pthread_cond_signal(&host_threads.work);
+}
+
 static void run_job(struct aiofs_link *link)
 {
     struct aiofs_job *job = CONTAINER(link, struct aiofs_job, link);
@@ -131,6 +141,14 @@ static void run_notifications(void)
     }
 }
 
+/* Lock held. A request that is parked may be cancelled and freed as soon as the lock is released. */
+static void park(aiofs_request *request)
+{
+    request->phase = PHASE_PARKED;
+    if (request->again)
+        queue_again(request);
+}
+
 static void run_call(struct aiofs_link *link)
 {
     aiofs_request *request = CONTAINER(link, aiofs_request, queued);
@@ -141,13 +159,17 @@ static void run_call(struct aiofs_link *link)
     host_threads.calling++;
     spare();
     pthread_mutex_unlock(&engine.lock);
+    int64_t result = 0;
     if (request->file)
         outside_carry(request);
-    else
-        request_finish(request, request->call(request));
+    else if ((result = request->call(request)) != AIOFS_PARKED)
+        request_finish(request, result);
     pthread_mutex_lock(&engine.lock);
-    if (generation == aiofs_generation)
-        host_threads.calling--;
+    if (generation != aiofs_generation)
+        return; /* the call has forked, and this is the child */
+    host_threads.calling--;
+    if (result == AIOFS_PARKED)
+        park(request);
 }
 
 static void *host_thread_main(void *argument)
@@ -224,6 +246,16 @@ int host_threads_call(aiofs_request *request)
     }
     pthread_mutex_unlock(&engine.lock);
     return refused ? error : 0;
+}
+
+void aiofs_call_again(aiofs_request *request)
+{
+    pthread_mutex_lock(&engine.lock);
+    if (request->phase == PHASE_PARKED)
+        queue_again(request);
+    else if (request->phase == PHASE_RUNNING)
+        request->again = true;
+    pthread_mutex_unlock(&engine.lock);
 }
 
 /* If no thread can be started, the host thread that waits for jobs tries again until one can. */

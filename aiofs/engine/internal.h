@@ -178,6 +178,7 @@ enum request_phase {
     PHASE_CANCELLING, /* the reactor performs it and was asked to cancel it: in engine.cancelling */
     PHASE_ADOPTED,    /* on a stream, in engine.adopted: waits for a worker */
     PHASE_BLOCKING,   /* on a stream: a worker performs it */
+    PHASE_PARKED,     /* an AIOFS_CALL that is called again later: in no queue */
     PHASE_ENDING,     /* detached from its file; its state is about to become terminal */
 };
 

@@ -18,6 +18,7 @@
 
 #include "sys.h"
 #include "volume_internal.h"
+#include "wait_table.h"
 
 /* ---- locks in the process ------------------------------------------------------------------------------ */
 
@@ -30,11 +31,21 @@ static bool may_share(const struct aiofs_entry *entry, enum aiofs_lock lock, con
     return lock != AIOFS_LOCK_EXCLUSIVE || (owner && entry->owner == owner);
 }
 
-static int lock_entry(struct aiofs_tree *tree, struct aiofs_entry *entry, enum aiofs_lock lock, const void *owner)
+/* Whether the lock would pass somebody who waits for the entry. What the owner of an exclusive lock opens once more
+ * passes nobody, because the owner has the lock anyway. */
+static bool passes_queue(struct aiofs_tree *tree, const struct aiofs_entry *entry, enum aiofs_lock lock, uint64_t ticket)
+{
+    if (entry->locks > 0 && lock == AIOFS_LOCK_EXCLUSIVE)
+        return false;
+    return aiofs_waits_before_locked(tree, entry->hash, ticket, 1) > 0;
+}
+
+static int lock_entry(struct aiofs_tree *tree, struct aiofs_entry *entry, enum aiofs_lock lock, const void *owner,
+                      uint64_t ticket)
 {
     if (lock == AIOFS_LOCK_NONE)
         return 0;
-    if (!may_share(entry, lock, owner))
+    if (!may_share(entry, lock, owner) || passes_queue(tree, entry, lock, ticket))
         return -EBUSY;
     if (entry->locks == 0) {
         int status = aiofs_bytes_take(tree, entry->hash, lock);
@@ -54,6 +65,7 @@ static void unlock_entry(struct aiofs_tree *tree, struct aiofs_entry *entry, enu
     entry->lock = AIOFS_LOCK_NONE;
     entry->owner = NULL;
     aiofs_bytes_release(tree, entry->hash);
+    aiofs_waits_released_locked(tree, entry->hash);
 }
 
 /* ---- lock references ------------------------------------------------------------------------------------------- */
@@ -78,13 +90,13 @@ static void lock_ref_unlink(struct aiofs_lock_ref *lock_ref)
         lock_ref->next->prev = lock_ref->prev;
 }
 
-int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
-                               const void *owner, aiofs_lock_ref **out)
+int aiofs_lock_ref_take_turn_locked(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
+                                    const void *owner, uint64_t ticket, aiofs_lock_ref **out)
 {
     struct aiofs_tree *tree = volume->tree;
     struct aiofs_lock_ref *lock_ref = calloc(1, sizeof *lock_ref);
     struct aiofs_entry *entry = lock_ref ? aiofs_entry_make_locked(tree, canonical) : NULL;
-    int status = entry ? lock_entry(tree, entry, lock, owner) : -ENOMEM;
+    int status = entry ? lock_entry(tree, entry, lock, owner, ticket) : -ENOMEM;
     if (status < 0) {
         if (entry)
             aiofs_entry_free_if_unused_locked(tree, entry);
@@ -100,69 +112,24 @@ int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_canonica
     return 0;
 }
 
-int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
-                           const void *owner, aiofs_lock_ref **lock_ref)
+int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
+                               const void *owner, aiofs_lock_ref **out)
 {
-    struct aiofs_patience patience = {0};
-    int status = aiofs_tree_prepare(volume->tree, lock != AIOFS_LOCK_NONE && !(volume->flags & AIOFS_VOLUME_READ_ONLY));
-    if (status < 0)
-        return status;
-    aiofs_namespace_lock();
-    do
-        status = aiofs_acquisition_abandoned_locked()
-                     ? -ECANCELED
-                     : aiofs_lock_ref_take_locked(volume, canonical, lock, owner, lock_ref);
-    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, canonical, lock, &patience));
-    if (status == 0)
-        aiofs_acquisition_done_locked(*lock_ref);
-    aiofs_namespace_unlock();
-    return status;
+    return aiofs_lock_ref_take_turn_locked(volume, canonical, lock, owner, WAIT_NEWCOMER, out);
 }
 
-/* Takes an exclusive lock for one call: a temporary lock reference. It does not create .aiofs: the caller has called
- * aiofs_tree_prepare or aiofs_absence_claim. */
-int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canonical *canonical, const void *owner,
-                                  aiofs_lock_ref **lock_ref)
+/* Takes the lock reference out of the table of holders: it is about to be unlocked. */
+static void unlist(aiofs_lock_ref *lock_ref)
 {
-    struct aiofs_patience patience = {0};
-    int status = aiofs_tree_prepare(volume->tree, false);
-    if (status < 0)
-        return status;
-    aiofs_namespace_lock();
-    do
-        status = aiofs_lock_ref_take_locked(volume, canonical, AIOFS_LOCK_EXCLUSIVE, owner, lock_ref);
-    while (status == -EBUSY && aiofs_releasing_wait_locked(volume->tree, canonical, AIOFS_LOCK_EXCLUSIVE, &patience));
-    if (status == 0)
-        (*lock_ref)->temporary = true;
-    aiofs_namespace_unlock();
-    return status;
-}
-
-int aiofs_refuse_locked_target(aiofs_volume *volume, const char *path, const struct aiofs_canonical *canonical,
-                               const void *owner)
-{
-    struct aiofs_canonical target;
-    aiofs_lock_ref *lock_ref;
-    if (!(volume->flags & AIOFS_VOLUME_HOST) || aiofs_path_resolve(volume, path, true, &target) < 0 ||
-        strcmp(target.path, canonical->path) == 0)
-        return 0;
-    int status = aiofs_lock_ref_take_temporary(volume, &target, owner, &lock_ref);
-    if (status == 0)
-        aiofs_lock_ref_release(lock_ref);
-    return status;
-}
-
-int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, enum aiofs_lock lock, const void *owner,
-                        aiofs_lock_ref **lock_ref)
-{
-    struct aiofs_canonical canonical;
-    int status = aiofs_path_resolve(volume, path, true, &canonical);
-    return status < 0 ? status : aiofs_lock_ref_take_at(volume, &canonical, lock, owner, lock_ref);
+    struct aiofs_tree *tree = lock_ref->volume->tree;
+    aiofs_waits_unlocking_locked(tree, lock_ref);
+    aiofs_waits_unhold_locked(tree, lock_ref);
 }
 
 void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref)
 {
     aiofs_namespace_lock();
+    unlist(lock_ref);
     if (!lock_ref->lost)
         unlock_entry(lock_ref->volume->tree, lock_ref->entry, lock_ref->lock);
     if (lock_ref->releasing)
@@ -181,6 +148,7 @@ void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
     aiofs_namespace_lock();
     volume = lock_ref->volume;
     lock_ref_unlink(lock_ref);
+    unlist(lock_ref);
     if (!lock_ref->lost)
         unlock_entry(volume->tree, lock_ref->entry, lock_ref->lock);
     if (lock_ref->releasing)
@@ -207,6 +175,8 @@ void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to
     lock_ref_unlink(lock_ref);
     lock_ref_link(to, lock_ref);
     if (!lock_ref->lost && lock_ref->lock != AIOFS_LOCK_NONE) {
+        aiofs_waits_unhold_locked(tree, lock_ref);
+        aiofs_waits_hold_locked(tree, lock_ref);
         to->locks++;
         unlock_entry(tree, from, lock_ref->lock);
     }
@@ -294,6 +264,7 @@ static void entry_mark_lost(struct aiofs_entry *entry)
     for (struct aiofs_lock_ref *lock_ref = entry->lock_refs; lock_ref; lock_ref = lock_ref->next) {
         lock_ref->lost = true;
         lock_ref->releasing = false;
+        lock_ref->slot = 0;
         if (lock_ref->charge)
             lock_ref->charge->orphan = false; /* the parent subtracts the bytes from the usage count */
     }
@@ -310,6 +281,7 @@ void aiofs_volume_fork_child(void)
         if (tree->presence >= 0)
             aiofs_sys.close(tree->presence);
         tree->presence = tree->account = -1;
+        aiofs_waits_fork_child(tree);
         for (size_t i = 0; i < tree->bucket_count; i++)
             for (struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next)
                 entry_mark_lost(entry);

@@ -291,6 +291,11 @@ int aiofs_tree_prepare(struct aiofs_tree *tree, bool create)
     return status;
 }
 
+int aiofs_tree_look(struct aiofs_tree *tree)
+{
+    return aiofs_tree_prepare(tree, tree->lazy && own_dir_exists(tree));
+}
+
 void aiofs_own_dir_close(struct aiofs_tree *tree)
 {
     if (tree->presence >= 0)

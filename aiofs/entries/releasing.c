@@ -16,10 +16,7 @@
  * other's byte and both are refused. If a third process shares one of the two bytes, the lock on that byte is
  * compatible, and its process tries again.
  *
- * An acquisition connects the thread that takes a lock to the thread that may abandon it meanwhile. If it is abandoned
- * before the lock is taken, the lock is never taken; if later, the lock reference is marked as releasing.
- *
- * The namespace lock guards all of this, except `acquiring`, which is the thread's own.
+ * The namespace lock guards all of this, except `aiofs_acquiring`, which is the thread's own.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,14 +32,15 @@ enum { MOMENT_NS = 50000, PATIENCE_NS = 2000000000 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_cond_t released;
-static _Thread_local struct aiofs_acquisition *acquiring;
+_Thread_local struct aiofs_acquisition *aiofs_acquiring;
+struct aiofs_link aiofs_arrivals = {&aiofs_arrivals, &aiofs_arrivals};
 
 static void make_condition(void)
 {
     condition_init(&released);
 }
 
-static void wake_all(void)
+void aiofs_releasing_wake_all(void)
 {
     pthread_once(&once, make_condition);
     pthread_cond_broadcast(&released);
@@ -89,10 +87,10 @@ void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_e
 {
     if (--entry->releasing == 0)
         set_mark(tree, entry->hash, F_UNLCK);
-    wake_all();
+    aiofs_releasing_wake_all();
 }
 
-static void mark_locked(aiofs_lock_ref *lock_ref)
+void aiofs_releasing_mark_locked(aiofs_lock_ref *lock_ref)
 {
     if (lock_ref->releasing || lock_ref->lost || lock_ref->lock == AIOFS_LOCK_NONE)
         return;
@@ -105,7 +103,7 @@ void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref)
     if (!lock_ref || lock_ref->lock == AIOFS_LOCK_NONE)
         return;
     aiofs_namespace_lock();
-    mark_locked(lock_ref);
+    aiofs_releasing_mark_locked(lock_ref);
     aiofs_namespace_unlock();
 }
 
@@ -158,50 +156,13 @@ bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aio
     return fd >= 0 && wait_for_others(fd, canonical->hash, lock, patience);
 }
 
-/* ---- acquisitions ------------------------------------------------------------------------------------ */
-
-void aiofs_acquisition_begin(struct aiofs_acquisition *acquisition)
-{
-    acquiring = acquisition;
-}
-
-bool aiofs_acquisition_abandoned_locked(void)
-{
-    return acquiring && acquiring->abandoned && !acquiring->lock_ref;
-}
-
-void aiofs_acquisition_done_locked(aiofs_lock_ref *lock_ref)
-{
-    if (!acquiring || acquiring->lock_ref)
-        return;
-    acquiring->lock_ref = lock_ref;
-    lock_ref->acquisition = acquiring;
-}
-
-void aiofs_acquisition_abandon(struct aiofs_acquisition *acquisition)
-{
-    aiofs_namespace_lock();
-    acquisition->abandoned = true;
-    if (acquisition->lock_ref)
-        mark_locked(acquisition->lock_ref);
-    wake_all(); /* the thread of this acquisition may wait in aiofs_releasing_wait_locked */
-    aiofs_namespace_unlock();
-}
-
-void aiofs_acquisition_end(struct aiofs_acquisition *acquisition)
-{
-    aiofs_namespace_lock();
-    if (acquisition->lock_ref)
-        acquisition->lock_ref->acquisition = NULL;
-    acquisition->lock_ref = NULL;
-    aiofs_namespace_unlock();
-}
-
 /* ---- fork ---------------------------------------------------------------------------------------------- */
 
 /* The condition variable is initialised anew: the threads that waited on it exist in the parent only. */
 void aiofs_releasing_fork_child(void)
 {
-    acquiring = NULL;
+    aiofs_acquiring = NULL;
+    while (list_pop(&aiofs_arrivals)) /* the parent's */
+        ;
     make_condition();
 }

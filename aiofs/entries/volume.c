@@ -24,6 +24,7 @@
 
 #include "sys.h"
 #include "volume_internal.h"
+#include "wait_table.h"
 
 static void close_if_open(int fd)
 {
@@ -151,6 +152,7 @@ static void tree_free(struct aiofs_tree *tree)
         close_if_open(tree->lock_files[i]);
     aiofs_own_dir_close(tree);
     close_if_open(tree->root);
+    aiofs_waits_free(tree);
     aiofs_dir_sync_free(tree);
     free(tree->buckets);
     free(tree->ancestors);

@@ -8,9 +8,10 @@
  * while a lock reference points to it. An open file owns one lock reference: its share of the entry's lock.
  *
  * Locking. One mutex, the namespace lock, guards volumes, entries and locks. A thread takes it only while it holds no
- * other lock, and takes no other lock under it, except those of entries/. Taking an entry's lock does not wait for
- * another holder: a refused lock is -EBUSY at once. The one exception is a holder that is releasing its lock: the
- * thread waits for it without the mutex, usually for some milliseconds.
+ * other lock, and takes no other lock under it, except those of entries/, and that of the engine in the callback `ready`
+ * of an acquisition. Taking an entry's lock does not wait for another holder, unless its acquisition says so: a refused
+ * lock is -EBUSY at once. The one exception is a holder that is releasing its lock: the thread waits for it without the
+ * mutex, usually for some milliseconds.
  *
  * Functions return what the kernel returns: >= 0, or a negated errno.
  */
@@ -127,17 +128,54 @@ AIOFS_API void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref);
 AIOFS_API void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref);
 aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref);
 
-/* The acquisition of one lock by a worker thread, which another thread may abandon meanwhile. The caller zeroes it and
- * keeps it alive until aiofs_acquisition_end. The namespace lock guards both fields. */
+/* The acquisition of one lock: how long it may wait, and its abandoning by another thread. The caller zeroes it and keeps
+ * it alive until aiofs_acquisition_end. The namespace lock guards it, once it is begun. */
 struct aiofs_acquisition {
     aiofs_lock_ref *lock_ref; /* the lock that was taken; NULL: not taken yet, or released again */
     bool abandoned;
+    int64_t until; /* CLOCK_MONOTONIC, ns: how long a lock that is held is waited for; 0: not at all */
+    /* NULL: the thread that asks for the lock waits; a signal handler ends that wait with -EINTR. Else asking for it is
+     * -EINPROGRESS, and `ready` is called when the wait is over: with the namespace lock held, on any thread. In both
+     * cases the place in the queue is kept: the caller asks again, and gets the lock, -EBUSY or another errno. */
+    void (*ready)(struct aiofs_acquisition *acquisition);
+    struct aiofs_waiter *waiter; /* of waiting.c */
+    struct aiofs_link arrival;   /* until it has the lock or a place in its queue; next NULL: it never arrived */
+    uint64_t key;
+    bool parked; /* the last answer was -EINPROGRESS; only the asking thread uses it */
+    bool behind; /* it asked, and an earlier arrival has not: -EINPROGRESS, and `ready` follows */
 };
+/* Fixes its place among the acquisitions of this process with the same key, which are for the same path: it gets the
+ * lock, or a place in the queue, after those that arrived before. For calls that run on threads in any order. */
+AIOFS_API void aiofs_acquisition_arrive(struct aiofs_acquisition *acquisition, uint64_t key);
 /* Binds the next lock that this thread takes for an open file to `acquisition`; NULL unbinds. */
 AIOFS_API void aiofs_acquisition_begin(struct aiofs_acquisition *acquisition);
-/* Abandons it: taking the lock fails with -ECANCELED; a lock that is taken already is marked as releasing. */
+/* Abandons it: it leaves the queue, taking the lock fails with -ECANCELED; a lock that is taken already is marked as
+ * releasing. */
 AIOFS_API void aiofs_acquisition_abandon(struct aiofs_acquisition *acquisition);
+/* Leaves the queue, too. */
 AIOFS_API void aiofs_acquisition_end(struct aiofs_acquisition *acquisition);
+
+/* Whether somebody waits for the lock. */
+AIOFS_API bool aiofs_lock_ref_contended(const aiofs_lock_ref *lock_ref);
+/* Waits for that, by this thread's acquisition, which has a `ready`: 0: somebody waits. -EINPROGRESS: ask again after
+ * `ready`. -EBADF: there is no lock, or no longer. */
+AIOFS_API int aiofs_lock_ref_watch(aiofs_lock_ref *lock_ref);
+
+/* ---- who holds and who waits ------------------------------------------------------------------------- */
+
+struct aiofs_listed_lock {
+    char *path;
+    enum aiofs_lock lock;
+    const char *mode; /* the mode of an access handle that has such a lock */
+    bool waiting;   /* it is waited for, not held */
+    bool local;     /* it binds this process only */
+    int pid;
+    int64_t since;  /* CLOCK_REALTIME, ns: when it was taken, or the wait began */
+};
+/* Lists the locks of a volume that are held and waited for, by all processes, the waiting ones in their order. Returns
+ * their count or a negated errno; aiofs_locks_free frees the list. */
+AIOFS_API long aiofs_volume_locks(aiofs_volume *volume, struct aiofs_listed_lock **list);
+AIOFS_API void aiofs_volume_locks_free(struct aiofs_listed_lock *list, long count);
 
 /* The engine calls these around every change of a file's bytes. */
 

@@ -68,6 +68,7 @@ struct aiofs_lock_ref {
     struct aiofs_charge *charge;
     struct aiofs_acquisition *acquisition; /* that took it and may still abandon it; or NULL */
     enum aiofs_lock lock;
+    unsigned slot;             /* in the table of holders, + 1; 0: none */
     bool releasing;            /* its release is under way; see releasing.c */
     bool temporary;            /* for one call: a rename does not move it to the new entry */
     bool closed;               /* unlocked, and its file is closed */
@@ -130,6 +131,8 @@ struct aiofs_tree {
 
     _Atomic uint64_t *generations; /* counters of changes, by the hash of the path; see aiofs_volume_generation */
     _Atomic int64_t write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
+
+    struct aiofs_waits *_Atomic waits; /* NULL until the first lock; see wait_table.c */
 };
 
 struct aiofs_identity {
@@ -173,6 +176,23 @@ void aiofs_bytes_release(struct aiofs_tree *tree, uint64_t hash);
 /* lock.c */
 int aiofs_lock_ref_take_locked(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
                                const void *owner, aiofs_lock_ref **out);
+/* The same for a waiting opening whose turn is after those with a lower ticket; see wait_table.h. */
+int aiofs_lock_ref_take_turn_locked(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
+                                    const void *owner, uint64_t ticket, aiofs_lock_ref **out);
+void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to);
+
+/* releasing.c */
+void aiofs_releasing_add_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
+void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
+bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical,
+                                 enum aiofs_lock lock, struct aiofs_patience *patience);
+void aiofs_releasing_mark_locked(aiofs_lock_ref *lock_ref);
+void aiofs_releasing_wake_all(void);
+extern _Thread_local struct aiofs_acquisition *aiofs_acquiring; /* this thread's acquisition, or NULL */
+extern struct aiofs_link aiofs_arrivals; /* acquisitions that have arrived, in their order */
+void aiofs_releasing_fork_child(void);
+
+/* waiting.c */
 int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
                            const void *owner, aiofs_lock_ref **lock_ref);
 int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canonical *canonical, const void *owner,
@@ -181,16 +201,6 @@ int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canon
  * opened the link holds the lock of that entry. */
 int aiofs_refuse_locked_target(aiofs_volume *volume, const char *path, const struct aiofs_canonical *canonical,
                                const void *owner);
-void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to);
-
-/* releasing.c */
-void aiofs_releasing_add_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
-void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_entry *entry);
-bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical,
-                                 enum aiofs_lock lock, struct aiofs_patience *patience);
-bool aiofs_acquisition_abandoned_locked(void); /* this thread's acquisition was abandoned before it had a lock */
-void aiofs_acquisition_done_locked(aiofs_lock_ref *lock_ref);
-void aiofs_releasing_fork_child(void);
 
 /* path.c */
 int aiofs_path_normalize(const char *path, struct aiofs_canonical *out);
@@ -218,6 +228,8 @@ int aiofs_own_dir_prepare(struct aiofs_tree *tree, unsigned flags);
 /* Before an entry's lock is taken. Takes the presence lock if this process has none, as a forked child; with `create`,
  * creates .aiofs where it is missing. It may sleep: the caller does not hold the namespace lock. */
 int aiofs_tree_prepare(struct aiofs_tree *tree, bool create);
+/* The same, but creates nothing: opens .aiofs if another process has created it meanwhile. */
+int aiofs_tree_look(struct aiofs_tree *tree);
 /* Before a call that removes or renames entries. Where there is no .aiofs, the claim `fd` keeps other processes from
  * creating it until aiofs_absence_unclaim, so that locks inside the process are enough; else `fd` is -1. */
 int aiofs_absence_claim(struct aiofs_tree *tree, int *fd);

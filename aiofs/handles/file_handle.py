@@ -30,21 +30,30 @@ class FileHandle(Handle):
         """
         return _core.offload(self._snapshot)
 
-    def create_access_handle(self, *, mode: Mode | None = None) -> Opening[AccessHandle]:
+    def create_access_handle(
+        self, *, mode: Mode | None = None, wait: float | None = None
+    ) -> Opening[AccessHandle]:
         """Opens and locks the file. Gives an `AccessHandle`, by `await` or by `async with`.
 
         mode: "in-place" (the same as "readwrite"), "read-only" or "readwrite-unsafe"; None is the
-        volume's default. Raises `NoModificationAllowedError` (EBUSY), without waiting, if another
-        holder has an incompatible lock; `NotFoundError` if the file is missing; `ValueError` for an
-        unknown mode. WHATWG File System: `createSyncAccessHandle`, made asynchronous.
+        volume's default. wait: how many seconds to wait for the lock, in turn with all others who
+        wait, in any process; None refuses at once, `math.inf` waits without a limit. Raises
+        `NoModificationAllowedError` (EBUSY) if another holder has an incompatible lock, or others
+        wait for it, and at the end of that time; `NotFoundError` if the file is missing;
+        `ValueError` for an unknown mode or a negative wait. WHATWG File System:
+        `createSyncAccessHandle`, made asynchronous.
         """
         checked = self._checked_mode(mode)
-        return Opening(self._volume._ops.access_handle, self._path, checked, False)
+        ops, path = self._volume._ops, self._path
+        return Opening(ops.access_handle, path, checked, False, wait=wait, key=(ops, path))
 
-    def create_sync_access_handle(self, *, mode: Mode | None = None) -> SyncAccessHandle:
+    def create_sync_access_handle(
+        self, *, mode: Mode | None = None, wait: float | None = None
+    ) -> SyncAccessHandle:
         """As `create_access_handle`, but blocks, and returns a `SyncAccessHandle`."""
         checked = self._checked_mode(mode)
-        return self._volume._ops.sync_access_handle(self._path, checked, False)
+        open_it = self._volume._ops.sync_access_handle
+        return _core.call_waiting(wait, open_it, self._path, checked, False)
 
     def remove(self) -> Async[None]:
         """`await handle.remove()`: removes the file.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import warnings
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Hashable
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
@@ -27,15 +27,27 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
     A refusal (EBUSY) is final only after one more turn of the event loop. Until then the loop may
     keep a handle alive that the task has dropped, in the traceback of an exception that it
     delivered. So the opening is tried a second time after that turn.
+
+    wait: how many seconds to wait for the lock; None does not wait. The wait begins at the call.
+    key: openings that wait and have equal keys take their places in the order of the calls.
     """
 
     _operation: _core.Operation[T] | None = None
     _call: Callable[[], _core.Operation[T]] | None
     _awaited = False
 
-    def __init__(self, function: Callable[..., T], *arguments: Any) -> None:
-        self._call = partial(_core.offload, function, *arguments)
+    def __init__(
+        self,
+        function: Callable[..., T],
+        *arguments: Any,
+        wait: float | None = None,
+        key: Hashable = None,
+    ) -> None:
+        until = _core.deadline_of(wait)
+        self._call = partial(_core.offload_waiting, until, key, function, *arguments)
         self._operation = self._call()
+        if until:
+            self._call = None  # a refusal is final: the time is up
         self._opened: T | None = None
 
     def __del__(self) -> None:

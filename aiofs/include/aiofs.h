@@ -25,6 +25,7 @@
 #include <aio.h>
 #include <signal.h>
 #include <sys/types.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -66,7 +67,47 @@ int aiofs_lio_listio(int mode, struct aiocb *const list[], int nent, struct sige
  */
 int aiofs_open(const char *volume, const char *path, int flags, ...);
 
-/* Closes a descriptor of aiofs_open. Returns 0; or -1 with errno EBADF: it is no descriptor of aiofs_open, or closed. */
+/*
+ * As aiofs_open, in a mode, and waits for the lock: first come, first served, among all threads and processes that wait
+ * for it. `permissions` is for O_CREAT. `timeout` NULL waits without a limit; a timeout of zero does not wait.
+ *
+ * The modes, and who may have the file open at the same time through aiofs:
+ *
+ *     AIOFS_MODE_DEFAULT            as aiofs_open: in-place for writing, no lock for reading
+ *     AIOFS_MODE_IN_PLACE           nobody, not this process either; also if it is opened for reading
+ *     AIOFS_MODE_READ_ONLY          others in this mode; only with O_RDONLY
+ *     AIOFS_MODE_READWRITE_UNSAFE   others in this mode
+ *
+ * EBUSY: the time is up, or (without waiting) another holder has the lock or others wait for it. EINTR: a signal handler
+ * ran while it waited. EINVAL: the mode is unknown, does not fit `flags`, or the time is invalid. Else as aiofs_open.
+ */
+enum aiofs_mode {
+    AIOFS_MODE_DEFAULT,
+    AIOFS_MODE_IN_PLACE,
+    AIOFS_MODE_READ_ONLY,
+    AIOFS_MODE_READWRITE_UNSAFE
+};
+int aiofs_open_wait(const char *volume, const char *path, int flags, mode_t permissions, enum aiofs_mode mode,
+                    const struct timespec *timeout);
+
+/* A lock that is held or waited for. */
+struct aiofs_lock_info {
+    char *path;            /* relative to the volume */
+    const char *mode;      /* "in-place", "shared", "read-only" or "readwrite-unsafe" */
+    pid_t pid;             /* of its process, as that process knows itself */
+    int waiting;           /* it is waited for, not held */
+    struct timespec since; /* CLOCK_REALTIME: when it was taken, or the wait began */
+};
+
+/*
+ * Lists the locks of a volume that processes of this machine hold, and those that they wait for, in the order of the
+ * queue. Returns their number and the list, which the caller frees with aiofs_locks_free; or -1 with errno: ENOMEM, or any
+ * errno of opening the volume. What `aiofs run` has locked is not listed.
+ */
+ssize_t aiofs_locks(const char *volume, struct aiofs_lock_info **list);
+void aiofs_locks_free(struct aiofs_lock_info *list, ssize_t count);
+
+/* Closes a descriptor of aiofs_open or aiofs_open_wait. Returns 0; or -1 with errno EBADF: it is no such descriptor, or closed. */
 int aiofs_close(int fd);
 
 /*

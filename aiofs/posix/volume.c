@@ -1,7 +1,8 @@
 /*
- * volume.c - aiofs_open and aiofs_close: locked files of a volume, for C programs.
+ * volume.c - aiofs_open, aiofs_open_wait, aiofs_close and aiofs_locks: locked files of a volume, for C programs.
  *
- * All files that a process opens here have the same lock owner, so the process may open one file several times.
+ * All files that a process opens by aiofs_open have the same lock owner, so the process may open one file several times.
+ * In the modes of aiofs_open_wait that name a lock, each open file is a holder of its own.
  *
  * Ownership. The open file owns its lock and its volume. The table `opened` maps descriptors to open files, and owns
  * the opener's reference to each. The thread that removes a file from the table closes it. So aiofs_close does not
@@ -115,7 +116,13 @@ static int open_volume(const char *directory, int flags, aiofs_volume **volume)
     return error;
 }
 
-static int open_locked(const char *directory, const char *path, int flags, mode_t mode)
+static enum aiofs_lock default_lock(int flags)
+{
+    return (flags & O_ACCMODE) == O_RDONLY ? AIOFS_LOCK_NONE : AIOFS_LOCK_EXCLUSIVE;
+}
+
+static int open_locked(const char *directory, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
+                       const void *owner)
 {
     aiofs_volume *volume;
     aiofs_file *file;
@@ -124,9 +131,7 @@ static int open_locked(const char *directory, const char *path, int flags, mode_
     int error = open_volume(directory, flags, &volume);
     if (error < 0)
         return error;
-    bool reads = (flags & O_ACCMODE) == O_RDONLY;
-    error = aiofs_volume_open_file(volume, path, flags, mode, reads ? AIOFS_LOCK_NONE : AIOFS_LOCK_EXCLUSIVE,
-                                   &the_process, &file);
+    error = aiofs_volume_open_file(volume, path, flags, mode, lock, owner, &file);
     aiofs_volume_release(volume);
     return error < 0 ? error : add_opened(file);
 }
@@ -141,7 +146,53 @@ AIOFS_API int aiofs_open(const char *volume, const char *path, int flags, ...)
         va_end(arguments);
     }
     int before = posix_disable_cancel();
-    int answer = posix_answer(open_locked(volume, path, flags, mode));
+    int answer = posix_answer(open_locked(volume, path, flags, mode, default_lock(flags), &the_process));
+    posix_restore_cancel(before);
+    return answer;
+}
+
+/* The lock of a mode, or -EINVAL. */
+static int lock_of(enum aiofs_mode mode, int flags)
+{
+    switch (mode) {
+    case AIOFS_MODE_DEFAULT:
+        return default_lock(flags);
+    case AIOFS_MODE_IN_PLACE:
+        return AIOFS_LOCK_EXCLUSIVE;
+    case AIOFS_MODE_READ_ONLY:
+        return (flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC) ? AIOFS_LOCK_READ_ONLY : -EINVAL;
+    case AIOFS_MODE_READWRITE_UNSAFE:
+        return AIOFS_LOCK_READWRITE_UNSAFE;
+    }
+    return -EINVAL;
+}
+
+/* The time of aiofs_now() at which to give up; 0: do not wait. -EINVAL. */
+static int64_t deadline_of(const struct timespec *timeout)
+{
+    enum { SECOND = 1000000000, LONG_SECONDS = 1000000000 };
+    if (!timeout || (timeout->tv_sec > LONG_SECONDS && timeout->tv_nsec >= 0 && timeout->tv_nsec < SECOND))
+        return INT64_MAX;
+    if (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= SECOND)
+        return -EINVAL;
+    int64_t nanoseconds = timeout->tv_sec * (int64_t)SECOND + timeout->tv_nsec;
+    return nanoseconds ? aiofs_now() + nanoseconds : 0;
+}
+
+AIOFS_API int aiofs_open_wait(const char *volume, const char *path, int flags, mode_t permissions, enum aiofs_mode mode,
+                              const struct timespec *timeout)
+{
+    struct aiofs_acquisition acquisition = {.until = deadline_of(timeout)};
+    int lock = lock_of(mode, flags);
+    if (lock < 0 || acquisition.until < 0)
+        return posix_answer(-EINVAL);
+    int before = posix_disable_cancel();
+    aiofs_acquisition_begin(&acquisition);
+    int fd = open_locked(volume, path, flags, permissions, (enum aiofs_lock)lock,
+                         mode == AIOFS_MODE_DEFAULT ? &the_process : NULL);
+    aiofs_acquisition_begin(NULL);
+    aiofs_acquisition_end(&acquisition);
+    int answer = posix_answer(fd);
     posix_restore_cancel(before);
     return answer;
 }
@@ -153,4 +204,52 @@ AIOFS_API int aiofs_close(int fd)
     int answer = posix_answer(file ? close_opened(file) : -EBADF);
     posix_restore_cancel(before);
     return answer;
+}
+
+/* ---- who holds and who waits ------------------------------------------------------------------------------- */
+
+/* Moves the paths to a new list. */
+static struct aiofs_lock_info *infos_of(struct aiofs_listed_lock *listed, long count)
+{
+    enum { SECOND = 1000000000 };
+    struct aiofs_lock_info *list = calloc((size_t)count + 1, sizeof *list);
+    for (long i = 0; list && i < count; i++) {
+        list[i] = (struct aiofs_lock_info){.path = listed[i].path, .mode = listed[i].mode, .pid = listed[i].pid};
+        list[i].waiting = listed[i].waiting;
+        list[i].since.tv_sec = listed[i].since / SECOND;
+        list[i].since.tv_nsec = listed[i].since % SECOND;
+        listed[i].path = NULL;
+    }
+    return list;
+}
+
+static ssize_t list_locks(const char *volume, struct aiofs_lock_info **list)
+{
+    struct aiofs_listed_lock *listed;
+    aiofs_volume *used;
+    int error = open_volume(volume, O_RDONLY, &used);
+    if (error < 0)
+        return posix_answer(error);
+    long count = aiofs_volume_locks(used, &listed);
+    aiofs_volume_release(used);
+    if (count < 0)
+        return posix_answer((int)count);
+    *list = infos_of(listed, count);
+    aiofs_volume_locks_free(listed, count);
+    return *list ? count : posix_answer(-ENOMEM);
+}
+
+AIOFS_API ssize_t aiofs_locks(const char *volume, struct aiofs_lock_info **list)
+{
+    int before = posix_disable_cancel();
+    ssize_t answer = list_locks(volume, list);
+    posix_restore_cancel(before);
+    return answer;
+}
+
+AIOFS_API void aiofs_locks_free(struct aiofs_lock_info *list, ssize_t count)
+{
+    for (ssize_t i = 0; i < count; i++)
+        free(list[i].path);
+    free(list);
 }

@@ -33,6 +33,11 @@ static size_t least_stack(const pthread_attr_t *attributes)
 
 int thread_start(const char *name, void *(*main)(void *), size_t stack)
 {
+    return thread_start_with(name, main, NULL, stack);
+}
+
+int thread_start_with(const char *name, void *(*main)(void *), void *argument, size_t stack)
+{
     enum { LARGEST_STACK = 64 * 1024 * 1024 };
     sigset_t all, before;
     pthread_attr_t attributes;
@@ -43,11 +48,11 @@ int thread_start(const char *name, void *(*main)(void *), size_t stack)
     size_t size = stack + least_stack(&attributes);
     pthread_attr_setstacksize(&attributes, size);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&thread, &attributes, main, NULL);
+    int error = pthread_create(&thread, &attributes, main, argument);
     while (error == EINVAL && size < LARGEST_STACK) { /* this libc does not report how much it needs */
         size *= 2;
         pthread_attr_setstacksize(&attributes, size);
-        error = pthread_create(&thread, &attributes, main, NULL);
+        error = pthread_create(&thread, &attributes, main, argument);
     }
     if (error == 0)
         pthread_setname_np(thread, name);

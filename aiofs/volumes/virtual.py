@@ -110,6 +110,10 @@ class VirtualOps:
     def lock_count(self, path: str) -> int:
         return self._names.lock_count(path)
 
+    def locks(self) -> list[tuple[str, str, int, float, bool, bool]]:
+        self._use(None)
+        return self._names.locks()
+
     def locked_below(self, path: str) -> bool:
         try:
             with ExitStack() as locks:
