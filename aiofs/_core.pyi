@@ -14,7 +14,7 @@ class _HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 _Fildes: TypeAlias = int | _HasFileno
-_Mode: TypeAlias = Literal["in-place", "read-only", "readwrite-unsafe"]
+_Mode: TypeAlias = Literal["in-place", "exclusive", "shared", "read-only", "readwrite-unsafe"]
 
 # ---- aiocb.pxi, request.pxi, outcome.pxi, listio.pxi
 
@@ -155,8 +155,10 @@ LOCK_READWRITE_UNSAFE: Final[int]
 VOLUME_CREATE: Final[int]
 VOLUME_HOST: Final[int]
 VOLUME_READ_ONLY: Final[int]
+VOLUME_LAZY: Final[int]
 
 def mode_of_handle(mode: str) -> tuple[str, int, int]: ...
+def is_atomic(mode: str) -> bool: ...
 def begin_run_session(directory: str | os.PathLike[str], number: int) -> int: ...
 def volume_in_use(directory: str) -> bool: ...
 
@@ -242,4 +244,20 @@ class Names:
     ) -> SyncAccessHandle: ...
     def access_handle(
         self, lock_ref: LockRef, volume: Any, file: Any, flags: int, mode: str, shown: str
+    ) -> AccessHandle: ...
+    def sync_swap_handle(
+        self,
+        lock_ref: LockRef,
+        descriptor: int,
+        commit: Callable[[int], None],
+        mode: str,
+        shown: str,
+    ) -> SyncAccessHandle: ...
+    def swap_handle(
+        self,
+        lock_ref: LockRef,
+        descriptor: int,
+        commit: Callable[[int], None],
+        mode: str,
+        shown: str,
     ) -> AccessHandle: ...

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal, Protocol
 from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle
 
 Kind = Literal["file", "directory"]
-Mode = Literal["in-place", "readwrite", "read-only", "readwrite-unsafe"]
+Mode = Literal["in-place", "readwrite", "exclusive", "shared", "read-only", "readwrite-unsafe"]
 
 
 def check_name(name: str, what: str = "name") -> str:

@@ -31,7 +31,7 @@ cdef class AccessHandle:
     cdef Operation transfer(self, int kind, object buffer, object at)
     cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, LoopNotifier notifier) except? -1
     cdef Operation vectored(self, int kind, object buffers, object at)
-    cdef Operation finish(self, bint flush)
+    cdef Operation finish(self, bint commit)
     cdef void close_without_waiting(self) noexcept
     cdef void detach(self, Operation operation) noexcept
     cdef bint ready(self, Operation operation) noexcept

@@ -16,7 +16,7 @@
 
 
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
-    """Runs on a host thread: closes a file. request.offset is not 0: flushes it first."""
+    """Runs on a host thread: closes a file. request.offset is not 0: commits it first."""
     return end_file(<aiofs_file *>request.single.iov_base, request.offset != 0)
 
 
@@ -34,15 +34,15 @@ cdef void free_request(aiofs_request *request) noexcept nogil:
     free(request)
 
 
-cdef int64_t end_file_on_this_thread(aiofs_file *file, bint flush) noexcept nogil:
+cdef int64_t end_file_on_this_thread(aiofs_file *file, bint commit) noexcept nogil:
     """Closes a file on this thread, because no host thread can be started.
 
     Does not wait for requests in flight, because one of them may wait for this thread.
     """
     if not aiofs_file_busy(file):
-        return end_file(file, flush)
+        return end_file(file, commit)
     drop_file(file)
-    return -EAGAIN if flush else 0
+    return -EAGAIN if commit else 0
 
 
 cdef void drop_file(aiofs_file *file) noexcept nogil:
@@ -51,7 +51,7 @@ cdef void drop_file(aiofs_file *file) noexcept nogil:
 
 
 cdef void drop_file_on_host_thread(aiofs_file *file) noexcept nogil:
-    """Closes a file on a host thread, because the volume's close_file may block; if none can start, on this thread."""
+    """Closes a file on a host thread, because that may block; if none can start, on this thread."""
     cdef aiofs_request *request = <aiofs_request *>calloc(1, sizeof(aiofs_request))
     cdef int error = -ENOMEM
     if request != NULL:
@@ -74,12 +74,13 @@ cdef class AccessHandle:
     """AccessHandle()
 --
 
-    An open file with a lock on its entry, read and written in place, without blocking the loop.
+    An open file with a lock on its entry, read and written without blocking the loop.
 
     FileHandle.create_access_handle and FileSystem.create_access_handle open it. A method starts its
     operation at the call and returns it (an Operation); `await` waits for the result. Operations take
-    effect in the order of the calls, as if each ran after the one before. As an async context manager
-    it closes at the end of the block.
+    effect in the order of the calls, as if each ran after the one before. In the modes exclusive and
+    shared it reads and writes a copy, which close commits and abort discards. As an async context manager it
+    closes at the end of the block; in those two modes it aborts if an exception leaves the block.
 
     At the call: TypeError, ValueError or BufferError for an invalid argument, RuntimeError if no event
     loop runs. From the await: InvalidStateError (EBADF) after close, NoModificationAllowedError (EBADF)
@@ -113,7 +114,8 @@ cdef class AccessHandle:
         if file != NULL:
             with nogil:
                 aiofs_file_unwanted(file)
-                if self.made == generation and not aiofs_python_ends and aiofs_file_blocks(file):
+                if self.made == generation and not aiofs_python_ends and (
+                        aiofs_file_blocks(file) or aiofs_file_swapped(file)):
                     drop_file_on_host_thread(file)
                 else:
                     drop_file(file)
@@ -133,6 +135,8 @@ cdef class AccessHandle:
         return operation
 
     def __aexit__(self, *exception):
+        if exception[0] is not None and self.file != NULL and aiofs_file_swapped(self.file):
+            return self.abort()
         return self.close()
 
     # ---- the methods ----
@@ -188,14 +192,14 @@ cdef class AccessHandle:
     def close(self):
         """Waits for all earlier operations, flushes and releases the lock. The await returns None.
 
-        A second call returns the operation of the first. OSError if the flush fails; the lock is released all the
-        same. If no host thread can be started, this thread closes the file and blocks on the disk. If requests are
+        In the modes exclusive and shared it commits instead of the flush; see SyncAccessHandle.close. A second call
+        returns the operation of the first. OSError if that fails; the lock is released all the same. If no host thread can be started, this thread closes the file and blocks on the disk. If requests are
         in flight then, it closes the file without a flush: OSError EAGAIN.
         """
         return self.finish(True)
 
     def abort(self):
-        """Closes without a flush. Operations that have not run, or that can be cancelled, raise AbortError."""
+        """Closes without a flush or a commit. Operations that have not run, or that can be cancelled, raise AbortError."""
         cdef Operation operation = self.finish(False)
         self.aborted = True
         if self.file != NULL:
@@ -290,7 +294,7 @@ cdef class AccessHandle:
             self.start(operation)
         return operation
 
-    cdef Operation finish(self, bint flush):
+    cdef Operation finish(self, bint commit):
         cdef Operation operation
         if self.closing is None or self.made != generation:
             operation = self.prepare(CLOSE, GIVES_NONE, "close", current_notifier())
@@ -301,7 +305,7 @@ cdef class AccessHandle:
                 return operation
             operation.state = PENDING
             operation.submission = new_submission()
-            operation.submission.request.offset = flush
+            operation.submission.request.offset = commit
             self.closed = True
             self.closing = operation
             try:
@@ -389,11 +393,11 @@ cdef class AccessHandle:
     cdef int end_refused(self, Operation operation, int error) except -1:
         """Completes an operation that the engine did not accept. The caller holds a reference to its submission."""
         cdef aiofs_submission *submission = operation.submission
-        cdef bint flush = submission.request.offset != 0
+        cdef bint commit = submission.request.offset != 0
         unpin(submission)
         if operation.kind == CLOSE:
             with nogil:
-                error = <int>end_file_on_this_thread(self.file, flush)
+                error = <int>end_file_on_this_thread(self.file, commit)
         try:
             operation.ended(error)
         finally:

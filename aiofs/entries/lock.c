@@ -147,6 +147,7 @@ int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, enum aiofs_lock 
 
 void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref)
 {
+    aiofs_swap_end(lock_ref);
     aiofs_namespace_lock();
     if (!lock_ref->lost)
         unlock_entry(lock_ref->volume->tree, lock_ref->entry, lock_ref->lock);
@@ -163,6 +164,7 @@ void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
     aiofs_volume *volume;
     if (!lock_ref)
         return;
+    aiofs_swap_end(lock_ref);
     aiofs_namespace_lock();
     volume = lock_ref->volume;
     lock_ref_unlink(lock_ref);
@@ -219,9 +221,10 @@ struct aiofs_limiter *aiofs_lock_ref_limiter(aiofs_lock_ref *lock_ref)
 
 void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref)
 {
-    struct aiofs_tree *tree = lock_ref->volume->tree;
-    if (tree->generations)
-        atomic_fetch_add(&tree->generations[lock_ref->entry->hash % AIOFS_GENERATIONS], 1);
+    if (lock_ref->swap)
+        aiofs_swap_changed(lock_ref->swap);
+    else
+        aiofs_generation_increment(lock_ref);
 }
 
 /* ---- counting open lock references -------------------------------------------------------------------- */
@@ -293,6 +296,7 @@ void aiofs_volume_fork_child(void)
         if (tree->presence >= 0)
             aiofs_sys.close(tree->presence);
         tree->presence = -1;
+        atomic_store(&tree->swaps, 0);
         for (size_t i = 0; i < tree->bucket_count; i++)
             for (struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next)
                 entry_mark_lost(entry);

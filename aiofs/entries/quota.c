@@ -111,8 +111,8 @@ void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *c
 {
     if (--charge->refs > 0)
         return;
-    if (charge->orphan && charge->size > 0)
-        unreserve(tree, charge->size);
+    if (charge->orphan && charge->size > charge->base)
+        unreserve(tree, charge->size - charge->base);
     free(charge);
 }
 
@@ -121,7 +121,7 @@ void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *c
 static void catch_up(struct aiofs_lock_ref *lock_ref, int64_t current)
 {
     struct aiofs_charge *charge = lock_ref->charge;
-    if (charge->size >= 0 && current > charge->size && lock_ref->lock == AIOFS_LOCK_EXCLUSIVE)
+    if (charge->size >= 0 && current > charge->size && (lock_ref->lock == AIOFS_LOCK_EXCLUSIVE || charge->swap))
         reserve(lock_ref->volume->tree, current - charge->size, -1);
     if (current > charge->size)
         charge->size = current;
@@ -163,10 +163,60 @@ void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size)
     if (!aiofs_lock_ref_has_quota(lock_ref))
         return;
     aiofs_namespace_lock();
+    if (lock_ref->charge && size < lock_ref->charge->base)
+        size = lock_ref->charge->base;
     if (lock_ref->charge && lock_ref->charge->size > size) {
         unreserve(lock_ref->volume->tree, lock_ref->charge->size - size);
         lock_ref->charge->size = size;
     }
+    aiofs_namespace_unlock();
+}
+
+/* ---- swap files ------------------------------------------------------------------------------------------- */
+
+int aiofs_quota_swap_begin(aiofs_lock_ref *lock_ref, int64_t base)
+{
+    struct aiofs_charge *charge = calloc(1, sizeof *charge);
+    if (!charge)
+        return -ENOMEM;
+    *charge = (struct aiofs_charge){.refs = 1, .orphan = true, .swap = true, .size = base, .base = base};
+    aiofs_namespace_lock();
+    lock_ref->charge = charge;
+    aiofs_namespace_unlock();
+    return 0;
+}
+
+int aiofs_quota_swap_charge(aiofs_lock_ref *lock_ref, int64_t old, int64_t size)
+{
+    struct aiofs_tree *tree = lock_ref->volume->tree;
+    int status = aiofs_lock_ref_has_quota(lock_ref) ? counted_once(tree) : 0;
+    if (status < 0 || !aiofs_lock_ref_has_quota(lock_ref))
+        return status;
+    aiofs_namespace_lock();
+    struct aiofs_charge *charge = lock_ref->charge;
+    int64_t missing = size - old - (charge->size - charge->base);
+    if (missing > 0)
+        status = reserve(tree, missing, lock_ref->volume->quota);
+    if (missing > 0 && status == 0)
+        charge->size += missing;
+    aiofs_namespace_unlock();
+    return status;
+}
+
+/* The usage count has the old file and what was charged for the swap file beyond its base. */
+void aiofs_quota_swap_end(aiofs_lock_ref *lock_ref, int64_t old, int64_t size)
+{
+    struct aiofs_tree *tree = lock_ref->volume->tree;
+    if (!aiofs_lock_ref_has_quota(lock_ref))
+        return;
+    aiofs_namespace_lock();
+    struct aiofs_charge *charge = lock_ref->charge;
+    int64_t excess = old + (charge->size - charge->base) - size;
+    if (excess > 0)
+        unreserve(tree, excess);
+    else
+        reserve(tree, -excess, -1);
+    charge->size = charge->base;
     aiofs_namespace_unlock();
 }
 

@@ -37,11 +37,12 @@ struct aiofs_canonical {
 };
 
 /* How much of an open file's size is in the usage count. The lock references of one file share it. orphan: the file
- * was unlinked, and the last release subtracts its bytes from the usage count. */
+ * was unlinked, and the last release subtracts its bytes from the usage count. A swap file's charge is its lock
+ * reference's alone, an orphan's until the commit, and never less than the size of the file that it replaces (base). */
 struct aiofs_charge {
     unsigned refs;
-    bool orphan;
-    int64_t size;
+    bool orphan, swap;
+    int64_t size, base;
 };
 
 struct aiofs_entry {
@@ -62,6 +63,7 @@ struct aiofs_lock_ref {
     struct aiofs_entry *entry;
     struct aiofs_volume *volume;
     struct aiofs_charge *charge;
+    struct aiofs_swap *swap;               /* the open file is a swap file; see swap.c. Constant while it is open */
     struct aiofs_acquisition *acquisition; /* that took it and may still abandon it; or NULL */
     enum aiofs_lock lock;
     bool releasing;            /* its release is under way; see releasing.c */
@@ -83,6 +85,7 @@ struct aiofs_unsynced {
 struct aiofs_tally {
     _Atomic int64_t usage;    /* sum of the sizes of all files, in bytes; -1: not counted yet */
     _Atomic uint32_t counted; /* a process opened the volume with a quota: every growth is charged */
+    _Atomic int32_t swaps;    /* swap files; see swap.c */
 };
 
 struct aiofs_tree {
@@ -107,6 +110,10 @@ struct aiofs_tree {
     struct aiofs_unsynced *names[AIOFS_NAME_BUCKETS]; /* by the hash of the directory's path; see dir_sync.c */
     size_t name_count;
     uint64_t name_number; /* the sequence number of the last name that aiofs created */
+
+    _Atomic int32_t swaps;                    /* swap files of this process */
+    _Atomic uint32_t swaps_found, swaps_made; /* living ones at the last search for stale ones, new ones since then */
+    _Atomic bool cannot_clone;                /* the filesystem refused FICLONE */
 
     _Atomic uint64_t *generations; /* virtual trees only: counters of changes, by the hash of the path */
     _Atomic int64_t write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
@@ -165,6 +172,14 @@ bool aiofs_acquisition_abandoned_locked(void); /* this thread's acquisition was 
 void aiofs_acquisition_done_locked(aiofs_lock_ref *lock_ref);
 void aiofs_releasing_fork_child(void);
 
+/* The bytes of the entry's file changed. */
+static inline void aiofs_generation_increment(const aiofs_lock_ref *lock_ref)
+{
+    const struct aiofs_tree *tree = lock_ref->volume->tree;
+    if (tree->generations)
+        atomic_fetch_add(&tree->generations[lock_ref->entry->hash % AIOFS_GENERATIONS], 1);
+}
+
 /* path.c */
 int aiofs_path_normalize(const char *path, struct aiofs_canonical *out);
 int aiofs_canonical_set(struct aiofs_canonical *out, const char *path, size_t length);
@@ -195,6 +210,12 @@ void aiofs_quota_start(struct aiofs_tree *tree);
 void aiofs_quota_truncated_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t before);
 void aiofs_quota_unnamed_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t size);
 void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *charge);
+/* For a swap file that will replace a file of `base` bytes. 0 or -ENOMEM. */
+int aiofs_quota_swap_begin(aiofs_lock_ref *lock_ref, int64_t base);
+/* Before a swap file of `size` bytes replaces a file of `old` bytes: charges what is not charged yet, or -EDQUOT. */
+int aiofs_quota_swap_charge(aiofs_lock_ref *lock_ref, int64_t old, int64_t size);
+/* After that: corrects the usage count. */
+void aiofs_quota_swap_end(aiofs_lock_ref *lock_ref, int64_t old, int64_t size);
 static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
 {
     return tree->tally && atomic_load_explicit(&tree->tally->counted, memory_order_relaxed);
@@ -228,6 +249,24 @@ struct aiofs_found {
 };
 typedef int (*aiofs_visit)(const struct aiofs_found *found, void *context);
 int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context);
+
+/* The names in one directory, without "." and "..". The visit returns 0, or a negated errno that ends it. */
+typedef int aiofs_directory_visitor(const char *name, int directory, void *context);
+int aiofs_directory_visit(int directory, aiofs_directory_visitor *visit, void *context);
+
+/* file_copy.c */
+typedef bool aiofs_go_on(void *context);
+/* Copies the bytes of `from` to the empty file `to`. `source`: the status of `from`. Holes stay holes. It asks `go_on`
+ * now and then; -ECANCELED if that says no. */
+int aiofs_copy_bytes(int from, int to, const struct stat *source, _Atomic bool *cannot_clone, aiofs_go_on *go_on,
+                     void *context);
+/* Copies owner, mode and extended attributes as far as this process may set them. `from` -1: no extended attributes. */
+int aiofs_copy_attributes(int from, const struct stat *source, int to, const struct stat *target);
+
+/* swap.c */
+void aiofs_swap_changed(struct aiofs_swap *swap);
+void aiofs_swap_end(struct aiofs_lock_ref *lock_ref); /* removes a swap file that was not committed; may block */
+void aiofs_swap_clean(struct aiofs_tree *tree);       /* removes the swap files of dead processes */
 
 /* recursive_ops.c: whether an entry below a directory is locked. */
 bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *top);

@@ -35,10 +35,12 @@ class FileHandle(Handle):
     def create_access_handle(self, *, mode: Mode | None = None) -> Opening[AccessHandle]:
         """Opens and locks the file. Gives an `AccessHandle`, by `await` or by `async with`.
 
-        mode: "in-place" (the same as "readwrite"), "read-only" or "readwrite-unsafe"; None is the
-        volume's default. Raises `NoModificationAllowedError` (EBUSY), without waiting, if another
-        holder has an incompatible lock; `NotFoundError` if the file is missing; `ValueError` for an
-        unknown mode. WHATWG File System: `createSyncAccessHandle`, made asynchronous.
+        mode: "in-place" (the same as "readwrite"), "exclusive", "shared", "read-only" or
+        "readwrite-unsafe"; None is the volume's default. In the modes "exclusive" and "shared" the
+        handle reads and writes a copy of the file, which replaces the file at its close. Raises
+        `NoModificationAllowedError` (EBUSY), without waiting, if another holder has an incompatible
+        lock; `NotFoundError` if the file is missing; `ValueError` for an unknown mode. WHATWG File
+        System: `createSyncAccessHandle`, made asynchronous.
         """
         checked = self._checked_mode(mode)
         return Opening(self._volume._ops.access_handle, self._path, checked, False)

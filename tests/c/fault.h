@@ -42,7 +42,8 @@ const char *fault_name(int index);
     X(eventfd) X(pipe2) X(pidfd_open) X(pidfd_getfd) X(kcmp) X(socketpair) X(getrlimit) X(uname) X(io_uring_setup)              \
     X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(futex)                 \
     X(rt_sigqueueinfo) X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat)                \
-    X(faccessat) X(getdents64)
+    X(faccessat) X(getdents64) X(copy_file_range) X(fchmod) X(fchown) X(flistxattr) X(fgetxattr) X(fsetxattr)           \
+    X(utimensat)
 
 enum fault_call {
 #define X(name) FAULT_##name,
@@ -235,6 +236,22 @@ FAULT_WRAP(int, renameat2, (int fromfd, const char *from, int tofd, const char *
 FAULT_WRAP(ssize_t, readlinkat, (int dirfd, const char *path, char *out, size_t size), dirfd, path, out, size)
 FAULT_WRAP(int, faccessat, (int dirfd, const char *path, int mode, int flags), dirfd, path, mode, flags)
 FAULT_WRAP(ssize_t, getdents64, (int fd, void *buffer, size_t size), fd, buffer, size)
+FAULT_WRAP(int, fchmod, (int fd, mode_t mode), fd, mode)
+FAULT_WRAP(int, fchown, (int fd, uid_t owner, gid_t group), fd, owner, group)
+FAULT_WRAP(ssize_t, flistxattr, (int fd, char *names, size_t size), fd, names, size)
+FAULT_WRAP(ssize_t, fgetxattr, (int fd, const char *name, void *to, size_t size), fd, name, to, size)
+FAULT_WRAP(int, fsetxattr, (int fd, const char *name, const void *from, size_t size, int flags), fd, name, from, size,
+           flags)
+FAULT_WRAP(int, utimensat, (int dirfd, const char *path, const struct timespec times[2], int flags), dirfd, path, times,
+           flags)
+
+static ssize_t fault_copy_file_range(int from, int64_t *from_offset, int to, int64_t *to_offset, size_t size)
+{
+    long value = 0;
+    enum fault_kind kind = fault_meet(FAULT_copy_file_range, &value, false);
+    size_t most = kind == FAULT_SHORT && size > (size_t)value ? (size_t)value : size;
+    return kind == FAULT_ERROR ? -value : fault_real.copy_file_range(from, from_offset, to, to_offset, most);
+}
 
 /* A close that fails has closed the descriptor, as in the kernel. */
 static int fault_close(int fd)
