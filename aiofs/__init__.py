@@ -13,7 +13,14 @@ from aiofs.errors import (
     TypeMismatchError,
 )
 from aiofs.filesystem import FileSystem
-from aiofs.handles import AccessHandle, DirectoryHandle, File, FileHandle, SyncAccessHandle
+from aiofs.handles import (
+    AccessHandle,
+    DirectoryHandle,
+    File,
+    FileHandle,
+    SyncAccessHandle,
+    WritableFileStream,
+)
 from aiofs.linking import get_include, get_library_dir
 from aiofs.volumes import MemoryVolume, PrivateVolume, Volume
 
@@ -37,6 +44,7 @@ __all__ = [
     "SyncAccessHandle",
     "TypeMismatchError",
     "Volume",
+    "WritableFileStream",
     "aio",
     "aligned_buffer",
     "get_include",

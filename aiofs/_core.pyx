@@ -17,6 +17,7 @@ the parts, so the order of the parts does not matter.
                         aio_error, aio_return, aio_suspend, aio_cancel; lio_listio
     sync_access_handle, access_handle
                         an open, locked file; the order of the operations on it
+    writable            an access handle that a writable stream is made of
     volume, bridge      a directory as a volume; volumes written in Python
 
 Ownership. An aiocb or an Operation (the owner) has a reference to a submission while its request is in
@@ -50,7 +51,7 @@ from contextvars import copy_context
 from aiofs import errors
 
 cdef extern from "<errno.h>" nogil:
-    int ECANCELED, EDEADLK
+    int ECANCELED, EDEADLK, EFBIG, ENOSPC
 
 include "core/errors.pxi"
 include "core/buffer.pxi"
@@ -64,6 +65,7 @@ include "core/outcome.pxi"
 include "core/listio.pxi"
 include "core/sync_access_handle.pxi"
 include "core/access_handle.pxi"
+include "core/writable.pxi"
 include "core/volume.pxi"
 include "core/bridge.pxi"
 include "core/process.pxi"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import ClassVar, Literal, Protocol
 
-from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle
+from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle, Writable
 
 Kind = Literal["file", "directory"]
 Mode = Literal["in-place", "readwrite", "exclusive", "shared", "read-only", "readwrite-unsafe"]
@@ -47,6 +47,7 @@ class VolumeOps(Protocol):
     def access_handle(
         self, path: str, mode: str, create: bool, shown: str | None = None
     ) -> AccessHandle: ...
+    def writable(self, path: str, lock: int, keep: bool, shown: str | None = None) -> Writable: ...
     def stat(self, path: str, shown: str | None = None) -> os.stat_result: ...
     def snapshot(self, path: str, shown: str | None = None) -> os.stat_result: ...
     def generation(self, path: str) -> int: ...

@@ -4,7 +4,7 @@ cdef class Operation
 cdef class LoopNotifier
 
 cdef enum:
-    GET_SIZE = 100, CLOSE
+    GET_SIZE = 100, CLOSE, FILL
 
 cdef void drop_file(aiofs_file *file) noexcept nogil
 
@@ -19,7 +19,9 @@ cdef class AccessHandle:
     cdef object deferred         # deque of Operations that wait for earlier operations
     cdef int in_flight, changing
     cdef int attached            # Operations whose `handle` points to this object
-    cdef bint sizing             # a get_size is in flight
+    cdef bint sizing             # an operation is in flight that none may overtake: a get_size or a FILL
+    cdef bint strict             # a writable stream's: the first failure ends it
+    cdef object failure          # of a strict handle: that failure
     cdef bint writable, closed, aborted
     cdef bint unwanted           # no caller got the handle: dropping it gives no warning
     cdef int made                # `generation` of the process that opened it

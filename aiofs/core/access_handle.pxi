@@ -104,7 +104,7 @@ cdef class AccessHandle:
             self.release_file()
         self.closed = True  # before the warning, whose receiver gets the handle and may use it
         if unclosed and not self.unwanted and self.made == generation:
-            warn_unclosed(self, self.path)
+            warn_unclosed(self, self.path, "writable stream" if self.strict else "access handle")
 
     cdef void release_file(self) noexcept:
         """Closes the file without waiting. The lock is released when the last request in flight is terminal."""
@@ -223,7 +223,7 @@ cdef class AccessHandle:
             raise no_loop_error("an AccessHandle")
         operation.reporter = notifier.reporter()
         if self.file == NULL or self.closed or self.made != generation:
-            operation.fail(closed_error(self.path, doing, self.made))
+            operation.fail(ended_error(self, doing))
         elif not self.writable and kind != AIOFS_READ and kind != GET_SIZE:
             operation.fail(refused_error(self.path, doing))
         return operation
@@ -244,6 +244,9 @@ cdef class AccessHandle:
                 if offset >= 0 or self.cursor_owner is None:
                     operation.start = self.cursor if offset < 0 else offset
                     moved = self.transfer_inline(operation, &view, notifier)
+            operation.wanted = view.len
+            if self.strict and 0 <= moved < view.len:
+                moved = AIOFS_NOT_INLINE  # again, for the error
             if moved == AIOFS_NOT_INLINE:
                 operation.submission = new_submission()
                 pin_view(operation.submission, &view)
@@ -334,7 +337,7 @@ cdef class AccessHandle:
 
     cdef bint ready(self, Operation operation) noexcept:
         """Can the engine order this operation, or does it depend on the cursor or on completions?"""
-        if operation.kind == GET_SIZE or operation.kind == CLOSE:
+        if operation.kind == GET_SIZE or operation.kind == CLOSE or operation.kind == FILL:
             return self.in_flight == 0
         if self.sizing:
             return False
@@ -366,12 +369,15 @@ cdef class AccessHandle:
                 operation.submission = new_submission()
             self.sizing = True
         request = &operation.submission.request
-        request.op = AIOFS_CALL if operation.kind == CLOSE or operation.kind == GET_SIZE else operation.kind
+        request.op = AIOFS_CALL if operation.kind >= GET_SIZE else operation.kind
         request.ordered = True
-        if request.op == AIOFS_CALL:
+        if operation.kind == FILL:
+            request.call = call_fill
+            self.sizing = True
+        elif request.op == AIOFS_CALL:
             request.call = call_end_file if operation.kind == CLOSE else call_file_size
             request.single.iov_base = self.file
-        elif operation.kind != AIOFS_FLUSH:
+        if operation.kind == FILL or (request.op != AIOFS_CALL and operation.kind != AIOFS_FLUSH):
             if request.offset < 0:
                 request.offset = self.cursor
             operation.start = request.offset
@@ -380,7 +386,7 @@ cdef class AccessHandle:
             operation.before = self.cursor_owner
             self.cursor_owner = operation
         self.in_flight += 1
-        self.changing += operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
+        self.changing += operation.kind in (AIOFS_WRITE, AIOFS_TRUNCATE, FILL)
         aiofs_request_retain(request)  # it may be delivered before submit_request returns
         try:
             error = submit_request(operation.submission, self.file, operation, current_notifier())
@@ -407,15 +413,22 @@ cdef class AccessHandle:
     cdef int operation_ended(self, Operation operation, int64_t result) except -1:
         """Called at delivery: the operation's request is complete."""
         self.in_flight -= 1
-        self.changing -= operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
+        self.changing -= operation.kind in (AIOFS_WRITE, AIOFS_TRUNCATE, FILL)
+        if self.strict and 0 <= result < operation.wanted:
+            result = -ENOSPC
+        if result == -EINVAL and operation.kind == AIOFS_WRITE and operation.start > INT64_MAX - operation.wanted:
+            result = -EFBIG
         if operation.turn != 0:
             self.move_cursor(operation, result)
-        if operation.kind == GET_SIZE:
+        if operation.kind == GET_SIZE or operation.kind == FILL:
             self.sizing = False
         if operation.kind == CLOSE:
             self.file = NULL
         self.conclude(operation, result)
-        return self.start_deferred()
+        self.start_deferred()
+        if self.failure is not None and self.in_flight == 0:
+            self.release_file()
+        return 0
 
     cdef void move_cursor(self, Operation operation, int64_t result) noexcept:
         """Sets the cursor after a success. After a failure the cursor depends on the operations before this one."""
@@ -441,12 +454,18 @@ cdef class AccessHandle:
 
     cdef int conclude(self, Operation operation, int64_t result) except -1:
         self.detach(operation)
-        if result >= 0:
+        if self.failure is not None:
+            operation.fail(ended_error(self, operation_doing(operation.kind)))
+        elif result >= 0:
             operation.succeed(result)
         elif result == -ECANCELED and not self.aborted:
             operation.fail(cancelled_error())
         else:
-            operation.fail(make_error(-result, self.path, operation_doing(operation.kind)))
+            if operation.kind != FILL or operation.value is None:
+                operation.value = make_error(-result, self.path, operation_doing(operation.kind))
+            operation.fail(operation.value)
+            if self.strict and not self.aborted:
+                end_stream(self, operation.value)
         return 0
 
     cdef int start_deferred(self) except -1:
@@ -454,7 +473,7 @@ cdef class AccessHandle:
         cdef Operation operation
         while self.deferred:
             operation = self.deferred[0]
-            if operation.dropped or (self.aborted and operation.kind != CLOSE):
+            if operation.dropped or (self.aborted and operation.kind != CLOSE) or self.failure is not None:
                 self.deferred.popleft()
                 self.end_unsubmitted(operation, -ECANCELED)
             elif self.ready(operation):
@@ -476,7 +495,7 @@ cdef class AccessHandle:
 
 cdef str operation_doing(int kind):
     return {AIOFS_READ: "read", AIOFS_WRITE: "write", AIOFS_TRUNCATE: "truncate", AIOFS_FLUSH: "flush",
-            GET_SIZE: "get_size", CLOSE: "close"}[kind]
+            GET_SIZE: "get_size", CLOSE: "close", FILL: "write"}[kind]
 
 
 cdef AccessHandle access_handle_of(aiofs_file *file, str mode, str path):

@@ -386,6 +386,10 @@ cdef class Names:
         """As sync_swap_handle, for an AccessHandle."""
         return access_handle_of(_adopt_swap(lock_ref, descriptor, commit, False, shown), mode, shown)
 
+    def writable(self, LockRef lock_ref, int descriptor, commit, bint changed, str shown):
+        """As sync_swap_handle, for a Writable. `changed`: commit even if nothing is written."""
+        return writable_of(_adopt_swap(lock_ref, descriptor, commit, changed, shown), shown)
+
 
 cdef int64_t _swap_commit(void *self, int descriptor) noexcept with gil:
     try:

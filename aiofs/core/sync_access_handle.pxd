@@ -30,5 +30,5 @@ cdef class SyncAccessHandle:
     cdef int64_t block(self, bint writes, const iovec *iov, int count, int64_t offset) noexcept
     cdef int finish(self, bint commit) except -1
 
-cdef int warn_unclosed(object handle, str path) except -1
+cdef int warn_unclosed(object handle, str path, str what) except -1
 cdef SyncAccessHandle sync_access_handle_of(aiofs_file *file, str mode, str path)

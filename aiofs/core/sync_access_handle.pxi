@@ -85,7 +85,7 @@ cdef class SyncAccessHandle:
         cdef bint unclosed = self.file != NULL
         self.release_file()  # before the warning, whose receiver gets the handle and may use it
         if unclosed and not self.unwanted and self.made == generation:
-            warn_unclosed(self, self.path)
+            warn_unclosed(self, self.path, "access handle")
 
     cdef void release_file(self) noexcept:
         """Closes the file without waiting. The lock is released when the last request in flight is terminal."""
@@ -322,10 +322,10 @@ cdef class SyncAccessHandle:
         return aiofs_file_fd(self.file)
 
 
-cdef int warn_unclosed(object handle, str path) except -1:
+cdef int warn_unclosed(object handle, str path, str what) except -1:
     if sys.is_finalizing():
         return 0
-    warnings.warn(f"unclosed access handle of {path!r}", ResourceWarning, source=handle)
+    warnings.warn(f"unclosed {what} of {path!r}", ResourceWarning, source=handle)
     return 0
 
 

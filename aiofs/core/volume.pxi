@@ -303,6 +303,12 @@ cdef class DirectoryOps:
         cdef aiofs_file *file = self.open_handle(path, name, lock, flags, shown, "create access handle")
         return access_handle_of(file, name, shown_path)
 
+    def writable(self, str path, int lock, bint keep, shown=None):
+        """A Writable of the file, which begins with the file's bytes if `keep`, else empty."""
+        shown_path = self.shown(path, shown)
+        cdef aiofs_file *file = self.open_swap(path, os.O_RDWR, lock, keep, shown, "create writable")
+        return writable_of(file, shown_path)
+
     # ---- looking
 
     def stat(self, str path, shown=None):

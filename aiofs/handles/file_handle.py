@@ -11,6 +11,7 @@ from aiofs._core import AccessHandle, SyncAccessHandle
 from aiofs.handles.entry import Async, Handle
 from aiofs.handles.file import File
 from aiofs.handles.opening import Opening
+from aiofs.handles.writable import WritableFileStream, WritableMode, lock_of_mode
 from aiofs.volume_ops import Mode
 
 __all__ = ["FileHandle"]
@@ -50,6 +51,21 @@ class FileHandle(Handle):
         checked = self._checked_mode(mode)
         return self._volume._ops.sync_access_handle(self._path, checked, False)
 
+    def create_writable(
+        self, *, keep_existing_data: bool = False, mode: WritableMode = "siloed"
+    ) -> Opening[WritableFileStream]:
+        """Locks the file. Gives a `WritableFileStream`, by `await` or by `async with`.
+
+        keep_existing_data: begin with the bytes of the file; else the stream begins empty, and its
+        close replaces the file even if nothing was written. mode: "siloed" shares the file with
+        other siloed streams and with access handles in mode "shared", and the last close wins;
+        "exclusive" is alone. Raises `NoModificationAllowedError` (EBUSY), without waiting, if
+        another holder has an incompatible lock; `NotFoundError` if the file is missing;
+        `ValueError` for an unknown mode. WHATWG File System: `createWritable`.
+        """
+        lock, keep = lock_of_mode(mode), bool(keep_existing_data)
+        return Opening(self._open_writable, lock, keep)
+
     def remove(self) -> Async[None]:
         """`await handle.remove()`: removes the file.
 
@@ -61,6 +77,9 @@ class FileHandle(Handle):
     def _checked_mode(self, mode: Mode | None) -> str:
         name, _, _ = _core.mode_of_handle(self._volume.default_mode if mode is None else mode)
         return name
+
+    def _open_writable(self, lock: int, keep: bool) -> WritableFileStream:
+        return WritableFileStream._of(self._volume._ops.writable(self._path, lock, keep))
 
     def _snapshot(self) -> File:
         ops = self._volume._ops

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 from aiofs import _core, errors
-from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle, volume_call
+from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle, Writable, volume_call
 from aiofs.volume_ops import Kind, check_name
 from aiofs.volumes.methods import VolumeMethods
 from aiofs.volumes.virtual_swap import Commit, anonymous_file, copy_from, is_swap_name
@@ -69,6 +69,12 @@ class VirtualOps:
                 return self._names.swap_handle(lock_ref, *swap, name, shown)
             with self._found(path, flags | os.O_CREAT * create, shown) as (volume, file):
                 return self._names.access_handle(lock_ref, volume, file, flags, name, shown)
+
+    def writable(self, path: str, lock: int, keep: bool, shown: str | None = None) -> Writable:
+        shown = path if shown is None else shown
+        with self._names.lock(path, lock, 0, shown) as lock_ref:
+            swap = self._swap(path, False, keep, shown)
+            return self._names.writable(lock_ref, *swap, not keep, shown)
 
     def _swap(self, path: str, create: bool, copy: bool, shown: str) -> tuple[int, Commit]:
         """A file that stands for the entry's until the commit, and the commit."""
