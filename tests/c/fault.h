@@ -8,12 +8,15 @@
  * Each function has at most one fault. `nth` selects the calls after fault_inject: 1 the first, 2 the second, ...; 0
  * every call; -1 every other call, from the first on. The threads of the engine read the faults, so these are atomic.
  * Call fault_attach before the engine starts.
+ *
+ * fault_kill_at kills the process before the nth system call of any kind from then on.
  */
 #ifndef FAULT_H
 #define FAULT_H
 
 #include <errno.h>
 #include <linux/io_uring.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -34,6 +37,7 @@ int fault_attach(void *table);
 int fault_inject(const char *name, long nth, int kind, long value);
 long fault_calls(const char *name);
 void fault_clear(void);
+void fault_kill_at(long nth);
 const char *fault_name(int index);
 
 #define FAULT_CALLS(X)                                                                                                  \
@@ -65,6 +69,7 @@ static struct fault {
 } faults[FAULT_CALL_COUNT];
 
 static struct aiofs_sys fault_real;
+static _Atomic long fault_lives; /* calls until the process is killed; 0: it is not */
 
 /* Counts a call, and returns the fault for it. `binds`: the call passes a descriptor; it can fail, but is never delayed
  * or short. */
@@ -72,6 +77,8 @@ static enum fault_kind fault_meet(enum fault_call call, long *value, bool binds)
 {
     struct fault *fault = &faults[call];
     long count = atomic_fetch_add(&fault->calls, 1) + 1;
+    if (atomic_load(&fault_lives) > 0 && atomic_fetch_sub(&fault_lives, 1) == 1)
+        raise(SIGKILL);
     enum fault_kind kind = (enum fault_kind)atomic_load(&fault->kind);
     if (kind == FAULT_NONE || (binds && kind != FAULT_ERROR))
         return FAULT_NONE;
@@ -309,6 +316,11 @@ void fault_clear(void)
 {
     for (int call = 0; call < FAULT_CALL_COUNT; call++)
         atomic_store(&faults[call].kind, FAULT_NONE);
+}
+
+void fault_kill_at(long nth)
+{
+    atomic_store(&fault_lives, nth);
 }
 
 /* The name of the call at `index`; NULL: there is none. */
