@@ -4,6 +4,7 @@
 #   TESTS=tests/aio           the tests that `test` and `asan` run
 #   PYTEST_ARGS="-x -k lock"  more arguments of pytest
 #   ENGINES=threads           the engines on which the tests run
+#   SERIAL=1                  `test` runs its rounds one after the other, not side by side
 #   TREE=/some/folder         the directory that `demo` copies
 #   ONLY=8                    the number of mutants that `mutants` runs, or their names
 #   SECONDS=3600              how long `fuzz` runs on each engine
@@ -58,14 +59,7 @@ demo: $(VENV)/.with-demo build ## run the demonstration, on real files
 # (see tests/conftest.py). A later round may select none of TESTS; pytest then exits with status 5.
 test: $(VENV)/.with-test build ## run all tests on each engine, and those that use a loop in asyncio's debug mode
 	@$(find-engines); \
-	which="not soak"; none=0; \
-	for engine in $$engines; do \
-	    echo "== engine $$engine"; \
-	    AIOFS_ENGINE=$$engine $(PYTEST) -m "$$which" $(PYTEST_ARGS) $(TESTS) || [ $$? = $$none ] || exit 1; \
-	    which="not soak and not once"; none=5; \
-	done; \
-	echo "== asyncio debug mode"; \
-	PYTHONASYNCIODEBUG=1 $(PYTEST) -m "loop and not soak" $(PYTEST_ARGS) $(TESTS) || [ $$? = 5 ]
+	$(PY) tools/rounds.py $(if $(SERIAL),--serial) $$engines -- $(PYTEST_ARGS) $(TESTS)
 
 test-all: ## run the tests on every CPython from 3.10 on that this machine has
 	@seen=; failed=; \

@@ -55,12 +55,15 @@ async def suspend(list: Iterable[aiocb | None], timeout: float | None = None) ->
     list: aiocbs; None entries are ignored. If no aiocb in it was ever submitted, it returns at
     once. timeout: in seconds; None waits without limit, zero or less does not wait. Returns 0.
     Raises OSError EAGAIN when the time is up, RuntimeError if no event loop runs in this thread,
-    TypeError for an entry that is neither an aiocb nor None. Cancelling it leaves the requests in
+    TypeError for an entry that is neither an aiocb nor None, ValueError for a timeout that is not a
+    number. Cancelling it leaves the requests in
     flight.
 
     Source: POSIX.1-2017, aio_suspend.
     """
     list = (*list,)
+    if timeout is not None and timeout != timeout:
+        raise ValueError("the time-out is not a number")
     ended = _future()
     if _watch(list, ended):
         await _yield_if_turn_is_spent()

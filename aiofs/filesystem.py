@@ -102,11 +102,13 @@ class FileSystem:
         shown = os.fspath(path)
         if not stat.S_ISDIR(mount.ops.stat(mount.base).st_mode):
             raise errors.from_errno(errno.ENOTDIR, mount.ops.show(mount.base), "mount")
+        # Without the lock: the stat of a volume written in Python may use this FileSystem.
+        exists = bool(mount.at) and mount.at not in self._mounts and self._exists(shown)
         with self._lock:
             if mount.at in self._mounts:
                 reason = "a volume is mounted there already"
                 raise errors.from_errno(errno.EEXIST, shown, "mount", reason)
-            if mount.at and self._exists(shown):
+            if exists:
                 reason = "there is an entry of that name already"
                 raise errors.from_errno(errno.EEXIST, shown, "mount", reason)
             self._mounts[mount.at] = mount
@@ -119,12 +121,14 @@ class FileSystem:
         `NotFoundError` if it does not exist.
         """
         at, shown = _canonical(path), os.fspath(path)
+        if at not in self._mounts:
+            number = errno.EINVAL if self._exists(shown) else errno.ENOENT
+            reason = "nothing is mounted there" if number == errno.EINVAL else None
+            raise errors.from_errno(number, shown, "unmount", reason)
         with self._lock:
             mount = self._mounts.get(at)
-            if mount is None:
-                number = errno.EINVAL if self._exists(shown) else errno.ENOENT
-                reason = "nothing is mounted there" if number == errno.EINVAL else None
-                raise errors.from_errno(number, shown, "unmount", reason)
+            if mount is None:  # another thread was faster
+                raise errors.from_errno(errno.EINVAL, shown, "unmount", "nothing is mounted there")
             below = self._mounts_below(at) if at else []
             held = 0 if below else mount.ops.lock_count(mount.base)
             if below or held:
@@ -239,6 +243,10 @@ class FileSystem:
 
     def truncate(self, path: Path, length: int) -> None:
         """As `os.truncate`; length is in bytes. EBUSY if another holder has locked the file."""
+        if not isinstance(length, int):
+            raise TypeError(f"length must be an int, not {type(length).__name__}")
+        if length >= 2**63:
+            raise ValueError(f"length {length} is beyond 2**63 - 1")
         resolved = self._find(path, "truncate")
         mount = self._mount_of(resolved, "truncate", directory=errno.EISDIR)
         mount.ops.truncate(resolved.path, length, self._owner, resolved.shown)
@@ -452,7 +460,7 @@ class FileSystem:
         return resolved.namespace in self._mounts or bool(self._mounts_below(resolved.namespace))
 
     def _mounts_below(self, namespace: str) -> list[str]:
-        return [at for at in self._mounts if at.startswith(namespace + "/")]
+        return [at for at in tuple(self._mounts) if at.startswith(namespace + "/")]
 
     def _stat_of_implicit_directory(self, resolved: _ResolvedPath) -> os.stat_result:
         if not self._mounts_below(resolved.namespace):

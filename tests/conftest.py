@@ -1,11 +1,11 @@
-"""How the tests run: coroutines on both loops, nothing left behind, faults in the engine's calls.
+"""How the tests run: coroutines on both loops, a check for leaks, faults in the engine's calls.
 
-A test that is `async def` runs twice, on uvloop and on asyncio's own loop (in debug mode where
-PYTHONASYNCIODEBUG says so), each time on a fresh loop that is closed afterwards. What reaches the
-loop's exception handler fails the test, unless it asks for that by the fixture `loop_errors`.
+An `async def` test runs twice, on uvloop and on asyncio's own loop (in debug mode if
+PYTHONASYNCIODEBUG is set), each time on a new loop that is closed afterwards. A call of the loop's
+exception handler fails the test, unless the test uses the fixture `loop_errors`.
 
-The engine is the process's: AIOFS_ENGINE chooses it. Its table of system calls is replaced before
-it starts, so that any test can ask for the fixture `faults`.
+AIOFS_ENGINE chooses the engine of the process. The engine's table of system calls is replaced
+before the engine starts, so any test can use the fixture `faults`.
 """
 
 import asyncio
@@ -33,14 +33,15 @@ TESTS = Path(__file__).parent
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 TEST_SECONDS = 60
 
-# Signals that tests fetch by sigtimedwait. They are sent to the process, and a thread that has them
-# open would take them, and end it: so they are blocked before there is a second thread.
+# Signals that tests fetch by sigtimedwait. They are sent to the process. A thread that does not
+# block them would receive one, which would end the process. So this blocks them before a second
+# thread starts.
 FETCHED_SIGNALS = {signal.SIGRTMIN + 2, signal.SIGRTMIN + 3}
 signal.pthread_sigmask(signal.SIG_BLOCK, FETCHED_SIGNALS)
 if len(os.listdir("/proc/self/task")) > 1:
     pytest.exit(
-        "a thread has been started before these tests, and would take their signals: "
-        "OPENBLAS_NUM_THREADS=1 keeps numpy from it, and `make test` sets it",
+        "a thread was started before these tests, and would receive their signals: "
+        "OPENBLAS_NUM_THREADS=1, which `make test` sets, keeps numpy from starting threads",
         2,
     )
 
@@ -50,27 +51,27 @@ if len(os.listdir("/proc/self/task")) > 1:
 
 @pytest.fixture(params=LOOPS)
 def new_loop(request):
-    """Makes a loop, of uvloop and of asyncio in turn."""
+    """A function that makes a loop; the test runs with uvloop's and with asyncio's."""
     return LOOPS[request.param]
 
 
 @pytest.fixture
 def loop_errors():
-    """What reaches the exception handler of the test's loop: a list of contexts."""
+    """The contexts that the exception handler of the test's loop was called with, as a list."""
     return []
 
 
 @pytest.fixture
 def run(new_loop):
-    """run(coroutine) gives the result. Each run has a new loop and closes the loop."""
+    """run(coroutine) runs it on a new loop, closes the loop and returns the result."""
     return lambda coroutine: run_on(new_loop(), coroutine)
 
 
 def run_on(loop, coroutine, errors=None):
     unexpected = [] if errors is None else errors
     loop.set_exception_handler(lambda _, context: unexpected.append(context))
-    # In debug mode a loop logs each step that took long, and pytest keeps what is logged. How fast
-    # the machine is must change neither what a test sees nor how many objects there are.
+    # In debug mode a loop logs each slow callback, and pytest keeps the log records. On a slow
+    # machine these would change the number of objects that a test counts.
     loop.slow_callback_duration = math.inf
     try:
         return loop.run_until_complete(asyncio.wait_for(coroutine, TEST_SECONDS))
@@ -112,9 +113,8 @@ def pytest_pyfunc_call(pyfuncitem):
 
 # `make test` runs three rounds: on each engine, and in asyncio's debug mode.
 #
-# These tests are in the first of the engines' rounds only. They submit nothing to the engine of
-# this process but calls to its host threads, which both engines run alike, or they start programs
-# for which one engine is enough.
+# These tests run in the first round only. They submit only calls to host threads, which are the
+# same on both engines, or they start programs for which one engine is enough.
 ONCE = (
     "engine/",
     "fuzz/test_bad_arguments.py",
@@ -128,6 +128,7 @@ ONCE = (
     "test_demo.py",
     "test_docs.py",
     "test_doctor.py",
+    "test_rounds.py",
     "test_errors.py",
     "test_examples.py",
     "test_filesystem.py",
@@ -140,8 +141,8 @@ ONCE = (
     "test_sandbox.py",
     "volumes/",
 )
-ONCE_PRELOADED = "test_posix.py::test_program["  # how a program gets the library, once is enough
-# In the debug round is what runs on asyncio's own loop, and delivery, on every loop.
+ONCE_PRELOADED = "test_posix.py::test_program["  # the way of loading, not the engine
+# The debug round runs the tests on asyncio's own loop, and the tests of delivery on both loops.
 OWN_LOOPS = ("delivery/",)
 
 
@@ -163,7 +164,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def content():
-    """What `file` holds: a test file that wants something else there has a fixture of this name."""
+    """The bytes of `file`. A test module may override this fixture."""
     return CONTENT
 
 
@@ -178,7 +179,7 @@ def file(tmp_path, content):
 
 @pytest.fixture
 def empty(tmp_path):
-    """A descriptor of a regular file with nothing in it."""
+    """A descriptor of an empty regular file."""
     fd = os.open(tmp_path / "empty", os.O_RDWR | os.O_CREAT)
     yield fd
     os.close(fd)
@@ -186,7 +187,7 @@ def empty(tmp_path):
 
 @pytest.fixture
 def pipe():
-    """Both ends of a pipe: what is written to the second comes out of the first."""
+    """The two ends of a pipe: first the read end, then the write end."""
     ends = os.pipe()
     yield ends
     for fd in ends:
@@ -197,19 +198,19 @@ def pipe():
 
 
 def descriptors():
-    """What this process has open: descriptor and target of each."""
+    """The open descriptors of this process, with their targets."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
-            pass  # the listing's own
+            pass  # the descriptor of listdir
     return found
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    """After each test, no new descriptor is open and no request is in flight."""
+    """Checks after each test: no new descriptor is open, and no request is in flight."""
     descriptors_before, before = descriptors(), _core.counters()
     yield
     deadline = time.monotonic() + 30
@@ -234,7 +235,7 @@ _faults = None
 
 
 class Faults:
-    """Makes the engine's system calls fail, see c/fault.h, until the end of the test."""
+    """Faults in the engine's system calls, until the end of the test. See c/fault.h."""
 
     ERROR, SHORT, DELAY, AFTER = 1, 2, 3, 4
 
@@ -249,19 +250,19 @@ class Faults:
         assert found == 0, f"the engine makes no call {name}"
 
     def fail(self, name, number, nth=0):
-        """The nth system call from now on (0: every call) fails with an errno and is not made."""
+        """The nth call from now on (0: every call) is not made and fails with an errno."""
         self._inject(name, nth, self.ERROR, number)
 
     def cut(self, name, most, nth=0):
-        """Each system call moves at most this many bytes."""
+        """Each call moves at most so many bytes."""
         self._inject(name, nth, self.SHORT, most)
 
     def delay(self, name, seconds, nth=0):
-        """Each system call is delayed."""
+        """Each call is delayed."""
         self._inject(name, nth, self.DELAY, int(seconds * 1_000_000))
 
     def calls(self, name):
-        """How often the system call was made so far."""
+        """The number of calls so far."""
         return self._library.fault_calls(name.encode())
 
     def kill_at(self, nth):
@@ -288,7 +289,7 @@ def calls_only():
 
 
 def build_faults(folder):
-    """fault.h as a shared library, or None without a compiler."""
+    """Compiles fault.h to a shared library. None: there is no compiler."""
     if shutil.which(COMPILER[0]) is None:
         return None
     library = Path(folder, "fault.so")
@@ -308,7 +309,7 @@ def pytest_configure(config):
         table = ctypes.c_void_p.in_dll(engine, "aiofs_sys")
         assert _faults._library.fault_attach(ctypes.byref(table)) == 0
     _core.engine()
-    for new_loop in LOOPS.values():  # the first makes what uvloop and the core keep for all loops
+    for new_loop in LOOPS.values():  # creates what uvloop and the core keep for all loops
         run_on(new_loop(), wake_up())
 
 

@@ -1,4 +1,4 @@
-"""What tests on a loop need: awaiting, waiting, callbacks, and the turns of the loop."""
+"""Helpers for tests on a loop: awaiting, waiting, callbacks, and counting turns of the loop."""
 
 import asyncio
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from aiofs.aio import SIGEV_LOOP, sigevent
 
 
 async def wait(awaitable):
-    """Awaits any awaitable. The result is a coroutine, as asyncio.create_task needs."""
+    """Awaits any awaitable, in a coroutine: asyncio.create_task needs one."""
     return await awaitable
 
 
@@ -31,12 +31,12 @@ async def until(condition):
 
 
 def on_loop(function, value=None):
-    """A sigevent that calls back on the running loop."""
+    """A sigevent that calls a function on the running loop."""
     return sigevent(SIGEV_LOOP, 0, value, function)
 
 
 async def turns(count):
-    """Lets the loop turn this many times."""
+    """Lets the loop turn so many times."""
     for _ in range(count):
         await asyncio.sleep(0)
 

@@ -1,9 +1,10 @@
-"""A FUSE server for one file, /file, of 5000 bytes, by the kernel's own protocol.
+"""A FUSE server for one file, /file, of 5000 bytes. It speaks the kernel's protocol on /dev/fuse.
 
     python fuse_server.py MOUNTPOINT
 
-It prints a line when it is mounted. A read of HELD bytes is answered when a line comes on its
-standard input; a read from SECOND on is never answered. It ends when its standard input does.
+It prints a line when the file system is mounted. It answers a read of HELD bytes when a line comes
+on its standard input, and never answers a read at SECOND or later. It exits at the end of its
+standard input.
 """
 
 import ctypes
@@ -30,7 +31,7 @@ def attributes(node):
 
 
 def answer(message):
-    """The errno and the body of an answer; None: there is none."""
+    """The errno and the body of an answer; None: the request is not answered."""
     _, operation, _, node = struct.unpack_from("<IIQQ", message)
     if operation == INIT:
         return 0, struct.pack("<IIIIHHII", 7, 31, 1 << 17, 1, 16, 12, 1 << 17, 1).ljust(64, b"\0")
@@ -49,7 +50,7 @@ def answer(message):
 
 
 def asked(message):
-    """The offset and the size of a read."""
+    """The offset and the size that a read requests."""
     if struct.unpack_from("<I", message, 4)[0] != READ:
         return 0, 0
     return struct.unpack_from("<QI", message, 48)

@@ -1,7 +1,7 @@
-"""Another process that holds a lock: for tests of what processes see of one another.
+"""A process that holds a lock, for tests of locks between processes.
 
-As a program: opens PATH in the private volume DIRECTORY under LOCK (a number), says "held" or the
-errno's name, and keeps it until it is killed or its input ends.
+As a program: opens PATH in the private volume DIRECTORY under LOCK (a number), prints "held" or the
+name of the errno, and keeps the file open until it is killed or its standard input ends.
 """
 
 import errno
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def holding(directory, path, lock=None):
-    """Runs the program; gives the process, whose `answer` is what it said."""
+    """Runs the program. Yields the process; its attribute `answer` is the line that it printed."""
     arguments = [str(directory), path, "" if lock is None else str(lock)]
     process = subprocess.Popen(
         [sys.executable, __file__, *arguments],

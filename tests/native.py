@@ -1,4 +1,4 @@
-"""Programs in C: the compiler, the sanitizers of this build, and the engines they run on."""
+"""C programs of the tests: the compiler, the sanitizers of this build, and the engines."""
 
 import os
 import shutil
@@ -12,15 +12,15 @@ COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").spli
 SANITIZERS = os.environ.get("AIOFS_SANITIZE")
 SANITIZE = [f"-fsanitize={SANITIZERS}"] if SANITIZERS else []
 ENGINES = [e for e in (os.environ.get("AIOFS_ENGINE"),) if e] or ["io_uring", "threads"]
-FLOORS = ("sys", "entries", "engine", "posix")  # the folders of libaiofs.so, the lowest first
+FLOORS = ("sys", "entries", "engine", "posix")  # the sources of libaiofs.so, from the lowest up
 INCLUDES = [f"-I{Path(__file__).parents[1] / 'aiofs' / folder}" for folder in ("", *FLOORS)]
-SKIPPED = 77  # the exit status of a program of checks that cannot be run here
+SKIPPED = 77  # the exit status of a program that cannot run its checks here
 
 needs_compiler = pytest.mark.skipif(shutil.which(COMPILER[0]) is None, reason="needs a C compiler")
 
 
 def call(*command):
-    """Runs a compiler or the like, without the sanitizer that is preloaded here: its output."""
+    """Runs a tool, without a sanitizer that is preloaded here. Returns its output."""
     environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
     done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -32,9 +32,9 @@ def compile_c(*arguments):
 
 
 def checked(program, folder, **environment):
-    """Runs a program of checks that must succeed. Gives its output. Skips if the program skips."""
+    """Runs a program of checks. It must succeed; if it skips, the test does. Returns its output."""
     log = folder / "log"
-    with log.open("w") as out:  # a file: a program that is killed has flushed into it
+    with log.open("w") as out:  # not a pipe: the output of a killed program is complete
         status = subprocess.run(
             [program],
             env=os.environ | environment,

@@ -1,4 +1,4 @@
-"""The project's pages in Markdown: their code blocks and links, and running what is a program."""
+"""The project's Markdown pages: their code blocks and links, and running their programs."""
 
 import os
 import re
@@ -17,7 +17,7 @@ class Block:
     page: str
     language: str
     source: str
-    output: str | None  # what the page says it prints: the block of text right behind it
+    output: str | None  # the expected output: the text block that follows; or None
 
     def __str__(self):
         return f"{self.page}-{self.source.count(chr(10))}-lines"
@@ -39,7 +39,7 @@ def blocks_of(page, *languages):
 
 
 def links_of(page):
-    """Where a page leads: (the link, the file, the heading or ''), but not out into the web."""
+    """The links of a page to files, as (link, file, heading or ''). Without links to the web."""
     for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
         if not re.match(r"https?://", link):
             path, _, heading = link.partition("#")
@@ -48,7 +48,7 @@ def links_of(page):
 
 
 def headings_of(path):
-    """The anchors that a page offers."""
+    """The anchors of a page's headings."""
     titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -65,7 +65,7 @@ def run(command, folder, **environment):
 
 
 def check(block, command, folder, **environment):
-    """Runs the program that a block has become: it ends well and prints what the page says."""
+    """Runs the program of a block. It must succeed, and print the output that the page shows."""
     done = run(command, folder, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     if block.output is not None:
@@ -73,6 +73,6 @@ def check(block, command, folder, **environment):
 
 
 def check_python(block, folder):
-    """Twice, because a program may find what it left behind."""
+    """Runs a Python program twice: the second run finds the files of the first."""
     for _ in range(2):
         check(block, [sys.executable, "-W", "error", "-c", block.source], folder)

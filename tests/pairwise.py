@@ -1,21 +1,21 @@
-"""A few combinations of settings that hold every pair of settings that all of them hold.
+"""Pairwise testing: few combinations of settings, which contain every pair of settings.
 
-Most faults that depend on settings depend on one or two of them. So a few dozen runs stand for
-thousands.
+Most faults that depend on settings depend on one or two of them. So a few dozen runs find most of
+the faults that thousands of runs would find.
 """
 
 from itertools import combinations
 
 
 def pairs(settings):
-    """The pairs of (name, value) that one combination, a dict, holds."""
+    """The pairs of settings, each a (name, value), in one combination, a dict."""
     return frozenset(combinations(sorted(settings.items()), 2))
 
 
 def pairwise(every):
-    """Chosen greedily from all that are possible: the one with the most new pairs, again and again.
+    """Chooses combinations greedily: always the one with the most pairs that are still missing.
 
-    The same input always gives the same choice.
+    Deterministic: the same input gives the same choice.
     """
     bits = {}
     masks = [sum(1 << bits.setdefault(pair, len(bits)) for pair in pairs(one)) for one in every]

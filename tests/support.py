@@ -1,6 +1,6 @@
-"""What several test files need: requests and their ends, failing calls, a child that ends well.
+"""Helpers of several test files: requests and their results, failing calls, child processes.
 
-What they need on a loop stands in coroutines.py.
+Helpers for tests on a loop are in coroutines.py.
 """
 
 import errno
@@ -16,8 +16,8 @@ import pytest
 
 from aiofs.aio import aio_error, aio_read, aio_return, aio_suspend, aiocb
 
-FORKS_WITH_THREADS = "ignore:This process:DeprecationWarning"  # what Python 3.12 has to say
-CONTENT = bytes(range(256)) * 64  # of a file: a byte tells its place, as far as a byte can
+FORKS_WITH_THREADS = "ignore:This process:DeprecationWarning"  # Python 3.12 warns of these
+CONTENT = bytes(range(256)) * 64  # a byte is its offset modulo 256
 
 
 def failed(number, call, *arguments, **named):
@@ -43,19 +43,19 @@ def waiting_read(fd, size=10, **fields):
 
 
 def drain(read_end, size):
-    """Reads exactly this many bytes from a pipe."""
+    """Reads exactly `size` bytes from a pipe."""
     while size:
         size -= len(os.read(read_end, size))
 
 
 def result(cb):
-    """Waits for a request and gives the result of aio_return."""
+    """Waits for a request and returns the result of aio_return."""
     aio_suspend([cb])
     return aio_return(cb)
 
 
 def end_of(cb):
-    """Waits for a request and gives its errno, or 0 for success."""
+    """Waits for a request and returns its errno, or 0 for success."""
     aio_suspend([cb])
     return aio_error(cb)
 
@@ -69,8 +69,8 @@ def eventually(condition, seconds=20):
 
 
 def comes(number, seconds):
-    """Whether another such signal, which is blocked, comes. (Python's sigtimedwait makes one up
-    when an interrupt meets its last moment.)"""
+    """Is the signal, which is blocked, pending after so many seconds? (If a handler runs just when
+    the time is up, Python's sigtimedwait returns a signal that was not sent.)"""
     time.sleep(seconds)
     return number in signal.sigpending()
 
@@ -87,15 +87,15 @@ def handling(number, handler):
 
 
 def write_file(volume, path, data, at=0):
-    """Makes a file of a volume, or writes to it: how many bytes."""
+    """Creates a file of a volume if it is missing, and writes to it. Returns the count of bytes."""
     with volume._ops.sync_access_handle(path, "in-place", True) as handle:
         return handle.write(data, at=at)
 
 
 def python(program, *arguments, timeout=50, **environment):
-    """Runs a program in a new interpreter, which must end with 0 and no complaint: what it printed.
+    """Runs a program in a new interpreter. It must exit with 0, without output on stderr.
 
-    Newer interpreters complain of a fork where there are threads.
+    Returns its output. Newer interpreters warn of a fork in a process with threads.
     """
 
     def run():
@@ -112,7 +112,7 @@ def python(program, *arguments, timeout=50, **environment):
     except subprocess.TimeoutExpired:
         if "AIOFS_SANITIZE" not in os.environ:
             raise
-        finished = run()  # a thread may have held a lock of the sanitizer's at a fork
+        finished = run()  # another thread may have held a sanitizer's lock at a fork
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == "", finished.stderr
     return finished.stdout
@@ -120,7 +120,7 @@ def python(program, *arguments, timeout=50, **environment):
 
 @contextmanager
 def thread(function, *arguments):
-    """Runs the function in a thread during the body. The test raises its exception."""
+    """Runs the function in a thread during the body, and raises its exception afterwards."""
     raised = []
 
     def run():

@@ -1,4 +1,4 @@
-"""The engine's system calls fail, fall short, are interrupted or take long: as Python sees it."""
+"""Python programs when the engine's system calls fail, are short, interrupted or slow."""
 
 import asyncio
 import errno
@@ -100,7 +100,7 @@ def test_engine_continues_short_and_interrupted_calls(file, faults, size):
     [(aio_read, "preadv2", "inline_reads"), (aio_write, "pwrite64", "inline_writes")],
 )
 def test_failed_inline_transfer_goes_to_the_engine(file, faults, start, name, counter, number):
-    """A request whose inline transfer fails ends as if made by the engine."""
+    """If the transfer inside the call fails, the engine makes it."""
     cb = aiocb(file, bytearray(CONTENT[:100]))
 
     def made_inside():
@@ -109,7 +109,7 @@ def test_failed_inline_transfer_goes_to_the_engine(file, faults, start, name, co
         assert result(cb) == 100
         return _core.counters()[counter] > before
 
-    # What is known of the number may be of an earlier file; a slow write turns those inside off.
+    # The engine may know the number as an earlier file, or make no inline write after a slow write.
     eventually(made_inside)
     faults.fail(name, number, 1)
     assert not made_inside()
@@ -199,7 +199,7 @@ def test_handle_goes_on_after_short_and_interrupted_calls(open_handle, faults):
 
 
 def test_full_disk_is_a_short_count_then_the_error(open_handle, faults):
-    """DESIGN.md: "the disk is full: a short count, then this"."""
+    """The first write after the disk is full returns a short count, the next one the error."""
     with open_handle() as handle:
         every(faults, "cut", WRITES, 1000, 1)
         every(faults, "cut", WRITES[:1], 1000, 1)
@@ -315,7 +315,7 @@ async def test_operations_behind_a_failed_one_go_on(volume, faults, calls_only):
 
 
 async def test_slow_system_calls_do_not_block_the_loop(volume, faults, calls_only):
-    """Counted in turns of the loop: while each call takes a long time, the loop turns."""
+    """Counts the turns of the loop while each system call takes a long time."""
     async with FileHandle._of(volume, "file").create_access_handle() as handle:
         every(faults, "delay", READS + WRITES, 0.05)
         faults.delay("fdatasync", 0.05)

@@ -1,4 +1,4 @@
-"""The command `aiofs`: what it accepts, and what it answers."""
+"""The command `aiofs`: its arguments, its output and its exit status."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from aiofs import cli
 
 
 def status_of(capsys, *arguments):
-    """Exit status, output and complaints of the command."""
+    """Runs the command. Returns its exit status, stdout and stderr."""
     try:
         status = cli.main(arguments)
     except SystemExit as stop:

@@ -1,4 +1,4 @@
-"""The demo: files arrive whole, what is not copied is named, and the exit status says which."""
+"""The demo: it copies whole files, names files that it cannot copy, and sets the exit status."""
 
 import asyncio
 import fcntl
@@ -27,7 +27,7 @@ COMMAND = [sys.executable, "-m", "aiofs.cli", "demo"]
 
 @pytest.fixture
 def tree(tmp_path):
-    """Files around the sizes of pieces, and names that need care."""
+    """Files whose sizes are near the size of a piece, and files with unusual names."""
     tree = tmp_path / "tree"
     (tree / "deep" / "er").mkdir(parents=True)
     for length in (0, 1, transfer.PIECE - 1, transfer.PIECE, transfer.PIECE + 1, 9_000_000):
@@ -41,13 +41,13 @@ def tree(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch):
-    """Act three takes a second: it is played by the tests of it alone."""
+    """Skips the third act, which takes a second, in all tests but its own."""
     monkeypatch.setenv("CC", "no-such-compiler")
 
 
 @pytest.fixture
 def compiler(monkeypatch, tmp_path):
-    """compiler(script): where the demo finds cc, a shell script or the system's own."""
+    """compiler(script): sets the compiler of the demo to a shell script, or to the system's cc."""
 
     def use(script=None):
         path = "cc"
@@ -275,7 +275,7 @@ def test_interrupted_demo_ends_quietly_and_cleans_up(tree, tmp_path):
     )
     while "at a time" not in process.stdout.readline():
         pass
-    eventually(lambda: any((tmp_path / "tmp").glob("*/more *")))  # some are copied, not all
+    eventually(lambda: any((tmp_path / "tmp").glob("*/more *")))  # some files are copied, not all
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.strip()) == (130, "aiofs demo: interrupted")
@@ -299,7 +299,7 @@ def test_terminal_gets_a_bar_with_rich_and_without(tree, tmp_path, has_rich):
 
 
 def on_terminal(command, **environment):
-    """What a command prints on a terminal of 100 columns."""
+    """Runs a command on a terminal of 100 columns. Returns its output."""
     leader, follower = pty.openpty()
     tty.setraw(follower)
     fcntl.ioctl(follower, termios.TIOCSWINSZ, b"\x28\x00\x64\x00\x00\x00\x00\x00")

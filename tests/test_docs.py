@@ -1,4 +1,4 @@
-"""What docs/ says holds: programs run, synopses are the headers', every errno has its line."""
+"""docs/: its programs run, its synopses match the headers, every errno has a line."""
 
 import builtins
 import re
@@ -17,7 +17,7 @@ FUNCTIONS = [name for name in aio.__all__ if re.match("aio_|lio_", name)]
 STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{PACKAGE / 'include'}"]
 LINKED = [f"-L{PACKAGE}", f"-Wl,-rpath,{PACKAGE}", "-laiofs"]
 
-# What each function can fail with, itself or its request: POSIX.1-2017, and what Linux adds.
+# The errors of each function or its request: those of POSIX.1-2017 and those that Linux adds.
 OF_TRANSFERS = "EAGAIN EBADF EINVAL EFAULT EIO ECANCELED"
 ERRNOS = {
     "aio_read": f"{OF_TRANSFERS} EISDIR",
@@ -36,14 +36,14 @@ def all_blocks(*languages):
     return [block for page in DOCS for block in blocks_of(page, *languages)]
 
 
-# The setup.py of the page on porting: tests/test_packaging.py builds by it.
+# Without the setup.py of the page on porting: tests/test_packaging.py uses that.
 PYTHON_PROGRAMS = [block for block in all_blocks("python") if "setup(" not in block.source]
 C_PROGRAMS = [block for block in all_blocks("c") if "int main(" in block.source]
 C_SYNOPSES = [block for block in all_blocks("c") if "int main(" not in block.source]
 
 
 def compiled(source, folder, *flags):
-    """The program that a source in C makes."""
+    """Compiles C source. Returns the program."""
     text, program = folder / "program.c", folder / "program"
     text.write_text(source)
     compile_c(*STRICT, *SANITIZE, text, "-o", program, *flags)
@@ -64,7 +64,7 @@ def test_c_programs_of_the_pages_print_the_documented_output(program, tmp_path):
     linked = compiled(program.source, tmp_path, *LINKED)
     check(program, [linked], tmp_path)
     check(program, [linked], tmp_path)
-    # An engine that is none is an error of aiofs's alone: so it was aiofs that did it.
+    # Only aiofs fails if AIOFS_ENGINE has an unknown value. So the program used aiofs.
     if "aio_read" in program.source:
         assert run([linked], tmp_path, AIOFS_ENGINE="none").returncode != 0
 
@@ -86,7 +86,7 @@ def test_c_programs_do_the_same_unchanged_and_preloaded(program, tmp_path):
 @needs_compiler
 @pytest.mark.parametrize("synopsis", C_SYNOPSES, ids=str)
 def test_c_synopses_match_the_headers(synopsis, tmp_path):
-    compiled(synopsis.source, tmp_path, "-c")  # a declaration that is another's is an error
+    compiled(synopsis.source, tmp_path, "-c")  # a conflicting declaration is an error
 
 
 @pytest.mark.parametrize("synopsis", all_blocks("pyi"), ids=str)
@@ -119,7 +119,7 @@ def test_every_function_has_a_page_that_names_its_errors(function):
         errno for errno in ERRNOS[function].split() if not re.search(rf"\b{errno}\b", errors)
     ]
     assert not missing
-    assert "glibc 2.36" in page and "musl 1.2.3" in page  # what the differences were seen with
+    assert "glibc 2.36" in page and "musl 1.2.3" in page  # the tested versions
 
 
 def test_every_page_is_reached_from_the_index():

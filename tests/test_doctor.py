@@ -1,4 +1,4 @@
-"""`aiofs doctor`: it says what is so on this machine, and 0 whatever that is."""
+"""`aiofs doctor`: it describes this machine, and always exits with 0."""
 
 import json
 import os
@@ -14,7 +14,7 @@ DOCTOR = "import sys; from aiofs import cli; sys.exit(cli.main(sys.argv[3:]))"
 
 
 def doctor(*arguments, sandbox=None, **environment):
-    """What it prints, as text or as JSON."""
+    """Runs `aiofs doctor`. Returns its output, as text or as JSON."""
     before = FORBIDS if sandbox else ""
     done = subprocess.run(
         [

@@ -1,8 +1,7 @@
-"""The engine and its C face: small C programs (tests/c), linked with the sources, on both engines.
+"""The engine and the C face: small C programs (tests/c), linked with the sources, on both engines.
 
-`make test` runs them on the engine of each of its rounds, `make asan` and `make tsan` under the
-sanitizers. A program prints a line for each check; 77 is its word for an engine that the kernel
-refuses.
+Each round of `make test` runs them on its engine, `make asan` and `make tsan` with sanitizers. A
+program prints a line for each check. It exits with 77 if the kernel refuses the engine.
 """
 
 import os
@@ -26,13 +25,13 @@ FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", *INCLUDES, *SANITIZE]
 
 pytestmark = [
     needs_compiler,
-    pytest.mark.timeout(1200),  # a program ends itself before
+    pytest.mark.timeout(1200),  # a program that hangs is ended earlier, by its alarm()
 ]
 
 
 @pytest.fixture(scope="session")
 def engine_objects(tmp_path_factory):
-    """The sources of the engine and of the C face, compiled once."""
+    """The object files of the engine and the C face, compiled once."""
     folder = tmp_path_factory.mktemp("engine")
 
     def compile_one(source):
@@ -47,7 +46,7 @@ def engine_objects(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def built(engine_objects, tmp_path_factory):
-    """built(name): the program, compiled when it is first asked for."""
+    """built(name): the program. The first call compiles it."""
     folder = tmp_path_factory.mktemp("c")
 
     def build(name):

@@ -1,4 +1,4 @@
-"""Errors: each an OSError of the errno, found under the standard's class and under Python's own."""
+"""Errors: each is an OSError with its errno, of the standard's class and of Python's class."""
 
 import errno
 import pickle

@@ -1,4 +1,4 @@
-"""The examples run, and do what they say; the one in C against the system's own <aio.h>."""
+"""The examples run as described. The C example also runs with libc's own functions."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""FileSystem: mounts, paths, descriptors, and who may change what while it is open."""
+"""FileSystem: mounts, paths, descriptors, and the locks of open files."""
 
 import errno
 import mmap
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from lock_holder_process import holding
-from support import failed
+from support import failed, write_file
+from volumes.dict_volume import DictVolume
 
 import aiofs
 from aiofs import FileSystem, MemoryVolume, PrivateVolume
@@ -33,7 +34,7 @@ def fs(volume):
 
 @pytest.fixture
 def other(volume):
-    """A second holder, on the same volume."""
+    """A second FileSystem on the same volume."""
     with FileSystem() as other:
         other.mount("/", volume)
         yield other
@@ -512,3 +513,33 @@ def test_import_loads_no_heavy_module():
 
     brought = modules("import uvloop, aiofs") - modules("import uvloop")
     assert not brought & {"shutil", "tempfile", "inspect", "secrets", "ctypes", "json"}
+
+
+class AsksItself(DictVolume):
+    """Its stat uses the FileSystem that it is mounted in."""
+
+    def stat(self, path):
+        if path == "asks":
+            self.fs.close(self.fs.open("/other", os.O_RDWR | os.O_CREAT))
+        return super().stat(path)
+
+
+def test_volume_may_use_its_filesystem_while_another_is_mounted_on_it():
+    volume = AsksItself()
+    with FileSystem() as volume.fs:
+        volume.fs.mount("/", volume)
+        volume.fs.mount("/asks", DictVolume())
+        volume.fs.unmount("/asks")
+        failed(errno.ENOENT, volume.fs.unmount, "/asks")
+
+
+@pytest.mark.parametrize("kind", [MemoryVolume, DictVolume])
+def test_truncate_refuses_a_length_that_is_none(kind):
+    with kind() as volume, FileSystem() as fs:
+        fs.mount("/", volume)
+        write_file(volume, "file", b"content")
+        with pytest.raises(TypeError):
+            fs.truncate("/file", "3")
+        with pytest.raises(ValueError):
+            fs.truncate("/file", 2**63)
+        assert fs.stat("/file").st_size == 7

@@ -167,7 +167,7 @@ def test_dropped_filesystem_with_open_descriptors_is_a_resource_warning(tmp_path
             gc.collect()
         (warning,) = caught
         assert warning.category is ResourceWarning and str(fd) in str(warning.message)
-        with FileSystem() as other:  # the lock is free, though the warning keeps the FileSystem
+        with FileSystem() as other:  # the lock is free, the warning has the FileSystem
             other.mount("/", volume)
             other.close(other.open("/file", RDWR))
 

@@ -1,4 +1,4 @@
-"""The script of `make lint` that draws the floors, and what it does not let pass."""
+"""tools/floors.py, which `make lint` runs: what it prints, and the uses that it refuses."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ def floors(root, *options):
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of the package and of the script, for changes."""
+    """A copy of the package and of the script, which a test may change."""
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     left_out = shutil.ignore_patterns("*.so", "_core.c", "__pycache__")
     shutil.copytree(ROOT / "aiofs", tmp_path / "aiofs", ignore=left_out)

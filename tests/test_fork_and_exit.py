@@ -1,4 +1,4 @@
-"""Processes that fork, and processes that end, with requests outstanding."""
+"""Processes that fork or exit while requests are outstanding."""
 
 import os
 import time
@@ -52,7 +52,7 @@ def kind(request):
 
 @pytest.fixture
 def run_program(kind):
-    """Runs the preamble and a program: what it printed. The loop's kind is its first argument."""
+    """Runs the preamble and a program, with the kind of loop as argument. Returns its output."""
     return lambda program, *arguments, **environment: python(
         PREAMBLE + program, kind, *arguments, **environment
     )
@@ -118,7 +118,7 @@ for cb in requests:
 
 
 def test_aio_error_in_a_forked_child_answers_as_documented(run_program):
-    """In C: tests/posix/fork.c."""
+    """The same test in C: tests/posix/fork.c."""
     page = " ".join(text_of("docs/aio/aio_error.md").split())
     assert "in Python they are cancelled (ECANCELED). A request that had ended" in page
     assert "In C they are unknown (EINVAL)" in page
@@ -240,7 +240,7 @@ if __name__ == "__main__":
     aio_suspend([waiting])
     print(aio_return(waiting))
 """
-    script = tmp_path / "script.py"  # which the children of spawn import
+    script = tmp_path / "script.py"  # the children of the start method spawn import it
     script.write_text(PREAMBLE + program)
     runner = "import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     printed = python(runner, script, kind, tmp_path / "file", method)
@@ -387,7 +387,7 @@ print("end")
 
 
 def test_exit_cancels_requests_that_wait_for_a_silent_peer(run_program):
-    """Waiting requests are cancelled, not waited for."""
+    """At exit the engine cancels such requests, and does not wait for them."""
     before = time.monotonic()
     run_program("requests = [reading(read_end) for _ in range(100)]")
     assert time.monotonic() - before < 20
@@ -438,7 +438,7 @@ print("read")
 
 
 def test_child_reads_what_its_parent_has_just_read(run_program, tmp_path):
-    """The parent's engine still has the file bound: the child's has to bind it anew."""
+    """The parent's engine keeps a binding of the file. The child's engine must make its own."""
     (tmp_path / "file").write_bytes(bytes(8192))
     try:
         os.close(os.open(tmp_path / "file", os.O_RDONLY | os.O_DIRECT))

@@ -1,4 +1,4 @@
-"""What tools see: signatures of every public name."""
+"""inspect.signature of every public name."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""Nothing grows: descriptors, threads, memory and references, over many requests and loops."""
+"""Leaks of descriptors, threads, memory and references, over many requests and loops."""
 
 import asyncio
 import gc
@@ -32,7 +32,7 @@ from aiofs.aio import (
 )
 
 PAGE = os.sysconf("SC_PAGESIZE")
-WORKERS = 32  # the most that the requests of one file have
+WORKERS = 32  # the most workers for the requests of one file
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def content():
 
 
 def resident():
-    """Bytes of this process that are in memory; a sanitizer keeps what is freed."""
+    """The resident memory of this process, in bytes. A sanitizer keeps freed memory: then 0."""
     if "AIOFS_SANITIZE" in os.environ:
         return 0
     with open("/proc/self/statm") as statm:
@@ -53,12 +53,12 @@ def threads():
 
 
 def files():
-    """Descriptors that this process has open."""
+    """The number of open descriptors of this process."""
     return len(os.listdir("/proc/self/fd"))
 
 
 def assert_flat(work, *, rounds, bytes_each=16):
-    """Runs work() many times: what is there after the first quarter may not grow by the rest."""
+    """Runs work() many times. The resources after a quarter of the runs must not grow further."""
     for _ in range(max(rounds // 4, 1)):
         work()
     gc.collect()
@@ -88,7 +88,7 @@ async def awaited_read(fd):
 
 
 async def assert_flat_on_a_loop(work, *, rounds):
-    """The same of a coroutine function; the objects that the collector knows are counted, too."""
+    """The same for a coroutine function. Also counts the objects of the garbage collector."""
     for _ in range(50):
         await work()
     gc.collect()
@@ -105,7 +105,7 @@ async def assert_flat_on_a_loop(work, *, rounds):
 
 
 async def test_100_000_awaited_requests_leave_nothing(file):
-    """Inside the call, and through the engine."""
+    """Half of them complete inside the call, half of them in the engine."""
     requests = 0
     buffer, data = bytearray(4096), bytes(4096)
     memory = references = tasks = opened = None

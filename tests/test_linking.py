@@ -1,7 +1,7 @@
-"""Compiled code beside Python: extension modules in C and in Cython use the process's engine.
+"""Extension modules in C and in Cython (linking/shared.c, linking/shared.pyx) use aiofs's engine.
 
-Both are loaded into a process where libc's own aio_read was found long ago. They do the same,
-function by function (linking/shared.c, linking/shared.pyx).
+They are loaded into a process in which the name aio_read already leads to libc. Both have the same
+functions.
 """
 
 import errno
@@ -108,11 +108,14 @@ def test_private_fields_of_an_aiocb_fit_in_musls_aiocb(tmp_path):
 
 @pytest.fixture
 def hello(tmp_path):
-    """hello(before, behind): the C program of docs/porting.md, by flags before and behind it."""
+    """hello(before, behind): compiles the C program of docs/porting.md.
+
+    The flags are before and behind the source in the command.
+    """
 
     def built(before=(), behind=()):
         (tmp_path / "hello.c").write_text(HELLO)
-        before = ["-pthread", *SANITIZE, *before]  # as the library that may be linked to it
+        before = ["-pthread", *SANITIZE, *before]  # the flags of libaiofs.so
         compile_c(*before, tmp_path / "hello.c", "-o", tmp_path / "hello", *behind)
         return tmp_path / "hello"
 
@@ -120,7 +123,7 @@ def hello(tmp_path):
 
 
 def uses_aiofs(program, **environment):
-    """Only aiofs refuses the requests of a program for the sake of an engine that is none."""
+    """Does the program use aiofs? Only aiofs fails if AIOFS_ENGINE has an unknown value."""
     done = run([program], program.parent, **environment)
     assert (done.returncode, done.stdout) == (0, "Hello, world!\n"), done
     return run([program], program.parent, AIOFS_ENGINE="none", **environment).returncode != 0
@@ -202,7 +205,7 @@ def build_cython(folder):
 
 @pytest.fixture(scope="session", params=[build_c, build_cython], ids=["c", "cython"])
 def extension(request, tmp_path_factory):
-    """An extension module that has one request, and opens files of volumes."""
+    """An extension module with one request. It also opens files of volumes."""
     if shutil.which(COMPILER[0]) is None:
         pytest.skip("needs a C compiler")
     path = request.param(tmp_path_factory.mktemp("linking"))

@@ -1,4 +1,4 @@
-"""The command list: what `make` promises before anything is built."""
+"""The Makefile: its list of commands and its checks before anything is built."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def make(*arguments):
 
 @pytest.fixture
 def broken_python(tmp_path):
-    """Makes a Python that answers only the questions that have these words in them."""
+    """Makes a `python` that succeeds only for programs that contain one of the given words."""
 
     def with_answers(*words):
         path = tmp_path / "python"
@@ -89,7 +89,7 @@ def test_workflows_run_make_targets_and_nothing_else():
 
 
 def test_all_lists_of_python_versions_agree():
-    """In the classifiers, `make test-all`, the workflow, and what cibuildwheel is notified."""
+    """The classifiers, `make test-all`, the workflow, and the settings of cibuildwheel."""
     project, makefile = (ROOT / "pyproject.toml").read_text(), (ROOT / "Makefile").read_text()
     workflow = (ROOT / ".github" / "workflows" / "checks.yml").read_text()
     classified = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)

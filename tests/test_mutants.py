@@ -1,6 +1,6 @@
-"""The mutants of tests/mutants, as far as that takes no time: `make mutants` runs them.
+"""Quick checks of the mutants in tests/mutants: every patch applies, and its test exists.
 
-A patch that no longer applies, or a test that is no longer there, would be noticed there only.
+`make mutants` builds the mutants and runs their tests.
 """
 
 import ast

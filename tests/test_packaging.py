@@ -1,4 +1,4 @@
-"""What a user installs (sdist, wheel, the package in an empty environment), and how it is built."""
+"""The sdist, the wheel, the package in an empty environment, and how they are built."""
 
 import os
 import re
@@ -23,7 +23,7 @@ EXTENSION = "_core" + __import__("sysconfig").get_config_var("EXT_SUFFIX")
 
 
 def run(*command, cwd, **environment):
-    """Output of a command that must succeed, run knowing nothing of this process's own build."""
+    """Runs a command, which must succeed, without this build's environment. Returns its output."""
     for_this_run = ("PYTHONPATH", "LD_PRELOAD", "AIOFS_SANITIZE", "AIOFS_DEBUG", "MAKEFLAGS")
     inherited = {name: value for name, value in os.environ.items() if name not in for_this_run}
     finished = subprocess.run(
@@ -49,7 +49,7 @@ def dynamic_section(library):
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory):
-    """The source archive, made where there is no repository and git, if called, fails."""
+    """The source archive, made in a directory without a repository, where git fails."""
     folder = tmp_path_factory.mktemp("sdist")
     tree = folder / "tree"
     made = shutil.ignore_patterns(
@@ -73,7 +73,7 @@ def sdist(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheel(sdist, tmp_path_factory):
-    """The wheel, made of the source archive and nothing else."""
+    """The wheel, made from the source archive only."""
     folder = tmp_path_factory.mktemp("wheel")
     pip_wheel = [sys.executable, "-m", "pip", "wheel", "--no-index", "--no-build-isolation"]
     run(*pip_wheel, "--no-deps", "--wheel-dir", folder, sdist, cwd=folder)
@@ -83,7 +83,7 @@ def wheel(sdist, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory):
-    """Python of an environment that holds aiofs and its one dependency, and nothing else."""
+    """The Python of an environment that contains only aiofs and its one dependency."""
     folder = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
     python = folder / "bin" / "python"
@@ -207,7 +207,10 @@ needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a 
 
 @pytest.fixture
 def shell(environment, tmp_path):
-    """shell(commands): their output, with the installed command `aiofs`, in an empty folder."""
+    """shell(commands): runs them in an empty directory, with the installed `aiofs`.
+
+    Returns their output.
+    """
     path = f"{environment.parent}:{os.environ['PATH']}"
 
     def run_in_shell(commands, **variables):
@@ -217,7 +220,7 @@ def shell(environment, tmp_path):
 
 
 def bound(output):
-    """The functions that a program found in libaiofs.so, by LD_DEBUG=bindings."""
+    """The functions that LD_DEBUG=bindings reports as found in libaiofs.so."""
     return set(BOUND_TO_AIOFS.findall(output))
 
 
@@ -230,7 +233,7 @@ def test_commands_of_the_readme_use_the_installed_library(shell, tmp_path):
     (tmp_path / "SOURCE").write_bytes(os.urandom(200_000))
     for command in linked, unmodified:
         (tmp_path / "TARGET").write_bytes(b"")
-        # Another variable before LD_PRELOAD: the compiler is to be silent.
+        # LD_DEBUG is set for the program only, not for the compiler.
         said = shell(re.sub("&& ", "&& LD_DEBUG=bindings ", command))
         assert {"aio_read", "aio_write", "aio_error", "aio_return"} <= bound(said), said
         assert (tmp_path / "TARGET").read_bytes() == (tmp_path / "SOURCE").read_bytes()
@@ -262,7 +265,7 @@ def test_example_that_keeps_its_input_under_a_lock(shell, tmp_path):
 
 @pytest.fixture(scope="module")
 def build_tools(tmp_path_factory):
-    """A folder with what builds extensions, and nothing else: for PYTHONPATH."""
+    """A directory for PYTHONPATH that contains only the tools to build extensions."""
     folder = tmp_path_factory.mktemp("build_tools")
     for name in ("setuptools", "Cython"):
         try:
@@ -291,7 +294,7 @@ def test_example_in_cython_is_built_with_the_installed_package(build_tools, shel
 
 
 def wheel_of(name, folder):
-    """The wheel that an installed package came from, made anew: for a build without an index."""
+    """Makes a wheel of an installed package, for a build without a package index."""
     there = distribution(name)
     tag = re.search("^Tag: (.*)$", there.read_text("WHEEL"), re.MULTILINE)[1]
     distinct = re.sub("[-_.]+", "_", there.metadata["Name"])
@@ -303,7 +306,7 @@ def wheel_of(name, folder):
 
 @needs_compiler
 def test_package_of_the_porting_page_is_built_in_isolation_and_reads(wheel, tmp_path):
-    """The page's files, and its commands, in an environment that was empty."""
+    """Runs the page's commands on the page's files, in an empty environment."""
     blocks = blocks_of("docs/porting.md", "python", "cython", "toml")
     project, wheels, venv = (tmp_path / name for name in ("project", "wheels", "venv"))
     project.mkdir()
@@ -321,10 +324,10 @@ def test_package_of_the_porting_page_is_built_in_isolation_and_reads(wheel, tmp_
     run(sys.executable, "-m", "venv", venv, cwd=tmp_path)
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
     run("sh", "-ec", commands, cwd=project, PATH=f"{venv}/bin:{os.environ['PATH']}", **offline)
-    shutil.rmtree(project)  # neither this nor what it was built in is needed
+    shutil.rmtree(project)  # the module must not need the project or the build environment
     python, (module,) = venv / "bin" / "python", venv.glob("lib/python3.*/site-packages/first.*.so")
     (runpath,) = re.findall(r"RUNPATH.*\[(.*)\]", dynamic_section(module))
-    folders = runpath.split(":")  # some are this Python's own
+    folders = runpath.split(":")  # some belong to this Python
     assert "$ORIGIN/aiofs" in folders and not [path for path in folders if "build-env" in path]
     (tmp_path / "file").write_bytes(b"first bytes, and others")
     reading = (
@@ -334,7 +337,7 @@ def test_package_of_the_porting_page_is_built_in_isolation_and_reads(wheel, tmp_
     said = run(python, "-I", "-c", reading.format("file"), cwd=tmp_path)
     assert said == "11 first bytes\n"
     said = run(python, "-I", "-c", reading.format("/dev/zero"), cwd=tmp_path, AIOFS_ENGINE="none")
-    assert said.startswith("-1 ")  # no such engine: so the functions were aiofs's
+    assert said.startswith("-1 ")  # only aiofs fails for an unknown engine
 
 
 # ---- how it is built: on a project of the same shape that compiles in a second ------------------

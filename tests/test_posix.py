@@ -1,9 +1,9 @@
-"""The C face: programs written against <aio.h> alone (tests/posix), as unmodified programs meet it.
+"""The C face: programs that use only <aio.h> (tests/posix), unmodified.
 
-Each is compiled once, and then runs in two forms on each engine: `linked` to libaiofs.so, with
-offsets of 64 bits (so under the 64 names where <aio.h> tells them apart), and `preloaded`: built
-for libc, and run with LD_PRELOAD. A program prints a line for each check; 77 is its word for what
-cannot be had here.
+Each program runs in two forms on each engine: `linked` to libaiofs.so, with 64-bit offsets (so with
+the 64 names, if <aio.h> distinguishes them), and `preloaded`: built for libc, and run with
+LD_PRELOAD. A program prints a line for each check. It exits with 77 if this machine does not have
+what it tests.
 """
 
 import os
@@ -20,18 +20,18 @@ PROGRAMS = sorted(path.stem for path in (ROOT / "tests" / "posix").glob("*.c"))
 FLAGS = ["-std=gnu11", "-O1", "-g", "-pthread", *SANITIZE]
 FORMS = {
     "linked": ["-D_FILE_OFFSET_BITS=64", LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}"],
-    "preloaded": ["-Wl,--no-as-needed", "-lrt"],  # where glibc once had its own
+    "preloaded": ["-Wl,--no-as-needed", "-lrt"],  # the library of aio_read in older glibc
 }
 
 pytestmark = [
     needs_compiler,
-    pytest.mark.timeout(900),  # a program ends itself long before
+    pytest.mark.timeout(900),  # a program that hangs is ended earlier, by its alarm()
 ]
 
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory):
-    """compiled(name, form): the program, made when it is first asked for."""
+    """compiled(name, form): the program. The first call compiles it."""
     folder = tmp_path_factory.mktemp("posix")
 
     def build(name, form):
@@ -46,12 +46,12 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture
 def run_posix(compiled, tmp_path):
-    """run_posix(name, form, engine): what the program said, if it ended well."""
+    """run_posix(name, form, engine): runs the program, which must succeed. Returns its output."""
 
     def run(name, form, engine):
         environment = {"AIOFS_ENGINE": engine, "TMPDIR": str(tmp_path)}
         if form == "preloaded":
-            before = os.environ.get("LD_PRELOAD", "").split()  # a sanitizer wants to be the first
+            before = os.environ.get("LD_PRELOAD", "").split()  # a sanitizer must be loaded first
             environment |= {"LD_PRELOAD": " ".join([*before, str(LIBRARY)]), "SHORT": "1"}
         return checked(compiled(name, form), tmp_path, **environment)
 

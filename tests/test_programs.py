@@ -1,8 +1,8 @@
-"""Real programs, unmodified, under `aiofs run`: fio, stress-ng, and one that copies files by lists.
+"""Unmodified programs under `aiofs run`: fio, stress-ng, and a program that copies by lists.
 
-The counters of the engine show that the requests of each program went through aiofs. A library
-that is preloaded beside it, programs/witness.c, writes the counters down when a process ends. fio
-prints how many operations it made, and the two numbers must be equal.
+The counters of the engine show that the requests of each program went through aiofs. A preloaded
+library, programs/witness.c, writes the counters to a file when a process exits. fio prints how many
+operations it made, and the two numbers must be equal.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def witness_library(tmp_path_factory):
 
 
 class Witness:
-    """Runs commands, and knows what the engines of their processes did until these ended."""
+    """Runs commands, and collects the counters of the engines of their processes."""
 
     def __init__(self, library, folder):
         self._library = str(library)
@@ -64,7 +64,7 @@ class Witness:
         self._log = folder / "witness.log"
 
     def run(self, command):
-        """Runs a command that must end well: what it printed."""
+        """Runs a command, which must succeed. Returns its output."""
         environment = os.environ | {"LD_PRELOAD": self._library, "WITNESS": str(self._log)}
         command = [*map(str, command)]
         ended = subprocess.run(
@@ -75,7 +75,7 @@ class Witness:
         return ended.stdout
 
     def processes(self):
-        """Of each process that ended with libaiofs.so in it: how many requests it had."""
+        """The number of requests of each process that exited with libaiofs.so loaded."""
         lines = self._log.read_text().splitlines() if self._log.exists() else []
         return [sum(map(int, line.split()[1:])) for line in lines]
 
@@ -140,7 +140,7 @@ def test_every_pair_of_fio_settings_is_run():
 
 
 def fio(one, folder, ioengine="posixaio"):
-    """The command. Jobs that verify have a file each; others share one."""
+    """The command line. Jobs that verify have one file each; other jobs share a file."""
     command = ["fio", "--name=job", f"--ioengine={ioengine}", f"--directory={folder}"]
     command += [f"--rw={one['rw']}", f"--bs={BLOCK}", f"--size={SIZE}", "--output-format=json"]
     command += [f"--iodepth={one['iodepth']}", f"--numjobs={one['jobs']}"]
@@ -152,7 +152,7 @@ def fio(one, folder, ioengine="posixaio"):
 
 
 def jobs_of(output):
-    """What fio says of each job, of which none failed."""
+    """fio's report of each job. None may have failed."""
     jobs = json.loads(output[output.index("{") :])["jobs"]
     assert [job["error"] for job in jobs] == [0] * len(jobs)
     return jobs
@@ -181,13 +181,13 @@ def run_fio(one, folder, engine, witness):
     blocks = SIZE // BLOCK
     assert len(moved) == one["jobs"]
     assert min(moved) >= blocks
-    if "end_fsync" in one["sync"]:  # which fio does not count
+    if "end_fsync" in one["sync"]:  # fio does not count end_fsync
         synced = [1] * one["jobs"]
-    if "fdatasync" in one["sync"]:  # nor these
+    if "fdatasync" in one["sync"]:  # fio does not count these
         assert witness.requests() > sum(moved)
     else:
         assert witness.requests() == sum(moved) + sum(synced)
-    shutil.rmtree(files)  # pytest would keep thousands of them
+    shutil.rmtree(files)  # else pytest keeps thousands of files
 
 
 @needs_fio
@@ -231,7 +231,7 @@ def test_run_without_aiofs_counts_no_request(tmp_path, witness):
 
 
 def holders(path):
-    """The processes that have a file open."""
+    """The processes that have the file open."""
     found = set()
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
@@ -250,7 +250,7 @@ except OSError as error:
 
 
 def opened_by_another(engine, path, volume):
-    """What becomes of opening it, in a tree of processes of its own: an errno, or nothing."""
+    """Opens the file in another `aiofs run`. Returns the name of the errno; "" for success."""
     command = under_aiofs(engine, [sys.executable, "-c", OPENS_FOR_WRITING, path], volume)
     return subprocess.run([*map(str, command)], capture_output=True, text=True).stderr.strip()
 
@@ -274,7 +274,7 @@ def test_fio_jobs_share_one_lock_and_another_session_is_refused(tmp_path, engine
                 failed(errno.EBUSY, fs.open, "/shared", os.O_WRONLY)
             assert len(holders(path)) == 2
         finally:
-            running.send_signal(signal.SIGINT)  # fio ends at once, and tells what it did
+            running.send_signal(signal.SIGINT)  # fio stops at once, and prints its report
         jobs = jobs_of(running.stdout.read())
     assert min(job["write"]["total_ios"] for job in jobs) > 0
     assert opened_by_another(engine, path, volume) == ""

@@ -1,4 +1,4 @@
-"""What the README says holds: its programs run, its links lead somewhere, its numbers are saved."""
+"""The README: its programs run, its links are valid, its numbers are those of saved results."""
 
 import os
 import re
@@ -18,7 +18,7 @@ def test_programs_of_the_readme_print_the_documented_output(program, tmp_path):
 
 
 def test_first_program_prints_its_lines_whenever_the_callback_runs(tmp_path):
-    """The first run makes the file; the second finds it, and may write inside the call."""
+    """The first run creates the file. The second finds it, and may write inside the call."""
     program = PROGRAMS[0]
     expected = program.output.splitlines()
     for _ in range(3):
@@ -44,7 +44,7 @@ def test_links_lead_to_files_and_headings(page):
 
 # ---- engines ------------------------------------------------------------------------------------
 
-# Refuses io_uring_setup with ENOSYS, as an old kernel does, to itself and what it becomes.
+# Installs a filter that refuses io_uring_setup with ENOSYS, as an old kernel does, and then execs.
 WITHOUT_IO_URING = """
 import ctypes, os, struct, sys
 LOAD, EQUAL, RETURN, ALLOW, ENOSYS = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000 | 38
@@ -63,7 +63,7 @@ NAME = "from aiofs import _core; print(_core.engine())"
 
 
 def engine_of(folder, word, before=()):
-    """The engine that a process has by this word; None: it is refused."""
+    """The engine of a process with AIOFS_ENGINE=word; None: it cannot start."""
     done = run([*before, sys.executable, "-c", NAME], folder, AIOFS_ENGINE=word)
     assert done.returncode == 0 or "OSError" in done.stderr, done.stderr
     return done.stdout.strip() or None
@@ -103,7 +103,7 @@ def test_cached_read_completes_inside_the_call_and_a_waiting_read_does_not(tmp_p
     from aiofs import _core, aio
 
     def counted(fd, size):
-        """What a read changed: finished inside the call; by the engine's own thread."""
+        """The counts of one read: completed inside the call; completed by the reactor."""
         before, cb = _core.counters(), aio.aiocb(fd, bytearray(size))
         aio.aio_read(cb)
         if fd == pipe[0]:
@@ -116,7 +116,7 @@ def test_cached_read_completes_inside_the_call_and_a_waiting_read_does_not(tmp_p
     (tmp_path / "file").write_bytes(bytes(1 << 20))
     fd, pipe = os.open(tmp_path / "file", os.O_RDONLY), os.pipe()
     try:
-        for _ in range(1000):  # memory may be short: then it is not cached for long
+        for _ in range(1000):  # with little memory the file does not stay cached
             os.pread(fd, 1 << 18, 0)
             if counted(fd, 1 << 18) == (1, 0):
                 break

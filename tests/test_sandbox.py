@@ -1,4 +1,4 @@
-"""A sandbox that forbids system calls: a real seccomp filter, in a program of its own."""
+"""A sandbox that forbids system calls: a program with a seccomp filter."""
 
 import errno
 

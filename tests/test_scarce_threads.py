@@ -1,6 +1,6 @@
-"""Where no thread is to be had: handles are closed all the same, and notifications refused in time.
+"""No thread can be started: handles are closed all the same, and calls with SIGEV_THREAD fail.
 
-RLIMIT_NPROC does not bind root: the programs run as a user of their own.
+RLIMIT_NPROC does not apply to root, so the programs run as another user.
 """
 
 import os
@@ -10,7 +10,7 @@ from support import python
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or "AIOFS_SANITIZE" in os.environ,
-    reason="needs a user of its own, and threads of nobody else",
+    reason="needs root, to become another user, and no sanitizer, which has threads",
 )
 
 PREAMBLE = """
@@ -87,12 +87,12 @@ run(close)
 
 
 def test_close_that_is_awaited_before_its_turn_ends(run_program):
-    """It waits for the write; when its turn has come, there is no thread for it."""
+    """The close waits for the write. When it can start, no thread can be started for it."""
     printed = run_program("""
 async def close(handle):
     write = handle.write(b"x" * 20_000_000, at=0)
     closing = asyncio.gather(handle.close())
-    await asyncio.sleep(0)  # now it is awaited
+    await asyncio.sleep(0)  # gather awaits it now
     assert await write == 20_000_000
     assert await closing == [None]
 run(close)
@@ -109,7 +109,7 @@ async def close(handle):
     try:
         await handle.close()
     except BlockingIOError:
-        pass  # it was busy, and so has not been flushed
+        pass  # requests were in flight, so it was closed without a flush
     for cb in writes:
         aio.aio_suspend([cb])
         assert aio.aio_return(cb) == 1_000_000
@@ -119,7 +119,7 @@ run(close)
 
 
 def test_refused_notification_releases_the_buffer(run_program):
-    """SIGEV_THREAD, before any thread of the engine's runs."""
+    """A call with SIGEV_THREAD is refused before the first thread of the engine starts."""
     printed = run_program("""
 notified = []
 event = aio.sigevent(aio.SIGEV_THREAD, 0, 1, notified.append)

@@ -34,6 +34,7 @@ cdef class AccessHandle:
     cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, LoopNotifier notifier) except? -1
     cdef Operation vectored(self, int kind, object buffers, object at)
     cdef Operation finish(self, bint commit)
+    cdef bint is_closing(self) noexcept
     cdef void close_without_waiting(self) noexcept
     cdef void detach(self, Operation operation) noexcept
     cdef bint ready(self, Operation operation) noexcept

@@ -8,7 +8,8 @@
 # The cursor is set by the last operation, in the order of the calls, that succeeds. The order of completions does not
 # matter.
 #
-# Ownership. A handle owns one reference to the engine's open file. The pointer from an Operation to its handle is
+# Ownership. A handle owns one reference to the engine's open file, until its close is delivered: the thread that closes
+# the file does not release it, because the engine uses a released file's memory for the next file. The pointer from an Operation to its handle is
 # borrowed: the finalizer of a handle with pending Operations puts the handle into `kept_alive` until they are complete.
 #
 # Locking. The GIL guards all of this. It is released while the engine accepts a request, so another thread may deliver
@@ -17,7 +18,7 @@
 
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
     """Runs on a host thread: closes a file. request.offset is not 0: commits it first."""
-    return end_file(<aiofs_file *>request.single.iov_base, request.offset != 0)
+    return end_use(<aiofs_file *>request.single.iov_base, request.offset != 0)
 
 
 cdef int64_t call_file_size(aiofs_request *request) noexcept nogil:
@@ -40,8 +41,8 @@ cdef int64_t end_file_on_this_thread(aiofs_file *file, bint commit) noexcept nog
     Does not wait for requests in flight, because one of them may wait for this thread.
     """
     if not aiofs_file_busy(file):
-        return end_file(file, commit)
-    drop_file(file)
+        return end_use(file, commit)
+    aiofs_file_close(file)
     return -EAGAIN if commit else 0
 
 
@@ -200,11 +201,17 @@ cdef class AccessHandle:
 
     def abort(self):
         """Closes without a flush or a commit. Operations that have not run, or that can be cancelled, raise AbortError."""
-        cdef Operation operation = self.finish(False)
+        cdef Operation operation
+        cdef int fd
+        if current_notifier() is None:
+            raise no_loop_error("an AccessHandle")
         self.aborted = True
-        if self.file != NULL:
+        # Before the close begins: after it, the number may lead to another file.
+        if self.file != NULL and (self.closing is None or not self.is_closing()):
+            fd = aiofs_file_fd(self.file)
             with nogil:
-                aiofs_cancel_all(aiofs_file_fd(self.file))
+                aiofs_cancel_all(fd)
+        operation = self.finish(False)
         self.start_deferred()
         return operation
 
@@ -266,6 +273,7 @@ cdef class AccessHandle:
         return operation
 
     cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, LoopNotifier notifier) except? -1:
+        cdef aiofs_file *file = self.file
         cdef iovec bytes
         cdef int64_t moved
         cdef int affords
@@ -279,10 +287,12 @@ cdef class AccessHandle:
         bytes.iov_base = view.buf
         bytes.iov_len = <size_t>view.len
         if operation.kind == AIOFS_READ:
-            moved = aiofs_read_inline(self.file, -1, &bytes, 1, bytes.iov_len, operation.start)
+            moved = aiofs_read_inline(file, -1, &bytes, 1, bytes.iov_len, operation.start)
         else:
+            aiofs_file_retain(file)  # another thread may close the handle
             with nogil:
-                moved = aiofs_write_inline(self.file, -1, &bytes, 1, bytes.iov_len, operation.start)
+                moved = aiofs_write_inline(file, -1, &bytes, 1, bytes.iov_len, operation.start)
+                aiofs_file_release(file)
         notifier.tried(moved)
         return moved
 
@@ -320,14 +330,16 @@ cdef class AccessHandle:
                 raise
         return self.closing
 
+    cdef bint is_closing(self) noexcept:
+        """The close is no longer deferred."""
+        cdef aiofs_submission *submission = self.closing.submission
+        return submission == NULL or aiofs_request_state(&submission.request) != AIOFS_NEW
+
     cdef void close_without_waiting(self) noexcept:
         """Closes a handle that the finalizer has closed, or that the parent process opened.
 
-        In the child of a fork no operation of the parent completes, so this does not wait. If the parent was closing
-        the handle, one of its threads may have released the reference before the fork; then the child must not.
+        In the child of a fork no operation of the parent completes, so this does not wait.
         """
-        if self.closing is not None:
-            self.file = NULL
         self.deferred = self.closing = self.cursor_owner = None
         self.in_flight = self.changing = 0
         self.sizing = False
@@ -412,6 +424,7 @@ cdef class AccessHandle:
 
     cdef int operation_ended(self, Operation operation, int64_t result) except -1:
         """Called at delivery: the operation's request is complete."""
+        cdef aiofs_file *file
         self.in_flight -= 1
         self.changing -= operation.kind in (AIOFS_WRITE, AIOFS_TRUNCATE, FILL)
         if self.strict and 0 <= result < operation.wanted:
@@ -422,8 +435,11 @@ cdef class AccessHandle:
             self.move_cursor(operation, result)
         if operation.kind == GET_SIZE or operation.kind == FILL:
             self.sizing = False
-        if operation.kind == CLOSE:
+        if operation.kind == CLOSE and self.file != NULL:
+            file = self.file
             self.file = NULL
+            with nogil:
+                aiofs_file_release(file)
         self.conclude(operation, result)
         self.start_deferred()
         if self.failure is not None and self.in_flight == 0:

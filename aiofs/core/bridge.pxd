@@ -1,5 +1,8 @@
 # Volumes that are Python objects: bridge.pxi, and core/inside.h.
 
+cdef extern from "core/view.h":
+    int view_end(object view) except -1
+
 cdef extern from "core/inside.h":
     struct aiofs_inside:
         pass

@@ -44,7 +44,7 @@ cdef class Bridge:
                 try:
                     count = method(self.file, view, offset + moved)
                 finally:
-                    view.release()
+                    view_end(view)
                 piece = volume_count(count, iov[i].iov_len)
                 moved += piece
                 if <size_t>piece < iov[i].iov_len:
@@ -98,7 +98,8 @@ cdef int64_t _errno_of(error) noexcept:
             number = error.errno
     except BaseException:  # errno may be a property of a subclass, or an int of any size
         number = 0
-    return number if 0 < number < 4096 and number != EINPROGRESS else 0
+    # ECANCELED would look like a cancelled await, and no volume is asked to cancel.
+    return number if 0 < number < 4096 and number != EINPROGRESS and number != ECANCELED else 0
 
 
 cdef void _report(error, volume) noexcept:
@@ -263,7 +264,7 @@ cdef class VolumeRequest:
     cdef int release_buffers(self) except -1:
         """Releases the memoryviews; BufferError if the volume still has other views of the memory."""
         for view in self.buffers:
-            view.release()
+            view_end(view)
         return 0
 
     cdef void publish(self, aiofs_request *request, int64_t result) noexcept:

@@ -166,6 +166,9 @@ cdef class LoopNotifier:
 
     cdef int await_on(self, aiofs_submission *submission, object waiter) except -1:
         """Gives `waiter`, a future, its result at delivery. If this loop is closed before, cancels the request."""
+        if submission.delivered:
+            end_waiter(waiter)
+            return 0
         submission.no_wakeup = False  # first, because post_completion reads it after it has exchanged `queue`
         if submission_address(submission, self.queue):
             if <uintptr_t>submission not in self.awaited:
@@ -375,8 +378,12 @@ cdef object await_end(aiofs_submission *submission, str doing):
     cdef LoopNotifier notifier = current_notifier()
     if notifier is None:
         raise no_loop_error(doing)
-    future = notifier.loop.create_future()
-    notifier.await_on(submission, future)
+    aiofs_request_retain(&submission.request)  # another thread may end it while the future is made
+    try:
+        future = notifier.loop.create_future()
+        notifier.await_on(submission, future)
+    finally:
+        aiofs_request_release(&submission.request)
     future._asyncio_future_blocking = True
     return future
 
@@ -403,6 +410,7 @@ cdef int remove_waiter(aiofs_submission *submission, object waiter) except -1:
 cdef void end_waiters(aiofs_submission *submission) noexcept:
     """Wakes the awaits of a submission that will not be delivered, because the engine did not accept it."""
     cdef object waiters = take(&submission.waiters)
+    submission.delivered = True  # for an await that begins later
     if waiters is None:
         return
     for reference in notifiers.values():

@@ -146,6 +146,8 @@ def lio_listio(mode, list, sig=None):
             prepare_plan(&plans[drawn], cb, operation if operation > 0 else AIOFS_FSYNC)
             plans[drawn].operation = operation
             drawn += 1
+        for cb in blocks:
+            check_in_flight(cb, 0)  # again, because the fileno() of a later entry may have submitted it
         list_submission = make_list_submission(sig if aiofs_list_notifies(number) else None, notifier)
         begin_list(&call, number, list_submission)
         error = start_entries(plans, blocks, notifier, &call, list_submission != NULL)

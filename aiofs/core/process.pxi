@@ -60,7 +60,7 @@ def drain_engine(double seconds=DRAIN_SECONDS):
 
 
 cdef void look_at_signals():
-    """Tells the engine whether SIGXFSZ is ignored, as CPython does: then a write needs no check of RLIMIT_FSIZE."""
+    """Informs the engine whether SIGXFSZ is ignored, as CPython does. Then a write needs no check of RLIMIT_FSIZE."""
     global aiofs_sigxfsz_ignored
     aiofs_sigxfsz_ignored = signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
 

@@ -15,7 +15,7 @@ cdef int find_target(plan *what, object fildes) except -1:
     cdef long number
     if type(fildes) is SyncAccessHandle or type(fildes) is AccessHandle:
         what.file = ((<SyncAccessHandle>fildes).file if type(fildes) is SyncAccessHandle
-                     else (<AccessHandle>fildes).file)
+                     else NULL if (<AccessHandle>fildes).closed else (<AccessHandle>fildes).file)
         what.fd = -1  # if the handle is closed, the request fails with EBADF
         if what.file != NULL:
             what.fd = aiofs_file_fd(what.file)
@@ -35,6 +35,7 @@ cdef int find_target(plan *what, object fildes) except -1:
 cdef inline int view_memory(plan *what, aiocb cb) except -1:
     """Sets the view of the buffer and the count of bytes to move."""
     cdef Py_ssize_t size = 0
+    cdef int64_t wanted
     if cb.aio_buf is not None or cb.aio_nbytes != 0:
         take_buffer(cb.aio_buf, &what.view, PyBUF_WRITABLE if what.operation == AIOFS_READ else PyBUF_SIMPLE)
         what.has_view = True
@@ -45,9 +46,13 @@ cdef inline int view_memory(plan *what, aiocb cb) except -1:
     nbytes = cb.aio_nbytes
     if not isinstance(nbytes, int):
         raise TypeError(f"aio_nbytes must be an int or None, not {type(nbytes).__name__}")
-    if not 0 <= nbytes <= size:
+    try:
+        wanted = PyLong_AsLongLong(nbytes)  # a subclass of int may compare as it likes
+    except OverflowError:
+        wanted = -1
+    if not 0 <= wanted <= size:
         raise ValueError(f"aio_nbytes is {nbytes}, the buffer has {size} bytes")
-    what.nbytes = nbytes
+    what.nbytes = <size_t>wanted
     return 0
 
 
@@ -145,6 +150,8 @@ cdef int write_notice(aiofs_submission *submission, sigevent event) except -1:
         signo = event.sigev_signo
         value = signal_value(event.sigev_value)
     elif notify == C_SIGEV_THREAD or notify == C_SIGEV_LOOP:
+        if notify == C_SIGEV_LOOP and current_notifier() is None:
+            raise no_loop_error("SIGEV_LOOP")
         set_callback(submission, event.sigev_notify_function, event.sigev_value, copy_context())
     if notice_prepare(submission, notify, signo, value) < 0:
         raise make_error(EAGAIN, None, "starting a thread for SIGEV_THREAD")
@@ -213,7 +220,7 @@ cdef aiofs_submission *make_ready(plan *what, aiocb cb) except NULL:
             what.has_view = False
             submission.request.single.iov_len = what.nbytes
         if cb.event is not None:
-            write_notice(submission, <sigevent>cb.event)
+            write_notice(submission, cb.event)  # checked again: a fileno() may have replaced it
     except BaseException:
         discard(submission)
         raise
@@ -260,10 +267,19 @@ cdef aiofs_submission *begin(plan *what, aiofs_ask *ask, int64_t error, aiocb cb
 
 
 cdef void refused(aiofs_submission *submission, aiocb cb, int error) noexcept:
-    """Completes a submission that the engine did not accept, without a notice."""
-    unpin(submission)
+    """Completes a submission that the engine did not accept, without a notice.
+
+    Other threads could see it in flight while the call ran without the GIL, and may wait for it.
+    """
+    aiofs_request_retain(&submission.request)
     drop_notice(submission)
+    notice_clear(submission)
+    submission.unposted = True
+    aiofs_aio_end(&submission.aio, error)
     cb.end(error)
+    unpin(submission)
+    end_waiters(submission)
+    aiofs_request_release(&submission.request)
 
 
 cdef int submit(plan *what, aiocb cb, LoopNotifier notifier) except -1:

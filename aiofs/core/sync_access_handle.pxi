@@ -44,17 +44,16 @@ cdef object refused_error(str path, str doing):
     return errors.NoModificationAllowedError(EBADF, f"{doing}: the access handle is read-only", path)
 
 
-cdef int64_t end_file(aiofs_file *file, bint commit) noexcept nogil:
+cdef int64_t end_use(aiofs_file *file, bint commit) noexcept nogil:
     """Waits for the requests in flight, makes the changes durable or commits them if `commit`, and closes the file.
 
-    Releases the caller's reference.
+    The caller keeps its reference.
     """
     cdef int64_t outcome = 0, closed
     aiofs_file_drain(file)
     if commit:
         outcome = aiofs_file_commit(file)
     closed = aiofs_file_close(file)
-    aiofs_file_release(file)
     return outcome if outcome < 0 else closed
 
 
@@ -310,7 +309,8 @@ cdef class SyncAccessHandle:
         with nogil:
             if not commit:
                 aiofs_cancel_all(aiofs_file_fd(file))
-            outcome = end_file(file, commit and ours)
+            outcome = end_use(file, commit and ours)
+            aiofs_file_release(file)
         self.closing = 0
         if outcome < 0:
             raise make_error(-outcome, self.path, "close")

@@ -21,6 +21,8 @@
 
 #include "internal.h"
 
+enum { PATIENCE_NS = 1000000000 };
+
 enum verdict { TAKEN, ASKED, REFUSED, ENDING };
 
 /* Lock held. TAKEN: the caller must complete it with request_finish. ASKED: the reactor completes it. ENDING: it is
@@ -55,19 +57,14 @@ static enum verdict take_back(aiofs_request *request, bool force)
 /* Waits at most a second. The kernel mostly answers at once, but a device can have a read that it cannot interrupt. */
 static bool ends_soon(aiofs_request *request)
 {
-    const struct timespec patience = {.tv_sec = 1};
     aiofs_request *const list[] = {request};
-    int error;
-    do
-        error = aiofs_wait(list, 1, &patience);
-    while (error == -EINTR);
-    return error == 0;
+    return aiofs_wait_uninterrupted(aiofs_word_of_request, list, 1, aiofs_now() + PATIENCE_NS);
 }
 
 /* Waits while `still` is true, at most a second. Another thread is about to make it false. */
 static void wait_while(bool (*still)(const void *), const void *what)
 {
-    enum { YIELDS = 100, PATIENCE_NS = 1000000000 };
+    enum { YIELDS = 100 };
     const struct timespec moment = {.tv_nsec = 50000};
     int64_t until = aiofs_now() + PATIENCE_NS;
     for (int tries = 0; still(what) && aiofs_now() < until; tries++) {

@@ -60,6 +60,12 @@ static int wanted_kind(void)
     return -EINVAL;
 }
 
+static int start_reactor(int kind)
+{
+    int error = reactor_start(kind == AIOFS_ENGINE_THREADS ? &reactor_poll : &reactor_ring);
+    return error < 0 && kind == AIOFS_ENGINE_AUTO ? reactor_start(&reactor_poll) : error;
+}
+
 int aiofs_engine_start(void)
 {
     if (atomic_load_explicit(&engine.running, memory_order_acquire))
@@ -74,9 +80,7 @@ int aiofs_engine_start(void)
     if (error == 0 && !atomic_load(&engine.running)) {
         error = host_threads_start();
         if (error == 0)
-            error = reactor_start(kind == AIOFS_ENGINE_THREADS ? &reactor_poll : &reactor_ring);
-        if (error < 0 && kind == AIOFS_ENGINE_AUTO)
-            error = reactor_start(&reactor_poll);
+            error = start_reactor(kind);
         if (error < 0)
             host_threads_stop();
         if (error == 0) {

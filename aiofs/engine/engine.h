@@ -142,6 +142,7 @@ struct aiofs_request {
     aiofs_file *file;
     struct aiofs_link in_flight;    /* link in the file's list of requests, in order of submission */
     struct aiofs_link queued;       /* link in the lane's waiting list, or in a carrier's list */
+    aiofs_request *run_end;         /* in a waiting list; see waiting.h */
     struct aiofs_job job;           /* the part of the operation that only a host thread can do */
 };
 
@@ -208,6 +209,9 @@ AIOFS_API int aiofs_wait(aiofs_request *const *requests, size_t count, const str
 /* The same for state words: `of` returns the word at `index` of the list, or NULL to skip it. */
 typedef _Atomic uint32_t *aiofs_word_of(const void *list, size_t index);
 AIOFS_API int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, const struct timespec *timeout);
+/* The same until a time of aiofs_now(), whatever signals arrive. False: the time is up. */
+bool aiofs_wait_uninterrupted(aiofs_word_of *of, const void *list, size_t count, int64_t until);
+aiofs_word_of aiofs_word_of_request; /* for a list of aiofs_request pointers */
 
 enum { AIOFS_CANCEL_CANCELED, AIOFS_CANCEL_NOTCANCELED, AIOFS_CANCEL_ALLDONE }; /* <aio.h>'s values */
 

@@ -256,6 +256,7 @@ static inline int64_t request_outcome(const aiofs_request *request, int64_t erro
 struct reactor_ops {
     const char *name;
     int (*open)(void);                   /* 0, or why it cannot be used */
+    void (*close)(void);                 /* the engine could not start: frees what `open` allocated */
     unsigned (*room)(void);              /* how many more requests on seekable files; streams have no limit */
     void (*begin)(aiofs_request *request);
     void (*cancel)(aiofs_request *request);

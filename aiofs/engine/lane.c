@@ -23,6 +23,7 @@
 
 #include "internal.h"
 #include "span.h"
+#include "waiting.h"
 
 enum { RING_COPY_MAX = 128 * 1024 }; /* a longer cached read would keep the reactor busy with copying */
 
@@ -57,12 +58,7 @@ static void lane_enqueue(aiofs_request *request, struct aiofs_link *outside)
     }
     request->lane = (uint8_t)lane_for(request);
     struct lane *lane = &request->file->lanes[request->lane];
-    struct aiofs_link *position = &lane->waiting;
-    if (!lane->call_order)
-        while (position->prev != &lane->waiting &&
-               CONTAINER(position->prev, aiofs_request, queued)->reqprio > request->reqprio)
-            position = position->prev;
-    list_insert_before(position, &request->queued);
+    waiting_insert(&lane->waiting, request, lane->call_order);
     lane_offer(lane);
 }
 
@@ -199,12 +195,14 @@ void lane_pass(aiofs_file *file, struct aiofs_link *outside)
 
 void lane_withdraw(aiofs_request *request)
 {
-    list_remove(&request->queued);
     if (request->lane < LANES) {
         struct lane *lane = &request->file->lanes[request->lane];
+        waiting_remove(&lane->waiting, request);
         if (list_empty(&lane->waiting))
             list_remove(&lane->runnable);
         request->lane = LANE_HELD;
+    } else {
+        list_remove(&request->queued);
     }
     request->phase = PHASE_ENDING;
 }
@@ -215,9 +213,8 @@ aiofs_request *lane_take(struct aiofs_link *run_queue)
     if (!first)
         return NULL;
     struct lane *lane = CONTAINER(first, struct lane, runnable);
-    struct aiofs_link *oldest = lane->waiting.next;
-    aiofs_request *request = CONTAINER(oldest, aiofs_request, queued);
-    list_remove(oldest);
+    aiofs_request *request = waiting_request(lane->waiting.next);
+    waiting_remove(&lane->waiting, request);
     request->phase = PHASE_RUNNING;
     lane->running++;
     lane->current = request;

@@ -19,7 +19,6 @@
  * Locking. Only the reactor uses the fields here, except `left`, which is atomic.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,15 +62,15 @@ static bool counts(int tasks, const char *name)
 /* Has the process more than `most` threads? True also if /proc cannot be read. */
 static bool are_more_than(unsigned most)
 {
-    _Alignas(struct dirent64) char entries[4096];
+    _Alignas(struct aiofs_dirent) char entries[4096];
     int tasks = aiofs_sys.openat(AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     unsigned count = 0;
     ssize_t size = tasks;
     while (tasks >= 0 && count <= most && (size = aiofs_sys.getdents64(tasks, entries, sizeof entries)) > 0) {
-        const struct dirent64 *entry;
-        for (ssize_t at = 0; at < size && count <= most; at += entry->d_reclen) {
+        const struct aiofs_dirent *entry;
+        for (ssize_t at = 0; at < size && count <= most; at += entry->size) {
             entry = (const void *)(entries + at);
-            count += entry->d_name[0] != '.' && counts(tasks, entry->d_name);
+            count += entry->name[0] != '.' && counts(tasks, entry->name);
         }
     }
     if (tasks >= 0)

@@ -38,6 +38,11 @@ static int poll_open(void)
     return -EAGAIN;
 }
 
+static void poll_close(void)
+{
+    aiofs_sys.close(epoll_fd);
+}
+
 static unsigned poll_room(void)
 {
     return 0; /* workers perform all requests on seekable files */
@@ -211,6 +216,7 @@ static void poll_turn(int timeout_ms)
 const struct reactor_ops reactor_poll = {
     .name = "threads",
     .open = poll_open,
+    .close = poll_close,
     .room = poll_room,
     .begin = poll_begin,
     .cancel = poll_cancel,

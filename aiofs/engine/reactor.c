@@ -131,8 +131,10 @@ static void *reactor_main(void *argument)
     on_engine_table = on_reactor = true;
     channel_leave_table();
     int outcome = engine.reactor->open();
-    if (outcome == 0 && !pool_start())
+    if (outcome == 0 && !pool_start()) {
+        engine.reactor->close();
         outcome = -EAGAIN;
+    }
     make_report(outcome);
     if (outcome < 0)
         return NULL; /* the exit of the thread closes its own table */

@@ -144,6 +144,8 @@ static void account(aiofs_request *request, int64_t result)
         atomic_store_explicit(&file->dirty, true, memory_order_relaxed);
         if (file->lock_ref)
             aiofs_lock_ref_changed(file->lock_ref);
+        if (file->lock_ref && request->op == AIOFS_WRITE && !request->appends)
+            aiofs_lock_ref_wrote(file->lock_ref, request->offset + result);
     }
     if (result < 0 || (uint64_t)result < request->total || request->op == AIOFS_TRUNCATE)
         request_uncharge(request, file);
@@ -258,6 +260,18 @@ static bool any_ended(aiofs_word_of *of, const void *list, size_t count)
     return !outstanding;
 }
 
+bool aiofs_wait_uninterrupted(aiofs_word_of *of, const void *list, size_t count, int64_t until)
+{
+    enum { SECOND = 1000000000 };
+    int error;
+    do {
+        int64_t left = until - aiofs_now();
+        const struct timespec timeout = {.tv_sec = left > 0 ? left / SECOND : 0, .tv_nsec = left > 0 ? left % SECOND : 0};
+        error = aiofs_wait_on(of, list, count, &timeout);
+    } while (error == -EINTR);
+    return error == 0;
+}
+
 int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, const struct timespec *timeout)
 {
     enum { FOR_EVER = 365 * 24 * 3600 }; /* the kernel restarts a futex wait without a time-out after a signal */
@@ -282,7 +296,7 @@ int aiofs_wait_on(aiofs_word_of *of, const void *list, size_t count, const struc
     }
 }
 
-static _Atomic uint32_t *word_of_request(const void *list, size_t index)
+_Atomic uint32_t *aiofs_word_of_request(const void *list, size_t index)
 {
     aiofs_request *request = ((aiofs_request *const *)list)[index];
     if (!request)
@@ -293,5 +307,5 @@ static _Atomic uint32_t *word_of_request(const void *list, size_t index)
 
 int aiofs_wait(aiofs_request *const *requests, size_t count, const struct timespec *timeout)
 {
-    return aiofs_wait_on(word_of_request, requests, count, timeout);
+    return aiofs_wait_on(aiofs_word_of_request, requests, count, timeout);
 }

@@ -63,6 +63,10 @@ static struct {
         struct io_uring_cqe *entries;
     } cq;
     struct iovec vectors[ENTRIES][PIECES];
+    struct {
+        void *memory;
+        size_t size;
+    } queues, submissions; /* what is mapped */
 } ring;
 
 /* ---- setting up --------------------------------------------------------------------------------------- */
@@ -112,6 +116,10 @@ static int map_queues(const struct io_uring_params *params)
         munmap(queues, size);
         return -EAGAIN;
     }
+    ring.queues.memory = queues;
+    ring.queues.size = size;
+    ring.submissions.memory = ring.sq.entries;
+    ring.submissions.size = params->sq_entries * sizeof *ring.sq.entries;
     ring.sq.head = (void *)(queues + params->sq_off.head);
     ring.sq.tail = (void *)(queues + params->sq_off.tail);
     ring.sq.flags = (void *)(queues + params->sq_off.flags);
@@ -164,6 +172,13 @@ static int ring_open(void)
     if (error < 0)
         aiofs_sys.close(fd);
     return error;
+}
+
+static void ring_close(void)
+{
+    munmap(ring.submissions.memory, ring.submissions.size);
+    munmap(ring.queues.memory, ring.queues.size);
+    aiofs_sys.close(ring.fd);
 }
 
 /* ---- the queues --------------------------------------------------------------------------------------- */
@@ -469,6 +484,7 @@ static void ring_release(aiofs_file *file)
 const struct reactor_ops reactor_ring = {
     .name = "io_uring",
     .open = ring_open,
+    .close = ring_close,
     .room = ring_room,
     .begin = ring_begin,
     .cancel = ring_cancel,

@@ -52,6 +52,12 @@ static int64_t verdict(const aiofs_request *request, const struct file_facts *fa
     return is_empty(request) && needs_no_question(request, facts) ? 1 : 0;
 }
 
+/* At most INT64_MAX: no file is larger, and the quota or the kernel refuses the write. */
+static int64_t sum(uint64_t a, uint64_t b)
+{
+    return a > INT64_MAX || b > INT64_MAX - a ? INT64_MAX : (int64_t)(a + b);
+}
+
 /* Charges the quota for the growth that a write or truncate of an entry may cause; on the calling thread, because only
  * there the number certainly is the program's. */
 static int charge(const aiofs_request *request, const aiofs_file *file)
@@ -62,7 +68,7 @@ static int charge(const aiofs_request *request, const aiofs_file *file)
     if (size < 0)
         return (int)size;
     int64_t end = request->op == AIOFS_TRUNCATE ? request->offset
-                  : request->appends            ? size + (int64_t)(file->appending + request->total)
+                  : request->appends            ? sum((uint64_t)size + file->appending, request->total)
                                                 : request->offset + (int64_t)request->total;
     return aiofs_lock_ref_charge(file->lock_ref, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
 }

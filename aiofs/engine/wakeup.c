@@ -48,7 +48,7 @@ static int hand_over(aiofs_wakeup *wakeup, int eventfd)
 {
     int error;
     pthread_mutex_lock(&engine.lock);
-    while ((error = channel_send(&wakeup->engine_fd, eventfd)) == -EAGAIN) {
+    while ((error = channel_reaches() ? channel_send(&wakeup->engine_fd, eventfd) : -ENOMEM) == -EAGAIN) {
         pthread_mutex_unlock(&engine.lock);
         engine_wake();
         sched_yield();
@@ -165,7 +165,7 @@ void aiofs_wakeup_notify(aiofs_wakeup *wakeup)
 void aiofs_wakeup_close(aiofs_wakeup *wakeup)
 {
     atomic_store(&wakeup->fd, -1);
-    while (atomic_load(&wakeup->inside))
+    while (atomic_load(&wakeup->inside) && wakeup->generation == aiofs_generation) /* not for a parent's threads */
         sched_yield();
 }
 

@@ -146,6 +146,8 @@ int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t m
         return status;
     if (opening.canonical.length == 0)
         return -EISDIR;
+    if (writes(flags))
+        aiofs_quota_prepare(volume->tree);
     if (lock == AIOFS_LOCK_NONE && flags & O_TRUNC)
         status = aiofs_lock_ref_take_temporary(volume, &opening.canonical, owner, &guard);
     if (status == 0)

@@ -32,8 +32,9 @@ int64_t aiofs_range_of(uint64_t hash)
     return (int64_t)(hash & (((uint64_t)1 << (63 - AIOFS_RANGE_BITS)) - 1)) << AIOFS_RANGE_BITS;
 }
 
-/* The descriptor of a lock file: opened at its first use, created if it is missing. -ENOENT: the volume is read-only
- * and the file does not exist, so no process has a lock in it. */
+/* The descriptor of a lock file: opened at its first use, created if it is missing. A read-only volume also opens it for
+ * writing if it may, because the tree keeps the descriptor, and a writable volume of this process then needs it for
+ * write locks. -ENOENT: the volume is read-only and the file does not exist, so no process has a lock in it. */
 static int lock_file_open(struct aiofs_tree *tree, unsigned number)
 {
     char name[sizeof "locks/ff"];
@@ -42,8 +43,10 @@ static int lock_file_open(struct aiofs_tree *tree, unsigned number)
     if (tree->own_dir < 0)
         return -ENOENT;
     snprintf(name, sizeof name, "locks/%02x", number & 0xff);
-    int flags = tree->writable ? O_RDWR | O_CREAT : O_RDONLY;
-    int fd = aiofs_sys.openat(tree->own_dir, name, flags | O_NOFOLLOW | O_CLOEXEC, 0666);
+    const int flags = O_NOFOLLOW | O_CLOEXEC;
+    int fd = aiofs_sys.openat(tree->own_dir, name, flags | O_RDWR | (tree->writable ? O_CREAT : 0), 0666);
+    if (!tree->writable && (fd == -EACCES || fd == -EROFS))
+        fd = aiofs_sys.openat(tree->own_dir, name, flags | O_RDONLY, 0);
     if (fd >= 0)
         tree->lock_files[number] = fd;
     return fd;

@@ -57,6 +57,12 @@ static int counted_once(struct aiofs_tree *tree)
     return status;
 }
 
+void aiofs_quota_prepare(struct aiofs_tree *tree)
+{
+    if (aiofs_quota_counted(tree))
+        counted_once(tree);
+}
+
 static int reserve(struct aiofs_tree *tree, int64_t growth, int64_t quota)
 {
     int64_t usage = atomic_load(&tree->tally->usage);
@@ -169,6 +175,16 @@ void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size)
         unreserve(lock_ref->volume->tree, lock_ref->charge->size - size);
         lock_ref->charge->size = size;
     }
+    aiofs_namespace_unlock();
+}
+
+void aiofs_lock_ref_wrote(aiofs_lock_ref *lock_ref, int64_t size)
+{
+    if (!aiofs_lock_ref_has_quota(lock_ref))
+        return;
+    aiofs_namespace_lock();
+    if (lock_ref->charge)
+        catch_up(lock_ref, size);
     aiofs_namespace_unlock();
 }
 

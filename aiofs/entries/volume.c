@@ -242,17 +242,30 @@ static int own_dir_open(struct aiofs_tree *tree, mode_t mode)
     return 0;
 }
 
+/* Read-only volumes of this process may use the tree meanwhile. So everything is opened in `made`, without a lock,
+ * because that waits for the disk; if it fails, the tree is as it was. The opening lock is held. */
 static int make_writable(struct aiofs_tree *tree, unsigned flags)
 {
+    struct aiofs_tree made = {.root = tree->root, .own_dir = -1, .presence = -1};
     if (flags & AIOFS_VOLUME_READ_ONLY || tree->writable)
         return 0;
     int status = aiofs_sys.faccessat(tree->root, ".", W_OK | X_OK, 0);
-    if (status == 0) {
-        close_if_open(tree->own_dir);
-        tree->own_dir = -1;
-        status = own_dir_open(tree, flags & AIOFS_VOLUME_HOST ? 0777 : 0700);
+    if (status == 0)
+        status = own_dir_open(&made, flags & AIOFS_VOLUME_HOST ? 0777 : 0700);
+    if (status < 0) {
+        close_if_open(made.own_dir);
+        close_if_open(made.presence);
+        return status;
     }
-    return status;
+    aiofs_namespace_lock();
+    int former = tree->own_dir;
+    tree->own_dir = made.own_dir;
+    atomic_store(&tree->presence, made.presence);
+    tree->tally = made.tally;
+    tree->writable = true;
+    aiofs_namespace_unlock();
+    close_if_open(former);
+    return 0;
 }
 
 static struct aiofs_tree *tree_new(void)
@@ -379,11 +392,7 @@ static int open_locked(const char *directory, unsigned flags, int64_t quota, aio
     status = tree_of(root, flags, &tree);
     if (status < 0)
         return status;
-    if (!tree->writable && !(flags & AIOFS_VOLUME_READ_ONLY)) {
-        aiofs_namespace_lock(); /* read-only volumes of this process use the tree meanwhile */
-        status = make_writable(tree, flags);
-        aiofs_namespace_unlock();
-    }
+    status = make_writable(tree, flags);
     if (status == 0)
         status = volume_of(tree, flags, quota, out);
     if (status < 0)

@@ -123,6 +123,9 @@ AIOFS_API void aiofs_acquisition_end(struct aiofs_acquisition *acquisition);
 int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t size);
 /* After a failed or short write, or a truncate: the file is `size` bytes long. Returns what was charged beyond. */
 void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size);
+/* After a write: the file is at least `size` bytes long. Charges again what a truncate or a failed write, which ran after
+ * this write was charged, has returned. */
+void aiofs_lock_ref_wrote(aiofs_lock_ref *lock_ref, int64_t size);
 bool aiofs_lock_ref_has_quota(const aiofs_lock_ref *lock_ref);
 /* After the bytes changed: increments the entry's generation, so that an earlier File of it is stale. */
 AIOFS_API void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref);

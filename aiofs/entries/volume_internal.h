@@ -207,6 +207,9 @@ int aiofs_check_writable(const aiofs_volume *volume); /* 0, -EROFS, or -ENOSYS f
 
 /* quota.c */
 void aiofs_quota_start(struct aiofs_tree *tree);
+/* Initialises the usage count of a volume with a quota, if it is not: so that the walk runs where a file is opened, and
+ * not where the first write is submitted, on a thread that must not block. If it fails, the first charge tries again. */
+void aiofs_quota_prepare(struct aiofs_tree *tree);
 void aiofs_quota_truncated_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t before);
 void aiofs_quota_unnamed_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t size);
 void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *charge);

@@ -52,16 +52,7 @@ struct walk {
     void *context;
 };
 
-/* struct linux_dirent64, see getdents64(2). */
-struct record {
-    uint64_t ino;
-    int64_t offset;
-    unsigned short size;
-    unsigned char type;
-    char name[];
-};
-
-static bool is_directory(int dirfd, const struct record *record)
+static bool is_directory(int dirfd, const struct aiofs_dirent *record)
 {
     struct stat status;
     if (record->type != DT_UNKNOWN)
@@ -69,7 +60,8 @@ static bool is_directory(int dirfd, const struct record *record)
     return aiofs_sys.fstatat(dirfd, record->name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
 }
 
-static int visit_record(struct walk *walk, int dirfd, const struct aiofs_listed *directory, const struct record *record)
+static int visit_record(struct walk *walk, int dirfd, const struct aiofs_listed *directory,
+                        const struct aiofs_dirent *record)
 {
     char path[PATH_MAX];
     size_t length = directory->length, name_length = strlen(record->name);
@@ -92,11 +84,11 @@ static int visit_record(struct walk *walk, int dirfd, const struct aiofs_listed 
 
 static int visit_directory(struct walk *walk, int dirfd, const struct aiofs_listed *directory)
 {
-    _Alignas(struct record) char buffer[32768];
+    _Alignas(struct aiofs_dirent) char buffer[32768];
     ssize_t got;
     while ((got = aiofs_sys.getdents64(dirfd, buffer, sizeof buffer)) > 0) {
         for (ssize_t at = 0; at < got;) {
-            const struct record *record = (const struct record *)(buffer + at);
+            const struct aiofs_dirent *record = (const struct aiofs_dirent *)(buffer + at);
             int status = visit_record(walk, dirfd, directory, record);
             if (status < 0)
                 return status;
@@ -108,11 +100,11 @@ static int visit_directory(struct walk *walk, int dirfd, const struct aiofs_list
 
 int aiofs_directory_visit(int directory, aiofs_directory_visitor *visit, void *context)
 {
-    _Alignas(struct record) char buffer[4096];
+    _Alignas(struct aiofs_dirent) char buffer[4096];
     ssize_t got;
     while ((got = aiofs_sys.getdents64(directory, buffer, sizeof buffer)) > 0) {
-        for (ssize_t at = 0; at < got; at += ((const struct record *)(buffer + at))->size) {
-            const char *name = ((const struct record *)(buffer + at))->name;
+        for (ssize_t at = 0; at < got; at += ((const struct aiofs_dirent *)(buffer + at))->size) {
+            const char *name = ((const struct aiofs_dirent *)(buffer + at))->name;
             int status = strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? 0 : visit(name, directory, context);
             if (status < 0)
                 return status;

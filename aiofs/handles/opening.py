@@ -85,10 +85,8 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
         raise TypeError("an Opening cannot be copied or pickled: await it, once")
 
     async def __aenter__(self) -> T:
-        opened: Any = await self
-        self._opened = opened
-        entered: T = await opened.__aenter__()
-        return entered
+        self._opened = opened = await self  # and then no await that may be cancelled
+        return opened
 
     async def __aexit__(
         self,

@@ -63,7 +63,7 @@ static void remove_locked(int fd)
     free(found);
 }
 
-AIOFS_API int aiofs_completion_open(void)
+static int completion_open(void)
 {
     struct completion *fresh = calloc(1, sizeof *fresh);
     int fd = fresh ? aiofs_sys.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -ENOMEM;
@@ -72,7 +72,7 @@ AIOFS_API int aiofs_completion_open(void)
         free(fresh);
         if (fd >= 0)
             aiofs_sys.close(fd);
-        return posix_answer(error);
+        return error;
     }
     fresh->fd = fd;
     pthread_mutex_lock(&completions_lock);
@@ -81,6 +81,14 @@ AIOFS_API int aiofs_completion_open(void)
     completions = fresh;
     pthread_mutex_unlock(&completions_lock);
     return fd;
+}
+
+AIOFS_API int aiofs_completion_open(void)
+{
+    int before = posix_disable_cancel();
+    int answer = posix_answer(completion_open());
+    posix_restore_cancel(before);
+    return answer;
 }
 
 AIOFS_API int aiofs_completion_close(int fd)

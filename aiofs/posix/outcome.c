@@ -59,13 +59,12 @@ POSIX_FACE(int, aio_suspend, (const struct aiocb *const list[], int nent, const 
 
 /* ---- cancellation ----------------------------------------------------------------------------------------------- */
 
-/* Waits for the thread that has taken the request out of the aiocb to publish its result. Gives up after 1 s. */
+/* Another thread has removed the request from the aiocb. Waits until that thread publishes the result, at most 1 s. */
 static void wait_until_terminal(const struct aiocb *cb)
 {
-    const struct timespec patience = {.tv_sec = 1};
+    enum { PATIENCE_NS = 1000000000 };
     const struct aiocb *const one[] = {cb};
-    while (aiofs_wait_on(word_of, one, 1, &patience) == -EINTR)
-        ;
+    aiofs_wait_uninterrupted(word_of, one, 1, aiofs_now() + PATIENCE_NS);
 }
 
 static int cancel_one(struct aiocb *cb)

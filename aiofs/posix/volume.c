@@ -140,11 +140,17 @@ AIOFS_API int aiofs_open(const char *volume, const char *path, int flags, ...)
         mode = va_arg(arguments, mode_t);
         va_end(arguments);
     }
-    return posix_answer(open_locked(volume, path, flags, mode));
+    int before = posix_disable_cancel();
+    int answer = posix_answer(open_locked(volume, path, flags, mode));
+    posix_restore_cancel(before);
+    return answer;
 }
 
 AIOFS_API int aiofs_close(int fd)
 {
+    int before = posix_disable_cancel();
     aiofs_file *file = remove_opened(fd);
-    return posix_answer(file ? close_opened(file) : -EBADF);
+    int answer = posix_answer(file ? close_opened(file) : -EBADF);
+    posix_restore_cancel(before);
+    return answer;
 }

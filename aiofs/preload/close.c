@@ -21,9 +21,9 @@ INTERPOSE(int, close, (int fd))
     const struct libc *libc = libc_functions();
     if (is_own(fd))
         return refuse(EBADF);
-    int lock = lock_detach(fd);
+    int cancelling, lock = lock_detach_uncancelled(fd, &cancelling);
     int status = libc->close(fd);
-    lock_close(lock);
+    lock_close_uncancelled(lock, cancelling);
     return status;
 }
 ALIAS(close, __close);
@@ -112,7 +112,8 @@ static int replace(int from, int to, const int *flags)
     libc_functions();
     if (is_own(from) || is_own(to) || !lock_fits(from, to))
         return refuse(EBADF); /* what dup2 says of a number over RLIMIT_NOFILE */
-    if (!run.base || from == to)
+    bool fails = aiofs_sys.fcntl(from, F_GETFD, 0) < 0; /* then `to` stays open, and its lock stays where it is */
+    if (!run.base || from == to || fails)
         return dup_to(from, to, flags);
     int lock = lock_detach(to);
     int number = dup_to(from, to, flags);

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "preload.h"
@@ -159,8 +160,10 @@ int lock_copy(int from, int to)
 
 static bool defer(int fd, int lock)
 {
-    int saved = errno;
+    int saved = errno, cancelling;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelling); /* it may wait, under locks of the engine */
     bool taken = deferred_close(fd, lock);
+    pthread_setcancelstate(cancelling, NULL);
     errno = saved;
     return taken;
 }
@@ -179,6 +182,21 @@ void lock_close(int lock)
 {
     if (lock >= 0)
         aiofs_sys.close(lock);
+}
+
+int lock_detach_uncancelled(int fd, int *cancelling)
+{
+    int lock = lock_detach(fd);
+    if (lock >= 0)
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, cancelling);
+    return lock;
+}
+
+void lock_close_uncancelled(int lock, int cancelling)
+{
+    lock_close(lock);
+    if (lock >= 0)
+        pthread_setcancelstate(cancelling, NULL);
 }
 
 /* The lowest number from `first` to `last` that has a lock beside it, even if it is closed by now; -1: none. */

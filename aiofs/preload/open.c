@@ -284,9 +284,9 @@ ALIAS(fopen, fopen64);
 /* freopen closes the stream's file even when it fails. */
 static FILE *freopen_refused(FILE *stream, int error)
 {
-    int lock = lock_detach(fileno(stream));
+    int cancelling, lock = lock_detach_uncancelled(fileno(stream), &cancelling);
     libc_functions()->freopen("", "r", stream);
-    lock_close(lock);
+    lock_close_uncancelled(lock, cancelling);
     errno = error;
     return NULL;
 }
@@ -302,10 +302,10 @@ INTERPOSE(FILE *, freopen, (const char *path, const char *mode, FILE *stream))
     int begun = begin(&opening, AT_FDCWD, path ? path : old < 0 ? NULL : same, flags_of_mode(mode));
     if (begun < 0)
         return freopen_refused(stream, -begun);
-    int lock = lock_detach(old);
+    int cancelling, lock = lock_detach_uncancelled(old, &cancelling);
     errno = saved;
     stream = libc->freopen(path && begun ? path_for_libc_of(&opening, &own) : path, mode, stream);
-    lock_close(lock);
+    lock_close_uncancelled(lock, cancelling);
     return begun ? end_stream(&opening, stream) : stream;
 }
 ALIAS(freopen, freopen64);
@@ -313,10 +313,10 @@ ALIAS(freopen, freopen64);
 INTERPOSE(int, fclose, (FILE *stream))
 {
     const struct libc *libc = libc_functions();
-    int saved = errno;
-    int lock = run.base ? lock_detach(fileno(stream)) : -1;
+    int saved = errno, cancelling;
+    int lock = run.base ? lock_detach_uncancelled(fileno(stream), &cancelling) : -1;
     errno = saved;
     int status = libc->fclose(stream);
-    lock_close(lock);
+    lock_close_uncancelled(lock, cancelling);
     return status;
 }

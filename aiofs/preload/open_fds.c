@@ -10,15 +10,6 @@
 
 #include "preload.h"
 
-/* struct linux_dirent64, see getdents64(2). */
-struct record {
-    uint64_t ino;
-    int64_t offset;
-    unsigned short size;
-    unsigned char type;
-    char name[];
-};
-
 static void add(struct open_fds *set, unsigned number)
 {
     if (number < sizeof set->bits * 8)
@@ -27,11 +18,11 @@ static void add(struct open_fds *set, unsigned number)
 
 static bool read_names(struct open_fds *set, int directory)
 {
-    _Alignas(struct record) char buffer[1024];
+    _Alignas(struct aiofs_dirent) char buffer[1024];
     ssize_t got;
     while ((got = aiofs_sys.getdents64(directory, buffer, sizeof buffer)) > 0) {
         for (ssize_t at = 0; at < got;) {
-            const struct record *record = (const struct record *)(buffer + at);
+            const struct aiofs_dirent *record = (const struct aiofs_dirent *)(buffer + at);
             int number = atoi(record->name); /* 0 for "." and "..": harmless */
             if (number != directory)
                 add(set, (unsigned)number);

@@ -157,6 +157,10 @@ int lock_copy(int from, int to);
  * and deferred_close took the lock over. */
 int lock_detach(int fd);
 void lock_close(int lock);
+/* The same around a function of libc that is a cancellation point. Where there is a lock, the thread cannot be cancelled
+ * between the two calls: the lock would stay at its temporary number for good. */
+int lock_detach_uncancelled(int fd, int *cancelling);
+void lock_close_uncancelled(int lock, int cancelling);
 
 /* The lowest of the library's own descriptors in the set, from `from` to `last`; -1: none. */
 int next_own(const struct open_fds *open, unsigned from, unsigned last);

@@ -29,6 +29,15 @@ struct aiofs_cachestat {
     uint64_t cached, dirty, writeback, evicted, recently_evicted;
 };
 
+/* What getdents64 returns: struct linux_dirent64, see getdents64(2). */
+struct aiofs_dirent {
+    uint64_t ino;
+    int64_t offset;
+    unsigned short size; /* of this record: the distance to the next one */
+    unsigned char type;
+    char name[];
+};
+
 struct aiofs_sys {
     /* bytes */
     ssize_t (*read)(int fd, void *buffer, size_t size); /* of eventfds and pipes of the engine, and of no bytes at all */

@@ -44,7 +44,7 @@ int thread_start(const char *name, void *(*main)(void *), size_t stack)
     pthread_attr_setstacksize(&attributes, size);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&thread, &attributes, main, NULL);
-    while (error == EINVAL && size < LARGEST_STACK) { /* a libc that does not tell how much it needs */
+    while (error == EINVAL && size < LARGEST_STACK) { /* this libc does not report how much it needs */
         size *= 2;
         pthread_attr_setstacksize(&attributes, size);
         error = pthread_create(&thread, &attributes, main, NULL);

@@ -1,4 +1,4 @@
-"""POSIX AIO from Python: which call or request has the error; no other state changes."""
+"""POSIX AIO from Python: which call or request fails with which error. No other state changes."""
 
 import array
 import ctypes
@@ -243,7 +243,7 @@ def test_nbytes_beyond_the_buffer_are_refused_at_the_call(file, start, nbytes):
     with pytest.raises(ValueError):
         start(cb)
     failed(errno.EINVAL, aio_error, cb)
-    cb.aio_buf.append(0)  # it is not pinned
+    cb.aio_buf.append(0)  # the buffer is not pinned
 
 
 WRONG_TYPES = {
@@ -276,7 +276,7 @@ EVENTS = [
     (sigevent(aio.SIGEV_THREAD), TypeError),
     (sigevent(aio.SIGEV_THREAD, 0, None, "function"), TypeError),
     (sigevent(aio.SIGEV_LOOP), TypeError),
-    (sigevent(aio.SIGEV_LOOP, 0, None, print), RuntimeError),  # there is no loop here
+    (sigevent(aio.SIGEV_LOOP, 0, None, print), RuntimeError),  # no loop runs
     (sigevent(aio.SIGEV_SIGNAL, "10"), TypeError),
     (sigevent(aio.SIGEV_SIGNAL, 10, "value"), TypeError),
     (sigevent(aio.SIGEV_SIGNAL, 10, 2**64), (OverflowError, ValueError)),

@@ -1,4 +1,4 @@
-"""Arrays as buffers: memory of bytes is taken, all else is a TypeError or a BufferError."""
+"""Arrays as buffers: memory of plain bytes is accepted, other memory is an error."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Buffers of requests: any buffer is accepted and pinned from the call until the request ends."""
+"""Buffers of requests: any buffer is accepted, and pinned until the request is complete."""
 
 import array
 import asyncio
@@ -17,7 +17,7 @@ from aiofs.aio import AIO_CANCELED, aio_cancel, aio_error, aio_read, aio_suspend
 
 
 def is_pinned(buffer):
-    """Whether a bytearray is pinned by an exported buffer."""
+    """Is the bytearray pinned by an exported buffer?"""
     try:
         buffer.append(0)
     except BufferError:
@@ -97,7 +97,7 @@ def test_read_into_an_unwritable_object_is_refused_at_the_call(file, kind):
     cb = aiocb(file, buffer, 10)
     with pytest.raises(error):
         aio_read(cb)
-    failed(errno.EINVAL, aio_error, cb)  # it was not submitted
+    failed(errno.EINVAL, aio_error, cb)  # the aiocb was not submitted
 
 
 @pytest.mark.parametrize("kind", ["every other byte", "backwards", "str", "None", "list", "int"])
@@ -217,13 +217,13 @@ def test_request_keeps_its_buffer_alive_when_all_other_references_are_dropped(pi
     gc.collect()
     assert alive() is not None
     os.write(write_end, b"data")
-    while alive() is not None:  # the request has ended, and nobody else holds it
+    while alive() is not None:  # until the core has delivered the completion
         aio_suspend([])
         gc.collect()
 
 
 async def test_cancelled_await_of_a_read_keeps_the_buffer_pinned(pipe):
-    """The buffer stays pinned as long as the kernel may write to it, cancelled or not."""
+    """The buffer stays pinned until the kernel can no longer write to it."""
     read_end, write_end = pipe
     for turn in range(50):
         buffer = bytearray(10)
@@ -248,7 +248,7 @@ async def test_cancelled_await_of_a_read_keeps_the_buffer_pinned(pipe):
 
 
 async def test_cancelled_disk_read_keeps_its_buffer(tmp_path):
-    """A read that the kernel has begun keeps writing, so the buffer must stay pinned."""
+    """The kernel still writes to the buffer of a read that has begun."""
     size = 1 << 20
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     os.write(fd, b"x" * size)
@@ -286,7 +286,7 @@ async def test_operation_pins_its_buffers_until_it_ends(faults):
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
-            await handle.get_size()  # after it
+            await handle.get_size()  # runs after the cancelled operation
             assert not any(map(is_pinned, buffers))
 
 

@@ -1,4 +1,4 @@
-"""aio_cancel: which requests are cancelled, which are not, and that no data is lost."""
+"""aio_cancel: which requests are cancelled and which are not. No data is lost."""
 
 import errno
 import fcntl
@@ -84,7 +84,7 @@ def test_begun_write_is_not_cancelled_but_queued_writes_are(pipe):
     for cb in (begun, *queued):
         aio_write(cb)
     assert os.read(read_end, 4) == b"done"
-    drain(read_end, 1)  # so a part of it is certainly there
+    drain(read_end, 1)  # so the write has begun
     assert aio_cancel(write_end) == AIO_NOTCANCELED
     assert aio_error(begun) == errno.EINPROGRESS
     assert [aio_error(cb) for cb in queued] == [errno.ECANCELED] * 3

@@ -28,7 +28,7 @@ from aiofs.aio import (
 
 
 def fill(write_end):
-    """Fills a pipe; how many bytes it took."""
+    """Fills a pipe. Returns the count of bytes."""
     os.set_blocking(write_end, False)
     filled = 0
     try:
@@ -230,7 +230,7 @@ def test_write_of_no_bytes_fails_as_write_does(make, number):
 
 
 def test_closing_a_socket_with_so_linger_delays_no_other_descriptor():
-    """The engine closes a socket with unsent data last: that waits for the peer."""
+    """The engine makes the last close of a socket with unsent data, which waits for the peer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         peer = socket.create_connection(server.getsockname())
         lingers, _ = server.accept()
@@ -245,7 +245,7 @@ def test_closing_a_socket_with_so_linger_delays_no_other_descriptor():
     other = waiting_read(read_end, 1)
     os.close(lingers.detach())
     peer.send(b"!")
-    assert aio_suspend([cb], 30) == 0  # the peer reads nothing: the close waits
+    assert aio_suspend([cb], 30) == 0  # the peer reads nothing, so the close blocks
     assert result(cb) == 1
     os.write(write_end, b"x")
     assert aio_suspend([other], 30) == 0
@@ -257,7 +257,7 @@ def test_closing_a_socket_with_so_linger_delays_no_other_descriptor():
 
 @pytest.fixture
 def direct(tmp_path):
-    """Makes files of a letter each, and opens them for reads that pass the page cache."""
+    """direct(letter): makes a file of one letter, and opens it with O_DIRECT."""
 
     def make(letter, name="direct", flags=os.O_RDONLY):
         (tmp_path / name).write_bytes(letter * 8192)
@@ -276,7 +276,7 @@ def read_block(fd):
 
 
 def test_number_that_was_used_a_moment_ago_may_lead_to_another_file(direct):
-    """The engine keeps a binding for a while after a read: never that of another file."""
+    """The engine keeps a binding after a read. It must not use it for another file."""
     for _ in range(50):
         for letter, name in ((b"a", "one"), (b"b", "other")):
             fd = direct(letter, name)
@@ -306,10 +306,10 @@ def test_number_that_was_used_a_moment_ago_may_be_open_another_way(direct, tmp_p
         os.close(fd)
 
 
-def test_closed_file_gives_up_its_flock_soon(direct, tmp_path):
+def test_flock_of_a_closed_file_is_released_soon(direct, tmp_path):
     fd = direct(b"a")
     fcntl.flock(fd, fcntl.LOCK_EX)
     assert read_block(fd) == b"a"
     os.close(fd)
     with open(tmp_path / "direct", "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # waits until then
+        fcntl.flock(file, fcntl.LOCK_EX)  # blocks until the engine has closed its descriptor

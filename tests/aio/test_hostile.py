@@ -1,6 +1,6 @@
-"""POSIX AIO from Python, misused: refused, or done as asked; no crash, no other file touched.
+"""Misuse of POSIX AIO from Python. A call is refused or does what it was asked for; no crash.
 
-The bystander is a file that nobody names: after each attack it must be what it was.
+The bystander is a file that no request names. It must be unchanged after each test.
 """
 
 import errno
@@ -86,7 +86,7 @@ def test_aiocb_with_random_fields_never_succeeds_and_never_crashes(file):
         try:
             assert end_of(cb) != 0
         except OSError as error:
-            assert error.errno == errno.EINVAL  # never submitted
+            assert error.errno == errno.EINVAL  # the aiocb was never submitted
 
 
 def test_requests_in_flight_never_reach_a_file_that_reuses_their_descriptor(tmp_path):
@@ -185,7 +185,7 @@ def test_requests_go_on_in_a_storm_of_signals(file, pipe):
 
 
 def test_finalizer_of_a_buffer_may_query_its_own_request(pipe):
-    """The core releases the buffer when it sees the request's end. Then a finalizer may run."""
+    """The core releases the buffer of a terminal request. Then a finalizer may run."""
     seen = []
 
     class Buffer(bytearray):
@@ -218,7 +218,7 @@ def test_aiocb_submitted_by_its_own_fileno_is_in_flight(pipe):
 
 
 def test_files_that_seek_but_refuse_pwrite_are_written():
-    """Some of /proc: pwrite refuses them, and a request on them has no other place."""
+    """Some files of /proc refuse pwrite(2), so a request writes at the file position."""
     fd = os.open("/proc/self/comm", os.O_WRONLY)
     with open("/proc/self/comm") as known:
         before = known.read().strip()
@@ -229,3 +229,50 @@ def test_files_that_seek_but_refuse_pwrite_are_written():
         assert known.read().strip() == "renamed"
     os.write(fd, before.encode())
     os.close(fd)
+
+
+def test_nbytes_that_compares_as_it_likes_is_refused(file):
+    class Liar(int):
+        def __ge__(self, other):
+            return True
+
+        __le__ = __ge__
+
+    with pytest.raises(ValueError, match="the buffer has 16 bytes"):
+        aio_read(aiocb(file, bytearray(16), Liar(4096)))
+
+
+def test_sigevent_that_fileno_replaces_is_refused(file):
+    class Replaces:
+        def fileno(self):
+            cb.aio_sigevent = "none"
+            return file
+
+    cb = aiocb(Replaces(), bytearray(10), aio_sigevent=sigevent(aio.SIGEV_SIGNAL))
+    with pytest.raises(TypeError):
+        aio_read(cb)
+
+
+def test_sigevent_that_fileno_sends_to_no_loop_is_refused(file):
+    class Changes:
+        def fileno(self):
+            cb.aio_sigevent.sigev_notify = aio.SIGEV_LOOP
+            return file
+
+    cb = aiocb(Changes(), bytearray(10), aio_sigevent=sigevent(aio.SIGEV_THREAD, 0, None, print))
+    with pytest.raises(RuntimeError):
+        aio_read(cb)
+
+
+def test_entry_submitted_by_the_fileno_of_a_later_entry_is_in_flight(file, pipe):
+    class Submits:
+        def fileno(self):
+            aio_read(first)
+            return file
+
+    first = aiocb(pipe[0], bytearray(10), aio_lio_opcode=aio.LIO_READ)
+    later = aiocb(Submits(), bytearray(10), aio_lio_opcode=aio.LIO_READ)
+    failed(errno.EINVAL, lio_listio, aio.LIO_NOWAIT, [first, later])
+    failed(errno.EINVAL, aio_error, later)
+    os.write(pipe[1], b"x")
+    assert result(first) == 1

@@ -1,4 +1,4 @@
-"""lio_listio: lists of requests, waited for or notified of when all are terminal."""
+"""lio_listio: it waits for all requests of a list, or notifies when all are terminal."""
 
 import asyncio
 import errno
@@ -31,7 +31,7 @@ from aiofs.aio import (
 )
 
 SIZE = 1000
-BLOCKED = signal.SIGRTMIN + 3  # in every thread, see conftest.py
+BLOCKED = signal.SIGRTMIN + 3  # all threads block it, see conftest.py
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def assert_read(requests):
         assert cb.aio_buf == b"%04d" % number * (SIZE // 4)
 
 
-def teller():
-    """A sigevent that notes in a list when it is notified, and that list."""
+def recording_event():
+    """A sigevent whose function appends to a list, and the list."""
     notified = []
     return sigevent(SIGEV_THREAD, 0, "notified", notified.append), notified
 
@@ -158,7 +158,7 @@ def test_lio_nowait_returns_before_the_requests_end(pipe):
 
 
 def test_list_is_notified_once_after_its_last_entry(file, pipe):
-    event, notified = teller()
+    event, notified = recording_event()
     waiting = [aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ) for _ in range(2)]
     requests = reads(file)
     lio_listio(LIO_NOWAIT, [waiting[0], *requests, waiting[1]], event)
@@ -174,7 +174,7 @@ def test_list_is_notified_once_after_its_last_entry(file, pipe):
 
 
 def test_list_is_notified_when_its_last_entry_is_cancelled(file, pipe):
-    event, notified = teller()
+    event, notified = recording_event()
     waiting = aiocb(pipe[0], bytearray(1), aio_lio_opcode=LIO_READ)
     lio_listio(LIO_NOWAIT, [*reads(file, 2), waiting], event)
     aio_cancel(pipe[0])
@@ -183,13 +183,13 @@ def test_list_is_notified_when_its_last_entry_is_cancelled(file, pipe):
 
 @pytest.mark.parametrize("items", [[], [None], [aiocb()]])
 def test_list_with_nothing_to_do_is_notified_at_once(items):
-    event, notified = teller()
+    event, notified = recording_event()
     lio_listio(LIO_NOWAIT, items, event)
     eventually(lambda: notified == ["notified"])
 
 
 def test_list_of_failed_entries_is_notified(file):
-    event, notified = teller()
+    event, notified = recording_event()
     requests = reads(file, 3)
     requests[0].aio_lio_opcode = 17
     requests[1].aio_fildes = 987654
@@ -256,7 +256,7 @@ async def test_entry_of_a_notified_list_can_be_awaited_by_itself(pipe):
     lio_listio(LIO_NOWAIT, requests, sigevent(SIGEV_LOOP, 0, "list", notified.append))
     waiting = asyncio.ensure_future(aio.suspend(requests[1:2]))
     await asyncio.sleep(0)
-    os.write(pipe[1], b"x")  # nobody waits for this one
+    os.write(pipe[1], b"x")  # no await waits for this request alone
     eventually(lambda: aio_error(requests[0]) == 0)
     os.write(pipe[1], b"y")
     await asyncio.wait_for(waiting, 30)
@@ -310,7 +310,7 @@ def test_list_is_notified_by_a_signal(file, pipe):
 
 @pytest.mark.parametrize("mode", [-1, 2, 17, None, "wait"])
 def test_lio_listio_with_a_bad_mode_starts_no_request(file, mode):
-    event, notified = teller()
+    event, notified = recording_event()
     requests = reads(file, 3)
     failed(errno.EINVAL, lio_listio, mode, requests, event)
     for cb in requests:
@@ -338,7 +338,7 @@ def test_lio_listio_with_an_invalid_entry_starts_no_request(file, mode, field, v
         lio_listio(mode, requests)
     for cb in requests:
         failed(errno.EINVAL, aio_error, cb)
-    requests[0].aio_buf.append(0)  # it is not pinned
+    requests[0].aio_buf.append(0)  # the buffer is not pinned
 
 
 @pytest.mark.parametrize("items", [5, None, [5], ["cb"], [aiocb(), 5]])

@@ -1,4 +1,4 @@
-"""POSIX AIO from Python: a message says what was wrong, with the value, and what to do instead."""
+"""POSIX AIO from Python: messages name the error, the value, and what to do instead."""
 
 import asyncio
 import copy
@@ -18,7 +18,7 @@ from aiofs.aio import aio_error, aio_fsync, aio_read, aio_return, aio_suspend, a
 
 
 def message(start, *arguments, **fields):
-    """What a request's failure says, by aio_return and by an await."""
+    """The message of a failed request: the same from aio_return and from an await."""
     cb = aiocb(*arguments, **fields)
     start(cb)
 
@@ -249,7 +249,7 @@ def test_error_names_an_unknown_engine_and_the_choices():
 
 
 def by_hand(coroutine):
-    """Runs a coroutine as a loop of another kind would: until its first step raises."""
+    """Runs the first step of a coroutine without a loop."""
     return coroutine.send(None)
 
 

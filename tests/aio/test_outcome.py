@@ -1,4 +1,4 @@
-"""aio_error and aio_return: a request's status and result, and an aiocb used again."""
+"""aio_error and aio_return: the status and result of a request, and reuse of an aiocb."""
 
 import errno
 import os

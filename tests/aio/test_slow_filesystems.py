@@ -1,4 +1,4 @@
-"""Regular files whose reads wait: a FUSE server's, which a test holds up, and the kernel's log."""
+"""Regular files whose reads can wait: a file of a FUSE server, and the kernel's log."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ SERVER = Path(__file__).parents[1] / "fuse_server.py"
 
 
 class Served:
-    """The file of a FUSE server, and a function that unblocks the server."""
+    """The file of a FUSE server. `go_on` lets the server answer."""
 
     def __init__(self, process, path):
         self._process = process
@@ -48,7 +48,7 @@ def open_file(served):
 
 
 def test_short_read_from_a_fuse_server_is_a_success(open_file):
-    """The server never answers a read behind the first piece, because the engine sends none."""
+    """The engine must not read again after a short read. The server would not answer."""
     buffer = bytearray(b"-" * 8192)
     cb = aiocb(open_file, buffer)
     aio_read(cb)

@@ -1,4 +1,4 @@
-"""How many system calls one awaited read costs, over all threads: counted by strace."""
+"""The number of system calls for one awaited read, over all threads, counted by strace."""
 
 import os
 import re
@@ -18,9 +18,9 @@ pytestmark = [
 ]
 
 READS = 200
-STRIDE = 9 * 4096  # so that no read finds in the page cache what one before it brought there
+STRIDE = 9 * 4096  # so readahead of one read does not cache the next one
 
-# One after the other, as many as its last argument says; the file is not in the page cache.
+# Awaits `count` reads, one after the other, of a file that is not in the page cache.
 PROGRAM = """
 import os, sys
 import uvloop
@@ -61,7 +61,7 @@ uvloop.run(main())
 
 
 def calls_of(kind, folder, reads):
-    """All system calls of a program that makes so many reads."""
+    """The number of system calls of a program that makes so many reads."""
     summary = folder / "summary"
     program = [sys.executable, "-c", PROGRAM, kind, folder / "files", str(reads), str(STRIDE)]
     strace = ["strace", "-f", "-c", "-o", summary, *program]
@@ -90,8 +90,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-# A plain descriptor is looked at each time, by two calls. While reads follow each other closely it
-# is handed over to the engine once; on a slow machine each may have to be, by six calls more.
+# The engine examines a plain descriptor at each request, by two calls. While reads follow each
+# other closely, it keeps its binding. On a slow machine each read may need a new binding: six more.
 @pytest.mark.parametrize(("kind", "most"), [("handle", 8), ("descriptor", 8), ("plain", 14)])
 def test_lone_read_makes_few_system_calls(folder, kind, most):
     if _core.engine() != "io_uring":

@@ -132,21 +132,21 @@ def test_requests_survive_the_thread_that_submitted_them(empty, pipe):
     assert [result(cb) for cb in requests] == [1, 1 << 20]
 
 
-# PEP 475 would hide an interruption: so the system's own functions, and what they say.
+# Python repeats interrupted calls (PEP 475), so these tests call libc's functions.
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def interruption(call, *arguments):
-    """The name of the errno that a call of libc fails with; nothing if it succeeds."""
+    """The name of the errno of a libc call, in a list; an empty list if it succeeds."""
     return [] if call(*arguments) >= 0 else [errno.errorcode[ctypes.get_errno()]]
 
 
 @contextmanager
 def waiting_beside():
-    """A thread that submits nothing and waits in epoll_wait: a list of its interruptions.
+    """Runs a thread that submits nothing and waits in epoll_wait. Yields a list of its EINTRs.
 
-    Who stops and continues the process, or freezes it, interrupts epoll_wait in every thread of it
-    (signal(7)). Completions can interrupt only a thread that has submitted.
+    If the process is stopped and continued, or frozen, epoll_wait is interrupted in every thread
+    (signal(7)). A completion could only interrupt a thread that has submitted.
     """
     seen, waits, over = [], threading.Event(), os.eventfd(0)
     poller, event = select.epoll(), ctypes.create_string_buffer(64)

@@ -41,7 +41,7 @@ static bool publish(void *control, int64_t result)
     return aiofs_word_end(&block->word, result);
 }
 
-static void tell(void *what)
+static void notify(void *what)
 {
     note(*(const char *)what);
 }
@@ -54,7 +54,7 @@ static void drop(void *what)
 
 static aiofs_notice notice_of(const char *what)
 {
-    return (aiofs_notice){.kind = 4711, .notify = tell, .drop = drop, .face = (char *)(uintptr_t)what};
+    return (aiofs_notice){.kind = 4711, .notify = notify, .drop = drop, .face = (char *)(uintptr_t)what};
 }
 
 static struct block *block_of(const struct aiofs_ask *ask)

@@ -110,6 +110,46 @@ static void files(void)
     CHECK(aiofs_cancel_all(fd) == -EBADF, "a closed descriptor is EBADF");
 }
 
+static _Atomic bool given_up;
+
+static void *interrupt(void *thread)
+{
+    while (!given_up) {
+        pthread_kill(*(pthread_t *)thread, SIGUSR1);
+        pause_ms(20);
+    }
+    return NULL;
+}
+
+/* The reactor is kept from answering until aiofs_cancel has given up. */
+static void interrupted(void)
+{
+    static const char *const waits[] = {"io_uring_enter", "epoll_wait"};
+    int pair[2];
+    char in;
+    const char *wait = waits[strcmp(aiofs_engine_name(), "threads") == 0];
+    MUST(pipe2(pair, O_CLOEXEC));
+    struct op *read = start(AIOFS_READ, pair[0], &in, 1, 0), *second = start(AIOFS_READ, pair[0], &in, 1, 0);
+    pause_ms(10);
+    long calls = fault_calls(wait);
+    fault_inject(wait, 0, FAULT_LOCK, 0);
+    aiofs_cancel(&second->request);
+    struct op *stirs = start(AIOFS_READ, (int)MUST(eventfd(1, EFD_CLOEXEC)), &in, 1, 0);
+    CHECK(EVENTUALLY(PATIENCE, fault_calls(wait) > calls), "the reactor does not answer");
+    handle(SIGUSR1, 0, see_signal);
+    pthread_t interrupter, self = pthread_self();
+    pthread_create(&interrupter, NULL, interrupt, &self);
+    CHECK(aiofs_cancel(&read->request) == AIOFS_CANCEL_NOTCANCELED, "aiofs_cancel gives up, however many signals arrive");
+    given_up = true;
+    pthread_join(interrupter, NULL);
+    fault_clear();
+    CHECK(op_result(read) == -ECANCELED && op_finish(second) == -ECANCELED, "the reactor cancels the read later");
+    op_drop(read);
+    op_finish(stirs);
+    close(pair[0]);
+    close(pair[1]);
+}
+
 static void other_kinds(void)
 {
     uint64_t value;
@@ -311,6 +351,7 @@ int main(void)
     reads();
     writes();
     files();
+    interrupted();
     other_kinds();
     of_closed_descriptors();
     CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");

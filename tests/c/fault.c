@@ -398,7 +398,7 @@ static void no_busy_loop(void)
     }
     MUST(waitpid(pid, &status, 0));
     CHECK(status == 0,
-          "a reactor that cannot wait makes no busy loop, and goes on when it can (%s)", verdict(status));
+          "a reactor that cannot wait does not spin, and continues when it can wait (%s)", verdict(status));
 }
 
 static int start_with(const char *engine, long error)

@@ -228,6 +228,42 @@ static void ending_requests(void)
     close(fd);
 }
 
+/* ---- a wakeup fd that is being notified -------------------------------------------------------------------------- */
+
+static aiofs_wakeup *notified;
+
+static void *notify_wakeup(void *argument)
+{
+    aiofs_wakeup_notify(notified);
+    return argument;
+}
+
+static void close_wakeup(void)
+{
+    aiofs_wakeup_close(notified);
+    aiofs_wakeup_release(notified);
+    CHECK(true, "child: a wakeup fd of the parent's can be closed");
+}
+
+static void notified_wakeups(void)
+{
+    pthread_t thread;
+    uint64_t count;
+    int event = eventfd(0, EFD_CLOEXEC);
+    CHECK(aiofs_wakeup_open(event, &notified) == 0, "a wakeup fd opens");
+    long calls = fault_calls("kcmp");
+    fault_inject("kcmp", 1, FAULT_LOCK, 0);
+    pthread_create(&thread, NULL, notify_wakeup, NULL);
+    CHECK(EVENTUALLY(PATIENCE, fault_calls("kcmp") > calls), "a thread is about to notify it");
+    CHECK(in_child(close_wakeup) == 0, "the process forks while a wakeup fd is notified");
+    fault_clear();
+    pthread_join(thread, NULL);
+    CHECK(read(event, &count, sizeof count) == sizeof count && count == 1, "the parent is notified");
+    aiofs_wakeup_close(notified);
+    aiofs_wakeup_release(notified);
+    close(event);
+}
+
 int main(void)
 {
     check_begin(50);
@@ -244,6 +280,7 @@ int main(void)
     refused_signals();
     ending_requests();
     owned_files();
+    notified_wakeups();
     CHECK(EVENTUALLY(PATIENCE, ops_alive == 0), "every request was given back");
     return check_end();
 }

@@ -298,7 +298,7 @@ static void reads_where_it_may_not_write(void)
     int status;
     make("public", "text");
     if (geteuid() != 0) {
-        printf("ok    not root: reading as somebody else is left out\n");
+        printf("ok    not root: reading as another user is skipped\n");
         return;
     }
     MUST(chmod(volume, 0755));
@@ -342,6 +342,42 @@ static void many(void)
         CHECK(open_in_child("many0", O_RDWR) == 0 && open_in_child("many299", O_RDWR) == 0, "all of the files are unlocked");
 }
 
+/* ---- thread cancellation ---- */
+
+static void *open_with_a_cancellation_pending(void *argument)
+{
+    pthread_cancel(pthread_self());
+    aiofs_close(aiofs_open(volume, "cancelled", O_RDWR | O_CREAT, 0600));
+    pthread_testcancel();
+    return argument;
+}
+
+static void *open_completions_with_a_cancellation_pending(void *argument)
+{
+    pthread_cancel(pthread_self());
+    aiofs_completion_close(aiofs_completion_open());
+    pthread_testcancel();
+    return argument;
+}
+
+/* In a child, whose first call has to start the engine. */
+static void cancelled_caller(void *(*body)(void *), const char *name)
+{
+    int status;
+    fflush(stdout);
+    pid_t pid = (pid_t)MUST(fork());
+    if (pid == 0) {
+        pthread_t thread;
+        alarm(PATIENCE);
+        pthread_create(&thread, NULL, body, NULL);
+        pthread_join(thread, NULL);
+        int fd = aiofs_open(volume, "cancelled", O_RDWR | O_CREAT, 0600);
+        _exit(fd < 0 || aiofs_close(fd) < 0);
+    }
+    MUST(waitpid(pid, &status, 0));
+    CHECK(status == 0, "a thread is cancelled around %s: the engine works for the others", name);
+}
+
 int main(void)
 {
     char scratch_directory[] = "/tmp/aiofs-open-XXXXXX";
@@ -362,6 +398,8 @@ int main(void)
         lock_dies_with_its_process();
         child_has_no_lock();
         reads_where_it_may_not_write();
+        cancelled_caller(open_with_a_cancellation_pending, "aiofs_open");
+        cancelled_caller(open_completions_with_a_cancellation_pending, "aiofs_completion_open");
     }
     char command[8192];
     snprintf(command, sizeof command, "rm -r '%s'", scratch_directory);

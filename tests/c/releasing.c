@@ -64,7 +64,7 @@ static void acquisitions(void)
     aiofs_lock_ref *lock_ref, *other;
     aiofs_acquisition_abandon(&early);
     aiofs_acquisition_begin(&early);
-    CHECK(ask("given up", &lock_ref) == -ECANCELED, "a lock that is given up before is not taken");
+    CHECK(ask("given up", &lock_ref) == -ECANCELED, "an acquisition that was abandoned before does not take the lock");
     aiofs_acquisition_begin(NULL);
     aiofs_acquisition_end(&early);
 

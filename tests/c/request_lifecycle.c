@@ -11,7 +11,7 @@ static void regular_file(const char *name, const char *directory, int extra, siz
     static const size_t sizes[] = {1, 4096, 128 * KB, 128 * KB + 4096, 3 * MB};
     int fd = scratch_in(directory, O_RDWR | extra);
     if (fd < 0) {
-        printf("skip  %s is not to be had here\n", name);
+        printf("skip  %s is not available here\n", name);
         return;
     }
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {

@@ -111,7 +111,7 @@ static void blocked_terminals(void)
         reads[i] = start(AIOFS_READ, slaves[i], &bytes[i], 1, 0);
         writes[i] = start(AIOFS_WRITE, slaves[i], much, sizeof much, 0);
     }
-    file_works("terminals that nobody reads");
+    file_works("unread terminals");
     int good = 0;
     for (int i = 0; i < COUNT; i++) {
         close(masters[i]);

@@ -68,7 +68,7 @@ static void set_clocks(void)
     sleeping.sleeps = sleeping.by_wall_clock = 0;
     CHECK(wait_ms(list, 1, 50) == -EAGAIN && sleeping.sleeps > 0 && sleeping.by_wall_clock == 0 &&
               sleeping.until > before && sleeping.until < before + 50,
-          "who sets the clock changes no time-out: it is CLOCK_MONOTONIC's");
+          "time-outs use CLOCK_MONOTONIC: setting the clock does not change them");
     aiofs_cancel(&op->request);
     op_finish(op);
 }

@@ -1,4 +1,4 @@
-"""Awaiting a request: its result, its cancellation, and that the loop keeps turning."""
+"""Awaiting a request: its result, its cancellation, and the turns of the loop."""
 
 import asyncio
 import errno
@@ -26,7 +26,7 @@ async def test_await_gives_the_result_and_leaves_it_to_aio_return(file, size):
 async def test_await_of_a_finished_request_does_not_suspend(file):
     cb = reading(file)
     aio_suspend([cb])
-    await asyncio.sleep(0)  # a turn that is too long ends at an await
+    await asyncio.sleep(0)  # begins a new turn, with a new budget
     coroutine = wait(cb)
     with pytest.raises(StopIteration) as stop:
         coroutine.send(None)
@@ -83,7 +83,7 @@ def test_request_submitted_on_a_loop_that_closed_is_awaited_on_the_next(new_loop
 
     cb = first.run_until_complete(submit())
     first.close()
-    threading.Timer(0.05, os.write, [pipe[1], b"x"]).start()  # the second loop sleeps by then
+    threading.Timer(0.05, os.write, [pipe[1], b"x"]).start()  # the second loop sleeps then
     assert second.run_until_complete(asyncio.wait_for(wait(cb), 20)) == 1
     second.close()
 
@@ -138,7 +138,7 @@ async def test_cancelling_the_await_cancels_the_request(pipe):
 
 
 async def test_cancelled_await_of_a_request_that_completes_keeps_the_result(file):
-    """The kernel may finish the write before the cancellation. Then the await gives the result."""
+    """The kernel may complete the write before the cancellation. Then it returns the result."""
     for _ in range(50):
         cb = aiocb(file, bytes(1 << 20), aio_offset=len(CONTENT))
         aio_write(cb)
@@ -155,7 +155,7 @@ async def test_cancelled_await_of_a_request_that_completes_keeps_the_result(file
 
 
 async def test_loop_turns_while_a_coroutine_awaits_only_finished_requests(file):
-    """Counted in turns of the loop, not in time."""
+    """Counts the turns of the loop. The test does not measure time."""
     cb = aiocb(file, bytearray(8192))
     with counted_turns() as counted:
         for _ in range(3000):

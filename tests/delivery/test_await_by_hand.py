@@ -10,7 +10,7 @@ from aiofs import _core, aio
 
 
 async def drive(operation, step):
-    """Drives an awaitable as a task does: between steps, waits for the future of the last step."""
+    """Drives an awaitable as a task does: after each step, waits for the future that it yields."""
     while True:
         try:
             waited_for = step(operation)
@@ -19,7 +19,7 @@ async def drive(operation, step):
         if waited_for is None:
             await asyncio.sleep(0)
         else:
-            waited_for._asyncio_future_blocking = False  # as a task says that it has seen it
+            waited_for._asyncio_future_blocking = False  # as asyncio.Task does
             await waited_for
 
 
@@ -31,7 +31,7 @@ VALUES = [7, None, (1, 2), (), ValueError("a value")]
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 @pytest.mark.parametrize("step", STEPS)
 def test_operation_driven_by_send_returns_its_value(run, step, value):
-    """Whether its first step comes before or after its end."""
+    """The first step may run before or after the completion."""
 
     async def main():
         operation = _core.offload(lambda: value)
@@ -59,7 +59,7 @@ def test_finished_request_driven_by_send_returns_its_count(step):
             cb = aio.aiocb(nothing, bytearray(9))
             aio.aio_read(cb)
             aio.aio_suspend([cb])
-            await asyncio.sleep(0)  # a turn that is too long ends at an await
+            await asyncio.sleep(0)  # begins a new turn, with a new budget
             with pytest.raises(StopIteration) as stop:
                 step(cb.__await__())
         assert stop.value.value == 0

@@ -1,4 +1,4 @@
-"""SIGEV_LOOP: a callback runs after the request ends, on the loop of the submission."""
+"""SIGEV_LOOP: the callback runs after the completion, on the loop of the submission."""
 
 import asyncio
 import contextvars
@@ -49,7 +49,7 @@ async def test_callbacks_run_in_the_order_of_completion(file):
     assert notified == order
     notified.clear()
     for number in range(20):
-        reading(file, 1, aio_sigevent=on_loop(notified.append, number))  # most end inside the call
+        reading(file, 1, aio_sigevent=on_loop(notified.append, number))  # most are cached
     while len(notified) < 20:
         await asyncio.sleep(0)
     assert sorted(notified) == list(range(20))
@@ -172,10 +172,10 @@ async def test_threads_beside_the_loop_cannot_submit_to_it(file):
 async def test_one_wakeup_covers_all_ready_completions(pipe):
     requests = [reading(pipe[0], 1) for _ in range(100)]
     waiting = [asyncio.ensure_future(wait(cb)) for cb in requests]
-    await turns(10)  # what earlier tests rang for is read
+    await turns(10)  # reads the notifications of earlier tests
     os.write(pipe[1], b"x" * 100)
-    aio_suspend([requests[-1]])  # the loop does not turn meanwhile
-    eventually(lambda: wake_ups() == 1)  # the engine's own eventfd may be counted, until it is read
+    aio_suspend([requests[-1]])  # blocks the loop
+    eventually(lambda: wake_ups() == 1)  # the engine's eventfd may count too
     assert await asyncio.gather(*waiting) == [1] * 100
 
 

@@ -1,4 +1,4 @@
-"""Loops that close, in turn and at once: what happens to their requests and callbacks."""
+"""Loops that are closed: what happens to their requests and callbacks."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""SIGEV_SIGNAL: the process gets one queued signal with its value when the request ends."""
+"""SIGEV_SIGNAL: each completion queues one signal to the process, with its value."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ REAL_TIME = signal.SIGRTMIN + 2
 
 @pytest.fixture
 def blocked():
-    """A blocked real-time signal without a handler, fetched by sigtimedwait (see conftest.py)."""
+    """A real-time signal that is blocked; tests fetch it by sigtimedwait (see conftest.py)."""
     yield REAL_TIME
     while signal.sigtimedwait([REAL_TIME], 0) is not None:
         pass

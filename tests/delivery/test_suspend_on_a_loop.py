@@ -1,4 +1,4 @@
-"""aiofs.aio.suspend: aio_suspend for a coroutine, while its loop goes on."""
+"""aiofs.aio.suspend: aio_suspend for coroutines. The loop runs meanwhile."""
 
 import asyncio
 import errno
@@ -80,3 +80,10 @@ def test_timed_out_suspend_does_not_cancel_requests_when_its_loop_closes(new_loo
     assert aio_error(cb) == errno.EINPROGRESS
     os.write(pipe[1], b"abc")
     assert result(cb) == 3
+
+
+async def test_suspend_refuses_a_timeout_that_is_not_a_number(pipe):
+    cb = reading(pipe[0])
+    with pytest.raises(ValueError):
+        await suspend([cb], float("nan"))
+    aio_cancel(pipe[0])

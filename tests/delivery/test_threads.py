@@ -1,4 +1,4 @@
-"""SIGEV_THREAD runs a function in a fresh thread. SIGEV_NONE sends no notification."""
+"""SIGEV_THREAD runs a function in a new thread. SIGEV_NONE sends no notification."""
 
 import threading
 import time
@@ -48,7 +48,7 @@ def test_every_function_has_a_fresh_thread(file):
         go_on.wait(20)
 
     requests = [reading(file, aio_sigevent=in_thread(function)) for _ in range(10)]
-    inside.wait(20)  # all ten are in it at the same time
+    inside.wait(20)  # all ten run at the same time
     go_on.set()
     assert [result(cb) for cb in requests] == [10] * 10
 

@@ -1,7 +1,7 @@
-"""A task that always finds its requests ended lets the loop turn all the same.
+"""A task whose requests are always terminal at its awaits lets the loop turn all the same.
 
-No time is asserted: a slow machine only makes the loop turn more often. The turns are counted
-against the requests.
+The tests compare the number of turns with the number of requests, and measure no time. On a slow
+machine the loop only turns more often.
 """
 
 import os
@@ -15,7 +15,7 @@ from aiofs.aio import aio_read, aio_write, aiocb, suspend
 
 REQUESTS = 60
 AT_MOST = (
-    8  # requests in one turn: 3 ms of work come with each, and no clock ticks slower than 10 ms
+    8  # requests in one turn: each has 3 ms of work, and the coarse clock ticks every 10 ms or less
 )
 
 
@@ -27,7 +27,7 @@ def work():
 
 @pytest.fixture
 def cached(tmp_path):
-    """A descriptor of a file whose bytes are all in memory."""
+    """A descriptor of a file that is in the page cache."""
     path = tmp_path / "cached"
     path.write_bytes(os.urandom(1 << 20))
     fd = os.open(path, os.O_RDWR)

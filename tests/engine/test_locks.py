@@ -1,5 +1,6 @@
 """Locks on entries: sharing, refusal and release, within one process and between two."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -46,6 +47,49 @@ def is_locked(ops, path="file"):
 
 
 # ---- in one process
+
+
+@pytest.fixture
+def folder(ops, tmp_path):
+    """A volume with a file, which this process has not open."""
+    take(ops).close()
+    ops.close()
+    return tmp_path / "volume"
+
+
+@pytest.fixture
+def reader(folder):
+    with contextlib.closing(_core.DirectoryOps(folder, flags=_core.VOLUME_READ_ONLY)) as reader:
+        yield reader
+
+
+def read_locked(reader):
+    return reader.open("file", os.O_RDONLY, 0, _core.LOCK_READ_ONLY, 0)
+
+
+def test_volume_opened_for_reading_before_can_be_locked_for_writing(reader, folder):
+    read_locked(reader).close()
+    with contextlib.closing(_core.DirectoryOps(folder)) as writer:
+        take(writer).close()
+        held = read_locked(reader)
+        assert is_locked(writer)
+        held.close()
+
+
+@pytest.mark.parametrize("call", ["faccessat", "mkdirat", "openat", "fcntl"])
+def test_failed_opening_for_writing_leaves_the_locks_of_its_reader(reader, folder, faults, call):
+    with holding(folder, "file", _core.LOCK_EXCLUSIVE):
+        for nth in range(1, 60):
+            before = faults.calls(call)
+            faults.fail(call, errno.EIO, nth)
+            with contextlib.suppress(OSError):
+                _core.DirectoryOps(folder).close()
+            met = faults.calls(call) - before >= nth
+            faults.clear()
+            with pytest.raises(NoModificationAllowedError):
+                read_locked(reader)
+            if not met:
+                break
 
 
 @pytest.mark.parametrize("mine,theirs", PAIRS)
@@ -232,7 +276,7 @@ def test_lock_dies_with_its_holder_though_a_forked_child_lives_on(ops):
 
 
 def in_child(check):
-    """Runs a check in a forked child and gives whether the check held."""
+    """Runs a check in a forked child. Returns whether it is true there."""
     child = os.fork()
     if child == 0:
         try:
@@ -249,7 +293,7 @@ def test_forked_child_does_not_hold_its_parents_locks(ops):
 
     def check():
         refused = is_locked(ops)
-        held.close()  # releases nothing of the parent's
+        held.close()  # does not release the parent's lock
         return refused and is_locked(ops) and ops.lock_count("") == 0
 
     assert in_child(check)

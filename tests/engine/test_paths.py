@@ -1,4 +1,4 @@
-"""Paths do not leave their volume: by '..', by a symbolic link, with openat2 and without it."""
+"""Paths cannot leave their volume by '..' or symbolic links, with openat2 and without."""
 
 import errno
 import os
@@ -12,14 +12,14 @@ from aiofs import _core
 
 @pytest.fixture(params=[None, errno.ENOSYS, errno.EPERM], ids=["openat2", "ENOSYS", "EPERM"])
 def openat2(request):
-    """The system call as it is, or refused by an old kernel, or by seccomp."""
+    """openat2 as the kernel has it, or refused as by an old kernel, or as by seccomp."""
     if request.param is not None:
         request.getfixturevalue("faults").fail("openat2", request.param)
 
 
 @pytest.fixture
 def place(tmp_path):
-    """A directory with a secret beside the volume, and links that lead in and out."""
+    """A volume with links that lead in and out, and a directory with a secret beside it."""
     (tmp_path / "secret").write_text("secret")
     volume = tmp_path / "volume"
     (volume / "inside").mkdir(parents=True)

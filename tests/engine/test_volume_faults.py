@@ -1,6 +1,6 @@
-"""Every system call of every operation on a volume fails once.
+"""Each system call of each operation on a volume fails once.
 
-The operation says so, or did without the call; it leaves no lock and no descriptor behind.
+The operation raises the error or does not need the call. It leaves no lock and no descriptor.
 """
 
 import errno
@@ -52,7 +52,7 @@ CALLS = [
 ]  # fmt: skip
 
 
-# What the later rounds of an operation that succeeded in an earlier one may say.
+# An operation that succeeded in an earlier round may fail with these.
 ACCEPTED = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}
 
 
@@ -75,7 +75,7 @@ def test_operation_survives_the_failure_of_each_of_its_calls(volume, faults, nam
             assert ops.lock_count("") == 0
             if not met:
                 break
-    assert failures or name == "list"  # which os does
+    assert failures or name == "list"  # "list" uses os.scandir
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -115,7 +115,7 @@ def test_opening_a_volume_survives_the_failure_of_each_call(tmp_path, faults, ca
 
 
 def test_memory_volume_that_cannot_be_opened_leaves_nothing(faults):
-    def ours():  # other processes have theirs there, too
+    def ours():  # the directory also contains those of other processes
         names = os.listdir(f"/dev/shm/aiofs-{os.geteuid()}/anonymous")
         return {name for name in names if name.startswith(f"{os.getpid()}-")}
 

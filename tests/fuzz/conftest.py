@@ -1,8 +1,7 @@
-"""How hard hypothesis tries: a few examples in the ordinary tests, many by `make fuzz`.
+"""The profiles of hypothesis: few examples in the ordinary tests, many in `make fuzz`.
 
-AIOFS_FUZZ names the profile. A failure is made small, and ends with the line that repeats it. What
-hypothesis keeps (of the long form also the examples that failed, to begin with them the next time)
-is under build/.
+AIOFS_FUZZ names the profile. Hypothesis shrinks a failing example and prints the line that repeats
+it. Its database is under build/; the long form starts with the examples that failed before.
 """
 
 import os
@@ -12,15 +11,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 ROOT = Path(__file__).resolve().parents[2]
-TEST_SECONDS = 900  # making an example small takes many runs of it
+TEST_SECONDS = 900  # shrinking an example runs it many times
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "hypothesis"))
 COMMON = {
     "deadline": None,
     "print_blob": True,
-    # Explaining would take hours where a request hangs.
+    # If a request hangs, the explain phase would take hours.
     "phases": [phase for phase in Phase if phase is not Phase.explain],
-    # Fixtures that a test shares among its examples hold nothing of an example's.
+    # The fixtures that the examples of a test share keep no state of an example.
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 }
 settings.register_profile("short", max_examples=20, database=None, **COMMON)

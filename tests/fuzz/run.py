@@ -1,10 +1,10 @@
-"""The long form of these tests, and C programs that begin with a chosen seed, until the time is up.
+"""Runs the long form of these tests, and C programs with random seeds, for a given time.
 
-    python tests/fuzz/run.py 300 io_uring threads       so many seconds on each engine
+    python tests/fuzz/run.py 300 io_uring threads       300 seconds on each engine
 
-In each round all tests run with many new examples, then the C programs, each with a new seed. The
-first failure ends it, with what repeats it: of a test the line that hypothesis prints, of a program
-its command. So that the program is found again, it is in build/fuzz.
+In each round all tests run with many new examples, then each C program runs with new seeds. The
+first failure stops it and prints how to repeat the failure: for a test the line of hypothesis, for
+a program its command. The programs stay in build/fuzz.
 """
 
 import os
@@ -23,12 +23,12 @@ FLOORS = ("sys", "entries", "engine", "posix")
 INCLUDES = [f"-I{ROOT / 'aiofs' / folder}" for folder in ("", *FLOORS)]
 LIBRARY = ROOT / "aiofs" / "libaiofs.so"
 PROGRAMS = {"posix": ["hostile"], "c": ["cancel", "order"]}
-SEEDS = 3  # of a round, for each program
+SEEDS = 3  # for each program in a round
 REFUSED = 77
 
 
 def build():
-    """The programs: those of <aio.h> with the library, those of the engine with its sources."""
+    """Compiles the programs: tests/posix with the library, tests/c with the engine's sources."""
     BUILD.mkdir(parents=True, exist_ok=True)
     engine = sorted(path for folder in FLOORS for path in ROOT.glob(f"aiofs/{folder}/*.c"))
     made = []
@@ -43,7 +43,7 @@ def build():
 
 
 def run(command, **environment):
-    """What it said, if it failed."""
+    """Runs a command. Returns its output if it failed, else None."""
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -58,7 +58,7 @@ def run(command, **environment):
 
 
 def round_on(engine, programs, seed):
-    """One round: what repeats the failure and what it said, or None."""
+    """Runs one round. Returns the command that repeats a failure and its output, or None."""
     tests = [sys.executable, "-m", "pytest", "-q", "-x", f"--randomly-seed={seed}", str(HERE)]
     if output := run(tests, AIOFS_ENGINE=engine, AIOFS_FUZZ="long"):
         return f"AIOFS_ENGINE={engine} AIOFS_FUZZ=long {' '.join(tests)}", output
@@ -70,7 +70,7 @@ def round_on(engine, programs, seed):
 
 
 def fuzz(engine, programs, seconds):
-    """Whether nothing was found."""
+    """Runs rounds until the time is up. Returns whether all succeeded."""
     begin = time.monotonic()
     rounds = 0
     while time.monotonic() - begin < seconds:

@@ -1,8 +1,8 @@
-"""Any value for any field and argument: refused as documented, or done as asked. Nothing crashes or
-hangs, and no other file is touched.
+"""Any value for any field and argument: a call is refused as documented, or does what it says.
+Nothing crashes or hangs, and no other file changes.
 
-A control block may well be right by chance. So a model of the one file that is named for writing
-says what is in it after each call; the bystander stays what it was.
+A random control block may be valid. So a model of the only file that is open for writing predicts
+its contents after each call. The bystander must be unchanged.
 """
 
 import array
@@ -40,16 +40,16 @@ from aiofs.aio import (
 )
 
 NOISE = random.Random(4).randbytes(100_000)
-END_SECONDS = 20  # for what must end
-MOST = 1 << 20  # no file grows beyond
+END_SECONDS = 20  # the longest wait for a completion
+MOST = 1 << 20  # the largest size of a file
 
 
 class Odd(Exception):
-    """What the program's own objects raise."""
+    """The exception that the program's own objects raise."""
 
 
 class Fileno:
-    """Has a fileno(), which gives a value or raises."""
+    """An object with a fileno(), which returns a value or raises."""
 
     def __init__(self, value):
         self.value = value
@@ -66,7 +66,7 @@ class Fileno:
 
 
 class Endless:
-    """Iterates once, and then raises."""
+    """An iterable that raises after one item."""
 
     def __iter__(self):
         yield None
@@ -106,7 +106,7 @@ BUFFERS = st.sampled_from(MAKE_BUFFER).map(lambda make: make()) | st.builds(
 SIGEVENTS = st.builds(
     sigevent,
     st.sampled_from([SIGEV_NONE, SIGEV_THREAD, SIGEV_LOOP, SIGEV_SIGNAL]) | ANYTHING,
-    # Not any number: one that is right would be sent.
+    # No valid signal number: such a signal would be sent.
     st.sampled_from([0, -1, signal.NSIG, 2**31, 2**80, None, "9", 1.5]),
     ANYTHING,
     st.sampled_from([None, id, 5, "function", Odd]),
@@ -114,7 +114,7 @@ SIGEVENTS = st.builds(
 
 
 def nearly(good, bad=ANYTHING):
-    """Mostly what is right, so that the rest is looked at too."""
+    """Draws a valid value mostly, so that the other arguments are checked too."""
     return st.sampled_from([good] * 7 + [bad]).flatmap(lambda drawn: drawn)
 
 
@@ -132,23 +132,23 @@ def control_blocks(descriptors):
 
 
 def small(offset):
-    """No offset or size that a file could have and a model could not."""
+    """Reduces an offset or size that a file allows but that is too large for the model."""
     return offset % MOST if isinstance(offset, int) and MOST < offset < 2**63 else offset
 
 
-def nobodys(value):
-    """Never the number of a descriptor that somebody else has."""
+def not_open(value):
+    """Moves a number away from the descriptors that are open."""
     return value + 2**20 if isinstance(value, int) and value >= 0 else value
 
 
-ODD_FD = ANYTHING.map(nobodys)
-NUMBERS = range(3)  # of the files: stand for their descriptors, which change from test to test
+ODD_FD = ANYTHING.map(not_open)
+NUMBERS = range(3)  # stand for the descriptors of the files, which change from test to test
 
 DOCUMENTED = (OSError, TypeError, ValueError, BufferError, OverflowError, RuntimeError, Odd)
 
 
 class Place:
-    """A file that may be read and written, one that may only be read, a pipe, and the bystander."""
+    """A file for reading and writing, the bystander, open for reading only, and a pipe."""
 
     def __init__(self, folder):
         self.path, self.bystander = folder / "file", folder / "bystander"
@@ -158,14 +158,14 @@ class Place:
         self.file = os.open(self.path, os.O_RDWR)
         self.reader = os.open(self.bystander, os.O_RDONLY)
         self.pipe, writer = os.pipe()
-        os.close(writer)  # so that a list which waits for a read of it ends
+        os.close(writer)  # so a read of the pipe completes
 
     def close(self):
         for fd in (self.file, self.reader, self.pipe):
             os.close(fd)
 
     def real(self, fildes):
-        """What a number stands for."""
+        """The descriptor that a number stands for."""
         if isinstance(fildes, Fileno) and type(fildes.value) is int:
             return Fileno(self.real(fildes.value))
         if type(fildes) is int and fildes in NUMBERS:
@@ -173,7 +173,7 @@ class Place:
         return fildes
 
     def finish(self, cb, writes):
-        """Waits for the end of what was accepted; the model follows."""
+        """Waits for an accepted request, and applies it to the model."""
         aio_suspend([cb], END_SECONDS)
         error = aio_error(cb)
         assert error != errno.EINPROGRESS
@@ -238,7 +238,7 @@ def test_aiocb_fields_of_any_type_never_crash(place, cb, name, any_one, any_two)
     try:
         aio_error(cb)
     except OSError as error:
-        assert error.errno == errno.EINVAL  # it was never submitted
+        assert error.errno == errno.EINVAL  # the aiocb was never submitted
     else:
         listed_as_write = name in ("lio_listio", "listed", "noted") and is_write(cb.aio_lio_opcode)
         place.finish(cb, name == "aio_write" or listed_as_write)
@@ -267,7 +267,7 @@ FUNCTIONS = [
 
 
 def is_open(numbers):
-    """Somebody else's descriptor: not for us to cancel on."""
+    """Can it be an open descriptor of this process? These tests must not cancel there."""
     return any(isinstance(number, int) and 0 <= number < 2**20 for number in numbers)
 
 
@@ -316,7 +316,7 @@ class Bytes:
         self.content, self.cursor = bytearray(), 0
 
     def done(self, name, argument, at, value):
-        """Follows a call that gave a value."""
+        """Checks the value of a call, and applies the call to the model."""
         if name == "truncate":
             assert value is None
             del self.content[argument:]

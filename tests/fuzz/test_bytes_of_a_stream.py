@@ -1,8 +1,8 @@
-"""POSIX AIO on pipes and sockets against a model: what was written, in the order of the writes, is
-what was read, in the order of the reads.
+"""POSIX AIO on pipes and sockets against a model: the bytes of the writes, in their order, are the
+bytes of the reads, in their order.
 
-The model is a list of writes and a list of reads; a cancelled one has moved nothing. Buffers are
-small, so that most of it waits.
+The model is a list of writes and a list of reads. A cancelled request has moved no bytes. The
+buffers of pipes and sockets are small, so that most requests wait.
 """
 
 import errno
@@ -37,7 +37,7 @@ from aiofs.aio import (
 )
 
 NOISE = random.Random(3).randbytes(1 << 20)
-END_SECONDS = 20  # for what must end
+END_SECONDS = 20  # the longest wait for a completion
 
 marks = itertools.count()
 
@@ -45,7 +45,7 @@ marks = itertools.count()
 @dataclass
 class Step:
     kind: str
-    way: int = 0  # of a socket, which of its two directions
+    way: int = 0  # for a socket: one of its two directions
     sizes: list[int] = field(default_factory=list)
     which: int = 0
     timeout: float = 0
@@ -94,23 +94,23 @@ class Submitted:
             assert after not in (errno.EINPROGRESS, errno.ECANCELED)
 
     def moved(self):
-        """Waits for the end: the bytes, None if it was cancelled."""
+        """Waits for the request. Returns the bytes that it moved; None: it was cancelled."""
         aio_suspend([self.cb], END_SECONDS)
         error = aio_error(self.cb)
         if error == errno.ECANCELED:
-            assert self.may_be_cancelled, "cancelled by nobody"
+            assert self.may_be_cancelled, "cancelled, but not by the test"
             return None
         assert error == 0, os.strerror(error)
         return self.buffer[: aio_return(self.cb)]
 
 
 class Way:
-    """One direction: what goes into one descriptor and comes out of the other."""
+    """One direction: bytes are written to one descriptor and read from the other."""
 
     def __init__(self, into, out_of, everything):
         self.into, self.out_of = into, out_of
         self.writes, self.reads = [], []
-        self.everything = everything  # a socket's descriptor has the writes of another way, too
+        self.everything = everything  # a socket's other way has the same list
 
     def write(self, size):
         begin = next(marks) * 911 % (len(NOISE) - size)
@@ -159,14 +159,14 @@ class Way:
         assert not submissions or not all(submitted.in_progress() for submitted in submissions)
 
     def drain(self):
-        """Reads until every write has ended, and every read that finds anything."""
+        """Reads until all writes are complete."""
         while unended := [submitted for submitted in self.writes if submitted.in_progress()]:
             reading = self.read(65_536)
             aio_read(reading.cb)
             aio_suspend([reading.cb, unended[-1].cb], END_SECONDS)
 
     def check(self, close):
-        """All that was written has been read, and then there is the end."""
+        """Checks that all written bytes are read, and that the end of the stream follows."""
         written = [data for submitted in self.writes if (data := submitted.moved()) is not None]
         sizes = [len(f.buffer) for f in self.writes if aio_error(f.cb) == 0]
         assert [len(data) for data in written] == sizes, "a write was cut short"
@@ -178,13 +178,13 @@ class Way:
         self.check_that_no_read_was_late()
 
     def check_that_no_read_was_late(self):
-        """Only at the end does a read find nothing."""
+        """Checks that only reads after the last byte return 0."""
         ends = [bool(aio_return_again(f)) for f in self.reads if f.buffer and aio_error(f.cb) == 0]
         assert ends == sorted(ends, reverse=True)
 
 
 def aio_return_again(submitted):
-    """What aio_return gave: the result stays with the aiocb for an await."""
+    """The result that aio_return returned, by an await of the aiocb."""
     try:
         next(submitted.cb.__await__())
     except StopIteration as stop:
@@ -241,7 +241,7 @@ def test_stream_delivers_bytes_in_the_order_of_the_writes(stream, program, size)
             for way, close in ways:
                 way.check(close)
         except BaseException:
-            for way, _ in ways:  # the next program begins with nothing in flight
+            for way, _ in ways:  # leaves no request in flight for the next program
                 for fd in (way.into, way.out_of):
                     aio_cancel(fd)
             raise

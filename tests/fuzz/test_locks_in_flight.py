@@ -1,5 +1,5 @@
-"""A lock stays held until the last descriptor is closed and the last request has ended, however the
-file is let go of: whoever gets it then finds what there will be.
+"""A lock is held until the last descriptor is closed and the last request is complete, however the
+file is closed. So the next holder finds the final contents.
 """
 
 import errno
@@ -27,8 +27,8 @@ from aiofs.aio import (
 )
 
 NOISE = random.Random(5).randbytes(1 << 20)
-WIDTH = 200_000  # of each request's own range
-END_SECONDS = 20  # for what must end
+WIDTH = 200_000  # the size of each request's range
+END_SECONDS = 20  # the longest wait for a completion
 
 
 @dataclass
@@ -51,7 +51,7 @@ WAYS = ["close", "leave", "drop", "close the handle", "drop the handle"]
 
 
 class Holder:
-    """A FileSystem that has the file open, once or twice, and lets go of it in one of the ways."""
+    """A FileSystem that has the file open, once or twice, and releases it in one of the ways."""
 
     def __init__(self, volume, way, twice):
         self.fs = aiofs.FileSystem()
@@ -63,7 +63,7 @@ class Holder:
             flags = os.O_RDWR | os.O_CREAT
             self.opened = [self.fs.open("/file", flags) for _ in range(1 + twice)]
 
-    def let_go(self):
+    def release(self):
         opened, fs = self.opened, self.fs
         del self.opened, self.fs
         if self.way == "leave":
@@ -90,30 +90,30 @@ def begin(request, number, target):
         (aio_read if request.kind == "read" else aio_write)(cb)
     if request.cancelled:
         aio_cancel(target, cb)
-    cb.aio_fildes = -1  # only the request has the file now
+    cb.aio_fildes = -1  # now only the request refers to the file
     return cb
 
 
 def contend(other, requests):
-    """Until the lock is given up: by then every request has ended. The file's bytes."""
+    """Waits until the lock is free. Then every request must be complete. Returns the bytes."""
     end = time.monotonic() + END_SECONDS
     while True:
         try:
             fd = other.open("/file", os.O_RDWR)
         except OSError as error:
             assert error.errno == errno.EBUSY
-            assert time.monotonic() < end, "the lock was never given up"
+            assert time.monotonic() < end, "the lock was never released"
             time.sleep(0.0002)
             continue
         unended = [cb for cb in requests if aio_error(cb) == errno.EINPROGRESS]
-        assert unended == [], "the lock was given up before the last request had ended"
+        assert unended == [], "the lock was released before the last request was complete"
         content = os.pread(fd, 2**30, 0)
         other.close(fd)
         return content
 
 
 def expected(program, requests):
-    """What the writes that were carried out have left."""
+    """The contents of the file after the writes that were not cancelled."""
     content = bytearray()
     for number, (request, cb) in enumerate(zip(program, requests, strict=True)):
         if aio_error(cb) == errno.ECANCELED:
@@ -135,13 +135,13 @@ def expected(program, requests):
     slow=st.sampled_from([0.0005, 0.002]),
 )
 def test_lock_is_refused_until_the_last_request_has_ended(faults, way, program, twice, slow):
-    """`slow`: the engine makes every other system call so much later."""
+    """`slow`: every other system call of the engine is delayed by so many seconds."""
     faults.clear()
     for name in ("preadv2", "pwritev2", "fdatasync"):
         faults.delay(name, slow, nth=-1)
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", ResourceWarning)  # of what is dropped
+        warnings.simplefilter("ignore", ResourceWarning)  # of dropped handles
         volume = stack.enter_context(aiofs.MemoryVolume())
         other = stack.enter_context(aiofs.FileSystem())
         other.mount("/", volume)
@@ -152,7 +152,7 @@ def test_lock_is_refused_until_the_last_request_has_ended(faults, way, program, 
             for number, request in enumerate(program)
         ]
         del targets
-        holder.let_go()
+        holder.release()
         content = contend(other, requests)
         assert content == expected(program, requests)
         with open(os.path.join(volume._directory, "file"), "rb") as file:

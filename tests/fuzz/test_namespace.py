@@ -1,9 +1,9 @@
-"""A file system against a model of dicts: any sequence of calls, with paths of every kind, does
-what it would do there, or fails as it should; and nothing outside of a volume is ever touched.
+"""A FileSystem against a model of dicts: any sequence of calls, with paths of every kind, has the
+same effects or the same errors as in the model. Nothing outside of the volumes changes.
 
-Two file systems work on the same two volumes and hold files open, so that each meets the other's
-locks; somebody else plants symbolic links in the volumes, most of which lead out. Beside them lies
-a canary.
+Two FileSystems use the same two volumes and keep files open, so each finds the other's locks.
+Another party creates symbolic links in the volumes, most of which lead out. A canary directory
+beside the volumes must be unchanged.
 """
 
 import errno
@@ -39,7 +39,7 @@ HOSTILE_PATH = st.builds(
 
 @dataclass(frozen=True)
 class Known:
-    """The path of something that is there by then, or open; or of something in it."""
+    """The path of an existing entry, or of an open file, or of a child of one."""
 
     which: int
     child: str | None = None
@@ -75,7 +75,7 @@ class Step:
     kind: str
     who: int = 0
     path: str | Known = ""
-    other: object = None  # a second path, flags, a length, a link's target
+    other: object = None  # second path, flags, length, or target of a link
     which: int = 0
 
 
@@ -109,7 +109,7 @@ class Link:
 
 @dataclass
 class Place:
-    """Where a path leads. `errors`: what must keep every call from going there."""
+    """The entry that a path leads to. `errors`: one of them must occur for every call on it."""
 
     mount: str = ""
     components: tuple[str, ...] = ()
@@ -158,8 +158,8 @@ def encoded(component):
 
 
 class Model:
-    """The trees of "/" and of "/m", and what is open. Each call gives the errnos that it may fail
-    with, and has to; none if it succeeds, and then the model has followed."""
+    """The trees of "/" and of "/m", and the open files. Each method returns the errnos of which one
+    must occur. An empty set: the call must succeed, and the method has changed the model."""
 
     def __init__(self):
         self.trees = {"": {}, "m": {}}
@@ -207,7 +207,7 @@ class Model:
         return isinstance(place.node, dict)
 
     def paths(self):
-        """Of all that there is."""
+        """The paths of all entries."""
         found = []
         unseen = [("/m", self.trees["m"]), ("", self.trees[""])]
         while unseen:
@@ -218,7 +218,7 @@ class Model:
         return found
 
     def open_paths(self):
-        """Where what is open is, or was when it had a name."""
+        """The paths of the open files, or their last paths if they were unlinked."""
         return ["/".join(["", opened.key[0], *opened.key[1]]) for opened in self.open]
 
     # ---- locks
@@ -394,7 +394,7 @@ class Model:
         return errors
 
     def looked_at(self, place):
-        """What keeps a stat from it."""
+        """The errors that a stat of it can fail with."""
         if place.errors:
             return place.errors
         if place.node is None:
@@ -414,7 +414,7 @@ def resize(content, length):
 
 
 def outcome(call, *arguments):
-    """What it gives, and the errno it fails with, or ValueError."""
+    """The result of a call, and its errno or ValueError if it fails."""
     try:
         return call(*arguments), None
     except OSError as error:
@@ -424,7 +424,7 @@ def outcome(call, *arguments):
 
 
 def tree_of(directory, kept=".aiofs"):
-    """What is really there, but for what aiofs keeps."""
+    """The tree on disk, without the files of aiofs."""
     found = {}
     for entry in os.scandir(directory):
         if entry.name == kept:
@@ -440,21 +440,21 @@ def tree_of(directory, kept=".aiofs"):
 
 
 def plain(node):
-    """The same of the model."""
+    """The tree of the model, in the same form."""
     if isinstance(node, dict):
         return {name: plain(below) for name, below in node.items()}
     return bytes(node.content) if isinstance(node, File) else node
 
 
 def furnish(directory):
-    """As the model begins."""
+    """Creates the entries that the model starts with."""
     os.makedirs(os.path.join(directory, "a", "b"))
     for path in ("a/c", "b"):
         os.close(os.open(os.path.join(directory, path), os.O_CREAT))
 
 
 class World:
-    """Two file systems on two volumes, and the model of them."""
+    """Two FileSystems on two volumes, and their model."""
 
     def __init__(self, volumes, systems):
         self.directories = {"": volumes[0]._directory, "m": volumes[1]._directory}
@@ -533,7 +533,7 @@ class World:
     def read(self, opened):
         assert os.pread(opened.fd, 10_000, 0) == opened.file.content
 
-    # ---- somebody else
+    # ---- another party
 
     def plant(self, step):
         place = self.model.find(step.path)
@@ -559,7 +559,7 @@ def lay_out(folder):
 
 
 def seen(folder):
-    """The canary, with all that a change would change."""
+    """The canary's contents, modes and times."""
     found = {}
     for path in sorted([folder / "canary", *(folder / "canary").rglob("*")]):
         status = path.stat()

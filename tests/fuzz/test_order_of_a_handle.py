@@ -1,9 +1,9 @@
-"""An access handle against a model: whatever is called without waiting has the results, and leaves
-the bytes, that the calls would have one after the other.
+"""An access handle against a model: calls that are not awaited have the same results, and leave the
+same bytes, as if each call waited for the one before.
 
-The model is a bytearray and a cursor. A cancelled operation happened whole or not at all; which of
-the two, the operation itself says. All the while another thread asks for the lock: what he finds
-when he gets it is what there will be.
+The model is a bytearray and a cursor. A cancelled operation has its whole effect or none; its
+outcome says which. Meanwhile another thread asks for the lock. When it gets the lock, it must find
+the final contents.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from aiofs import MemoryVolume, PrivateVolume
 
 NOISE = random.Random(1).randbytes(1 << 20)
 CONTENT = NOISE[-200_000:]
-END_SECONDS = 20  # for what must end
+END_SECONDS = 20  # the longest wait for a completion
 
 
 @dataclass
@@ -64,7 +64,7 @@ CUTS = st.none() | st.sampled_from([1000, 4096, 65_537])
 
 
 class Model:
-    """The file, and what operations on it give if each is alone."""
+    """The file, and the results of operations that run one after the other."""
 
     def __init__(self, content, quota):
         self.content = bytearray(content)
@@ -100,7 +100,7 @@ class Model:
 
 
 class Started:
-    """An operation that was called, with what it will be compared to."""
+    """An operation that was started, with its arguments."""
 
     def __init__(self, handle, step, number):
         self.step = step
@@ -130,7 +130,7 @@ class Started:
         self.awaiting.cancel()
 
     def expected(self, model):
-        """What it gives after those before it, and the bytes it reads; the model moves on."""
+        """Applies the operation to the model. Returns its value and the bytes that it reads."""
         step = self.step
         if step.kind in ("read", "readv"):
             data = model.read(step.at, sum(step.sizes))
@@ -143,10 +143,10 @@ class Started:
 
     def check(self, model, outcome, aborted):
         if isinstance(outcome, asyncio.CancelledError):
-            assert self.cancelled, f"{self.step} was cancelled by nobody"
+            assert self.cancelled, f"{self.step} was cancelled, but not by the test"
             return
         if isinstance(outcome, aiofs.AbortError):
-            assert aborted, f"{self.step} was aborted by nobody"
+            assert aborted, f"{self.step} was aborted, but not by the test"
             return
         if isinstance(outcome, aiofs.QuotaExceededError):
             outcome = outcome.errno
@@ -156,7 +156,7 @@ class Started:
 
 
 class Contender:
-    """Wants the lock all the time; reads everything when it has it."""
+    """A thread that asks for the lock repeatedly, and reads the file when it gets the lock."""
 
     def __init__(self, file):
         self.file = file
@@ -187,7 +187,7 @@ class Contender:
 
 
 async def outcome_of(operation):
-    """Its result or exception, without the frames that know the handle."""
+    """The result or the exception of an operation, without frames that refer to the handle."""
     try:
         return await operation
     except (OSError, asyncio.CancelledError) as error:
@@ -195,7 +195,7 @@ async def outcome_of(operation):
 
 
 async def outcomes(started):
-    """What became of each; all of them end."""
+    """The outcomes of all operations. Each must complete."""
     tasks = [asyncio.create_task(outcome_of(each.operation)) for each in started]
     if tasks:
         _, unended = await asyncio.wait(tasks, timeout=END_SECONDS)
@@ -245,8 +245,8 @@ async def carry_out(volume, quota, steps, leaving):
         if closing is not None:
             await asyncio.wait_for(closing, END_SECONDS)
         found = await contender.get_in()
-        assert found is not None, "the lock was never given up"
-        assert found == model.content, "the lock was given up before the last write had ended"
+        assert found is not None, "the lock was never released"
+        assert found == model.content, "the lock was released before the last write was complete"
     finally:
         contender.over.set()
 
@@ -259,12 +259,12 @@ async def carry_out(volume, quota, steps, leaving):
     cut=CUTS,
 )
 def test_concurrent_calls_match_a_serial_model(run, faults, kind, steps, quota, leaving, cut):
-    """With `cut`, every other system call moves no more than so many bytes."""
+    """With `cut`, every other system call moves at most so many bytes."""
     faults.clear()
     if cut is not None:
         for name in ("preadv2", "pwritev2"):
             faults.cut(name, cut, nth=-1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # of a handle that is dropped
+        warnings.simplefilter("ignore", ResourceWarning)  # of dropped handles
         with volume_of(kind, quota) as volume:
             run(carry_out(volume, quota, steps, leaving))

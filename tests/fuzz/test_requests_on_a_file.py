@@ -1,9 +1,9 @@
-"""POSIX AIO on a file against a model: every request ends, once, as it should.
+"""POSIX AIO on a file against a model: each request completes once, with the expected result.
 
-A file of slots, one request at a time in each: so what a request finds and leaves is known,
-whatever the order. Requests come alone and in lists, are cancelled, synced, waited for in every way
-and notified by every kind of sigevent. A file with O_APPEND has no slots: there the order of the
-calls is the order of the bytes.
+The file has slots, with one request at a time in each. So the result of a request does not depend
+on the order of the requests. Requests are submitted alone and in lists, cancelled, synced, waited
+for in every way, and notified by every kind of sigevent. A file with O_APPEND has no slots: there
+the order of the calls is the order of the bytes.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ from aiofs.aio import (
 NOISE = random.Random(2).randbytes(1 << 20)
 SLOTS, WIDTH = 6, 300_000
 SIGNAL = signal.SIGRTMIN + 2  # blocked, see conftest.py
-END_SECONDS = 20  # for what must end
+END_SECONDS = 20  # the longest wait for a completion
 
 submissions = itertools.count(1)
 
@@ -80,7 +80,7 @@ class Step:
 
 
 SIZES = st.sampled_from([0, 1, 512, 4096, 65_536, 262_144, 262_145, WIDTH]) | st.integers(0, 70_000)
-BAD_OPCODES = st.sampled_from([None, None, 4711, LIO_WRITE])  # of an entry with a bad descriptor
+BAD_OPCODES = st.sampled_from([None, None, 4711, LIO_WRITE])  # for an entry with a bad descriptor
 NOTIFY = st.sampled_from([SIGEV_NONE, SIGEV_NONE, SIGEV_NONE, SIGEV_LOOP, None])
 
 
@@ -129,7 +129,7 @@ def steps(requests):
 
 
 class Submitted:
-    """A request that was submitted, and what must become of it."""
+    """A request that was submitted, and its expected result."""
 
     def __init__(self, request, cb, expected):
         self.request, self.cb, self.expected = request, cb, expected
@@ -139,7 +139,7 @@ class Submitted:
         return not self.returned and aio_error(self.cb) == errno.EINPROGRESS
 
     def finish(self):
-        """Waits for the end, and checks it. Whether it was carried out."""
+        """Waits for the request and checks its result. Returns whether it was carried out."""
         if self.returned:
             return False
         aio_suspend([self.cb], END_SECONDS)
@@ -147,7 +147,7 @@ class Submitted:
         error = aio_error(self.cb)
         assert error in (0, errno.ECANCELED), (self.request, os.strerror(error))
         if error:
-            assert self.may_be_cancelled, f"{self.request} was cancelled by nobody"
+            assert self.may_be_cancelled, f"{self.request} was cancelled, but not by the test"
             assert raised(aio_return, self.cb) == errno.ECANCELED
         else:
             assert aio_return(self.cb) == self.request.size, self.request
@@ -168,10 +168,10 @@ def raised(call, *arguments):
 
 
 class Notices:
-    """Who must be notified, and who was.
+    """The notifications that must come, and those that came.
 
-    `other` stands for None. It is either SIGEV_SIGNAL or SIGEV_THREAD, for the threads of the one
-    have the signals of the other unblocked, and would take them.
+    `other` replaces None: SIGEV_SIGNAL or SIGEV_THREAD, but not both, because the threads of
+    SIGEV_THREAD do not block signals and would receive those of SIGEV_SIGNAL.
     """
 
     def __init__(self, other):
@@ -180,11 +180,11 @@ class Notices:
         self.signals_wanted = self.signals = 0
         self.too_early = []
         self.lock = threading.Lock()
-        self.fetch_signals()  # of a program that failed
+        self.fetch_signals()  # signals of an earlier, failed program
         self.signals = 0
 
     def event(self, notify, over):
-        """A sigevent that is notified once, when `over` is true."""
+        """A sigevent that must be notified once, after `over` has become true."""
         notify = self.other if notify is None else notify
         if notify == SIGEV_SIGNAL:
             self.signals_wanted += 1
@@ -193,9 +193,9 @@ class Notices:
             return None
         number = next(submissions)
         self.wanted[number] += 1
-        return sigevent(notify, 0, (number, over), self.tell)
+        return sigevent(notify, 0, (number, over), self.notify)
 
-    def tell(self, value):
+    def notify(self, value):
         number, over = value
         if not over():
             self.too_early.append(number)
@@ -225,12 +225,12 @@ class Notices:
 
 
 def signal_is_blocked_everywhere():
-    """The threads of SIGEV_THREAD have ended."""
+    """True: all threads of SIGEV_THREAD have exited."""
     for thread in os.listdir("/proc/self/task"):
         try:
             status = Path(f"/proc/self/task/{thread}/status").read_text()
         except OSError:
-            continue  # it has ended
+            continue  # the thread has exited
         blocked = re.search(r"SigBlk:\t(\w+)", status)[1]
         if not int(blocked, 16) & 1 << SIGNAL - 1:
             return False
@@ -238,7 +238,7 @@ def signal_is_blocked_everywhere():
 
 
 class Slotted:
-    """The file, the model of it, and what is in flight in each slot."""
+    """The file, its model, and the request of each slot."""
 
     def __init__(self, target, other):
         self.target = target
@@ -248,7 +248,7 @@ class Slotted:
         self.notices = Notices(other)
 
     def make(self, request):
-        """An aiocb in its slot, not submitted."""
+        """Makes the request of a slot, and does not submit it."""
         self.finish(request.slot)
         start = request.slot * WIDTH + request.skip
         request.size = min(request.size, WIDTH - request.skip)
@@ -286,7 +286,7 @@ class Slotted:
             self.look_at_syncs()
 
     def look_at_syncs(self):
-        """One that has ended well came after all that were in flight before it."""
+        """Checks that a sync succeeded only after all requests that were in flight before it."""
         for sync in self.syncs:
             error = aio_error(sync.cb)
             if error == 0:
@@ -300,7 +300,7 @@ class Slotted:
         begin = aio_read if submitted.request.kind == "read" else aio_write
         begin(submitted.cb)
         if submitted.in_progress() and submitted.request.notify == SIGEV_NONE:
-            # Refused, or accepted because the first has just ended: then it does the same again.
+            # It is refused; or accepted, if the first is complete now. Then it repeats the first.
             assert raised(begin, submitted.cb) in (0, errno.EINVAL)
 
     def submit_list(self, step):
@@ -434,7 +434,7 @@ async def run_program(path, target, program, other):
 
 @pytest.fixture(params=["descriptor", "handle", "file system"])
 def target(request, tmp_path):
-    """The path of a file, and what a request on it is given as aio_fildes."""
+    """The path of a file, and the aio_fildes of requests on it."""
     if request.param == "descriptor":
         fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
         yield tmp_path / "file", fd
@@ -455,7 +455,7 @@ def target(request, tmp_path):
     slow=st.booleans(),
 )
 def test_requests_end_as_the_model_predicts(run, faults, target, program, other, slow):
-    """`slow`: the engine makes every other system call a moment later."""
+    """`slow`: every other system call of the engine is delayed."""
     faults.clear()
     if slow:
         for name in ("preadv2", "pwritev2"):
@@ -464,7 +464,7 @@ def test_requests_end_as_the_model_predicts(run, faults, target, program, other,
 
 
 class Appended:
-    """A file with O_APPEND: its bytes are those of the writes that were not cancelled, in the order
+    """A file with O_APPEND. Its bytes are those of the writes that were not cancelled, in the order
     of the calls."""
 
     def __init__(self, fd):
@@ -474,7 +474,7 @@ class Appended:
     def make(self, request):
         begin = next(submissions) * 911 % (len(NOISE) - WIDTH)
         data = NOISE[begin : begin + request.size]
-        offset = request.skip - 1  # any will do, negative ones too
+        offset = request.skip - 1  # an append ignores it, also a negative one
         cb = aiocb(self.fd, data, None, offset, request.reqprio, None, LIO_WRITE)
         submitted = Submitted(request, cb, data)
         self.submissions.append(submitted)

@@ -1,7 +1,7 @@
-"""Another process that requests a lock at each command.
+"""A process that requests a lock at each command.
 
-As a program: for each line it reads, opens PATH in the private volume DIRECTORY and closes it
-again, and says "opened" or what the error says.
+As a program: for each line that it reads, it opens PATH in the private volume DIRECTORY, closes it
+again, and prints "opened" or the message of the error.
 """
 
 import subprocess
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def asking(file):
-    """Runs the program for a file; gives a function that asks once, and gives what it said."""
+    """Runs the program for a file. Yields a function that asks once and returns the answer."""
     process = subprocess.Popen(
         [sys.executable, __file__, file._volume._directory, file._path],
         stdin=subprocess.PIPE,

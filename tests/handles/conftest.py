@@ -1,4 +1,4 @@
-"""Volumes of each kind, and a file in one that nobody has open."""
+"""Volumes of each kind, and a file that is not open."""
 
 import pytest
 from opened import CONTENT
@@ -28,7 +28,7 @@ def file(volume):
 
 @pytest.fixture
 def on_disk(tmp_path):
-    """The same, always in a private volume."""
+    """The same file, in a private volume."""
     with PrivateVolume(tmp_path / "volume") as volume:
         write_file(volume, "file", CONTENT)
         yield FileHandle._of(volume, "file")

@@ -1,4 +1,4 @@
-"""What the tests of access handles ask of one: its bytes, its cursor, its lock."""
+"""Helpers for tests of access handles: the bytes, the cursor and the lock."""
 
 import aiofs
 
@@ -12,7 +12,7 @@ async def all_bytes(handle):
 
 
 async def cursor_of(handle):
-    """Where it stands in CONTENT, as far as the next byte tells; it moves on by one."""
+    """The value of the next byte, which is the cursor modulo 256. Moves the cursor by one."""
     byte = bytearray(1)
     assert await handle.read(byte) == 1
     return byte[0]

@@ -1,4 +1,4 @@
-"""AccessHandle: an open, locked file on a loop; what it reads and writes, and what it refuses."""
+"""AccessHandle: reads, writes, and the calls that it refuses."""
 
 import array
 import copy
@@ -124,7 +124,7 @@ async def test_wrong_types_are_refused_at_the_call_and_leave_the_handle_usable(f
         ):
             with pytest.raises((TypeError, BufferError)):
                 call()
-            buffer.append(0)  # it is not pinned
+            buffer.append(0)  # the buffer is not pinned
         assert await cursor_of(handle) == 0
         assert await all_bytes(handle) == CONTENT
 

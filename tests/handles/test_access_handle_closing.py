@@ -1,4 +1,4 @@
-"""AccessHandle: however the handle is closed, the lock is held until the last operation ends."""
+"""AccessHandle: the lock is held until the last operation is complete, however it is closed."""
 
 import asyncio
 import errno
@@ -61,7 +61,7 @@ async def test_cancelling_a_close_does_not_stop_it(file):
 async def test_use_after_close_is_invalid_state(file):
     handle = await file.create_access_handle()
     closing = handle.close()
-    for turn in range(2):  # while it closes, and when it has
+    for turn in range(2):  # while it is being closed, and afterwards
         for call in (
             lambda: handle.read(bytearray(1)),
             lambda: handle.write(b"x"),
@@ -146,7 +146,7 @@ def slow_writes(faults):
         faults.delay(name, 0.15)
 
 
-async def lock_ends(file):
+async def wait_for_release(file):
     """Waits until the lock is released."""
     assert is_locked(file)
     await until(lambda: not is_locked(file))
@@ -159,7 +159,7 @@ async def test_close_with_writes_in_flight_keeps_the_lock_until_the_last_write_e
     operation = handle.write(b"x" * 400_000, at=0)
     later = handle.write(b"y" * 10, at=400_000)
     closing = handle.close()
-    await lock_ends(on_disk)
+    await wait_for_release(on_disk)
     with on_disk.create_sync_access_handle() as other:
         assert other.get_size() == 400_010
     assert (await operation, await later, await closing) == (400_000, 10, None)
@@ -178,7 +178,7 @@ async def test_cancel_with_writes_in_flight_keeps_the_lock_until_the_last_write_
     await started.wait()
     await asyncio.sleep(0.05)
     task.cancel()
-    await lock_ends(on_disk)
+    await wait_for_release(on_disk)
     with on_disk.create_sync_access_handle() as other:
         data = bytearray(400_000)
         assert other.read(data) == 400_000

@@ -1,7 +1,8 @@
-"""AccessHandle: an opening that is cancelled or dropped leaves nothing behind."""
+"""AccessHandle: an opening that is cancelled or dropped leaves no lock and no descriptor."""
 
 import asyncio
 import gc
+import os
 import time
 import warnings
 
@@ -11,10 +12,11 @@ from opened import is_locked
 
 import aiofs
 from aiofs import _core
+from aiofs.aio import aio_error, aio_read, aio_suspend, aiocb
 
 
 def slow_down_offload(monkeypatch, seconds):
-    """What opens a handle begins later, whatever the volume: so that it can be cancelled before."""
+    """Delays each opening, so that a test can cancel it before it starts."""
     offload = _core.offload
 
     def later(function, *arguments):
@@ -41,7 +43,7 @@ async def test_cancelled_opening_leaves_no_lock_no_descriptor_and_no_warning(
             try:
                 handle = await task
             except (asyncio.CancelledError, aiofs.NoModificationAllowedError) as error:
-                if turn % 6:  # it had begun to wait: then a frame that is kept keeps no lock
+                if turn % 6:  # it had started; the kept traceback must keep no lock
                     kept.append(error)
             else:
                 await handle.close()
@@ -75,3 +77,40 @@ async def test_opening_that_is_dropped_leaves_no_lock(file):
             file.create_access_handle()
             gc.collect()
             await until(lambda: not is_locked(file))
+
+
+async def test_opening_cancelled_while_it_is_entered_leaves_no_lock(on_disk):
+    entering = await an_entering_that_waits(on_disk)
+    spend = aiocb(os.open("/proc/self/exe", os.O_RDONLY), bytearray(1))
+    while aio_error_after(spend) or not _core._turn_is_spent():
+        time.sleep(0.001)  # a turn of the loop that has spent its budget
+    os.close(spend.aio_fildes)
+    try:
+        entering.send(None)
+    except StopIteration as entered:
+        handle = entered.value
+        assert is_locked(on_disk)
+        await handle.close()
+    else:
+        with pytest.raises(asyncio.CancelledError):
+            entering.throw(asyncio.CancelledError())
+    assert not is_locked(on_disk)
+
+
+async def an_entering_that_waits(file):
+    """The coroutine of `async with`, once it waits for a file that is open by then."""
+    while True:
+        entering = file.create_access_handle().__aenter__()
+        try:
+            future = entering.send(None)
+        except StopIteration as entered:  # it was open at once
+            await entered.value.close()
+        else:
+            await asyncio.wait([future])
+            return entering
+
+
+def aio_error_after(cb):
+    aio_read(cb)
+    aio_suspend([cb])
+    return aio_error(cb)

@@ -1,4 +1,4 @@
-"""AccessHandle: what its methods return is an operation: awaited, dropped, cancelled."""
+"""AccessHandle: the operations that its methods return: awaited, dropped, cancelled."""
 
 import asyncio
 import collections.abc
@@ -39,7 +39,7 @@ async def test_operation_starts_at_the_call(file):
 
 
 def os_view(handle, size):
-    """What a request that asks past the handle sees."""
+    """The bytes that a request reads, without the order of the handle."""
     cb = aiocb(handle, bytearray(size))
     aio_read(cb)
     aio_suspend([cb])
@@ -61,7 +61,7 @@ async def test_finished_operation_does_not_suspend(file):
         operation = handle.read(bytearray(10))
         await asyncio.sleep(0.01)
         await handle.get_size()
-        await asyncio.sleep(0)  # a turn that is too long ends at an await
+        await asyncio.sleep(0)  # begins a new turn, with a new budget
         with pytest.raises(StopIteration) as stop:
             operation.send(None)
         assert stop.value.value == 10
@@ -69,7 +69,7 @@ async def test_finished_operation_does_not_suspend(file):
 
 async def test_finished_operation_does_not_keep_its_handle(file):
     async with file.create_access_handle() as handle:
-        await handle.flush()  # what opened it is gone by now
+        await handle.flush()  # the operation that opened it is freed
         references = sys.getrefcount(handle)
         kept = [
             handle.write(b"abc", at=0),
@@ -144,7 +144,7 @@ def test_operation_needs_a_running_loop(run, file):
     ):
         with pytest.raises(RuntimeError):
             call()
-    run(close(handle))  # on another loop than it was opened on
+    run(close(handle))  # on another loop than that of its opening
     assert not is_locked(file)
 
 
@@ -201,3 +201,14 @@ async def test_wait_for_that_times_out_leaves_the_handle_usable(file, faults):
             pass
         assert await handle.write(b"abc", at=0) == 3
         assert (await all_bytes(handle))[:3] == b"abc"
+
+
+async def test_first_write_under_a_quota_walks_no_directory_on_the_thread_of_the_loop(
+    tmp_path, faults
+):
+    with PrivateVolume(tmp_path / "volume", quota=10**6) as volume:
+        file = await volume.root.get_file_handle("file", create=True)
+        async with file.create_access_handle() as handle:
+            before = faults.calls("getdents64")
+            assert await handle.write(b"data", at=0) == 4
+            assert faults.calls("getdents64") == before

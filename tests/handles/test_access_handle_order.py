@@ -72,7 +72,7 @@ async def test_size_reflects_all_earlier_operations_and_no_later_one(file):
 
 @pytest.mark.parametrize("seed", range(15))
 async def test_any_mixture_of_operations_matches_a_serial_model(file, seed):
-    """Against a model: a bytearray and a cursor, changed by one operation after the other."""
+    """The model is a bytearray and a cursor, which the operations change one after the other."""
     chance = random.Random(seed)
     model, cursor = bytearray(CONTENT), 0
     started = []
@@ -115,7 +115,7 @@ async def test_any_mixture_of_operations_matches_a_serial_model(file, seed):
 
 
 async def test_failed_operation_does_not_move_the_cursor(tmp_path):
-    """The operation after a failed operation starts where the operation before it ended."""
+    """The next operation starts where the operation before the failed one ended."""
     with PrivateVolume(tmp_path / "volume", quota=400_000) as volume:
         file = await volume.root.get_file_handle("file", create=True)
         async with file.create_access_handle() as handle:
@@ -140,3 +140,16 @@ async def test_failed_operations_leave_the_cursor_where_earlier_operations_put_i
                 kinds = [type(each) for each in results]
                 assert kinds == [int, *[aiofs.QuotaExceededError] * 3, int]
                 assert (await all_bytes(handle))[turn + 99_999 :] == b"1" + b"3" * 10
+
+
+async def test_write_started_behind_a_truncate_counts_against_the_quota(tmp_path):
+    with PrivateVolume(tmp_path / "volume", quota=1000) as volume:
+        first = await volume.root.get_file_handle("first", create=True)
+        second = await volume.root.get_file_handle("second", create=True)
+        async with first.create_access_handle() as handle:
+            await handle.write(bytes(600), at=0)
+            await asyncio.gather(handle.truncate(0), handle.write(bytes(600), at=0))
+        async with second.create_access_handle() as handle:
+            with pytest.raises(aiofs.QuotaExceededError):
+                await handle.write(bytes(401), at=0)
+            assert await handle.write(bytes(400), at=0) == 400

@@ -15,7 +15,7 @@ ROUNDS = 150
 
 @pytest.fixture(autouse=True)
 def without_warnings():
-    """Handles are dropped here without being closed."""
+    """These tests drop handles without closing them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         yield
@@ -28,7 +28,7 @@ async def drop_an_opening(file, turn):
 
 
 async def cancel_an_opening(file, turn):
-    """A task that never began keeps its opening until the loop turns: in a traceback."""
+    """A task that was cancelled before its first step keeps the opening until the loop turns."""
     task = asyncio.create_task(wait(file.create_access_handle()))
     await turns(turn % 6)
     task.cancel()
@@ -105,36 +105,36 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("give_up", WAYS)
-async def test_reopening_after_a_cancelled_opening_gets_the_lock(file, give_up):
+@pytest.mark.parametrize("abandon", WAYS)
+async def test_reopening_after_a_cancelled_opening_gets_the_lock(file, abandon):
     for turn in range(ROUNDS):
-        await give_up(file, turn)
+        await abandon(file, turn)
         handle = await file.create_access_handle()
         await handle.close()
 
 
-@pytest.mark.parametrize("give_up", WAYS)
-async def test_synchronous_opening_after_a_cancelled_opening_gets_the_lock(file, give_up):
+@pytest.mark.parametrize("abandon", WAYS)
+async def test_synchronous_opening_after_a_cancelled_opening_gets_the_lock(file, abandon):
     for turn in range(ROUNDS):
-        await give_up(file, turn)
+        await abandon(file, turn)
         await turns(1)
         file.create_sync_access_handle().close()
 
 
-@pytest.mark.parametrize("give_up", WAYS)
-async def test_file_can_be_removed_after_a_cancelled_opening(volume, give_up):
+@pytest.mark.parametrize("abandon", WAYS)
+async def test_file_can_be_removed_after_a_cancelled_opening(volume, abandon):
     for turn in range(ROUNDS // 3):
         file = await volume.root.get_file_handle("file", create=True)
-        await give_up(file, turn)
+        await abandon(file, turn)
         await turns(1)
         await file.remove()
 
 
-@pytest.mark.parametrize("give_up", WAYS)
-async def test_another_process_gets_the_lock_after_a_cancelled_opening(on_disk, give_up):
+@pytest.mark.parametrize("abandon", WAYS)
+async def test_another_process_gets_the_lock_after_a_cancelled_opening(on_disk, abandon):
     with asking(on_disk) as ask:
         for turn in range(ROUNDS):
-            await give_up(on_disk, turn)
+            await abandon(on_disk, turn)
             await turns(1)
             assert ask() == "opened"
 

@@ -1,4 +1,4 @@
-"""A handle that is closed while requests on it are on their way: its lock and its memory."""
+"""A handle is closed while requests on it are submitted: its lock and its memory."""
 
 from support import python
 
@@ -77,3 +77,40 @@ def test_entry_of_a_list_outlives_the_handle_that_a_later_entry_closes():
 
 def test_closed_handle_holds_no_lock_while_another_thread_submits_on_it():
     python(THREAD_SUBMITS, MALLOC_PERTURB_="165")
+
+
+CLOSING = """
+import asyncio, errno, tempfile, time
+import aiofs
+from aiofs.aio import *
+
+async def main(ends):
+    with tempfile.TemporaryDirectory() as d, aiofs.FileSystem() as fs:
+        fs.mount("/", aiofs.PrivateVolume(d + "/v"))
+        handle = await fs.create_access_handle("/a", create=True)
+        closing = getattr(handle, ends)()
+        while True:  # a thread of the engine closes the file; the loop does not turn
+            try:
+                fs.create_sync_access_handle("/a").close()
+                break
+            except aiofs.NoModificationAllowedError:
+                time.sleep(0.001)
+        with fs.create_sync_access_handle("/b", create=True) as other:
+            cb = aiocb(handle, b"y" * 10)
+            aio_write(cb)
+            assert aio_suspend([cb]) == 0 and aio_error(cb) == errno.EBADF, aio_error(cb)
+            try:
+                aio_cancel(handle)
+            except OSError as error:
+                assert error.errno == errno.EBADF, error
+            assert handle.abort() is closing
+            assert other.get_size() == 0
+        await closing
+
+asyncio.run(main("close"))
+asyncio.run(main("abort"))
+"""
+
+
+def test_handle_whose_close_is_not_delivered_leads_to_no_other_file():
+    python(CLOSING)

@@ -1,4 +1,4 @@
-"""DirectoryHandle, FileHandle and File: finding, making, removing, listing, looking."""
+"""DirectoryHandle, FileHandle and File: finding, creating, removing, listing and reading."""
 
 import asyncio
 import collections.abc
@@ -17,7 +17,7 @@ import aiofs
 from aiofs import DirectoryHandle, FileHandle, MemoryVolume, PrivateVolume, _core
 
 BAD_NAMES = ["", ".", "..", "a/b", "a\0b", "/", "a\ud800b"]
-# What Linux allows, though other systems or a terminal may not; "\udcff" stands for the byte 0xff.
+# Linux allows these names. Other systems or terminals may not. "\udcff" stands for the byte 0xff.
 UNUSUAL_NAMES = ["photos\\img1.jpg", "\\", "\udcff", "a\nb", "\t", " ", "a:b?*", "...", "\x7f\x1b"]
 
 
@@ -94,7 +94,7 @@ def test_bad_names_are_refused_at_the_call(run, volume, name):
 def test_every_name_that_linux_allows_is_a_name(run, volume, tmp_path, name):
     async def body():
         root = volume.root
-        (tmp_path / "volume" / name).write_bytes(b"data")  # as an unzipper leaves it
+        (tmp_path / "volume" / name).write_bytes(b"data")  # as another program creates it
         file = await root.get_file_handle(name)
         assert await (await file.get_file()).read() == b"data"
         assert [entry async for entry in root] == [(name, file)]
@@ -496,7 +496,7 @@ def test_file_that_changed_is_not_readable(run, volume, tmp_path):
 
 
 def test_every_write_right_after_get_file_is_noticed(run, volume):
-    """However close to one another the clock's ticks put them."""
+    """Also if both happen within one tick of the clock."""
 
     async def body():
         handle = await put(volume.root, "file", b"data")

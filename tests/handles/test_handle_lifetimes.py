@@ -1,6 +1,6 @@
-"""Handles after their finalizer, half made, in a forked child, and closed by what they wait for.
+"""Handles after their finalizer, half-made handles, forked children, and closes inside methods.
 
-Each program runs in an interpreter of its own, so that a crash is seen, and a wait that never ends.
+Each program runs in its own interpreter, so that the test sees a crash or an endless wait.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Handles: a message names the path where the entry is, whatever raised it, and the reason."""
+"""Handles: messages name the path of the entry, in one form, and the reason."""
 
 import copy
 import pickle
@@ -17,7 +17,7 @@ async def refusal(awaitable):
 
 
 def place(volume, path):
-    """How errors name an entry of a volume: where it is on disk, or below the root."""
+    """The path of an entry in messages: its path on disk, or below the root."""
     return volume._ops.show(path)
 
 
@@ -59,7 +59,7 @@ async def test_error_for_a_missing_entry_mentions_create(volume):
     directory = await volume.root.get_directory_handle("directory", create=True)
     await directory.remove()
     for get in (directory.get_file_handle, directory.get_directory_handle):
-        assert "create=True" not in str(await refusal(get("missing")))  # it would not
+        assert "create=True" not in str(await refusal(get("missing")))  # create=True would not help
 
 
 async def test_error_names_a_bad_name(volume):

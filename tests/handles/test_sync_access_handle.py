@@ -1,4 +1,4 @@
-"""SyncAccessHandle: an open, locked file, read and written in place by the thread that calls."""
+"""SyncAccessHandle: an open, locked file, read and written by the calling thread."""
 
 import array
 import copy
@@ -19,7 +19,7 @@ from aiofs.aio import aio_error, aio_read, aio_write, aiocb
 
 @pytest.fixture
 def open_handle(volume):
-    """open_handle(mode): a handle of the one file there is."""
+    """open_handle(mode): a handle of the only file of the volume."""
     write_file(volume, "file", CONTENT)
     return lambda mode="in-place": volume._ops.sync_access_handle("file", mode, False)
 
@@ -36,7 +36,7 @@ def all_bytes(handle):
 
 
 def cursor_of(handle):
-    """Where it stands: seen by a read of one byte, and put back."""
+    """The position of the cursor, found by a read of one byte."""
     byte = bytearray(1)
     if handle.read(byte) == 0:
         return "at the end"
@@ -322,7 +322,7 @@ def test_handle_dropped_without_close_leaves_no_lock_and_warns(open_handle):
         gc.collect()
     assert [warning.category for warning in caught] == [ResourceWarning]
     assert "file" in str(caught[0].message)
-    with open_handle() as handle:  # though the warning still holds the dropped one
+    with open_handle() as handle:  # although the warning keeps the dropped one
         assert all_bytes(handle)[:4] == b"kept"
     assert "closed" in repr(caught[0].source)
 

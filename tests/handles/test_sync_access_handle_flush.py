@@ -1,4 +1,4 @@
-"""SyncAccessHandle: what flush and close make durable, and when there is nothing to make so."""
+"""SyncAccessHandle: what flush and close make durable, and when they have nothing to do."""
 
 import pytest
 from support import result
@@ -56,7 +56,7 @@ def test_name_of_a_new_entry_is_made_durable_once(tmp_path, faults):
         with volume._ops.sync_access_handle("new", "in-place", True) as handle:
             handle.write(b"x")
             handle.flush()
-            assert faults.calls("fsync") > before[0]  # of the directory
+            assert faults.calls("fsync") > before[0]  # fsync of the directory
             assert faults.calls("fdatasync") == before[1] + 1
             after = faults.calls("fsync")
             handle.write(b"y")

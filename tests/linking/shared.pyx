@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""An extension module that is C code in Cython: what shared.c does, and Python's aio beside it.
+"""An extension module in Cython with the functions of shared.c. It also uses aiofs.aio of Python.
 
-The one request and its memory are the module's; the test reuses them when it is over.
+The module owns one request and its memory. The test reuses them when the request is complete.
 """
 
 from libc.errno cimport errno

@@ -1,23 +1,23 @@
-"""Breaks the rules of POSIX AIO one at a time, and runs the test that must notice.
+"""Mutation tests: breaks the rules of POSIX AIO one at a time, and runs the tests that must fail.
 
-Every *.patch beside this file breaks one rule. Its first lines say which, and who notices:
+Every *.patch in this directory breaks one rule. Its first lines name the rule and its test:
 
     rule: a second aio_return gives -1 with EINVAL
     test: outcome
     engine: threads
 
-`test` is a program of tests/posix, or a test of pytest's (tests/test_x.py::test_y). A rule that C
-and Python share has a line for each, and both have to notice. `engine` stands there if only that
-engine can notice. A hunk is put where its old lines are found, once, whatever
-their numbers, and whatever the file if they have moved: so a patch outlives changes around it. One
-that no longer applies is a failure, as is a mutant that survives.
+`test` is a program of tests/posix, or a test of pytest (tests/test_x.py::test_y). A rule that C and
+Python share has one `test` line for each, and both tests must fail. `engine` names the only engine
+on which the test can fail. A hunk applies where its old lines are found exactly once, whatever
+their numbers, in the named file or in another one. So a patch survives changes around it. A patch
+that does not apply is a failure, and so is a mutant that survives its tests.
 
-Nothing is changed in place: C mutants are linked with the objects of what they leave alone, those
-of Cython are built in a copy of the tree under build/mutants.
+The sources stay unchanged: C mutants are linked with the objects of the unchanged files, Cython
+mutants are built in a copy of the tree under build/mutants.
 
-    python tests/mutants/run.py             all of them
-    python tests/mutants/run.py 8           eight, by chance; SEED=... repeats them
-    python tests/mutants/run.py cancel lio  those whose names begin so
+    python tests/mutants/run.py             all mutants
+    python tests/mutants/run.py 8           eight random mutants; SEED=... repeats them
+    python tests/mutants/run.py cancel lio  those whose names begin with these words
 """
 
 import os
@@ -41,13 +41,13 @@ FLAGS = ["-std=gnu11", "-O1", "-pthread", "-DPATIENCE=3"]
 FLOORS = ["aiofs/sys", "aiofs/entries", "aiofs/engine", "aiofs/posix"]
 INCLUDES = ["aiofs", *FLOORS]
 ENGINES = ("threads", "io_uring")
-SECONDS = 25  # for one run of a mutant: one that hangs is noticed, too
+SECONDS = 25  # for one run; a mutant that hangs has failed
 UNBROKEN_SECONDS = 300
 REFUSED = 77
 
 
 class Broken(Exception):
-    """The patch or the test is of no use."""
+    """The patch or the test cannot be used."""
 
 
 # ---- patches ------------------------------------------------------------------------------------
@@ -95,18 +95,18 @@ def read_mutant(path: Path) -> Mutant:
 
 
 def home_of(hunk: Hunk) -> str:
-    """The file that has the old lines: the one that is named, or the one where they have gone."""
+    """The file that contains the old lines: the named one, or the one that they were moved to."""
     named = ROOT / hunk.path
     beside = [path for path in sorted(ROOT.glob("aiofs/**/*" + named.suffix)) if path != named]
     for group in ([named] if named.exists() else [], beside):
         counts = {path: path.read_text().count(hunk.old) for path in group}
         if sum(counts.values()) == 1:
             return str(max(counts, key=lambda path: counts[path]).relative_to(ROOT))
-    raise Broken(f"the old lines of its hunk in {hunk.path} are nowhere, or not once")
+    raise Broken(f"the old lines of its hunk in {hunk.path} are not found, or more than once")
 
 
 def changed(mutant: Mutant) -> dict[str, str]:
-    """The files it changes, as they are then."""
+    """The new texts of the files that the mutant changes, by path."""
     texts: dict[str, str] = {}
     for hunk in mutant.hunks:
         path = home_of(hunk)
@@ -147,7 +147,7 @@ def program_object(name: str) -> Path:
 
 
 def build_program(name: str, texts: dict[str, str], folder: Path) -> Path:
-    """The program with these files changed."""
+    """Builds the program with these changed files."""
     folder.mkdir(parents=True, exist_ok=True)
     includes = ROOT
     if texts:
@@ -170,7 +170,7 @@ def build_program(name: str, texts: dict[str, str], folder: Path) -> Path:
 
 
 def run_program(program: Path, engine: str, seconds: float) -> str:
-    """What it complains of; nothing if it ends well, or is refused."""
+    """Runs the program. Returns its failed checks; "" if it succeeds or skips."""
     folder = program.parent / engine
     folder.mkdir(exist_ok=True)
     environment = os.environ | {"AIOFS_ENGINE": engine, "TMPDIR": str(folder), "SHORT": "1"}
@@ -294,7 +294,7 @@ def is_program(test: str) -> bool:
 
 
 def judge(mutant: Mutant, test: str, tree: Path | None = None) -> bool:
-    """Does this test notice?"""
+    """Runs a test on the mutant. Returns whether the test fails, as it must."""
     try:
         if is_program(test):
             complaint = complaint_of(test, mutant)

@@ -100,7 +100,7 @@ static void write_that_has_begun(const char *kind, struct conduit pipe)
     CHECK(aio_cancel(pipe.in, &behind[1]) == AIO_CANCELED && cancelled(&behind[1]),
           "%s: a queued write is cancelled", kind);
     CHECK(aio_cancel(pipe.in, &begun) == AIO_NOTCANCELED && in_progress(&begun),
-          "%s: a write that has begun is AIO_NOTCANCELED, and goes on", kind);
+          "%s: a write that has begun is AIO_NOTCANCELED, and continues", kind);
     CHECK(aio_cancel(pipe.in, NULL) == AIO_NOTCANCELED && in_progress(&begun),
           "%s: and so for the descriptor: AIO_NOTCANCELED", kind);
     CHECK(cancelled(&behind[0]) && cancelled(&behind[2]),
@@ -217,7 +217,7 @@ static void races(void)
 static struct aiocb notified;
 static _Atomic int notifications, notified_status;
 
-static void tell(union sigval value)
+static void notify(union sigval value)
 {
     notified_status = aio_error(&notified);
     notifications += value.sival_ptr == &notified;
@@ -227,7 +227,7 @@ static void is_notified(void)
 {
     struct conduit pipe = conduit();
     notified = request(pipe.out, got, 1, 0);
-    notify_by_thread(&notified.aio_sigevent, tell, &notified);
+    notify_by_thread(&notified.aio_sigevent, notify, &notified);
     aio_read(&notified);
     CHECK(aio_cancel(pipe.out, &notified) == AIO_CANCELED && EVENTUALLY(PATIENCE, notifications) && notified_status == ECANCELED,
           "a cancelled request is notified as usual, its status is final then");

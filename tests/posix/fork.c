@@ -60,7 +60,7 @@ static int child_has_its_own(void *argument)
 
 static _Atomic int notified;
 
-static void tell(union sigval value)
+static void notify(union sigval value)
 {
     (void)value;
     notified++;
@@ -86,15 +86,15 @@ static void with_requests_in_flight(int (*body)(void *), const char *what)
     MUST(aio_write(&shared.ended));
     MUST(end_of(&shared.ended));
     shared.read = request(shared.pipe.out, got, 1, 0);
-    notify_by_thread(&shared.read.aio_sigevent, tell, NULL);
+    notify_by_thread(&shared.read.aio_sigevent, notify, NULL);
     notified = 0;
     MUST(aio_read(&shared.read));
     shared.write = request(shared.file, sent, LARGE, 0);
     MUST(aio_write(&shared.write));
     CHECK(in_child(body, &shared) == 0, "%s", what);
-    CHECK(succeeds(&shared.write, LARGE) && holds(shared.file, sent, 1000, 0), "the parent's write goes on");
+    CHECK(succeeds(&shared.write, LARGE) && holds(shared.file, sent, 1000, 0), "the parent's write continues");
     if (body != child_is_not_notified) {
-        CHECK(in_progress(&shared.read), "the parent's read goes on");
+        CHECK(in_progress(&shared.read), "the parent's read continues");
         MUST(write(shared.pipe.in, "x", 1));
     }
     CHECK(succeeds(&shared.read, 1) && EVENTUALLY(PATIENCE, notified == 1),

@@ -360,7 +360,7 @@ static void signal_storm(void)
     closing_over = true;
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
-    CHECK(good == rounds && storms >= 100, "requests go on in a storm of signals (%d, %d)", rounds, (int)storms);
+    CHECK(good == rounds && storms >= 100, "requests complete in a storm of signals (%d, %d)", rounds, (int)storms);
     MUST(write(pipe.in, "x", 1));
     CHECK(succeeds(&stormed, 1), "the read that waited during the storm completes");
     conduit_close(pipe);

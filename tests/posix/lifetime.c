@@ -112,7 +112,7 @@ static void other_open_files(void)
     aio_write(&out);
     close(writes);
     CHECK(succeeds(&out, LARGE) && read_now(reads, got, LARGE, 0) == LARGE && memcmp(got, sent, LARGE) == 0,
-          "one open file closes, another of the same file goes on");
+          "one open file is closed, another one of the same file continues");
     unlink(path);
     close(reads);
 }
@@ -342,7 +342,7 @@ static void main_thread_leaves(void)
     pipe = conduit();
     CHECK(in_child(leave_main, &pipe) == 0, "when the last thread leaves by pthread_exit the process ends, with 0");
     CHECK(in_child(leave_main_to_a_thread, &pipe) == 20,
-          "with another thread left the process and its requests go on");
+          "the process and its requests continue while another thread exists");
     CHECK(in_child(leave_main_to_a_notification, &pipe) == 22,
           "a notification still gets its thread after pthread_exit");
     CHECK(in_child(leave_main_to_a_named_thread, &pipe) == 23, "the name of the other thread does not matter");

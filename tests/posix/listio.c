@@ -1,5 +1,5 @@
 /*
- * listio.c - lio_listio: which entries it takes, when it returns, and who is notified.
+ * listio.c - lio_listio: the entries that it accepts, when it returns, and its notifications.
  */
 #include "program.h"
 

@@ -71,7 +71,7 @@ static void a_copy_is_no_request(void)
     CHECK(REFUSED(aio_error(&copy), EINVAL), "the copy of an aiocb in flight was never submitted");
     CHECK(aio_cancel(pipe.out, &copy) == AIO_ALLDONE && in_progress(&cb), "the copy does not refer to the request");
     MUST(write(pipe.in, "x", 1));
-    CHECK(succeeds(&cb, 1), "the request of the original goes on");
+    CHECK(succeeds(&cb, 1), "the request of the original continues");
     conduit_close(pipe);
 }
 

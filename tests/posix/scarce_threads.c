@@ -115,6 +115,36 @@ static int no_slot(void *argument)
     return check_failures - before;
 }
 
+static int mappings(void)
+{
+    int count = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    for (int letter; maps && (letter = fgetc(maps)) != EOF;)
+        count += letter == '\n';
+    if (maps)
+        fclose(maps);
+    return count;
+}
+
+/* The engine starts two of its threads, and has no third. */
+static int no_slot_for_the_last(void *argument)
+{
+    enum { FIRST = 5, ROUNDS = 50, SPARE = 10 };
+    int pair[2], before = check_failures, refusals = 0, first = 0;
+    (void)argument;
+    MUST(pipe(pair));
+    for (int i = 0; i < FIRST + ROUNDS; i++) {
+        blocks[0] = request(pair[0], bytes, SIZE, 0);
+        EVENTUALLY(PATIENCE, threads_now() == 1); /* those of the start before */
+        refusals += REFUSED(aio_read(&blocks[0]), EAGAIN);
+        if (i == FIRST)
+            first = mappings();
+    }
+    CHECK(refusals == FIRST + ROUNDS, "two free threads: requests for the engine are refused");
+    CHECK(mappings() <= first + SPARE, "starts that fail leave no memory mapped (%d, %d)", first, mappings());
+    return check_failures - before;
+}
+
 static _Atomic bool leave;
 
 static void *take_slot(void *argument)
@@ -217,5 +247,6 @@ int main(void)
     with_few_threads(one_slot_and_no_engine, cached, 1);
     with_few_threads(one_slot_and_no_engine, cached, 2);
     with_few_threads(no_slot, cached, 0);
+    with_few_threads(no_slot_for_the_last, appends, ENGINE - 1);
     return check_end();
 }

@@ -111,7 +111,7 @@ static void blocked_writes(void)
         cbs[i] = request(pipes[i].in, "w", 1, 0);
         waiting += aio_write(&cbs[i]) == 0 && in_progress(&cbs[i]);
     }
-    CHECK(waiting == COUNT && files_work(), "forty writes to full pipes wait, and do not hold up files");
+    CHECK(waiting == COUNT && files_work(), "forty writes to full pipes wait, and do not delay files");
     for (int i = 0; i < COUNT; i++)
         good += take_out(pipes[i].out, got, rooms[i]) && succeeds(&cbs[i], 1) && take_out(pipes[i].out, got, 1) &&
                 got[0] == 'w';
@@ -126,7 +126,7 @@ static void two_directions(void)
     struct aiocb in = request(pair.out, got, 5, 0), out = request(pair.out, "hello", 5, 0);
     aio_read(&in);
     CHECK(aio_write(&out) == 0 && succeeds(&out, 5) && in_progress(&in),
-          "a read that waits does not hold up its own socket's writes");
+          "a read that waits does not delay its own socket's writes");
     MUST(write(pair.in, "12345", 5));
     CHECK(succeeds(&in, 5), "the waiting read gets its data");
     conduit_close(pair);
@@ -451,7 +451,7 @@ static void read_of_nothing_waits(void)
     MUST(inotify_add_watch(events, path, IN_MODIFY));
     struct aiocb cb = request(events, path, 0, 0);
     CHECK(aio_read(&cb) == 0 && files_work() && in_progress(&cb),
-          "inotify: a read of 0 bytes waits, and holds up nobody");
+          "inotify: a read of 0 bytes waits, and delays nothing");
     MUST(write(watched, "x", 1));
     CHECK(fails(&cb, EINVAL), "and ends as read(2): Invalid argument");
     unlink(path);

@@ -119,7 +119,7 @@ static void time_outs(void)
     for (size_t i = 0; i < COUNT_OF(wrong); i++)
         CHECK(REFUSED(aio_suspend(list, 1, &(struct timespec){1, wrong[i]}), EINVAL),
               "tv_nsec %ld: EINVAL", wrong[i]);
-    CHECK(in_progress(cb), "the request goes on");
+    CHECK(in_progress(cb), "the request continues");
     end_waiting(cb);
     CHECK(aio_suspend(list, 1, &(struct timespec){0, 0}) == 0 && aio_suspend(list, 1, &(struct timespec){-1, 0}) == 0,
           "what is terminal is seen before the time-out");
@@ -248,7 +248,7 @@ static void handler_storm(void)
     pthread_join(thread, NULL);
     end_of(&storm_moves);
     CHECK(good == rounds && storm_calls >= 50,
-          "requests go on in a storm of signals (%d, %d)", rounds, (int)storm_calls);
+          "requests complete in a storm of signals (%d, %d)", rounds, (int)storm_calls);
     CHECK(storm_wrong == 0, "aio_error, aio_return and aio_suspend answer right in its handler");
     end_waiting(storm_waits);
     handle(SIGUSR1, 0, see_signal);

@@ -1,4 +1,4 @@
-"""Fixtures for `aiofs run`: a program of steps, a volume, and somebody else who has it open."""
+"""Fixtures for `aiofs run`: the program steps.c, a volume, and a FileSystem outside the session."""
 
 import pytest
 from running import ROOT, compile_c
@@ -8,7 +8,7 @@ from aiofs import FileSystem, PrivateVolume
 
 @pytest.fixture(scope="session")
 def steps(tmp_path_factory):
-    """tests/run/steps.c, whose arguments are calls of libc's by their own names."""
+    """tests/run/steps.c, compiled. Its arguments are names of libc functions to call."""
     source = ROOT / "tests" / "run" / "steps.c"
     return compile_c(source, tmp_path_factory.mktemp("programs") / "steps")
 
@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def outside(folder):
-    """A FileSystem of this process on the volume: somebody else, for every session."""
+    """A FileSystem of this process on the volume: another holder for every session."""
     with PrivateVolume(folder) as volume, FileSystem() as filesystem:
         filesystem.mount("/", volume)
         yield filesystem

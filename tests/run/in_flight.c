@@ -46,6 +46,8 @@ static int close_as(const char *how, int fd)
         return close_range((unsigned)fd, (unsigned)fd, 0);
     if (strcmp(how, "dup2") == 0)
         return dup2(0, fd);
+    if (strcmp(how, "failed dup2") == 0) /* the descriptor stays open */
+        return dup2(999, fd) < 0 ? 0 : -1;
     if (strcmp(how, "fclose") == 0)
         return fclose(fdopen(fd, "w"));
     if (strcmp(how, "vfork") == 0) { /* closes the child's descriptor; the parent's request continues */

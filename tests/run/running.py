@@ -1,4 +1,4 @@
-"""What the tests of `aiofs run` share: the command, and programs that they compile."""
+"""Helpers for tests of `aiofs run`: the command, and compiling programs."""
 
 import errno
 import os
@@ -14,27 +14,27 @@ from native import COMPILER
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "aiofs"
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}  # the command is to be found in any folder
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}  # found from any directory
 COMMAND = [sys.executable, "-m", "aiofs", "run"]
 
 unsanitized = pytest.mark.skipif("AIOFS_SANITIZE" in os.environ, reason="the sanitizer differs")
 
 
 def run(*arguments, **options):
-    """The command, finished."""
+    """Runs the command and waits for its exit."""
     options = {"stdin": subprocess.DEVNULL, "text": True, "timeout": 60, **options}
     return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, **options)
 
 
 def needed(engine):
-    """The engine; skips the test where the kernel refuses it."""
+    """Returns the engine; skips the test if the kernel refuses it."""
     if run("--engine", engine, "true").returncode:
         pytest.skip(f"this kernel refuses {engine}")
     return engine
 
 
 def compile_c(source, program, *flags):
-    """Compiles a source file; skips the test where it cannot be."""
+    """Compiles a source file; skips the test if that is not possible."""
     if shutil.which(COMPILER[0]) is None:
         pytest.skip("needs a C compiler")
     made = subprocess.run(
@@ -47,7 +47,7 @@ def compile_c(source, program, *flags):
 
 
 def locked(outside, name="file"):
-    """Whether somebody else is refused."""
+    """Is another opening of the file refused?"""
     try:
         outside.close(outside.open(name, os.O_RDWR | os.O_CREAT))
     except OSError as error:
@@ -57,13 +57,13 @@ def locked(outside, name="file"):
 
 
 class Session:
-    """A running `aiofs run`, whose program prints `here` and waits for a line, again and again."""
+    """A running `aiofs run`. Its program repeatedly prints `here` and waits for a line."""
 
     def __init__(self, process):
         self.process = process
 
     def here(self):
-        """What it has printed since, until it waits."""
+        """Reads the output until the program waits. Returns the new lines."""
         lines = []
         while (line := self.process.stdout.readline()) != "here\n":
             assert line, (lines, self.process.wait())
@@ -97,7 +97,7 @@ def session(folder, *program, **options):
 
 
 def run_in(folder, *program, **options):
-    """A program of a session, finished, and what it printed as lines."""
+    """Runs a program in a session. It must succeed. Returns the lines of its output."""
     done = run("--volume", folder, *program, cwd=folder, env=ENVIRONMENT, **options)
     assert done.returncode == 0, done
     return done.stdout.splitlines()

@@ -36,7 +36,7 @@ static int last = -1;
 static FILE *stream;
 static char *program;
 
-static void tell(const char *step, int answer)
+static void report(const char *step, int answer)
 {
     if (answer < 0)
         printf("%s %s\n", step, strerrorname_np(errno));
@@ -139,27 +139,52 @@ static int copy_as(const char *how, int number)
     return -2;
 }
 
+/* By a thread with a cancellation pending. */
+static void *close_cancelled(void *number)
+{
+    pthread_cancel(pthread_self());
+    if (stream)
+        fclose(stream);
+    else
+        close(*(int *)number);
+    pthread_testcancel();
+    return NULL;
+}
+
+static void close_in_cancelled_thread(const char *how, int number)
+{
+    pthread_t thread;
+    void *end = NULL;
+    pthread_create(&thread, NULL, close_cancelled, &number);
+    pthread_join(thread, &end);
+    bool closed = fcntl(number, F_GETFD) < 0;
+    errno = UNTOUCHED;
+    report(how, end == PTHREAD_CANCELED && closed);
+}
+
 static bool close_as(const char *how, int number)
 {
     if (AS(close))
-        tell(how, close(number));
+        report(how, close(number));
     else if (AS(fclose))
-        tell(how, fclose(stream));
+        report(how, fclose(stream));
+    else if (AS(cancelled_close))
+        close_in_cancelled_thread(how, number);
     else if (AS(close_range))
-        tell(how, close_range((unsigned)number, ~0u, 0));
+        report(how, close_range((unsigned)number, ~0u, 0));
     else if (AS(close_one))
-        tell(how, close_range((unsigned)number, (unsigned)number, 0));
+        report(how, close_range((unsigned)number, (unsigned)number, 0));
     else if (AS(cloexec_range))
-        tell(how, close_range((unsigned)number, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */));
+        report(how, close_range((unsigned)number, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */));
     else if (AS(closefrom))
         closefrom(number);
     else if (AS(close_each))
         for (long fd = number, end = sysconf(_SC_OPEN_MAX); fd < end; fd++)
             close((int)fd);
     else if (AS(over)) /* another file in its place */
-        tell(how, dup2(open("/dev/null", O_RDONLY), number));
+        report(how, dup2(open("/dev/null", O_RDONLY), number));
     else if (AS(unseen_close))
-        tell(how, (int)syscall(SYS_close, number));
+        report(how, (int)syscall(SYS_close, number));
     else
         return false;
     return true;
@@ -236,7 +261,7 @@ static void race(char *path)
             last_error = (int)(intptr_t)error;
     }
     errno = last_error ? last_error : UNTOUCHED;
-    tell("race", last_error ? -1 : 0);
+    report("race", last_error ? -1 : 0);
 }
 
 static void die_with_child(void)
@@ -284,7 +309,7 @@ static void step(char **steps)
         opened = copy_as(how, number);
     if (opened != -2) {
         last = opened;
-        tell(how, opened);
+        report(how, opened);
     } else if (AS(say)) {
         say();
     } else if (AS(use)) {
@@ -309,18 +334,18 @@ static void step(char **steps)
     } else if (AS(vfork)) {
         vfork_closing();
     } else if (AS(write)) {
-        tell(how, (int)write(last, value, strlen(value)));
+        report(how, (int)write(last, value, strlen(value)));
     } else if (AS(rename)) {
         char *to = strchr(value, ',');
         *to++ = 0;
-        tell(how, rename(value, to));
+        report(how, rename(value, to));
     } else if (AS(unlink)) {
-        tell(how, unlink(value));
+        report(how, unlink(value));
     } else if (AS(handler)) {
         handle_on_small_stack(value);
-        tell(how, last);
+        report(how, last);
     } else if (AS(chdir)) {
-        tell(how, chdir(value));
+        report(how, chdir(value));
     } else if (AS(race)) {
         race(value);
     } else if (AS(kill)) {

@@ -1,4 +1,4 @@
-"""`aiofs run`: what the program meets, and what is refused."""
+"""`aiofs run`: the environment of the program, and the arguments that are refused."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from running import COMMAND, COMPILER, PACKAGE, ROOT, compile_c, run, unsanitize
 
 
 def program_in(folder, *flags):
-    """A program that does nothing."""
+    """Makes a program that does nothing."""
     source = folder / "program.c"
     source.write_text("int main(void) { return 0; }\n")
     return compile_c(source, folder / "program", *flags)
@@ -42,12 +42,12 @@ def test_signal_sent_to_the_command_reaches_the_program():
     ) as running:
         assert running.stdout.readline() == "ready\n"
         running.send_signal(signal.SIGUSR1)
-        said, _ = running.communicate("\n", timeout=60)  # it may be gone before it reads
+        said, _ = running.communicate("\n", timeout=60)  # it may exit before it reads
         assert (said, running.returncode) == ("caught\n", 5)
 
 
 def test_program_gets_the_signal_dispositions_of_a_run_without_aiofs():
-    """Python ignores SIGPIPE and SIGXFSZ; what it runs must not."""
+    """Python ignores SIGPIPE and SIGXFSZ. The program must not inherit that."""
     program = ["grep", "Sig[BIC]", "/proc/self/status"]
     without = subprocess.run(program, capture_output=True, text=True).stdout
     assert "SigIgn" in without and run(*program).stdout == without
@@ -198,7 +198,7 @@ def test_setuid_or_setgid_program_is_refused(tmp_path, bit):
     try:
         os.chown(program, os.getuid() + 1, os.getgid() + 1)
     except PermissionError:
-        pytest.skip("needs a file of somebody else's")
+        pytest.skip("needs a file of another user")
     program.chmod(0o755 | bit)
     assert "rights of its own" in refused(2, program)
 

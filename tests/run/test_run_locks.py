@@ -1,7 +1,6 @@
-"""`aiofs run --volume`: which calls take a lock, on what, and which let go of it.
+"""`aiofs run --volume`: which calls lock a file, and which calls release the lock.
 
-The program is tests/run/steps.c. What it has locked is what a FileSystem of
-this process is refused.
+The program is tests/run/steps.c. A file is locked if a FileSystem of this process cannot open it.
 """
 
 import os
@@ -30,6 +29,13 @@ def test_file_opened_for_writing_is_locked_until_close(steps, folder, outside, h
         assert locked(outside)
         running.go_on()
         assert running.here() == [f"{close} 0"]
+        assert not locked(outside)
+
+
+@pytest.mark.parametrize("how", ["open", "fopen"])
+def test_lock_goes_with_its_file_where_the_closing_thread_is_cancelled(steps, folder, outside, how):
+    with session(folder, steps, f"{how}=file", "cancelled_close=$", "say") as running:
+        assert running.here()[-1] == "cancelled_close 1"
         assert not locked(outside)
 
 
@@ -267,7 +273,7 @@ CLOSES = ["close=3", "close_range=3", "close_one=3", "closefrom=3", "close_each=
 
 @pytest.mark.parametrize("close", CLOSES)
 def test_closing_any_way_releases_the_lock(steps, folder, outside, close):
-    """And what is opened afterwards is locked again: nothing that a lock needs was closed."""
+    """A later open locks the file again: the close left the descriptors that locks need."""
     with session(
         folder, steps, "open=file", close, "say", "keep=other", "keep=file", "say"
     ) as running:

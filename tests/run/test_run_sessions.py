@@ -27,7 +27,7 @@ from support import eventually, failed
 
 from aiofs import PrivateVolume
 
-# Copies a file by requests: all reads at once, then all writes.
+# Copies a file by requests: first all reads, then all writes.
 COPY = r"""
 #include <aio.h>
 #include <errno.h>
@@ -130,7 +130,7 @@ def test_lock_of_a_renamed_file_survives_exec(steps, folder, outside):
 
 
 def test_descriptor_moved_by_posix_spawn_keeps_its_lock(steps, folder, outside):
-    """File actions of posix_spawn are not seen: the new image finds what came to another number."""
+    """posix_spawn's file actions are not intercepted: the new image finds the moved descriptor."""
     program = [steps, "open=file", "spawn_moved", "say", "close=40", "say"]
     with session(folder, *program) as running:
         running.here()
@@ -180,7 +180,7 @@ def test_many_opens_leave_no_descriptor_open(steps, folder):
     once = ["open=file", "dup2=9", "close=3", "close=9", "fopen=file", "fclose"]
     with session(folder, steps, *[*once, "mkstemp=XXXXXX", "close=$"] * 20, "say") as running:
         running.here()
-        assert len(os.listdir(f"/proc/{running.process.pid}/fd")) == 4  # and the session fd
+        assert len(os.listdir(f"/proc/{running.process.pid}/fd")) == 4  # with the session's
 
 
 # ---- sessions ------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_volume_counts_as_open_while_the_run_session_lives(steps, folder):
         running.here()
         failed(errno.EBUSY, PrivateVolume, inner)
         running.kill()
-        running.process.stdin.close()  # its child goes on, and ends at the end of its input
+        running.process.stdin.close()  # the child runs on, until the end of its input
         eventually(lambda: opens(inner))
 
 
@@ -286,7 +286,7 @@ def test_nested_run_session_has_locks_of_its_own(steps, folder, outside, tmp_pat
 
 
 def run_limited(folder, limit, program):
-    """A session that a shell begins under a limit, finished. The program is the shell's text."""
+    """Runs a session in a shell, under a limit, until it exits. `program` is shell code."""
     command = " ".join([*COMMAND, "--volume", ".", program])
     return subprocess.run(
         ["sh", "-c", f"ulimit {limit}; {command}"],
@@ -306,7 +306,7 @@ def test_program_can_open_as_many_descriptors_as_without_aiofs(folder):
     "use_up",
     [
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))",
-        "os.dup2(0, int(os.environ['AIOFS_RUN'].split(':')[0]) + 3)",  # where the lock would be
+        "os.dup2(0, int(os.environ['AIOFS_RUN'].split(':')[0]) + 3)",  # the lock's number
     ],
 )
 def test_o_trunc_leaves_the_file_alone_when_the_lock_cannot_be_recorded(steps, folder, use_up):
@@ -340,7 +340,7 @@ def test_process_that_lost_its_descriptors_writes_nothing_in_the_volume(folder, 
         "import errno, os, sys\n"
         "import ctypes\n"
         "libc = ctypes.CDLL(None)\n"
-        "libc.syscall(436, 3, 0xffffffff, 0)\n"  # close_range, not seen
+        "libc.syscall(436, 3, 0xffffffff, 0)\n"  # close_range, not intercepted
         "try: os.open('file', os.O_WRONLY | os.O_TRUNC)\n"
         "except OSError as error: print(errno.errorcode[error.errno])\n"
         f"os.open({str(tmp_path / 'elsewhere')!r}, os.O_WRONLY | os.O_CREAT)\n"
@@ -389,7 +389,7 @@ def test_sqlite_works_in_a_volume(folder, outside):
 
 
 def test_file_is_replaced_by_renaming_a_temporary_file(steps, folder, outside):
-    """A temporary file beside it, written, and renamed over it."""
+    """The program writes a temporary file and renames it over the file."""
     with session(folder, *(steps, "mkstemp=file-XXXXXX", "write=new", "close=$", "say")) as running:
         running.here()
         (temporary,) = folder.glob("file-*")
@@ -403,7 +403,7 @@ def test_file_is_replaced_by_renaming_a_temporary_file(steps, folder, outside):
 
 @pytest.fixture(scope="module")
 def in_flight(tmp_path_factory):
-    """A program that closes a file while a write on it is in flight."""
+    """in_flight.c, compiled: it closes a file while a write on it is in flight."""
     flags = [*INCLUDES, f"-L{PACKAGE}", "-laiofs", f"-Wl,-rpath,{PACKAGE}"]
     source = ROOT / "tests" / "run" / "in_flight.c"
     return compile_c(source, tmp_path_factory.mktemp("programs") / "in_flight", *flags)
@@ -418,6 +418,16 @@ def test_lock_stays_until_the_last_request_has_ended(in_flight, folder, outside,
         running.go_on()
         assert running.here() == ["written"]
         eventually(lambda: not locked(outside, "new"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_failed_dup2_keeps_the_lock_behind_the_last_request(in_flight, folder, outside, engine):
+    program = (in_flight, "new", "failed dup2")
+    with session(folder, "--engine", needed(engine), *program) as running:
+        assert running.here() == ["in flight"]
+        running.go_on()
+        assert running.here() == ["written"]
+        assert locked(outside, "new")
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -1,6 +1,6 @@
-"""`aiofs run --volume`: the program's own code runs before the preloaded libraries are ready.
+"""`aiofs run --volume`: code of the program runs before the preloaded libraries are initialised.
 
-Allocators, and constructors of other libraries, call open and <aio.h> then.
+Allocators, and constructors of other libraries, may then call open and the functions of <aio.h>.
 """
 
 import pytest
@@ -42,7 +42,7 @@ def test_allocator_that_opens_files_under_its_own_lock_does_not_deadlock(allocat
 
 @unsanitized
 def test_preloaded_allocator_does_not_deadlock(programs, folder):
-    """Then it serves the shell, whose start differs, and all that the shell starts."""
+    """The allocator is preloaded into a shell, which starts differently, and its children."""
     library = compile_c(SOURCES / "allocator.c", programs / "liballocator.so", "-shared", "-fPIC")
     program = "echo line >file; exec /bin/cat file"
     said = run_in(folder, "env", f"LD_PRELOAD={library}", "sh", "-c", program)

@@ -1,4 +1,4 @@
-"""Mistakes that type checkers tell: `make lint` fails if one of these is not an error any more."""
+"""Mistakes that type checkers report: `make lint` fails if one of them is no error."""
 
 from aiofs import AccessHandle, FileHandle, FileSystem
 

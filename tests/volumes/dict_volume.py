@@ -8,7 +8,7 @@ from aiofs.volumes import Volume, entry_stat
 
 
 class DictFile:
-    """What stands for an open file: it stays the same file when its path is unlinked."""
+    """The object of an open file. It stays the same when its path is unlinked."""
 
     def __init__(self):
         self.data = bytearray()

@@ -1,4 +1,4 @@
-"""Volumes whose methods block, and volumes whose methods never do: on which threads they run."""
+"""Volumes whose methods may block, and volumes whose methods never block: their threads."""
 
 import asyncio
 import errno
@@ -12,11 +12,11 @@ from support import failed
 
 from aiofs import FileSystem, aio
 
-SECONDS = 30  # until a method gives up that nobody lets go on: it ran where it must not
+SECONDS = 30  # the longest wait of a method; it then ran on the wrong thread
 
 
 class Slow(DictVolume):
-    """Its method `waits` is entered, and goes on when it is notified to."""
+    """The method that `waits` names blocks until the test releases `go_on`."""
 
     blocking = True
     waits = None
@@ -31,7 +31,7 @@ class Slow(DictVolume):
         if name == self.waits:
             self.entered.release()
             if not self.go_on.acquire(timeout=SECONDS):
-                raise OSError(errno.ETIMEDOUT, f"{name} was never let go on")
+                raise OSError(errno.ETIMEDOUT, f"{name} was never released")
 
 
 def _waiting(name):
@@ -54,8 +54,8 @@ class SlowlySubmitting(Slow):
         super().submit(request)
 
 
-async def let_go_on(volume, operation):
-    """Lets the volume's methods go on, from the loop, until the operation has ended: its result."""
+async def finish_methods(volume, operation):
+    """Releases the volume's methods until the operation is complete. Returns its result."""
     task = asyncio.ensure_future(operation)
     passed = 0
     while not task.done():
@@ -88,7 +88,7 @@ def test_loop_turns_while_a_method_of_a_file_blocks(run, method):
         async with file.create_access_handle() as handle:
             await handle.write(b"1234")
             volume.waits = method
-            result = await let_go_on(volume, OPERATIONS[method](handle))
+            result = await finish_methods(volume, OPERATIONS[method](handle))
             assert result == (4 if method in ("read_at", "write_at", "size") else None)
         assert threading.get_ident() not in volume.threads
 
@@ -102,7 +102,7 @@ def test_loop_turns_while_closing_blocks(run, method):
         file = await volume.root.get_file_handle("file", create=True)
         handle = await file.create_access_handle()
         volume.waits = method
-        await let_go_on(volume, handle.close())
+        await finish_methods(volume, handle.close())
         assert volume.open_files == 0
 
     run(body())
@@ -117,7 +117,7 @@ def test_loop_turns_while_the_file_of_a_dropped_handle_is_closed(run):
         volume.waits = "close_file"
         del handle
         gc.collect()
-        await let_go_on(volume, until(lambda: volume.open_files == 0))
+        await finish_methods(volume, until(lambda: volume.open_files == 0))
 
     async def until(condition):
         while not condition():
@@ -145,7 +145,7 @@ def test_loop_turns_while_a_method_of_the_tree_blocks(run, method, start):
         await volume.root.get_file_handle("file", create=True)
         await volume.root.get_directory_handle("directory", create=True)
         volume.waits = method
-        await let_go_on(volume, start(volume))
+        await finish_methods(volume, start(volume))
         assert threading.get_ident() not in volume.threads
 
     run(body())
@@ -170,7 +170,7 @@ def test_loop_turns_while_a_posix_request_blocks(run, method):
                 aio.aio_read(cb)
             else:
                 aio.aio_write(cb)
-            await let_go_on(volume, finished(cb))
+            await finish_methods(volume, finished(cb))
             assert aio.aio_return(cb) == (4 if method in ("write_at", "submit") else 0)
             fs.close(fd)
 
@@ -188,7 +188,7 @@ def test_size_reflects_the_earlier_operations(run):
             await handle.write(b"1234")
             volume.waits = "size"
             size, write, after = handle.get_size(), handle.write(b"more"), handle.get_size()
-            assert await let_go_on(volume, asyncio.gather(size, write, after)) == [4, 4, 8]
+            assert await finish_methods(volume, asyncio.gather(size, write, after)) == [4, 4, 8]
 
     run(body())
 

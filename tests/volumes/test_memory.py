@@ -1,4 +1,4 @@
-"""MemoryVolume: where it lies, who shares it, and that nothing of it is left behind."""
+"""MemoryVolume: its directory, sharing it between processes, and removing it."""
 
 import gc
 import os
@@ -26,7 +26,7 @@ def name():
 
 
 def directories(process=None):
-    """Those of a process, by default this one; others may have theirs at the same time."""
+    """The directories of one process, by default this one."""
     there = os.listdir(f"{BASE}/anonymous") if os.path.exists(f"{BASE}/anonymous") else []
     return {name for name in there if name.startswith(f"{process or os.getpid()}-")}
 

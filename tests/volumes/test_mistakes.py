@@ -1,6 +1,6 @@
-"""Methods of a volume that raise what has no errno, or return what they must not: never a success.
+"""A volume's method that raises an exception without an errno, or returns a wrong value, fails.
 
-Each program runs in an interpreter of its own, with the interpreter's own hooks.
+Each program runs in its own interpreter, with the interpreter's default hooks.
 """
 
 import errno
@@ -404,3 +404,57 @@ def test_stat_of_a_wrong_type_is_eio():
     with FileSystem() as fs:
         fs.mount("/", Wrong())
         failed(errno.EIO, fs.stat, "/file")
+
+
+def test_ecanceled_of_a_volume_does_not_look_like_a_cancelled_await():
+    _, reported = run("""
+class Gives(DictVolume):
+    def read_at(self, file, buffer, offset):
+        raise OSError(errno.ECANCELED, "the other side gave up")
+
+async def main():
+    file = await Gives().root.get_file_handle("file", create=True)
+    async with file.create_access_handle() as handle:
+        try:
+            await handle.read(bytearray(4))
+        except OSError as error:
+            assert error.errno == errno.EIO, error
+        else:
+            raise AssertionError
+
+asyncio.run(main())
+""")
+    assert "the other side gave up" in reported
+
+
+@pytest.mark.parametrize("submits", ["True", "False"])
+def test_slice_that_a_volume_keeps_is_invalid_after_the_request(submits):
+    run(
+        """
+class Keeps(DictVolume):
+    def read_at(self, file, buffer, offset):
+        self.kept = [buffer[:4], buffer.cast("I"), memoryview(buffer), buffer]
+        return len(buffer)
+
+class KeepsRequest(Keeps):
+    def submit(self, request):
+        request.complete(self.read_at(request.file, request.buffers[0], request.offset))
+
+volume = (KeepsRequest if sys.argv[1] == "True" else Keeps)()
+with aiofs.FileSystem() as fs:
+    fs.mount("/", volume)
+    fd = fs.open("/file", os.O_RDWR | os.O_CREAT)
+    data = bytearray(16)
+    assert request(fd, aio.aio_read, data) == 16
+    for kept in volume.kept:
+        try:
+            kept[0] = 7
+        except ValueError:
+            continue
+        raise AssertionError(kept)
+    data.extend(bytes(1000))  # nothing holds it
+    assert not any(data)
+    fs.close(fd)
+""",
+        submits,
+    )

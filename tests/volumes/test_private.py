@@ -1,4 +1,4 @@
-"""PrivateVolume: opening a directory, what is in it, its quota, nesting, and what a flush syncs."""
+"""PrivateVolume: opening a directory, its contents, quota, nesting, and what a flush syncs."""
 
 import errno
 import fcntl
@@ -75,7 +75,7 @@ def test_directory_that_cannot_be_written_is_refused():
         "try: aiofs.PrivateVolume(sys.argv[1])\n"
         "except PermissionError as error: print(error.errno, error.filename == sys.argv[1])\n"
     )
-    # Not in tmp_path, which root keeps from the other user that it becomes.
+    # Not in tmp_path: the other user has no access there.
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o555)
         assert python(program, directory) == f"{errno.EACCES} True\n"
@@ -235,7 +235,7 @@ def test_quota_counts_what_every_process_writes(tmp_path):
 
 
 def flushed(volume, path, create=False):
-    """Opens a file, and changes and flushes it twice."""
+    """Opens a file, then changes and flushes it twice."""
     with volume._ops.sync_access_handle(path, "in-place", create) as handle:
         for _ in range(2):
             handle.write(b"data")
@@ -244,7 +244,7 @@ def flushed(volume, path, create=False):
 
 @pytest.fixture
 def directory_syncs(faults):
-    """How many directories were synced: files are synced by fdatasync."""
+    """The number of directory syncs. (Files are synced by fdatasync.)"""
     before = faults.calls("fsync")
     return lambda: faults.calls("fsync") - before
 

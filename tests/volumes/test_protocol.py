@@ -1,4 +1,4 @@
-"""Volumes that are Python objects: mounts, handles and POSIX AIO work on them as on any other."""
+"""Volumes that are Python objects: mounts, handles and POSIX AIO work on them."""
 
 import asyncio
 import errno
@@ -174,7 +174,7 @@ def test_file_that_changed_is_not_readable(run, volume):
             handle.write(b"data")
             found = await file.get_file()
             assert await found.read() == b"data"
-            volume.paths["file"].touch = lambda: None  # its times say nothing
+            volume.paths["file"].touch = lambda: None  # the volume's mtime does not change
             handle.write(b"atad", at=0)
             with pytest.raises(aiofs.NotReadableError):
                 await found.read()
@@ -241,7 +241,7 @@ def test_failing_method_fails_only_its_own_request():
 
 
 class Submitting(DictVolume):
-    """Carries its operations out on a thread of its own."""
+    """A volume whose `submit` performs operations on its own thread."""
 
     def __init__(self):
         super().__init__()
