@@ -15,8 +15,8 @@ the parts, so the order of the parts does not matter.
     aiocb, request, outcome, listio
                         <aio.h>: control blocks and their await; aio_read, aio_write, aio_fsync;
                         aio_error, aio_return, aio_suspend, aio_cancel; lio_listio
-    sync_access_handle, access_handle
-                        an open, locked file; the order of the operations on it
+    sync_access_handle, access_handle, stream
+                        an open, locked file; the order of the operations on it; the streams over its bytes
     writable            an access handle that a writable stream is made of
     volume, bridge      a directory as a volume; volumes written in Python
 
@@ -33,6 +33,7 @@ of the engine.
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBuffer_FillInfo, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject, PyTypeObject
@@ -47,11 +48,12 @@ import sys
 import warnings
 from collections import deque
 from contextvars import copy_context
+from weakref import ref as weakref
 
 from aiofs import errors
 
 cdef extern from "<errno.h>" nogil:
-    int ECANCELED, EDEADLK, EFBIG, ENOSPC
+    int ECANCELED, EDEADLK, EFBIG, ENOSPC, ERANGE
 
 include "core/errors.pxi"
 include "core/buffer.pxi"
@@ -64,6 +66,7 @@ include "core/request.pxi"
 include "core/outcome.pxi"
 include "core/listio.pxi"
 include "core/sync_access_handle.pxi"
+include "core/stream.pxi"
 include "core/access_handle.pxi"
 include "core/writable.pxi"
 include "core/volume.pxi"

@@ -4,9 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+import wave
+from array import array
 from pathlib import Path
 
 import pytest
+from lock_holder_process import holding
 from native import COMPILER, compile_c
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -89,3 +92,36 @@ def test_handle_example_is_refused_a_second_handle_and_appends(tmp_path):
         refused, *log = done.stdout.splitlines()
         assert "in use" in refused and log == ["one", "two"] * times
         assert (tmp_path / "volume" / "log.txt").read_text() == "one\ntwo\n" * times
+
+
+RATE = 8000
+
+
+@pytest.fixture
+def song(tmp_path):
+    """A volume with a WAV file in it: 40 seconds, each louder than the one before."""
+    (tmp_path / "volume").mkdir()
+    with wave.open(str(tmp_path / "volume/song.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        for second in range(40):
+            file.writeframes(array("h", [second * 800, -second * 800] * (RATE // 2)).tobytes())
+    return tmp_path / "volume"
+
+
+@pytest.mark.parametrize("second", [0, 7, 39, 40, 1000])
+def test_media_example_plays_a_file_from_any_second(song, second):
+    done = python("media.py", song, "song.wav", second)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["40 seconds"] + [
+        f"{number:4}  {'#' * (number * 800 * 60 // 32768)}" for number in range(second, 40)
+    ]
+
+
+def test_media_example_refuses_a_file_that_somebody_changes_or_that_is_none(song):
+    with holding(song, "song.wav"):
+        done = python("media.py", song, "song.wav")
+        assert (done.returncode, done.stderr) == (1, "somebody is changing song.wav\n")
+    (song / "text").write_bytes(b"no music here, but enough to read")
+    assert python("media.py", song, "text").stderr == "this is no WAV file\n"

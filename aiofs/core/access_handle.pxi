@@ -2,15 +2,17 @@
 #
 # The operations of a handle take effect as if each ran after the call before it. The engine orders requests whose
 # bytes overlap. Dependencies that the engine cannot know are kept here, in the queue `deferred`:
-#   - an operation at the cursor waits for the operation before it that moves the cursor;
+#   - an operation at a cursor waits for the operation before it that moves that cursor;
+#   - a read whose size depends on the file's waits for the writes and truncations before it;
 #   - get_size and close wait for all operations before them;
 #   - if a volume that may block is asked for its size, every later operation waits for the answer.
-# The cursor is set by the last operation, in the order of the calls, that succeeds. The order of completions does not
-# matter.
+# A cursor is set by the last operation, in the order of the calls, that succeeds. The order of completions does not
+# matter. The handle has a cursor, and each of its streams; see stream.pxi.
 #
 # Ownership. A handle owns one reference to the engine's open file, until its close is delivered: the thread that closes
-# the file does not release it, because the engine uses a released file's memory for the next file. The pointer from an Operation to its handle is
-# borrowed: the finalizer of a handle with pending Operations puts the handle into `kept_alive` until they are complete.
+# the file does not release it, because the engine uses a released file's memory for the next file. The pointer from an
+# Operation to its handle is borrowed: the finalizer of a handle with pending Operations puts the handle into
+# `kept_alive` until they are complete.
 #
 # Locking. The GIL guards all of this. It is released while the engine accepts a request, so another thread may deliver
 # that request before submit_request returns.
@@ -91,6 +93,9 @@ cdef class AccessHandle:
     Source: WHATWG File System standard, FileSystemSyncAccessHandle, made awaitable.
     """
 
+    def __cinit__(self):
+        self.cursor = _Cursor.__new__(_Cursor)
+
     def __init__(self):
         raise TypeError("AccessHandle is made by create_access_handle()")
 
@@ -148,14 +153,14 @@ cdef class AccessHandle:
         The buffer stays pinned until the operation is complete, also if its await was cancelled. See
         SyncAccessHandle.read.
         """
-        return self.transfer(AIOFS_READ, buffer, at)
+        return self.transfer(AIOFS_READ, buffer, at, self.cursor)
 
     def write(self, data, *, at=None):
         """Writes `data` at byte `at` (None: at the cursor). The await returns the count of bytes.
 
         See SyncAccessHandle.write.
         """
-        return self.transfer(AIOFS_WRITE, data, at)
+        return self.transfer(AIOFS_WRITE, data, at, self.cursor)
 
     def readv(self, buffers, *, at=None):
         """As read, into several buffers, filled in their order. The await returns the total count of bytes."""
@@ -172,6 +177,7 @@ cdef class AccessHandle:
         if operation.state == PENDING:
             operation.submission = new_submission()
             operation.submission.request.offset = length
+            operation.cursor = self.cursor
             self.start(operation)
         return operation
 
@@ -215,6 +221,26 @@ cdef class AccessHandle:
         self.start_deferred()
         return operation
 
+    @property
+    def readable(self):
+        """The bytes as a stream to read, with a cursor of its own; always the same one. See ReadableByteStream."""
+        stream = None if self.readable_ref is None else self.readable_ref()
+        if stream is None:
+            self.reading = _Cursor.__new__(_Cursor) if self.reading is None else self.reading
+            stream = stream_of(ReadableByteStream, self, self.reading)
+            self.readable_ref = weakref(stream)
+        return stream
+
+    @property
+    def writable(self):
+        """The bytes as a stream to write, with a cursor of its own; always the same one. See WritableByteStream."""
+        stream = None if self.writable_ref is None else self.writable_ref()
+        if stream is None:
+            self.writing = _Cursor.__new__(_Cursor) if self.writing is None else self.writing
+            stream = stream_of(WritableByteStream, self, self.writing)
+            self.writable_ref = weakref(stream)
+        return stream
+
     def fileno(self):
         """The descriptor, which the kernel knows, until close; then InvalidStateError (EBADF)."""
         if self.file == NULL or self.closed or self.made != generation:
@@ -231,45 +257,112 @@ cdef class AccessHandle:
         operation.reporter = notifier.reporter()
         if self.file == NULL or self.closed or self.made != generation:
             operation.fail(ended_error(self, doing))
-        elif not self.writable and kind != AIOFS_READ and kind != GET_SIZE:
+        elif not self.changes and (kind == AIOFS_WRITE or kind == AIOFS_TRUNCATE or kind == AIOFS_FLUSH):
             operation.fail(refused_error(self.path, doing))
         return operation
 
-    cdef Operation transfer(self, int kind, object buffer, object at):
+    cdef Operation transfer(self, int kind, object buffer, object at, _Cursor cursor):
         cdef int64_t offset = -1 if at is None else position(at, "at")
         cdef LoopNotifier notifier = current_notifier()
-        cdef int64_t moved = AIOFS_NOT_INLINE
         cdef Operation operation
         cdef Py_buffer view
-        cdef bint pinned = False
         take_buffer(buffer, &view, PyBUF_WRITABLE if kind == AIOFS_READ else PyBUF_SIMPLE)
         try:
             operation = self.prepare(kind, GIVES_COUNT, "write" if kind == AIOFS_WRITE else "read", notifier)
-            if operation.state != PENDING:
-                return operation
-            if (self.in_flight == 0 or (kind == AIOFS_READ and self.changing == 0)) and not self.deferred:
-                if offset >= 0 or self.cursor_owner is None:
-                    operation.start = self.cursor if offset < 0 else offset
-                    moved = self.transfer_inline(operation, &view, notifier)
-            operation.wanted = view.len
-            if self.strict and 0 <= moved < view.len:
+            cursor.check(operation, self.path)
+        except BaseException:
+            PyBuffer_Release(&view)
+            raise
+        if operation.state != PENDING:
+            PyBuffer_Release(&view)
+            return operation
+        operation.cursor = cursor
+        self.move(operation, &view, offset, notifier)
+        return operation
+
+    cdef int move(self, Operation operation, Py_buffer *view, int64_t offset, LoopNotifier notifier) except -1:
+        """Transfers the bytes inside the call or starts the operation; takes over the view."""
+        cdef int64_t moved = AIOFS_NOT_INLINE
+        cdef _Cursor cursor = operation.cursor
+        cdef bint pinned = False
+        try:
+            if (self.in_flight == 0 or (operation.kind == AIOFS_READ and self.changing == 0)) and not self.deferred:
+                if offset >= 0 or cursor.owner is None:
+                    operation.start = cursor.offset if offset < 0 else offset
+                    moved = self.transfer_inline(operation, view, notifier)
+            operation.due = view.len if self.strict else 0
+            if 0 <= moved < operation.due:
                 moved = AIOFS_NOT_INLINE  # again, for the error
             if moved == AIOFS_NOT_INLINE:
                 operation.submission = new_submission()
-                pin_view(operation.submission, &view)
+                pin_view(operation.submission, view)
                 pinned = True
         finally:
             if not pinned:
-                PyBuffer_Release(&view)
+                PyBuffer_Release(view)
         if moved != AIOFS_NOT_INLINE:
-            self.cursor = operation.start + moved
-            self.turns += 1
-            self.cursor_turn = self.turns
-            self.cursor_owner = None
+            cursor.set(operation.start + moved)
             operation.succeed(moved)
-            return operation
+            return 0
         operation.submission.request.offset = offset
-        self.start(operation)
+        return self.start(operation)
+
+    cdef Operation read_bytes(self, int64_t wanted, int gives, _Cursor cursor):
+        """Reads at most `wanted` bytes (-1: all) at a stream's cursor, into new bytes."""
+        cdef LoopNotifier notifier = current_notifier()
+        cdef Operation operation = self.prepare(AIOFS_READ, gives, "read", notifier)
+        cdef int64_t size = wanted
+        cdef Py_buffer view
+        cursor.check(operation, self.path)
+        if operation.state != PENDING:
+            return operation
+        operation.cursor = cursor
+        if wanted < 0 or wanted > READ_AT_ONCE:
+            if self.deferred or self.changing or cursor.owner is not None or aiofs_file_blocks(self.file):
+                operation.wanted = wanted
+                operation.submission = new_submission()
+                operation.submission.request.offset = -1
+                self.start(operation)
+                return operation
+            size = aiofs_file_size(self.file)
+            if size < 0:
+                operation.fail(make_error(-size, self.path, "read"))
+                return operation
+            size = bytes_left(cursor, wanted, size)
+        take_bytes(operation, size, &view)
+        self.move(operation, &view, -1, notifier)
+        return operation
+
+    cdef int take_memory(self, Operation operation) except? -1:
+        """Gives memory to a read whose size depends on the file's. 0, or a negated errno."""
+        cdef int64_t size = aiofs_file_size(self.file)
+        cdef Py_buffer view
+        if size < 0:
+            return <int>size
+        try:
+            take_bytes(operation, bytes_left(operation.cursor, operation.wanted, size), &view)
+        except MemoryError:
+            return -ENOMEM
+        pin_view(operation.submission, &view)
+        return 0
+
+    cdef Operation seek(self, int64_t offset, _Cursor cursor):
+        cdef Operation operation = self.prepare(SEEK, GIVES_NONE, "seek", current_notifier())
+        cursor.check(operation, self.path)
+        if operation.state == PENDING:
+            operation.cursor = cursor
+            operation.start = offset
+            self.start(operation)
+        return operation
+
+    cdef Operation end_stream(self, _Cursor cursor):
+        cdef Operation operation = self.prepare(END_STREAM, GIVES_NONE, "close", current_notifier())
+        cursor.closed = True
+        if operation.state == PENDING:
+            self.start(operation)
+        else:  # the handle is closed
+            operation.value = None
+            operation.succeed(0)
         return operation
 
     cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, LoopNotifier notifier) except? -1:
@@ -304,6 +397,7 @@ cdef class AccessHandle:
             operation.submission = new_submission()
             pin_all(operation.submission, buffers, kind == AIOFS_READ)
             operation.submission.request.offset = offset
+            operation.cursor = self.cursor
             self.start(operation)
         return operation
 
@@ -340,7 +434,10 @@ cdef class AccessHandle:
 
         In the child of a fork no operation of the parent completes, so this does not wait.
         """
-        self.deferred = self.closing = self.cursor_owner = None
+        self.deferred = self.closing = None
+        for cursor in (self.cursor, self.reading, self.writing):
+            if cursor is not None:
+                (<_Cursor>cursor).owner = None
         self.in_flight = self.changing = 0
         self.sizing = False
         self.release_file()
@@ -348,14 +445,16 @@ cdef class AccessHandle:
     # ---- order ----
 
     cdef bint ready(self, Operation operation) noexcept:
-        """Can the engine order this operation, or does it depend on the cursor or on completions?"""
-        if operation.kind == GET_SIZE or operation.kind == CLOSE or operation.kind == FILL:
+        """Can the engine order this operation, or does it depend on a cursor or on completions?"""
+        if operation.kind == GET_SIZE or operation.kind in (CLOSE, END_STREAM, FILL):
             return self.in_flight == 0
         if self.sizing:
             return False
-        if operation.kind == AIOFS_FLUSH:
+        if operation.kind == AIOFS_FLUSH or operation.kind == SEEK:
             return True
-        return self.cursor_owner is None or (
+        if operation.wanted != 0 and (self.changing != 0 or (self.in_flight != 0 and aiofs_file_blocks(self.file))):
+            return False
+        return operation.cursor.owner is None or (
             operation.kind != AIOFS_TRUNCATE and operation.submission.request.offset >= 0)
 
     cdef int start(self, Operation operation) except -1:
@@ -373,30 +472,39 @@ cdef class AccessHandle:
     cdef int submit(self, Operation operation) except -1:
         """Submits an operation to the engine. The size of a file whose volume does not block is found at once."""
         cdef aiofs_request *request
+        cdef bint blocks
         cdef int error
-        if operation.kind == GET_SIZE:
-            if not aiofs_file_blocks(self.file):
+        if operation.kind == SEEK or operation.kind == END_STREAM:
+            if operation.kind == SEEK:
+                operation.cursor.set(operation.start)
+            return self.end_unsubmitted(operation, 0)
+        if operation.kind == GET_SIZE or operation.wanted != 0:
+            blocks = aiofs_file_blocks(self.file)
+            if operation.kind == GET_SIZE and not blocks:
                 return self.end_unsubmitted(operation, aiofs_file_size(self.file))
             if operation.submission == NULL:
                 operation.submission = new_submission()
-            self.sizing = True
+            if blocks:
+                self.sizing = True
+            else:
+                error = self.take_memory(operation)
+                if error < 0:
+                    return self.end_unsubmitted(operation, error)
         request = &operation.submission.request
-        request.op = AIOFS_CALL if operation.kind >= GET_SIZE else operation.kind
-        request.ordered = True
         if operation.kind == FILL:
-            request.call = call_fill
             self.sizing = True
-        elif request.op == AIOFS_CALL:
-            request.call = call_end_file if operation.kind == CLOSE else call_file_size
+        request.op = AIOFS_CALL if operation.kind == CLOSE or self.sizing else operation.kind
+        request.ordered = True
+        if request.op == AIOFS_CALL:
+            request.call = (call_end_file if operation.kind == CLOSE else
+                            call_file_size if operation.kind == GET_SIZE else
+                            call_fill if operation.kind == FILL else call_read_bytes)
             request.single.iov_base = self.file
-        if operation.kind == FILL or (request.op != AIOFS_CALL and operation.kind != AIOFS_FLUSH):
+        if operation.cursor is not None:
             if request.offset < 0:
-                request.offset = self.cursor
+                request.offset = operation.cursor.offset
             operation.start = request.offset
-            self.turns += 1
-            operation.turn = self.turns
-            operation.before = self.cursor_owner
-            self.cursor_owner = operation
+            operation.cursor.claim(operation)
         self.in_flight += 1
         self.changing += operation.kind in (AIOFS_WRITE, AIOFS_TRUNCATE, FILL)
         aiofs_request_retain(request)  # it may be delivered before submit_request returns
@@ -427,13 +535,13 @@ cdef class AccessHandle:
         cdef aiofs_file *file
         self.in_flight -= 1
         self.changing -= operation.kind in (AIOFS_WRITE, AIOFS_TRUNCATE, FILL)
-        if self.strict and 0 <= result < operation.wanted:
+        if 0 <= result < operation.due:
             result = -ENOSPC
-        if result == -EINVAL and operation.kind == AIOFS_WRITE and operation.start > INT64_MAX - operation.wanted:
+        if result == -EINVAL and operation.kind == AIOFS_WRITE and operation.start > INT64_MAX - operation.due:
             result = -EFBIG
         if operation.turn != 0:
-            self.move_cursor(operation, result)
-        if operation.kind == GET_SIZE or operation.kind == FILL:
+            operation.cursor.settle(operation, result)
+        if operation.kind == GET_SIZE or operation.kind == FILL or operation.wanted != 0:
             self.sizing = False
         if operation.kind == CLOSE and self.file != NULL:
             file = self.file
@@ -445,22 +553,6 @@ cdef class AccessHandle:
         if self.failure is not None and self.in_flight == 0:
             self.release_file()
         return 0
-
-    cdef void move_cursor(self, Operation operation, int64_t result) noexcept:
-        """Sets the cursor after a success. After a failure the cursor depends on the operations before this one."""
-        cdef Operation before = None
-        if result >= 0:
-            if operation.turn > self.cursor_turn:
-                self.cursor_turn = operation.turn
-                self.cursor = (min(self.cursor, operation.start) if operation.kind == AIOFS_TRUNCATE
-                               else operation.start + result)
-        else:
-            before = operation.before
-            while before is not None and before.state != PENDING:
-                before = before.before
-        operation.before = before
-        if self.cursor_owner is operation:
-            self.cursor_owner = before
 
     cdef void detach(self, Operation operation) noexcept:
         operation.handle = NULL
@@ -476,6 +568,8 @@ cdef class AccessHandle:
             operation.succeed(result)
         elif result == -ECANCELED and not self.aborted:
             operation.fail(cancelled_error())
+        elif result == -ENOMEM and operation.wanted != 0:
+            operation.fail(MemoryError(f"the bytes of {self.path!r} do not fit in memory"))
         else:
             if operation.kind != FILL or operation.value is None:
                 operation.value = make_error(-result, self.path, operation_doing(operation.kind))
@@ -511,7 +605,7 @@ cdef class AccessHandle:
 
 cdef str operation_doing(int kind):
     return {AIOFS_READ: "read", AIOFS_WRITE: "write", AIOFS_TRUNCATE: "truncate", AIOFS_FLUSH: "flush",
-            GET_SIZE: "get_size", CLOSE: "close", FILL: "write"}[kind]
+            GET_SIZE: "get_size", CLOSE: "close", SEEK: "seek", END_STREAM: "close", FILL: "write"}[kind]
 
 
 cdef AccessHandle access_handle_of(aiofs_file *file, str mode, str path):
@@ -523,7 +617,7 @@ cdef AccessHandle access_handle_of(aiofs_file *file, str mode, str path):
         drop_file(file)
         raise
     handle.mode = MODE_IN_PLACE if mode == "readwrite" else mode
-    handle.writable = mode != MODE_READ_ONLY
+    handle.changes = mode != MODE_READ_ONLY
     handle.path = path
     handle.file = file
     handle.made = generation

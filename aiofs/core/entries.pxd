@@ -49,6 +49,8 @@ cdef extern from "entries/volume.h" nogil:
     int aiofs_volume_in_use(const char *directory)
     bint aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
     int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
+    int64_t aiofs_volume_request_capacity(aiofs_volume *volume, int64_t bytes)
+    int64_t aiofs_volume_release_capacity(aiofs_volume *volume, int64_t bytes)
     long aiofs_volume_lock_count(aiofs_volume *volume, const char *path)
 
     int aiofs_volume_stat(aiofs_volume *volume, const char *path, status_of_file *out)

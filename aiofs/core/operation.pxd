@@ -1,12 +1,15 @@
 # Operations of asynchronous handles: operation.pxi.
 
 cdef class AccessHandle
+cdef class _Cursor
 
 cdef enum:
     PENDING, SUCCEEDED, FAILED
 
 cdef enum:
     GIVES_COUNT, GIVES_NONE, GIVES_OBJECT
+    GIVES_BYTES  # the first `count` bytes of the value
+    GIVES_PIECE  # the same, of an asynchronous iterator, which ends at the first piece without bytes
 
 @cython.final
 cdef class Operation:
@@ -17,12 +20,14 @@ cdef class Operation:
     cdef object arguments
     cdef object reporter         # for report_failure, if nothing awaits the failure
     cdef int64_t count
-    cdef int64_t wanted          # the count below which an operation of a strict handle has failed
+    cdef int64_t due             # of a write of a strict handle: the count below which it has failed
     cdef int kind, state, gives
     cdef bint retrieved, dropped
     cdef aiofs_acquisition acquisition  # of offload: the acquisition of the first lock that the function takes
     cdef bint waited             # the current await has suspended once
     cdef int64_t start           # first byte, of a transfer at the cursor or elsewhere
+    cdef int64_t wanted          # of a read whose size depends on the file's: the most bytes, -1 for all; else 0
+    cdef _Cursor cursor          # that it moves, or None
     cdef int64_t turn            # its number among the operations that move the cursor
     cdef Operation before        # the previous operation that moves the cursor, if it was pending
     cdef int ended(self, int64_t result) except -1

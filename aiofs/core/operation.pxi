@@ -64,6 +64,8 @@ cdef class Operation:
         self.fail(cancelled_error())
 
     cdef void succeed(self, int64_t count) noexcept:
+        if self.gives >= GIVES_BYTES and count < len(<bytes>self.value):
+            self.value = (<bytes>self.value)[:count]
         self.count = count
         self.state = SUCCEEDED
 
@@ -75,7 +77,9 @@ cdef class Operation:
         self.retrieved = True
         if self.state == FAILED:
             raise self.value
-        return self.value if self.gives == GIVES_OBJECT else None if self.gives == GIVES_NONE else self.count
+        if self.gives == GIVES_PIECE and not self.value:
+            raise StopAsyncIteration
+        return self.value if self.gives >= GIVES_OBJECT else None if self.gives == GIVES_NONE else self.count
 
     # ---- the awaitable ----
 

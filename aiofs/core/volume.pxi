@@ -7,8 +7,6 @@
 
 from posix.types cimport mode_t
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-
 from stat import S_ISDIR, S_ISREG
 
 _MODES = {
@@ -339,8 +337,15 @@ cdef class DirectoryOps:
         return _stat_result(&found)
 
     def generation(self, str path):
-        """A counter of changes for volumes whose stat need not show a change. Here stat does: always 0."""
-        return 0
+        """A counter of the changes that aiofs makes to the file's bytes, in any process. Other paths may share it."""
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef uint64_t changes
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            changes = aiofs_volume_generation(volume, c_path)
+            aiofs_volume_release(volume)
+        return changes
 
     def scan(self, str path, shown=None):
         """The entries of a directory: pairs of a name and "file", "directory", or None for neither."""
@@ -398,6 +403,30 @@ cdef class DirectoryOps:
         if status < 0:
             raise self.failed(status, "", None, "estimate")
         return usage, None if quota < 0 else quota
+
+    def request_capacity(self, int64_t size):
+        """Reserves `size` bytes of the quota. Returns how many are reserved and not used."""
+        cdef int64_t capacity
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            capacity = aiofs_volume_request_capacity(volume, size)
+            aiofs_volume_release(volume)
+        if capacity < 0:
+            raise self.failed(<int>capacity, "", None, "request capacity")
+        return capacity
+
+    def release_capacity(self, int64_t size):
+        """Gives back `size` bytes that are reserved. Returns how many still are. ValueError if fewer were."""
+        cdef int64_t capacity
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            capacity = aiofs_volume_release_capacity(volume, size)
+            aiofs_volume_release(volume)
+        if capacity == -ERANGE:
+            raise ValueError(f"fewer than {size} bytes of {self.directory!r} are reserved")
+        if capacity < 0:
+            raise self.failed(<int>capacity, "", None, "release capacity")
+        return capacity
 
     # ---- changing
 

@@ -72,7 +72,7 @@ cdef class Writable:
         cdef Operation operation
         if at is not None:
             position(at, "position")  # the argument's name, for the error
-        operation = self.handle.transfer(AIOFS_WRITE, data, at)
+        operation = self.handle.transfer(AIOFS_WRITE, data, at, self.handle.cursor)
         operation.gives = GIVES_NONE
         return operation
 
@@ -84,12 +84,13 @@ cdef class Writable:
             operation.function = pieces
             operation.submission = new_submission()
             operation.submission.request.offset = offset
+            operation.cursor = self.handle.cursor
             self.handle.start(operation)
         return operation
 
     def seek(self, offset):
-        """Moves the cursor to byte `offset`, in the order of the operations: a write of no bytes."""
-        return self.write(b"", position(offset, "position"))
+        """Moves the cursor to byte `offset`, in the order of the operations."""
+        return self.handle.seek(position(offset, "position"), self.handle.cursor)
 
     def truncate(self, size):
         return self.handle.truncate(size)

@@ -135,6 +135,7 @@ struct aiofs_request {
     struct aiofs_span span;         /* of an ordered request, while it is in flight */
     struct aiofs_link blocked;      /* later requests that wait for this one; linked by `queued` */
     bool appends;                   /* a write, and O_APPEND was set at submission */
+    bool charged;                   /* its growth is charged to the quota, and the charge has not ended */
     uint8_t lane;                   /* enum lane_name */
     _Atomic uint8_t phase;          /* enum request_phase */
     _Atomic bool notified;          /* the state is terminal, and `done` has returned */

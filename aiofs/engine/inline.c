@@ -277,7 +277,7 @@ static void changed(aiofs_file *file)
         aiofs_lock_ref_changed(file->lock_ref);
 }
 
-/* Charges the volume's quota for a change of the file's size to `end`, before the change. */
+/* Charges the volume's quota for a change of the file's size to `end`, before the change; see aiofs_lock_ref_charge. */
 static int charge(aiofs_file *file, int64_t end, bool may_shrink)
 {
     if (!file->lock_ref || !aiofs_lock_ref_has_quota(file->lock_ref))
@@ -308,14 +308,16 @@ int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, 
         return 0;
     if (file->ops)
         return file->ops->write(file->self, iov, iovcnt, offset);
-    int error = charge(file, offset + (int64_t)total, false);
-    if (error < 0)
-        return error;
+    int charged = charge(file, offset + (int64_t)total, false);
+    if (charged < 0)
+        return charged;
     int64_t put = move_all(atomic_load(&file->fd), true, false, iov, iovcnt, offset);
     if (put > 0)
         changed(file);
     if (put < (int64_t)total)
         return_unused_quota(file);
+    if (charged)
+        aiofs_lock_ref_charge_end(file->lock_ref);
     return put;
 }
 
@@ -332,15 +334,17 @@ int64_t aiofs_file_truncate(aiofs_file *file, int64_t size)
 {
     if (file->ops)
         return file->ops->truncate(file->self, size);
-    int error = charge(file, size, true);
-    if (error < 0)
-        return error;
+    int error, charged = charge(file, size, true);
+    if (charged < 0)
+        return charged;
     do
         error = aiofs_sys.ftruncate(atomic_load(&file->fd), size);
     while (error == -EINTR);
     if (error == 0)
         changed(file);
     return_unused_quota(file);
+    if (charged)
+        aiofs_lock_ref_charge_end(file->lock_ref);
     return error;
 }
 

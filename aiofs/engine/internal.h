@@ -240,6 +240,7 @@ void request_accept(aiofs_request *request);
 int request_reject(aiofs_request *request);
 /* Returns to the quota what was charged for growth that did not happen; on any table. */
 void request_uncharge(const aiofs_request *request, aiofs_file *file);
+void request_end_charge(aiofs_request *request, aiofs_file *file);
 /* Detaches a request from its file and completes it; no lock held. */
 void request_finish(aiofs_request *request, int64_t result);
 /* Publishes the completion of a detached request and calls its hook; no lock held. */

@@ -132,6 +132,14 @@ void request_uncharge(const aiofs_request *request, aiofs_file *file)
         aiofs_lock_ref_uncharge(file->lock_ref, stat.st_size);
 }
 
+/* The change of the file's size that the request was charged for is over. */
+void request_end_charge(aiofs_request *request, aiofs_file *file)
+{
+    if (request->charged)
+        aiofs_lock_ref_charge_end(file->lock_ref);
+    request->charged = false;
+}
+
 /* ---- completion --------------------------------------------------------------------------------------- */
 
 /* Marks the file as changed, and returns the quota that the request did not use. No lock held, on any table. */
@@ -149,6 +157,7 @@ static void account(aiofs_request *request, int64_t result)
     }
     if (result < 0 || (uint64_t)result < request->total || request->op == AIOFS_TRUNCATE)
         request_uncharge(request, file);
+    request_end_charge(request, file);
 }
 
 void request_finish(aiofs_request *request, int64_t result)

@@ -60,7 +60,7 @@ static int64_t sum(uint64_t a, uint64_t b)
 
 /* Charges the quota for the growth that a write or truncate of an entry may cause; on the calling thread, because only
  * there the number certainly is the program's. */
-static int charge(const aiofs_request *request, const aiofs_file *file)
+static int charge(aiofs_request *request, const aiofs_file *file)
 {
     if (!changes_bytes(request) || !file->lock_ref || !aiofs_lock_ref_has_quota(file->lock_ref))
         return 0;
@@ -70,7 +70,9 @@ static int charge(const aiofs_request *request, const aiofs_file *file)
     int64_t end = request->op == AIOFS_TRUNCATE ? request->offset
                   : request->appends            ? sum((uint64_t)size + file->appending, request->total)
                                                 : request->offset + (int64_t)request->total;
-    return aiofs_lock_ref_charge(file->lock_ref, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
+    int status = aiofs_lock_ref_charge(file->lock_ref, size, end > size || request->op == AIOFS_TRUNCATE ? end : size);
+    request->charged = status > 0;
+    return status < 0 ? status : 0;
 }
 
 /* Sets `reach`: an ordered write past the end of the file also changes the gap before it. */
@@ -202,6 +204,7 @@ static void reset(aiofs_request *request)
     for (int i = 0; i < request->iovcnt; i++)
         request->total += request->iov[i].iov_len;
     request->result = 0;
+    request->charged = false;
     request->file = NULL;
     request->phase = PHASE_ENDING; /* no thread can cancel it before it has entered */
 }
@@ -253,6 +256,7 @@ static void report(struct arrival *arrival)
         if (request->appends)
             arrival->file->appending -= request->total;
         request_uncharge(request, arrival->file);
+        request_end_charge(request, arrival->file);
     }
     if (arrival->found)
         aiofs_file_release(arrival->found);

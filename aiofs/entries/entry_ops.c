@@ -83,6 +83,7 @@ static int check_kind(const struct stat *status)
 static int truncate_opened(struct opening *opening, int fd, int64_t before)
 {
     struct aiofs_tree *tree = opening->volume->tree;
+    bool begun = aiofs_change_begin(tree);
     int status;
     if (writes(opening->flags)) {
         status = aiofs_sys.ftruncate(fd, 0);
@@ -91,11 +92,14 @@ static int truncate_opened(struct opening *opening, int fd, int64_t before)
         if (status >= 0)
             aiofs_sys.close(status);
     }
+    if (status >= 0)
+        aiofs_lock_ref_changed(opening->lock_ref);
     if (status >= 0 && aiofs_quota_counted(tree)) {
         aiofs_namespace_lock();
-        aiofs_quota_truncated_locked(tree, opening->lock_ref->entry, before);
+        aiofs_quota_truncated_locked(opening->volume, opening->lock_ref->entry, before);
         aiofs_namespace_unlock();
     }
+    aiofs_change_end(tree, begun);
     return status < 0 ? status : 0;
 }
 
@@ -191,16 +195,16 @@ int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out)
     return status;
 }
 
-/* Whether a change at this moment could leave the file's mtime as it is: timestamps come from a clock with a coarse
- * tick. An mtime more than a tick ahead of the clock was set by utimensat(2), and no change yields it again. */
-static bool later_change_may_keep_mtime(const struct stat *status)
+/* Whether a change at this moment could leave a timestamp as it is: timestamps come from a clock with a coarse tick. One
+ * more than a tick ahead of the clock was set by utimensat(2), and no change yields it again. */
+static bool later_change_may_keep(struct timespec timestamp)
 {
     const int64_t tick = 20000000; /* ns; longer than the tick of any kernel configuration */
     struct timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    if (status->st_mtim.tv_sec < now.tv_sec || status->st_mtim.tv_sec > now.tv_sec + 1)
+    if (timestamp.tv_sec < now.tv_sec || timestamp.tv_sec > now.tv_sec + 1)
         return false;
-    int64_t ahead = (status->st_mtim.tv_sec - now.tv_sec) * 1000000000 + status->st_mtim.tv_nsec - now.tv_nsec;
+    int64_t ahead = (timestamp.tv_sec - now.tv_sec) * 1000000000 + timestamp.tv_nsec - now.tv_nsec;
     return ahead >= 0 && ahead < tick;
 }
 
@@ -209,7 +213,7 @@ int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *o
     const struct timespec pause = {0, 1000000};
     int status;
     while ((status = aiofs_volume_stat(volume, path, out)) == 0 && !volume->tree->fine_times &&
-           later_change_may_keep_mtime(out))
+           (later_change_may_keep(out->st_mtim) || later_change_may_keep(out->st_ctim)))
         nanosleep(&pause, NULL);
     return status;
 }
@@ -287,7 +291,7 @@ int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owne
     int status = begin_removal(volume, path, owner, &canonical, &lock_ref, &parent);
     if (status < 0)
         return status;
-    bool counted = aiofs_quota_counted(tree);
+    bool counted = aiofs_change_begin(tree);
     if (counted || canonical.slash)
         status = aiofs_sys.fstatat(parent.fd, parent.name, &found, AT_SYMLINK_NOFOLLOW);
     if (status == 0 && canonical.slash && !S_ISDIR(found.st_mode))
@@ -297,9 +301,10 @@ int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owne
     aiofs_parent_close(&parent);
     if (status == 0 && counted && S_ISREG(found.st_mode)) {
         aiofs_namespace_lock();
-        aiofs_quota_unnamed_locked(tree, lock_ref->entry, found.st_size);
+        aiofs_quota_unnamed_locked(volume, lock_ref->entry, found.st_size);
         aiofs_namespace_unlock();
     }
+    aiofs_change_end(tree, counted);
     aiofs_lock_ref_release(lock_ref);
     return status;
 }
@@ -313,11 +318,14 @@ static int truncate_open(aiofs_lock_ref *lock_ref, int fd, int64_t size)
         status = check_kind(&found);
     if (status == 0)
         status = aiofs_lock_ref_charge(lock_ref, found.st_size, size > found.st_size ? size : found.st_size);
-    if (status == 0) {
-        status = aiofs_sys.ftruncate(fd, size);
-        aiofs_lock_ref_uncharge(lock_ref, status == 0 ? size : found.st_size);
-        aiofs_lock_ref_changed(lock_ref);
-    }
+    if (status < 0)
+        return status;
+    bool charged = status > 0;
+    status = aiofs_sys.ftruncate(fd, size);
+    aiofs_lock_ref_uncharge(lock_ref, status == 0 ? size : found.st_size);
+    aiofs_lock_ref_changed(lock_ref);
+    if (charged)
+        aiofs_lock_ref_charge_end(lock_ref);
     return status;
 }
 

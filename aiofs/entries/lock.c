@@ -177,7 +177,7 @@ void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
     if (lock_ref->charge) {
         if (lock_ref->entry->charge == lock_ref->charge && lock_ref->charge->refs == 1)
             lock_ref->entry->charge = NULL;
-        aiofs_charge_release_locked(volume->tree, lock_ref->charge);
+        aiofs_charge_release_locked(volume, lock_ref->charge);
     }
     aiofs_entry_free_if_unused_locked(volume->tree, lock_ref->entry);
     aiofs_namespace_unlock();
@@ -295,12 +295,13 @@ void aiofs_volume_fork_child(void)
         }
         if (tree->presence >= 0)
             aiofs_sys.close(tree->presence);
-        tree->presence = -1;
+        tree->presence = tree->account = -1;
         atomic_store(&tree->swaps, 0);
         for (size_t i = 0; i < tree->bucket_count; i++)
             for (struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next)
                 entry_mark_lost(entry);
     }
     aiofs_releasing_fork_child();
+    aiofs_quota_fork_child();
     aiofs_volume_fork_parent();
 }

@@ -1,24 +1,35 @@
 /*
- * quota.c - how many bytes the files of a volume have, and refusing growth over the quota.
+ * quota.c - how many bytes the files of a volume have, reserving capacity, and refusing growth over the quota.
  *
  * The usage count is one number, in a page that all processes share that have the volume open. It is the sum of the
- * sizes of all files, holes included. Until a process opens the volume with a quota, nothing updates the count; then a
- * walk over the tree initialises it, and every process charges growth before it writes: all of it, or none. Changes
- * that bypass aiofs are found by the next walk: by `estimate`, or when a process opens the volume while no other has it
- * open.
+ * sizes of all files, holes included, and of what the processes have in their accounts; see account.c. Until a process
+ * opens the volume with a quota, or reserves capacity, nothing updates the count; then a walk over the tree initialises
+ * it, and every process charges growth before it writes: all of it, or none. Changes that bypass aiofs are found by the
+ * next walk: by `estimate`, after a process died during a change, or when a process opens the volume while no other has
+ * it open. The sum of a walk becomes the count only if no size changed through aiofs meanwhile.
  *
  * A charge is how much of an open file's size is in the usage count, so that concurrent requests on one file pay for
  * the same bytes once. The lock references of a file share its charge. A file that is unlinked while it is open keeps
- * its bytes charged until the last of its lock references is released. The namespace lock guards the charges. The usage
- * count is atomic, because other processes change it too.
+ * its bytes charged, as a number in the account, until the last of its lock references is released.
+ *
+ * Capacity that a volume reserved is in the usage count already. Growth of its files uses it first, which changes the
+ * account and not the count. What it drew goes back to the reservation when files shrink or are removed.
+ *
+ * The namespace lock guards the charges and the capacity of the volumes. The numbers in the shared page are atomic,
+ * because other processes change them too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "sys.h"
 #include "volume_internal.h"
+
+#define EXACT_TRIES 20 /* walks, 1 ms apart, before the first count is taken as it is */
+
+static unsigned forks; /* of this process's ancestors, since the library was loaded */
 
 /* ---- the usage count ------------------------------------------------------------------------------------ */
 
@@ -40,21 +51,46 @@ static int count(const struct aiofs_tree *tree, int64_t *sum)
     return aiofs_tree_walk(tree, "", add_size, sum);
 }
 
-void aiofs_quota_start(struct aiofs_tree *tree)
+/* Counts, and makes the sum the usage count. -EAGAIN: sizes changed meanwhile, and the usage count is what it was. */
+static int recount(struct aiofs_tree *tree, int64_t *sum)
 {
-    atomic_store(&tree->tally->counted, 1);
+    struct aiofs_tally *tally = tree->tally;
+    uint32_t changes = atomic_load(&tally->changes);
+    bool settled = aiofs_sizes_settled(tree);
+    int64_t before = atomic_load(&tally->usage);
+    int status = count(tree, sum);
+    if (status < 0)
+        return status;
+    int64_t usage = *sum + aiofs_accounts_sum(tree);
+    if (!settled || atomic_load(&tally->changes) != changes)
+        return -EAGAIN;
+    atomic_fetch_add(&tally->recounts, 1);
+    if (!atomic_compare_exchange_strong(&tally->usage, &before, usage))
+        return -EAGAIN;
+    atomic_store(&tally->inexact, 0);
+    return 0;
 }
 
 /* Initialises the usage count by a walk, if no process has done so. */
 static int counted_once(struct aiofs_tree *tree)
 {
-    int64_t unknown = -1, sum;
-    if (atomic_load(&tree->tally->usage) >= 0)
-        return 0;
-    int status = count(tree, &sum);
-    if (status == 0)
-        atomic_compare_exchange_strong(&tree->tally->usage, &unknown, sum);
-    return status;
+    const struct timespec pause = {0, 1000000};
+    int64_t unknown = -1, sum = 0;
+    int status = 0;
+    for (int i = 0; i < EXACT_TRIES && atomic_load(&tree->tally->usage) < 0; i++) {
+        status = recount(tree, &sum);
+        if (status != -EAGAIN)
+            return status;
+        nanosleep(&pause, NULL);
+    }
+    if (atomic_compare_exchange_strong(&tree->tally->usage, &unknown, sum + aiofs_accounts_sum(tree)))
+        atomic_store(&tree->tally->inexact, 1);
+    return 0;
+}
+
+void aiofs_quota_start(struct aiofs_tree *tree)
+{
+    atomic_store(&tree->tally->counted, 1);
 }
 
 void aiofs_quota_prepare(struct aiofs_tree *tree)
@@ -63,25 +99,24 @@ void aiofs_quota_prepare(struct aiofs_tree *tree)
         counted_once(tree);
 }
 
-static int reserve(struct aiofs_tree *tree, int64_t growth, int64_t quota)
+static int usage_add(struct aiofs_tree *tree, int64_t growth, int64_t quota)
 {
     int64_t usage = atomic_load(&tree->tally->usage);
     do {
-        if (quota >= 0 && growth > quota - usage)
+        if (growth > (quota >= 0 ? quota : INT64_MAX) - usage)
             return -EDQUOT;
     } while (!atomic_compare_exchange_weak(&tree->tally->usage, &usage, usage + growth));
     return 0;
 }
 
-/* The count does not fall below zero, as it could where a program truncated files without aiofs. */
-static void unreserve(struct aiofs_tree *tree, int64_t bytes)
+/* After a refusal: whether the usage count was too high, because a process has died. */
+static bool found_dead(struct aiofs_tree *tree)
 {
-    int64_t usage = atomic_load(&tree->tally->usage), less;
-    do {
-        if (usage < 0)
-            return;
-        less = usage > bytes ? usage - bytes : 0;
-    } while (!atomic_compare_exchange_weak(&tree->tally->usage, &usage, less));
+    int64_t sum;
+    aiofs_namespace_lock();
+    bool found = aiofs_accounts_settle_locked(tree);
+    aiofs_namespace_unlock();
+    return (atomic_load(&tree->tally->inexact) && recount(tree, &sum) == 0) || found;
 }
 
 int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
@@ -90,11 +125,123 @@ int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
     *quota = volume->quota;
     if (tree->root < 0)
         return -ENOSYS;
-    int64_t before = tree->tally ? atomic_load(&tree->tally->usage) : -1;
-    int status = count(tree, usage);
-    if (status == 0 && aiofs_quota_counted(tree)) /* unless a process changed the count during the walk */
-        atomic_compare_exchange_strong(&tree->tally->usage, &before, *usage);
+    if (!aiofs_quota_counted(tree))
+        return count(tree, usage);
+    aiofs_namespace_lock();
+    aiofs_accounts_settle_locked(tree);
+    aiofs_namespace_unlock();
+    int status = recount(tree, usage);
+    return status == -EAGAIN ? 0 : status;
+}
+
+/* ---- reserved capacity --------------------------------------------------------------------------------- */
+
+/* Forgets, in a forked child, what the parent reserved. */
+static void forget_inherited_locked(aiofs_volume *volume)
+{
+    if (volume->forks != forks)
+        volume->capacity = volume->drawn = 0;
+    volume->forks = forks;
+}
+
+void aiofs_quota_fork_child(void)
+{
+    forks++;
+}
+
+/* Moves bytes between the reservation and what is not reserved; the usage count contains both. */
+static void change_capacity_locked(aiofs_volume *volume, int64_t bytes)
+{
+    struct aiofs_account *account = aiofs_account_locked(volume->tree);
+    volume->capacity += bytes;
+    if (account)
+        atomic_fetch_add(&account->reserved, bytes);
+}
+
+static int request_locked(aiofs_volume *volume, int64_t bytes)
+{
+    if (!aiofs_account_locked(volume->tree)) /* nobody could give the capacity back if this process died */
+        return -EAGAIN;
+    aiofs_change_begin_locked(volume->tree);
+    int status = usage_add(volume->tree, bytes, volume->quota);
+    if (status == 0)
+        change_capacity_locked(volume, bytes);
+    aiofs_change_end_locked(volume->tree);
     return status;
+}
+
+static int release_locked(aiofs_volume *volume, int64_t bytes)
+{
+    if (bytes > volume->capacity)
+        return -ERANGE;
+    aiofs_change_begin_locked(volume->tree);
+    change_capacity_locked(volume, -bytes);
+    aiofs_usage_subtract(volume->tree->tally, bytes);
+    aiofs_change_end_locked(volume->tree);
+    return 0;
+}
+
+static int64_t change_reservation(aiofs_volume *volume, int64_t bytes, int (*change)(aiofs_volume *, int64_t))
+{
+    struct aiofs_tree *tree = volume->tree;
+    int64_t capacity = 0;
+    aiofs_quota_start(tree);
+    int status = counted_once(tree);
+    for (int tries = 0; status == 0; tries++) {
+        aiofs_namespace_lock();
+        forget_inherited_locked(volume);
+        status = bytes ? change(volume, bytes) : 0;
+        capacity = volume->capacity;
+        aiofs_namespace_unlock();
+        if (status != -EDQUOT || tries > 0 || !found_dead(tree))
+            break;
+        status = 0;
+    }
+    return status < 0 ? status : capacity;
+}
+
+int64_t aiofs_quota_request(aiofs_volume *volume, int64_t bytes)
+{
+    return change_reservation(volume, bytes, request_locked);
+}
+
+int64_t aiofs_quota_release(aiofs_volume *volume, int64_t bytes)
+{
+    return change_reservation(volume, bytes, release_locked);
+}
+
+void aiofs_quota_close(aiofs_volume *volume)
+{
+    aiofs_namespace_lock();
+    forget_inherited_locked(volume);
+    if (volume->capacity > 0)
+        release_locked(volume, volume->capacity);
+    aiofs_namespace_unlock();
+}
+
+/* Charges growth: what is reserved first, and the rest to the quota. */
+static int draw_locked(aiofs_volume *volume, int64_t growth)
+{
+    forget_inherited_locked(volume);
+    int64_t reserved = growth < volume->capacity ? growth : volume->capacity;
+    int status = usage_add(volume->tree, growth - reserved, volume->quota);
+    if (status == 0 && reserved > 0) {
+        change_capacity_locked(volume, -reserved);
+        volume->drawn += reserved;
+    }
+    return status;
+}
+
+/* Files have shrunk: what their growth drew from the reservation goes back to it, the rest to the quota. */
+static void give_back_locked(aiofs_volume *volume, int64_t bytes)
+{
+    forget_inherited_locked(volume);
+    int64_t kept = bytes < volume->drawn ? bytes : volume->drawn;
+    if (kept > 0) {
+        volume->drawn -= kept;
+        change_capacity_locked(volume, kept);
+    }
+    aiofs_usage_subtract(volume->tree->tally, bytes - kept);
 }
 
 /* ---- charges -------------------------------------------------------------------------------------------- */
@@ -113,24 +260,42 @@ static bool attach_charge(struct aiofs_lock_ref *lock_ref)
     return lock_ref->charge != NULL;
 }
 
-void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *charge)
+/* Sets how much of the file's size is charged. An unnamed file's bytes are in the account. */
+static void set_size_locked(struct aiofs_tree *tree, struct aiofs_charge *charge, int64_t size)
 {
+    struct aiofs_account *account = charge->orphan ? aiofs_account_locked(tree) : NULL;
+    if (account)
+        atomic_fetch_add(&account->unnamed, size - charge->size);
+    charge->size = size;
+}
+
+void aiofs_charge_release_locked(aiofs_volume *volume, struct aiofs_charge *charge)
+{
+    int64_t size = charge->size;
     if (--charge->refs > 0)
         return;
-    if (charge->orphan && charge->size > charge->base)
-        unreserve(tree, charge->size - charge->base);
+    if (charge->orphan && size > charge->base) {
+        aiofs_change_begin_locked(volume->tree);
+        set_size_locked(volume->tree, charge, charge->base);
+        give_back_locked(volume, size - charge->base);
+        aiofs_change_end_locked(volume->tree);
+    }
     free(charge);
 }
 
 /* Raises a charge to the file's present size. Growth since the last charge is added to the usage count only under an
- * exclusive lock: under another lock, another process may have charged it already. */
+ * exclusive lock: under another lock, another process may have charged it already. So may a walk. */
 static void catch_up(struct aiofs_lock_ref *lock_ref, int64_t current)
 {
+    struct aiofs_tree *tree = lock_ref->volume->tree;
     struct aiofs_charge *charge = lock_ref->charge;
-    if (charge->size >= 0 && current > charge->size && (lock_ref->lock == AIOFS_LOCK_EXCLUSIVE || charge->swap))
-        reserve(lock_ref->volume->tree, current - charge->size, -1);
+    uint32_t recounts = atomic_load(&tree->tally->recounts);
+    bool alone = charge->swap || (lock_ref->lock == AIOFS_LOCK_EXCLUSIVE && charge->recounts == recounts);
+    if (charge->size >= 0 && current > charge->size && alone)
+        usage_add(tree, current - charge->size, -1);
     if (current > charge->size)
-        charge->size = current;
+        set_size_locked(tree, charge, current);
+    charge->recounts = recounts;
 }
 
 static int charge_locked(struct aiofs_lock_ref *lock_ref, int64_t current, int64_t size)
@@ -140,9 +305,9 @@ static int charge_locked(struct aiofs_lock_ref *lock_ref, int64_t current, int64
     catch_up(lock_ref, current);
     if (size <= lock_ref->charge->size)
         return 0;
-    int status = reserve(lock_ref->volume->tree, size - lock_ref->charge->size, lock_ref->volume->quota);
+    int status = draw_locked(lock_ref->volume, size - lock_ref->charge->size);
     if (status == 0)
-        lock_ref->charge->size = size;
+        set_size_locked(lock_ref->volume->tree, lock_ref->charge, size);
     return status;
 }
 
@@ -153,15 +318,28 @@ bool aiofs_lock_ref_has_quota(const aiofs_lock_ref *lock_ref)
 
 int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t size)
 {
+    struct aiofs_tree *tree = lock_ref->volume->tree;
     if (!aiofs_lock_ref_has_quota(lock_ref))
         return 0;
-    int status = counted_once(lock_ref->volume->tree);
-    if (status < 0)
-        return status;
-    aiofs_namespace_lock();
-    status = charge_locked(lock_ref, current, size);
-    aiofs_namespace_unlock();
+    int status = counted_once(tree);
+    for (int tries = 0; status == 0; tries++) {
+        aiofs_namespace_lock();
+        aiofs_change_begin_locked(tree);
+        status = charge_locked(lock_ref, current, size);
+        if (status < 0)
+            aiofs_change_end_locked(tree);
+        aiofs_namespace_unlock();
+        if (status == 0)
+            return 1;
+        if (status == -EDQUOT && tries == 0 && found_dead(tree))
+            status = 0;
+    }
     return status;
+}
+
+void aiofs_lock_ref_charge_end(aiofs_lock_ref *lock_ref)
+{
+    aiofs_change_end(lock_ref->volume->tree, true);
 }
 
 void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size)
@@ -172,8 +350,8 @@ void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size)
     if (lock_ref->charge && size < lock_ref->charge->base)
         size = lock_ref->charge->base;
     if (lock_ref->charge && lock_ref->charge->size > size) {
-        unreserve(lock_ref->volume->tree, lock_ref->charge->size - size);
-        lock_ref->charge->size = size;
+        give_back_locked(lock_ref->volume, lock_ref->charge->size - size);
+        set_size_locked(lock_ref->volume->tree, lock_ref->charge, size);
     }
     aiofs_namespace_unlock();
 }
@@ -212,9 +390,9 @@ int aiofs_quota_swap_charge(aiofs_lock_ref *lock_ref, int64_t old, int64_t size)
     struct aiofs_charge *charge = lock_ref->charge;
     int64_t missing = size - old - (charge->size - charge->base);
     if (missing > 0)
-        status = reserve(tree, missing, lock_ref->volume->quota);
+        status = draw_locked(lock_ref->volume, missing);
     if (missing > 0 && status == 0)
-        charge->size += missing;
+        set_size_locked(tree, charge, charge->size + missing);
     aiofs_namespace_unlock();
     return status;
 }
@@ -229,28 +407,28 @@ void aiofs_quota_swap_end(aiofs_lock_ref *lock_ref, int64_t old, int64_t size)
     struct aiofs_charge *charge = lock_ref->charge;
     int64_t excess = old + (charge->size - charge->base) - size;
     if (excess > 0)
-        unreserve(tree, excess);
+        give_back_locked(lock_ref->volume, excess);
     else
-        reserve(tree, -excess, -1);
-    charge->size = charge->base;
+        usage_add(tree, -excess, -1);
+    set_size_locked(tree, charge, charge->base);
     aiofs_namespace_unlock();
 }
 
 /* ---- truncated and unlinked files ------------------------------------------------------------------------- */
 
 /* A file of `before` bytes was truncated to 0 as it was opened. */
-void aiofs_quota_truncated_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t before)
+void aiofs_quota_truncated_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t before)
 {
     if (entry->charge && entry->charge->size >= 0) {
         before = entry->charge->size;
         entry->charge->size = 0;
     }
-    unreserve(tree, before);
+    give_back_locked(volume, before);
 }
 
 /* A file of `size` bytes was unlinked: subtracts its bytes from the usage count at the release of its last lock
  * reference, or now if it has none. `entry` may be NULL. */
-void aiofs_quota_unnamed_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t size)
+void aiofs_quota_unnamed_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t size)
 {
     bool open = false;
     for (struct aiofs_lock_ref *lock_ref = entry ? entry->lock_refs : NULL; lock_ref; lock_ref = lock_ref->next) {
@@ -259,11 +437,15 @@ void aiofs_quota_unnamed_locked(struct aiofs_tree *tree, struct aiofs_entry *ent
             open |= attach_charge(lock_ref);
     }
     if (!open) {
-        unreserve(tree, size);
+        give_back_locked(volume, size);
         return;
     }
-    if (entry->charge->size < size)
-        entry->charge->size = size;
-    entry->charge->orphan = true;
+    struct aiofs_charge *charge = entry->charge;
+    struct aiofs_account *account = aiofs_account_locked(volume->tree);
+    if (charge->size < size)
+        charge->size = size;
+    if (account)
+        atomic_fetch_add(&account->unnamed, charge->size);
+    charge->orphan = true;
     entry->charge = NULL;
 }

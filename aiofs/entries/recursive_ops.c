@@ -128,8 +128,9 @@ bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *to
 
 /* ---- remove ------------------------------------------------------------------------------------------------- */
 
-static int remove_one(struct aiofs_tree *tree, const struct aiofs_listed *listed)
+static int remove_one(aiofs_volume *volume, const struct aiofs_listed *listed)
 {
+    struct aiofs_tree *tree = volume->tree;
     struct aiofs_canonical canonical;
     struct aiofs_parent parent;
     struct stat found = {0};
@@ -137,17 +138,19 @@ static int remove_one(struct aiofs_tree *tree, const struct aiofs_listed *listed
     int status = aiofs_parent_open(tree, &canonical, &parent);
     if (status < 0)
         return status;
-    if (aiofs_quota_counted(tree))
+    bool counted = aiofs_change_begin(tree);
+    if (counted)
         aiofs_sys.fstatat(parent.fd, parent.name, &found, AT_SYMLINK_NOFOLLOW);
     status = aiofs_sys.unlinkat(parent.fd, parent.name, listed->is_directory ? AT_REMOVEDIR : 0);
     aiofs_parent_close(&parent);
     if (status == 0) {
         aiofs_namespace_lock();
         if (S_ISREG(found.st_mode))
-            aiofs_quota_unnamed_locked(tree, listed->lock_ref->entry, found.st_size);
+            aiofs_quota_unnamed_locked(volume, listed->lock_ref->entry, found.st_size);
         aiofs_dir_sync_removed_locked(tree, &canonical);
         aiofs_namespace_unlock();
     }
+    aiofs_change_end(tree, counted);
     return status == -ENOENT ? 0 : status;
 }
 
@@ -169,7 +172,7 @@ int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
         status = lock_set_take_below(&set, &canonical);
     /* The last entry found comes first, so a directory's content is removed before the directory. */
     for (struct aiofs_listed *listed = set.taken; listed && status == 0; listed = listed->next)
-        status = remove_one(volume->tree, listed);
+        status = remove_one(volume, listed);
     lock_set_release(&set);
     return status;
 }
@@ -302,7 +305,8 @@ static void update_after_rename(struct renaming *renaming)
 
     aiofs_namespace_lock();
     if (S_ISREG(renaming->target.st_mode) && aiofs_quota_counted(tree))
-        aiofs_quota_unnamed_locked(tree, aiofs_entry_find_locked(tree, &renaming->to), renaming->target.st_size);
+        aiofs_quota_unnamed_locked(renaming->set.volume, aiofs_entry_find_locked(tree, &renaming->to),
+                                   renaming->target.st_size);
     move_lock_refs_locked(renaming, &renaming->from, number);
     if (renaming->directory) {
         aiofs_dir_sync_move_locked(tree, &renaming->from, &renaming->to);
@@ -331,10 +335,12 @@ int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, 
     if (status < 0 || strcmp(renaming.from.path, renaming.to.path) == 0)
         return status;
     status = lock_set_all(&renaming);
+    bool begun = aiofs_change_begin(volume->tree);
     if (status == 0)
         status = rename_names(&renaming);
     if (status == 0)
         update_after_rename(&renaming);
+    aiofs_change_end(volume->tree, begun);
     lock_set_release(&renaming.set);
     return status;
 }

@@ -286,6 +286,7 @@ static int rename_swap(const struct aiofs_tree *tree, struct aiofs_swap *swap, c
 static int replace(struct aiofs_lock_ref *lock_ref, const struct aiofs_parent *parent, int fd, const struct stat *now)
 {
     struct stat old;
+    bool begun = aiofs_change_begin(lock_ref->volume->tree);
     int status = take_attributes(parent, fd, now, &old);
     if (status == 0)
         status = aiofs_quota_swap_charge(lock_ref, old.st_size, now->st_size);
@@ -295,6 +296,7 @@ static int replace(struct aiofs_lock_ref *lock_ref, const struct aiofs_parent *p
         status = rename_swap(lock_ref->volume->tree, lock_ref->swap, parent, &old);
     if (status == 0)
         aiofs_quota_swap_end(lock_ref, old.st_size, now->st_size);
+    aiofs_change_end(lock_ref->volume->tree, begun);
     return status;
 }
 
@@ -325,6 +327,7 @@ static int commit_file(struct aiofs_lock_ref *lock_ref, int fd)
     }
     if (status < 0)
         return status == -ENOTDIR ? -ENOENT : status;
+    aiofs_generation_increment(lock_ref);
     atomic_store(&lock_ref->unsynced, aiofs_dir_sync_created(tree, &canonical));
     return aiofs_lock_ref_is_durable(lock_ref) ? aiofs_lock_ref_sync_dir(lock_ref) : 0;
 }

@@ -29,7 +29,7 @@
 #include "sys.h"
 #include "volume_internal.h"
 
-#define TALLY_SIZE 4096
+#define SHARED_SIZE (4096 + AIOFS_GENERATIONS * 8) /* of .aiofs/volume: the shared page, then the generations */
 #define PRESENCE_TRIES 1000 /* 1 ms apart, while another process initialises the shared page */
 
 static pthread_mutex_t opening_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -59,15 +59,20 @@ static int presence_fcntl(int fd, int command, short type)
     return status < 0 ? status : command == F_OFD_GETLK && byte.l_type != F_UNLCK;
 }
 
-/* Initialises the shared page, for the only process that has the volume open. */
+/* Initialises what the processes share, for the only process that has the volume open. Writes all of it: a store into a
+ * hole of a mapped file raises SIGBUS when the disk is full. */
 static int start_page(int fd)
 {
-    struct aiofs_tally fresh = {.usage = -1};
-    struct iovec piece = {&fresh, sizeof fresh};
-    int status = aiofs_sys.ftruncate(fd, TALLY_SIZE);
-    if (status == 0) {
-        ssize_t wrote = aiofs_sys.pwritev2(fd, &piece, 1, 0, 0);
-        status = wrote == (ssize_t)sizeof fresh ? 0 : wrote < 0 ? (int)wrote : -EIO;
+    static const struct {
+        struct aiofs_tally tally;
+        char rest[SHARED_SIZE - sizeof(struct aiofs_tally)];
+    } fresh = {.tally = {.usage = -1}};
+    int status = aiofs_sys.ftruncate(fd, SHARED_SIZE);
+    for (off_t done = 0; status == 0 && done < SHARED_SIZE;) {
+        struct iovec rest = {(char *)(uintptr_t)&fresh + done, (size_t)(SHARED_SIZE - done)};
+        ssize_t wrote = aiofs_sys.pwritev2(fd, &rest, 1, done, 0);
+        status = wrote > 0 ? 0 : wrote < 0 ? (int)wrote : -EIO;
+        done += wrote;
     }
     return status;
 }
@@ -234,10 +239,11 @@ static int own_dir_open(struct aiofs_tree *tree, mode_t mode)
     status = presence_acquire(tree);
     if (status < 0)
         return status;
-    void *page = mmap(NULL, TALLY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);
+    void *page = mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);
     if (page == MAP_FAILED)
         return -errno;
     tree->tally = page;
+    tree->generations = (_Atomic uint64_t *)((char *)page + 4096);
     tree->writable = true;
     return 0;
 }
@@ -262,6 +268,7 @@ static int make_writable(struct aiofs_tree *tree, unsigned flags)
     tree->own_dir = made.own_dir;
     atomic_store(&tree->presence, made.presence);
     tree->tally = made.tally;
+    tree->generations = made.generations;
     tree->writable = true;
     aiofs_namespace_unlock();
     close_if_open(former);
@@ -273,7 +280,7 @@ static struct aiofs_tree *tree_new(void)
     struct aiofs_tree *tree = calloc(1, sizeof *tree);
     if (!tree)
         return NULL;
-    tree->root = tree->own_dir = tree->presence = -1;
+    tree->root = tree->own_dir = tree->presence = tree->account = -1;
     for (unsigned i = 0; i < AIOFS_LOCK_FILES; i++)
         tree->lock_files[i] = -1;
     return tree;
@@ -287,9 +294,10 @@ static void tree_free(struct aiofs_tree *tree)
     close_if_open(tree->own_dir);
     close_if_open(tree->root);
     if (tree->tally)
-        munmap(tree->tally, TALLY_SIZE);
+        munmap(tree->tally, SHARED_SIZE);
+    else
+        free(tree->generations);
     aiofs_dir_sync_free(tree);
-    free(tree->generations);
     free(tree->buckets);
     free(tree->ancestors);
     free(tree);
@@ -437,6 +445,7 @@ void aiofs_volume_retain(aiofs_volume *volume)
 void aiofs_volume_release(aiofs_volume *volume)
 {
     if (volume && atomic_fetch_sub(&volume->refs, 1) == 1) {
+        aiofs_quota_close(volume);
         tree_release(volume->tree);
         free(volume);
     }
@@ -447,6 +456,24 @@ int aiofs_check_writable(const aiofs_volume *volume)
     return volume->flags & AIOFS_VOLUME_READ_ONLY ? -EROFS : volume->tree->root < 0 ? -ENOSYS : 0;
 }
 
+static int check_reserves(const aiofs_volume *volume)
+{
+    int status = aiofs_check_writable(volume);
+    return status < 0 ? status : aiofs_tree_ensure_presence(volume->tree);
+}
+
+int64_t aiofs_volume_request_capacity(aiofs_volume *volume, int64_t bytes)
+{
+    int status = check_reserves(volume);
+    return status < 0 ? status : aiofs_quota_request(volume, bytes);
+}
+
+int64_t aiofs_volume_release_capacity(aiofs_volume *volume, int64_t bytes)
+{
+    int status = check_reserves(volume);
+    return status < 0 ? status : aiofs_quota_release(volume, bytes);
+}
+
 bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
 {
     return a->tree == b->tree;
@@ -455,7 +482,7 @@ bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
 uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path)
 {
     struct aiofs_canonical canonical;
-    if (!volume->tree->generations || aiofs_path_normalize(path, &canonical) < 0)
+    if (!volume->tree->generations || aiofs_path_resolve(volume, path, true, &canonical) < 0)
         return 0;
     return atomic_load(&volume->tree->generations[canonical.hash % AIOFS_GENERATIONS]);
 }

@@ -59,6 +59,12 @@ AIOFS_API int aiofs_volume_in_use(const char *directory);
 AIOFS_API bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b);
 /* Walks the directory and sums the sizes of its files, in bytes; quota -1: none. */
 AIOFS_API int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota);
+/* Reserves bytes of the quota for the growth of files that are opened through this volume, which then uses them first;
+ * gives them back. What shrinks again goes back to the reservation. It ends with the volume, and with the process. Both
+ * return the bytes that are reserved and not used afterwards. -EDQUOT: the quota has less, and nothing is reserved;
+ * -ERANGE: less is reserved, and nothing is given back. */
+AIOFS_API int64_t aiofs_volume_request_capacity(aiofs_volume *volume, int64_t bytes);
+AIOFS_API int64_t aiofs_volume_release_capacity(aiofs_volume *volume, int64_t bytes);
 /* How many open lock references this process has on `path` ("" is the root) and on the entries below it. */
 AIOFS_API long aiofs_volume_lock_count(aiofs_volume *volume, const char *path);
 
@@ -77,8 +83,8 @@ int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t m
 AIOFS_API int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out);
 /* The same for a File. Waits, at most a clock tick, until a later change of the file must also change its mtime. */
 AIOFS_API int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *out);
-/* A counter that increases with the changes of the entry at `path`. Virtual volumes only, because their stat need not
- * show a change; 0 in others. */
+/* A counter that increases with the changes that aiofs makes to the bytes of the entry at `path`, in any process; some
+ * other paths share it. Constant in a volume that is open read-only. */
 AIOFS_API uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path);
 AIOFS_API int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode);
 AIOFS_API int aiofs_volume_rmdir(aiofs_volume *volume, const char *path);
@@ -119,8 +125,10 @@ AIOFS_API void aiofs_acquisition_end(struct aiofs_acquisition *acquisition);
 /* The engine calls these around every change of a file's bytes. */
 
 /* Before a write or truncate that makes the file `size` bytes long: charges the growth to the quota. `current` is the
- * file's size now. -EDQUOT if the quota forbids the growth. Returns at once where there is no quota. */
+ * file's size now. 0: there is no quota. 1: charged; aiofs_lock_ref_charge_end must follow the change. -EDQUOT: the
+ * quota forbids the growth. */
 int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t size);
+void aiofs_lock_ref_charge_end(aiofs_lock_ref *lock_ref);
 /* After a failed or short write, or a truncate: the file is `size` bytes long. Returns what was charged beyond. */
 void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size);
 /* After a write: the file is at least `size` bytes long. Charges again what a truncate or a failed write, which ran after

@@ -41,6 +41,7 @@ struct aiofs_canonical {
  * reference's alone, an orphan's until the commit, and never less than the size of the file that it replaces (base). */
 struct aiofs_charge {
     unsigned refs;
+    uint32_t recounts; /* of the shared page, when `size` was last compared with the file */
     bool orphan, swap;
     int64_t size, base;
 };
@@ -81,11 +82,24 @@ struct aiofs_unsynced {
     char path[];
 };
 
+/* What one process has in the usage count beside the sizes of files; see account.c. In bytes. */
+struct aiofs_account {
+    _Atomic int64_t reserved; /* capacity that is reserved and not used */
+    _Atomic int64_t unnamed;  /* of files that were unlinked while this process has them open */
+    _Atomic int32_t changing; /* changes of sizes that are under way */
+};
+
 /* The first page of .aiofs/volume: every process that has the volume open maps it MAP_SHARED. */
+#define AIOFS_ACCOUNTS 160
 struct aiofs_tally {
-    _Atomic int64_t usage;    /* sum of the sizes of all files, in bytes; -1: not counted yet */
-    _Atomic uint32_t counted; /* a process opened the volume with a quota: every growth is charged */
-    _Atomic int32_t swaps;    /* swap files; see swap.c */
+    _Atomic int64_t usage;     /* sum of the sizes of all files and of the accounts, in bytes; -1: not counted yet */
+    _Atomic uint32_t counted;  /* a process opened the volume with a quota: every growth is charged */
+    _Atomic uint32_t changes;  /* changes of sizes that have begun */
+    _Atomic uint32_t recounts; /* walks whose sum became the usage count */
+    _Atomic uint32_t inexact;  /* a process died during a change: the usage count may be too high */
+    _Atomic uint32_t crowded;  /* a process without an account changes sizes */
+    _Atomic int32_t swaps;     /* swap files; see swap.c */
+    struct aiofs_account accounts[AIOFS_ACCOUNTS];
 };
 
 struct aiofs_tree {
@@ -103,6 +117,7 @@ struct aiofs_tree {
     _Atomic int presence;             /* .aiofs/volume: the read lock on its first byte says that the volume is open */
     int lock_files[AIOFS_LOCK_FILES]; /* -1 until used */
     struct aiofs_tally *tally;
+    int account; /* the index of this process's account; -1: it has none yet; see account.c */
 
     struct aiofs_entry **buckets;
     size_t bucket_count, entry_count;
@@ -115,7 +130,7 @@ struct aiofs_tree {
     _Atomic uint32_t swaps_found, swaps_made; /* living ones at the last search for stale ones, new ones since then */
     _Atomic bool cannot_clone;                /* the filesystem refused FICLONE */
 
-    _Atomic uint64_t *generations; /* virtual trees only: counters of changes, by the hash of the path */
+    _Atomic uint64_t *generations; /* counters of changes, by the hash of the path; see aiofs_volume_generation */
     _Atomic int64_t write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
 };
 
@@ -128,6 +143,9 @@ struct aiofs_volume {
     _Atomic int refs;
     unsigned flags;
     int64_t quota;
+    int64_t capacity; /* bytes that are reserved and not used; the namespace lock guards this and the next two */
+    int64_t drawn;    /* bytes of growth that came from the reservation, and have not gone back to it */
+    unsigned forks;   /* number of forks before `capacity` was reserved: a child has none */
     struct aiofs_tree *tree;
     struct aiofs_limiter limiter;
 };
@@ -205,14 +223,31 @@ void aiofs_opening_lock(void);
 void aiofs_opening_unlock(void);
 int aiofs_check_writable(const aiofs_volume *volume); /* 0, -EROFS, or -ENOSYS for a virtual volume */
 
+/* account.c */
+void aiofs_usage_subtract(struct aiofs_tally *tally, int64_t bytes);
+struct aiofs_account *aiofs_account_locked(struct aiofs_tree *tree); /* this process's; NULL: all are taken */
+/* Subtracts from the usage count what dead processes had in their accounts. Whether there was anything. */
+bool aiofs_accounts_settle_locked(struct aiofs_tree *tree);
+/* Announces a change of sizes, if the volume is counted; and its end. */
+bool aiofs_change_begin(struct aiofs_tree *tree);
+void aiofs_change_end(struct aiofs_tree *tree, bool begun);
+void aiofs_change_begin_locked(struct aiofs_tree *tree);
+void aiofs_change_end_locked(struct aiofs_tree *tree);
+bool aiofs_sizes_settled(const struct aiofs_tree *tree); /* no change of a size is under way, in any process */
+int64_t aiofs_accounts_sum(const struct aiofs_tree *tree);
+
 /* quota.c */
 void aiofs_quota_start(struct aiofs_tree *tree);
 /* Initialises the usage count of a volume with a quota, if it is not: so that the walk runs where a file is opened, and
  * not where the first write is submitted, on a thread that must not block. If it fails, the first charge tries again. */
 void aiofs_quota_prepare(struct aiofs_tree *tree);
-void aiofs_quota_truncated_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t before);
-void aiofs_quota_unnamed_locked(struct aiofs_tree *tree, struct aiofs_entry *entry, int64_t size);
-void aiofs_charge_release_locked(struct aiofs_tree *tree, struct aiofs_charge *charge);
+int64_t aiofs_quota_request(aiofs_volume *volume, int64_t bytes);
+int64_t aiofs_quota_release(aiofs_volume *volume, int64_t bytes);
+void aiofs_quota_close(aiofs_volume *volume);
+void aiofs_quota_fork_child(void);
+void aiofs_quota_truncated_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t before);
+void aiofs_quota_unnamed_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t size);
+void aiofs_charge_release_locked(aiofs_volume *volume, struct aiofs_charge *charge);
 /* For a swap file that will replace a file of `base` bytes. 0 or -ENOMEM. */
 int aiofs_quota_swap_begin(aiofs_lock_ref *lock_ref, int64_t base);
 /* Before a swap file of `size` bytes replaces a file of `old` bytes: charges what is not charged yet, or -EDQUOT. */

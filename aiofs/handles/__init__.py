@@ -9,7 +9,7 @@ A method that uses the disk starts its operation at the call, on a thread of the
 a coroutine that waits for it. A bad argument raises at the call.
 """
 
-from aiofs._core import AccessHandle, SyncAccessHandle
+from aiofs._core import AccessHandle, ReadableByteStream, SyncAccessHandle, WritableByteStream
 from aiofs.handles.directory_handle import DirectoryHandle
 from aiofs.handles.entry import missing
 from aiofs.handles.file import File
@@ -25,7 +25,9 @@ __all__ = [
     "FileHandle",
     "Mode",
     "Opening",
+    "ReadableByteStream",
     "SyncAccessHandle",
+    "WritableByteStream",
     "WritableFileStream",
     "missing",
 ]

@@ -1,12 +1,15 @@
-"""`File`: the state of a file at the time of `get_file`, and its bytes."""
+"""`File`: the state of a file at the time of `get_file`, and its bytes, whole or in part."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import AsyncIterator
+from operator import index
 
 from aiofs import _core, errors
 from aiofs.handles.entry import Async, Handle
+from aiofs.volume_ops import VolumeOps
 
 __all__ = ["File"]
 
@@ -14,23 +17,36 @@ __all__ = ["File"]
 class File:
     """The state of a file at the time of `get_file`: its size, its time, and its bytes.
 
-    The bytes are read from the file later, when `read` or `text` is called. If the file may have
-    changed since `get_file`, they raise `NotReadableError` (ESTALE). WHATWG File API: `File`.
+    It keeps nothing open and no lock, and can be read whatever lock the file has. The bytes are
+    read from the file later, by `read`, `text` or `stream`, on a thread of the engine. If the file
+    may have changed since `get_file`, these raise `NotReadableError` (ESTALE); `NotFoundError` if
+    it was removed. A change through aiofs is always noticed, also one by another process; another
+    change if the file's size or times show it. WHATWG File API: `File` and `Blob`.
     """
 
     _handle: Handle
     _found: os.stat_result
     _generation: int
+    _start: int
+    _end: int
 
     def __init__(self) -> None:
         raise TypeError("a File comes from FileHandle.get_file")
 
     @classmethod
     def _of(cls, handle: Handle, found: os.stat_result, generation: int) -> File:
+        return cls._part(handle, found, generation, 0, found.st_size)
+
+    @classmethod
+    def _part(
+        cls, handle: Handle, found: os.stat_result, generation: int, start: int, end: int
+    ) -> File:
         file = cls.__new__(cls)
         file._handle = handle
         file._found = found
         file._generation = generation
+        file._start = start
+        file._end = end
         return file
 
     @property
@@ -40,51 +56,117 @@ class File:
 
     @property
     def size(self) -> int:
-        """The file's size in bytes."""
-        return self._found.st_size
+        """The size in bytes, of the file or of the slice."""
+        return self._end - self._start
 
     @property
     def last_modified(self) -> int:
-        """The time of the last change of its bytes, in milliseconds since the epoch."""
+        """The time of the last change of the file's bytes, in milliseconds since the epoch."""
         return self._found.st_mtime_ns // 1_000_000
 
-    def read(self) -> Async[bytes]:
-        """`await file.read()`: all bytes of the file.
+    def slice(self, start: int = 0, end: int | None = None) -> File:
+        """The bytes from `start` up to `end`, as a `File`; reads nothing.
 
-        Raises `NotReadableError` (ESTALE) if the file may have changed since `get_file`,
-        `NotFoundError` if it was removed.
+        A negative number counts from the end; None is the end; what lies outside is clamped. If
+        `end` is not after `start`, the slice is empty. WHATWG File API: `slice`.
+        """
+        first = self._start + _clamped(index(start), self.size)
+        last = self._end if end is None else self._start + _clamped(index(end), self.size)
+        return File._part(self._handle, self._found, self._generation, first, max(first, last))
+
+    def read(self) -> Async[bytes]:
+        """`await file.read()`: all bytes of the file or of the slice.
+
+        WHATWG File API: `arrayBuffer`.
         """
         return _core.offload(self._read)
 
     def text(self) -> Async[str]:
-        """`await file.text()`: the bytes decoded as UTF-8; invalid bytes become U+FFFD.
+        """`await file.text()`: the bytes decoded as UTF-8.
 
-        Raises as `read`. WHATWG File API: `text`.
+        A byte-order mark at the start is left out; invalid bytes become U+FFFD. WHATWG File API:
+        `text`.
         """
         return _core.offload(self._text)
+
+    def stream(self, chunk_size: int = 65536) -> AsyncIterator[bytes]:
+        """An asynchronous iterator of the bytes, in pieces of `chunk_size` bytes.
+
+        Only the last piece may be shorter. One piece is in memory at a time; it is read when it is
+        asked for. Raises ValueError if `chunk_size` is not positive. WHATWG File API: `stream`.
+        """
+        if index(chunk_size) <= 0:
+            raise ValueError(f"chunk_size must be positive, not {chunk_size}")
+        return self._pieces(index(chunk_size))
 
     def __repr__(self) -> str:
         return f"<File {self.name!r}, {self.size} bytes>"
 
-    def _read(self) -> bytes:
-        ops, path = self._handle._volume._ops, self._handle._path
-        opened = ops.open(path, os.O_RDONLY, 0, _core.LOCK_NONE, 0)
+    async def _pieces(self, chunk_size: int) -> AsyncIterator[bytes]:
+        opened = await _core.offload(self._open)
         try:
-            data = opened.read(self.size, 0)
+            start = self._start
+            while piece := await _core.offload(
+                self._read_from, opened, start, min(chunk_size, self._end - start)
+            ):
+                start += len(piece)
+                yield piece
+        finally:
+            await _core.offload(opened.close)
+
+    # ---- run on a worker thread
+
+    def _open(self) -> _core.OpenFile:
+        try:
+            return self._ops.open(self._path, os.O_RDONLY, 0, _core.LOCK_NONE, 0)
+        except IsADirectoryError:
+            raise self._stale() from None
+
+    def _read(self) -> bytes:
+        opened = self._open()
+        try:
+            return self._read_from(opened, self._start, self.size)
         finally:
             opened.close()
-        if len(data) != self.size or not self._is_unchanged():
-            raise errors.from_errno(errno.ESTALE, ops.show(path), "read")
+
+    def _read_from(self, opened: _core.OpenFile, start: int, size: int) -> bytes:
+        data = opened.read(size, start)
+        self._check()
+        if len(data) != size:
+            raise self._stale()
         return data
 
-    def _is_unchanged(self) -> bool:
-        ops, path = self._handle._volume._ops, self._handle._path
-        return _identity(ops.stat(path)) == _identity(self._found) and (
-            ops.generation(path) == self._generation
-        )
-
     def _text(self) -> str:
-        return self._read().decode("utf-8", "replace")
+        return self._read().decode("utf-8-sig", "replace")
+
+    def _check(self) -> None:
+        """Raises if the file may have changed. Called after its bytes were read.
+
+        A file's times show every change but those that a later `utime` hides; the generation shows
+        these. It is shared with some entries of other paths, so it counts only if the time of the
+        last change of the inode, which `utime` cannot set, has changed too.
+        """
+        found, generation = self._ops.stat(self._path), self._ops.generation(self._path)
+        changed = generation != self._generation
+        if changed and isinstance(self._ops, _core.DirectoryOps):
+            changed = found.st_ctime_ns != self._found.st_ctime_ns
+        if changed or _identity(found) != _identity(self._found):
+            raise self._stale()
+
+    def _stale(self) -> OSError:
+        return errors.from_errno(errno.ESTALE, self._ops.show(self._path), "read")
+
+    @property
+    def _ops(self) -> VolumeOps:
+        return self._handle._volume._ops
+
+    @property
+    def _path(self) -> str:
+        return self._handle._path
+
+
+def _clamped(number: int, size: int) -> int:
+    return max(size + number, 0) if number < 0 else min(number, size)
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int, int]:

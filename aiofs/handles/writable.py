@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["WritableFileStream", "WritableMode"]
 
 WritableMode = Literal["siloed", "exclusive"]
+
+_PIECE = 1 << 20  # bytes of a File that are in memory at a time
 
 _LOCKS = {"siloed": _core.LOCK_SHARED, "exclusive": _core.LOCK_EXCLUSIVE}
 
@@ -77,7 +81,7 @@ class WritableFileStream:
         if isinstance(data, dict):
             return self._perform(data, position)
         if isinstance(data, File):
-            return self._writable.fill(lambda: (data._read(),), position)
+            return self._writable.fill(partial(_pieces_of, data), position)
         return self._writable.write(data.encode() if isinstance(data, str) else data, position)
 
     def seek(self, position: int) -> Async[None]:
@@ -143,6 +147,21 @@ class WritableFileStream:
         if kind == "truncate":
             return self.truncate(_param(params, "size"))
         raise ValueError(f"unknown type {kind!r}: one of 'write', 'seek', 'truncate'")
+
+
+def _pieces_of(file: File) -> Iterator[bytes]:
+    """The bytes of a File, read on this thread."""
+    opened = file._open()
+    try:
+        start = file._start
+        while True:  # also without bytes, to find out whether the file has changed
+            piece = file._read_from(opened, start, min(_PIECE, file._end - start))
+            yield piece
+            start += len(piece)
+            if start == file._end:
+                return
+    finally:
+        opened.close()
 
 
 def _param(params: dict[str, Any], name: str) -> Any:

@@ -145,6 +145,13 @@ class VirtualOps:
                 usage += self.stat(path).st_size
         return usage, None
 
+    def request_capacity(self, size: int) -> int:
+        self._use(None)
+        reason = "a volume written in Python has no quota"
+        raise errors.from_errno(errno.EOPNOTSUPP, None, "request capacity", reason)
+
+    release_capacity = request_capacity
+
     # ---- changing
 
     def mkdir(self, path: str, mode: int = 0o777, shown: str | None = None) -> None:

@@ -74,6 +74,35 @@ class Volume(VolumeMethods):
         """
         return _core.offload(self._ops.estimate)
 
+    def request_capacity(self, n: int) -> Coroutine[Any, Any, int]:
+        """`await volume.request_capacity(n)`: reserves n bytes of the quota, ahead of their use.
+
+        Files that are opened through this volume and grow use reserved bytes first, so that nobody
+        else can take the quota from them; what shrinks again goes back to the reservation. It is a
+        share of the quota, not of the disk. It ends when the volume and its files are closed, or
+        when the process dies. Gives the bytes that are reserved and not used now.
+
+        Raises `QuotaExceededError` (EDQUOT), and reserves nothing, if fewer than n bytes are free;
+        ValueError if n is negative; OSError EOPNOTSUPP for a volume written in Python. Storage
+        Foundation API: `requestCapacity`.
+        """
+        return _core.offload(self._ops.request_capacity, _checked_capacity(n))
+
+    def release_capacity(self, n: int) -> Coroutine[Any, Any, int]:
+        """`await volume.release_capacity(n)`: gives back n bytes that are reserved and not used.
+
+        Gives the bytes that are still reserved and not used. Raises ValueError if n is negative or
+        more than are reserved. Storage Foundation API: `releaseCapacity`.
+        """
+        return _core.offload(self._ops.release_capacity, _checked_capacity(n))
+
+    def remaining_capacity(self) -> Coroutine[Any, Any, int]:
+        """`await volume.remaining_capacity()`: the bytes that are reserved and not used.
+
+        Storage Foundation API: `getRemainingCapacity`.
+        """
+        return _core.offload(self._ops.release_capacity, 0)
+
     def __enter__(self) -> Self:
         return self
 
@@ -103,3 +132,11 @@ class Volume(VolumeMethods):
         if self._own_ops is None:
             self._own_ops = VirtualOps(self)
         return self._own_ops
+
+
+def _checked_capacity(n: int) -> int:
+    if not isinstance(n, int):
+        raise TypeError(f"a capacity must be an int, not {type(n).__name__}")
+    if not 0 <= n < 2**63:
+        raise ValueError(f"a capacity must be from 0 to 2**63 - 1 bytes, not {n}")
+    return n

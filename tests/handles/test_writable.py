@@ -155,6 +155,18 @@ async def test_file_is_a_source(file):
     assert await written(file, ("write", source, at(3))) == b"\0\0\0" + b"0123456789"
 
 
+async def test_slice_of_a_file_is_a_source(file):
+    source = (await file.get_file()).slice(10, 20)
+    assert await written(file, ("write", source), ("write", source)) == CONTENT[10:20] * 2
+
+
+async def test_large_file_is_a_source(file):
+    data = os.urandom(3_500_000)
+    write_file(file._volume, "source", data)
+    source = await FileHandle._of(file._volume, "source").get_file()
+    assert await written(file, ("write", source), ("write", b"end")) == data + b"end"
+
+
 async def test_file_of_another_volume_is_a_source(file, tmp_path):
     with PrivateVolume(tmp_path / "other") as other:
         write_file(other, "source", b"0123456789")

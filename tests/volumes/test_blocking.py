@@ -151,6 +151,42 @@ def test_loop_turns_while_a_method_of_the_tree_blocks(run, method, start):
     run(body())
 
 
+@pytest.mark.parametrize("method", ["open_file", "read_at", "stat", "close_file"])
+@pytest.mark.parametrize("part", ["whole", "pieces"])
+def test_loop_turns_while_a_file_is_read(run, method, part):
+    async def body():
+        volume = Slow()
+        handle = await volume.root.get_file_handle("file", create=True)
+        async with handle.create_access_handle() as writer:
+            await writer.write(b"data")
+        file = await handle.get_file()
+        volume.waits = method
+        reading = file.read() if part == "whole" else joined(file.stream(2))
+        assert await finish_methods(volume, reading) == b"data"
+        assert threading.get_ident() not in volume.threads
+
+    async def joined(pieces):
+        return b"".join([piece async for piece in pieces])
+
+    run(body())
+
+
+@pytest.mark.parametrize("method", ["size", "read_at"])
+@pytest.mark.parametrize("n", [-1, 2, 2 << 20])
+def test_loop_turns_while_a_stream_reads(run, method, n):
+    async def body():
+        volume = Slow()
+        handle = await volume.root.get_file_handle("file", create=True)
+        async with handle.create_access_handle() as opened:
+            await opened.write(b"data")
+            volume.waits = method if n != 2 else "read_at"
+            expected = b"da" if n == 2 else b"data"
+            assert await finish_methods(volume, opened.readable.read(n)) == expected
+        assert threading.get_ident() not in volume.threads
+
+    run(body())
+
+
 async def listed(volume):
     return [name async for name in volume.root.keys()]
 
