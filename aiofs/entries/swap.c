@@ -73,6 +73,7 @@ static int visit(const char *name, int directory, void *context)
 
 void aiofs_swap_clean(struct aiofs_tree *tree)
 {
+    atomic_store(&tree->swaps_searched, tree->own_dir >= 0);
     int directory = tree->own_dir < 0
                         ? -ENOENT
                         : aiofs_sys.openat(tree->own_dir, SWAP_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
@@ -91,6 +92,10 @@ void aiofs_swap_clean(struct aiofs_tree *tree)
 /* A search costs time in proportion to the living swap files, so there is one for as many new ones. */
 static void clean_if_due(struct aiofs_tree *tree)
 {
+    if (!atomic_load(&tree->swaps_searched)) { /* the volume had no .aiofs open when it was opened */
+        aiofs_swap_clean(tree);
+        return;
+    }
     if (tree->tally && atomic_load(&tree->tally->swaps) == atomic_load(&tree->swaps))
         return;
     if (atomic_fetch_add(&tree->swaps_made, 1) >= atomic_load(&tree->swaps_found))

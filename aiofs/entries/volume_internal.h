@@ -128,6 +128,7 @@ struct aiofs_tree {
 
     _Atomic int32_t swaps;                    /* swap files of this process */
     _Atomic uint32_t swaps_found, swaps_made; /* living ones at the last search for stale ones, new ones since then */
+    _Atomic bool swaps_searched;              /* there was a search for stale ones */
     _Atomic bool cannot_clone;                /* the filesystem refused FICLONE */
 
     _Atomic uint64_t *generations; /* counters of changes, by the hash of the path; see aiofs_volume_generation */
