@@ -22,7 +22,7 @@ from aiofs.handles import (
     WritableFileStream,
 )
 from aiofs.linking import get_include, get_library_dir
-from aiofs.volumes import MemoryVolume, PrivateVolume, Volume
+from aiofs.volumes import HostVolume, MemoryVolume, PrivateVolume, Volume
 
 __version__ = "0.1.0"
 
@@ -33,6 +33,7 @@ __all__ = [
     "File",
     "FileHandle",
     "FileSystem",
+    "HostVolume",
     "InvalidModificationError",
     "InvalidStateError",
     "MemoryVolume",

@@ -18,7 +18,8 @@ the parts, so the order of the parts does not matter.
     sync_access_handle, access_handle, stream
                         an open, locked file; the order of the operations on it; the streams over its bytes
     writable            an access handle that a writable stream is made of
-    volume, bridge      a directory as a volume; volumes written in Python
+    open_file, volume, bridge
+                        an open file with a descriptor; a directory as a volume; volumes written in Python
 
 Ownership. An aiocb or an Operation (the owner) has a reference to a submission while its request is in
 flight. The submission pins the buffers and holds a reference to the owner, until a thread with the GIL
@@ -69,6 +70,7 @@ include "core/sync_access_handle.pxi"
 include "core/stream.pxi"
 include "core/access_handle.pxi"
 include "core/writable.pxi"
+include "core/open_file.pxi"
 include "core/volume.pxi"
 include "core/bridge.pxi"
 include "core/process.pxi"

@@ -48,7 +48,8 @@ class InvalidModificationError(OSError):
 
 
 class NoModificationAllowedError(OSError):
-    """Another holder has locked the entry (EBUSY), or the handle is read-only (EBADF)."""
+    """Another holder has locked the entry (EBUSY), or the handle (EBADF) or its volume (EROFS) is
+    read-only."""
 
     name: ClassVar[str] = "NoModificationAllowedError"
 
@@ -86,7 +87,7 @@ class _Both:
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert isinstance(self, OSError)
-        return _remake, (self.errno, self.strerror, self.filename)
+        return _remake, (self.errno, self.strerror, self.filename, self.filename2)
 
 
 class _IsADirectory(_Both, TypeMismatchError, IsADirectoryError):
@@ -113,7 +114,8 @@ for _name in __all__[:-1]:
     globals()[_name].__signature__ = _signature
 
 
-_CLASSES: dict[int, type[OSError]] = {
+# The class for an errno, or for an errno in one operation.
+_CLASSES: dict[int | tuple[int, str | None], type[OSError]] = {
     errno.ENOENT: NotFoundError,
     errno.EISDIR: _IsADirectory,
     errno.ENOTDIR: _NotADirectory,
@@ -121,6 +123,8 @@ _CLASSES: dict[int, type[OSError]] = {
     errno.EXDEV: InvalidModificationError,
     errno.EEXIST: _Exists,
     errno.EBUSY: NoModificationAllowedError,
+    errno.EROFS: NoModificationAllowedError,
+    (errno.EOPNOTSUPP, "create access handle"): TypeMismatchError,
     errno.EBADF: InvalidStateError,
     errno.EIO: InvalidStateError,
     errno.EDQUOT: QuotaExceededError,
@@ -141,17 +145,22 @@ _MESSAGES: dict[int | tuple[int, str | None], str] = {
     errno.EROFS: "the volume is read-only",
     errno.ESTALE: "it changed after get_file",
     errno.EXDEV: "that leads out of its volume",
+    (errno.EEXIST, "move"): "the target exists, and only a file replaces a file",
+    (errno.EOPNOTSUPP, "create access handle"): "it is neither a file nor a directory",
     (errno.EBADF, "use a closed volume"): "the volume is closed",
     (errno.EBADF, "use a request that has ended"): "its memory is the request's no longer",
     (errno.EBADF, "complete a request twice"): "it has ended already",
     (errno.EXDEV, "rename across mounts"): "source and target are in different mounts",
+    (errno.EXDEV, "link across mounts"): "source and target are in different mounts",
     (errno.EBUSY, "open volume"): "it lies inside or around another volume that is open",
     (errno.EACCES, "open memory volume"): "it should be a directory that only this user can enter",
 }
 
 
-def _remake(number: int, message: str, subject: str | int | None) -> OSError:
-    return _CLASSES[number](number, message, subject)
+def _remake(
+    number: int, message: str, subject: str | int | None, other: str | int | None = None
+) -> OSError:
+    return _CLASSES[number](number, message, subject, None, other)
 
 
 def from_errno(
@@ -168,5 +177,5 @@ def from_errno(
     text = reason or _MESSAGES.get((number, doing)) or _MESSAGES.get(number) or os.strerror(number)
     if doing:
         text = f"{doing}: {text}"
-    found = _CLASSES.get(number, OSError)
+    found = _CLASSES.get((number, doing)) or _CLASSES.get(number, OSError)
     return found(number, text) if subject is None else found(number, text, subject)

@@ -9,23 +9,22 @@ belong to the FileSystem's number, `_owner`.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import stat
 import sys
-import threading
 import warnings
 from asyncio import _get_running_loop as _running_loop
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakSet
 
 from aiofs import _core, errors
 from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle
 from aiofs.handles import DirectoryHandle, Opening, missing
-from aiofs.volume_ops import HasOps, Mode, VolumeOps
-from aiofs.volumes import Volume, entry_stat
+from aiofs.namespace import Mount, ResolvedPath, ends_in_slash
+from aiofs.tree_calls import TreeCalls
+from aiofs.volume_ops import Mode
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,33 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FileSystem"]
 
-_owners = itertools.count(1)
 
-
-class _Mount(NamedTuple):
-    at: str  # the mount point in the namespace; "" is "/"
-    volume: HasOps
-    base: str  # the mounted directory's path in the volume
-
-    @property
-    def ops(self) -> VolumeOps:
-        return self.volume._ops
-
-
-class _ResolvedPath(NamedTuple):
-    """A resolved path of the namespace.
-
-    If `mount` is None, the path lies in no mount: it is an implicit directory above a mount point,
-    or does not exist.
-    """
-
-    mount: _Mount | None
-    path: str  # in the volume
-    namespace: str  # the canonical path in the namespace; "" is "/"
-    shown: str  # the path as the program gave it, for errors
-
-
-class FileSystem:
+class FileSystem(TreeCalls):
     """A namespace of volumes, with calls as in `os`.
 
     The calls are synchronous and can block, as those of `os` do: on an event loop use handles.
@@ -75,66 +49,10 @@ class FileSystem:
     """
 
     def __init__(self) -> None:
-        self._owner = next(_owners)
+        super().__init__()
         self._process = os.getpid()
-        self._mounts: dict[str, _Mount] = {}
         self._files: dict[int, OpenFile] = {}
         self._handles: WeakSet[AccessHandle | SyncAccessHandle] = WeakSet()
-        self._lock = threading.Lock()
-
-    # ---- mounts
-
-    def mount(self, path: Path, source: Volume | DirectoryHandle) -> None:
-        """Mounts a volume, or a directory of a volume, at a path. Compare mount(2).
-
-        path: need not exist. source: a volume, or a DirectoryHandle.
-        Raises `InvalidModificationError` (EEXIST) if the path is an entry or a mount point already;
-        but "/" may be mounted over other mounts. Raises `NotFoundError` if the source is missing,
-        `TypeMismatchError` if it is not a directory, TypeError if it is neither a volume nor a
-        DirectoryHandle.
-        """
-        if isinstance(source, DirectoryHandle):
-            mount = _Mount(_canonical(path), source._volume, source._path)
-        elif isinstance(source, Volume):
-            mount = _Mount(_canonical(path), source, "")
-        else:
-            raise TypeError(f"a volume or a DirectoryHandle is wanted, not {type(source).__name__}")
-        shown = os.fspath(path)
-        if not stat.S_ISDIR(mount.ops.stat(mount.base).st_mode):
-            raise errors.from_errno(errno.ENOTDIR, mount.ops.show(mount.base), "mount")
-        # Without the lock: the stat of a volume written in Python may use this FileSystem.
-        exists = bool(mount.at) and mount.at not in self._mounts and self._exists(shown)
-        with self._lock:
-            if mount.at in self._mounts:
-                reason = "a volume is mounted there already"
-                raise errors.from_errno(errno.EEXIST, shown, "mount", reason)
-            if exists:
-                reason = "there is an entry of that name already"
-                raise errors.from_errno(errno.EEXIST, shown, "mount", reason)
-            self._mounts[mount.at] = mount
-
-    def unmount(self, path: Path) -> None:
-        """Removes a mount; the volume stays open. Compare umount(2).
-
-        Raises `NoModificationAllowedError` (EBUSY) while descriptors or handles of this process are
-        open in it, or another mount lies below it; OSError EINVAL if the path is no mount point,
-        `NotFoundError` if it does not exist.
-        """
-        at, shown = _canonical(path), os.fspath(path)
-        if at not in self._mounts:
-            number = errno.EINVAL if self._exists(shown) else errno.ENOENT
-            reason = "nothing is mounted there" if number == errno.EINVAL else None
-            raise errors.from_errno(number, shown, "unmount", reason)
-        with self._lock:
-            mount = self._mounts.get(at)
-            if mount is None:  # another thread was faster
-                raise errors.from_errno(errno.EINVAL, shown, "unmount", "nothing is mounted there")
-            below = self._mounts_below(at) if at else []
-            held = 0 if below else mount.ops.lock_count(mount.base)
-            if below or held:
-                reason = f"{_listed(below)} is mounted below it" if below else f"{held} open in it"
-                raise errors.from_errno(errno.EBUSY, shown, "unmount", reason)
-            del self._mounts[at]
 
     # ---- descriptors
 
@@ -151,7 +69,7 @@ class FileSystem:
         """
         _check_flags(flags)
         resolved = self._find(path, "open")
-        if flags & os.O_CREAT and _ends_in_slash(path):
+        if flags & os.O_CREAT and ends_in_slash(path):
             raise errors.from_errno(errno.EISDIR, resolved.shown, "open")
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         lock = _core.LOCK_EXCLUSIVE if writes else _core.LOCK_NONE
@@ -179,95 +97,6 @@ class FileSystem:
             reason = f"descriptor {fd} is not of this FileSystem, or closed already"
             raise errors.from_errno(errno.EBADF, fd, "close", reason)
         opened.close()
-
-    # ---- the tree
-
-    def stat(self, path: Path) -> os.stat_result:
-        """As `os.stat`."""
-        resolved = self._find(path, "stat")
-        if resolved.mount is None:
-            return self._stat_of_implicit_directory(resolved)
-        try:
-            return resolved.mount.ops.stat(resolved.path, resolved.shown)
-        except FileNotFoundError:
-            if self._mounts_below(resolved.namespace):
-                return self._stat_of_implicit_directory(resolved)
-            raise
-
-    def mkdir(self, path: Path, mode: int = 0o777) -> None:
-        """As `os.mkdir`."""
-        resolved = self._find(path, "mkdir")
-        if self._has_mount_at_or_below(resolved):
-            raise errors.from_errno(errno.EEXIST, resolved.shown, "mkdir")
-        self._mount_of(resolved, "mkdir").ops.mkdir(resolved.path, mode, resolved.shown)
-
-    def rmdir(self, path: Path) -> None:
-        """As `os.rmdir`; EBUSY for a mount point, and if an entry in it is locked."""
-        resolved = self._changeable(path, "rmdir")
-        self._mount_of(resolved, "rmdir").ops.rmdir(resolved.path, resolved.shown)
-
-    def unlink(self, path: Path) -> None:
-        """As `os.unlink`; EBUSY if another holder has locked the file.
-
-        A file that this FileSystem has open stays readable, writable and locked until it is closed.
-        """
-        resolved = self._changeable(path, "unlink")
-        self._mount_of(resolved, "unlink").ops.unlink(resolved.path, self._owner, resolved.shown)
-
-    def rename(self, source: Path, target: Path) -> None:
-        """As `os.rename`; EXDEV between mounts, EBUSY if another holder has locked one of the two.
-
-        Descriptors of this FileSystem stay open, and their lock moves to the new path.
-        """
-        resolved_source = self._changeable(source, "rename")
-        resolved_target = self._changeable(target, "rename")
-        mount = self._mount_of(resolved_source, "rename")
-        if self._mount_of(resolved_target, "rename") is not mount:
-            error = errors.from_errno(errno.EXDEV, resolved_source.shown, "rename across mounts")
-            error.filename2 = resolved_target.shown
-            raise error
-        if _ends_in_slash(source) or _ends_in_slash(target):
-            if not stat.S_ISDIR(
-                mount.ops.stat(resolved_source.path, resolved_source.shown).st_mode
-            ):
-                error = errors.from_errno(errno.ENOTDIR, resolved_source.shown, "rename")
-                error.filename2 = resolved_target.shown
-                raise error
-        mount.ops.rename(
-            resolved_source.path,
-            resolved_target.path,
-            self._owner,
-            resolved_source.shown,
-            resolved_target.shown,
-        )
-
-    def truncate(self, path: Path, length: int) -> None:
-        """As `os.truncate`; length is in bytes. EBUSY if another holder has locked the file."""
-        if not isinstance(length, int):
-            raise TypeError(f"length must be an int, not {type(length).__name__}")
-        if length >= 2**63:
-            raise ValueError(f"length {length} is beyond 2**63 - 1")
-        resolved = self._find(path, "truncate")
-        mount = self._mount_of(resolved, "truncate", directory=errno.EISDIR)
-        mount.ops.truncate(resolved.path, length, self._owner, resolved.shown)
-
-    def listdir(self, path: Path = "/") -> list[str]:
-        """As `os.listdir`: the names in arbitrary order, those of mount points included."""
-        resolved = self._find(path, "listdir")
-        mounted = {
-            at[len(resolved.namespace) + 1 :].partition("/")[0]: None
-            for at in self._mounts_below(resolved.namespace)
-        }
-        if resolved.mount is None:
-            self._stat_of_implicit_directory(resolved)
-            return list(mounted)
-        try:
-            found = resolved.mount.ops.scan(resolved.path, resolved.shown)
-        except FileNotFoundError:
-            if not mounted:
-                raise
-            found = []
-        return list({name: None for name, _ in found} | mounted)
 
     # ---- handles
 
@@ -359,10 +188,12 @@ class FileSystem:
         traceback: TracebackType | None,
     ) -> None:
         closing = self._start_closing_handles(exception)
-        await _core.offload(self._close_all, exception)
-        closing += self._start_closing_handles(exception)  # whose opening ended meanwhile
-        for operation in closing:
-            await operation
+        try:
+            await _core.offload(self._close_all, exception)
+        finally:
+            closing += self._start_closing_handles(exception)  # whose opening ended meanwhile
+            for operation in closing:
+                await operation
 
     def _start_closing_handles(
         self, exception: BaseException | None
@@ -407,74 +238,7 @@ class FileSystem:
 
     # ---- paths
 
-    def _find(self, path: Path, doing: str) -> _ResolvedPath:
-        """Resolves a path: the mount with the longest mount point above it, and the path there."""
-        shown, namespace = os.fspath(path), _canonical(path)
-        if not shown:
-            raise errors.from_errno(errno.ENOENT, shown, doing)
-        at = namespace
-        while at not in self._mounts and at:
-            at = at.rpartition("/")[0]
-        mount = self._mounts.get(at)
-        if mount is None:
-            return _ResolvedPath(None, "", namespace, shown)
-        below = namespace[len(at) + 1 :]
-        inside = f"{mount.base}/{below}" if mount.base and below else mount.base or below
-        resolved = _ResolvedPath(mount, inside, namespace, shown)
-        if _ends_in_slash(shown) and inside:
-            self._refuse_file(resolved, doing)
-        return resolved
-
-    def _refuse_file(self, resolved: _ResolvedPath, doing: str) -> None:
-        """Raises ENOTDIR if the path, which ends in '/', is a file."""
-        assert resolved.mount is not None
-        try:
-            mode = resolved.mount.ops.stat(resolved.path, resolved.shown).st_mode
-        except FileNotFoundError:
-            return
-        if not stat.S_ISDIR(mode):
-            raise errors.from_errno(errno.ENOTDIR, resolved.shown, doing)
-
-    def _mount_of(
-        self, resolved: _ResolvedPath, doing: str, directory: int = errno.EROFS
-    ) -> _Mount:
-        """The mount of a resolved path. Without one, raises the errno `directory` for an implicit
-        directory, and ENOENT for a path that does not exist."""
-        if resolved.mount is not None:
-            return resolved.mount
-        implicit = self._mounts_below(resolved.namespace)
-        raise errors.from_errno(directory if implicit else errno.ENOENT, resolved.shown, doing)
-
-    def _changeable(self, path: Path, doing: str) -> _ResolvedPath:
-        """Resolves a path that may be changed: EBUSY for a mount point, and above one."""
-        resolved = self._find(path, doing)
-        if resolved.namespace in self._mounts:
-            raise errors.from_errno(errno.EBUSY, resolved.shown, doing, "it is a mount point")
-        below = self._mounts_below(resolved.namespace)
-        if below:
-            reason = f"{_listed(below)} is mounted below it"
-            raise errors.from_errno(errno.EBUSY, resolved.shown, doing, reason)
-        return resolved
-
-    def _has_mount_at_or_below(self, resolved: _ResolvedPath) -> bool:
-        return resolved.namespace in self._mounts or bool(self._mounts_below(resolved.namespace))
-
-    def _mounts_below(self, namespace: str) -> list[str]:
-        return [at for at in tuple(self._mounts) if at.startswith(namespace + "/")]
-
-    def _stat_of_implicit_directory(self, resolved: _ResolvedPath) -> os.stat_result:
-        if not self._mounts_below(resolved.namespace):
-            raise errors.from_errno(errno.ENOENT, resolved.shown, "stat")
-        return entry_stat("directory", mode=0o555)
-
-    def _exists(self, path: str) -> bool:
-        try:
-            self.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
-
-    def _for_handle(self, path: Path, mode: Mode | None) -> tuple[_Mount, _ResolvedPath, str]:
+    def _for_handle(self, path: Path, mode: Mode | None) -> tuple[Mount, ResolvedPath, str]:
         resolved = self._find(path, "create access handle")
         mount = self._mount_of(resolved, "create access handle", directory=errno.EISDIR)
         name, _, _ = _core.mode_of_handle(mount.volume.default_mode if mode is None else mode)
@@ -495,27 +259,3 @@ def _check_flags(flags: object) -> None:
         like = _FLAGS.get(flags.rstrip("bt")) if isinstance(flags, str) else None
         advice = f": {like} for {flags!r}" if like else ""
         raise TypeError(f"flags must be an int, as of os.open, not {flags!r}{advice}")
-
-
-def _listed(paths: list[str]) -> str:
-    return ", ".join(map(repr, paths))
-
-
-def _ends_in_slash(path: Path) -> bool:
-    return os.fspath(path).endswith("/")
-
-
-def _canonical(path: Path) -> str:
-    """The canonical path in the namespace: "" for "/" itself, "/a/b" for a path below it."""
-    text = os.fspath(path)
-    if not isinstance(text, str):
-        raise TypeError(f"a path must be a str, not {type(text).__name__}")
-    if "\0" in text:
-        raise ValueError(f"a path has no NUL character in it: {text!r}")
-    components: list[str] = []
-    for component in text.split("/"):
-        if component == "..":
-            del components[-1:]
-        elif component not in ("", "."):
-            components.append(component)
-    return "".join(f"/{component}" for component in components)

@@ -40,7 +40,10 @@ def test_errors_pickle(number):
     error = from_errno(number, "/some/path", "open")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error) and again.args == error.args
-    assert again.filename == error.filename
+    assert again.filename == error.filename and again.filename2 is None
+    error.filename2 = "/another/path"
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.filename, again.filename2) == ("/some/path", "/another/path")
 
 
 def test_other_errnos_give_pythons_own_class():

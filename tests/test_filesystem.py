@@ -6,11 +6,12 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from lock_holder_process import holding
-from support import failed, write_file
+from support import eventually, failed, write_file
 from volumes.dict_volume import DictVolume
 
 import aiofs
@@ -438,6 +439,17 @@ def test_unmounting_a_volume_with_open_files_is_ebusy(fs):
         failed(errno.ENOENT, fs.unmount, "/memory")
 
 
+@pytest.mark.parametrize("kind", [MemoryVolume, DictVolume])
+def test_closed_volume_can_be_unmounted(fs, kind):
+    closed = kind()
+    fs.mount("/closed", closed)
+    descriptor = fs.open("/closed/file", RDWR)
+    fs.close(descriptor)
+    closed.close()
+    fs.unmount("/closed")
+    failed(errno.ENOENT, fs.unmount, "/closed")
+
+
 def test_unmounting_a_volume_with_a_mount_below_is_ebusy(fs):
     with MemoryVolume() as outer, MemoryVolume() as inner:
         fs.mount("/outer", outer)
@@ -486,6 +498,38 @@ def test_async_exit_closes_handles(run, volume):
         with pytest.raises(aiofs.InvalidStateError):
             await handle.get_size()
         assert volume._ops.lock_count("") == 0
+
+    run(body())
+
+
+def test_exit_closes_handles_opened_meanwhile_if_closing_a_descriptor_fails(run, volume):
+    fs, exiting = FileSystem(), threading.Event()
+
+    class OpensLate(DictVolume):
+        """Its file `late` is opened while the FileSystem is closing a descriptor of the other."""
+
+        def open_file(self, path, **how):
+            assert path != "late" or exiting.wait(20)
+            return super().open_file(path, **how)
+
+        def close_file(self, file):
+            if not exiting.is_set():
+                exiting.set()
+                eventually(lambda: fs._handles)
+            super().close_file(file)
+
+    async def body():
+        fs.mount("/", volume)
+        fs.mount("/python", OpensLate())
+        fs.open("/python/file", RDWR)
+        lost = fs.open("/lost", RDWR)
+        opening = fs.create_access_handle("/python/late", create=True)
+        os.close(lost)  # the program's mistake: closing it fails
+        with pytest.raises(aiofs.InvalidStateError):
+            await fs.__aexit__(None, None, None)
+        handle = await opening
+        with pytest.raises(aiofs.InvalidStateError):
+            await handle.get_size()
 
     run(body())
 

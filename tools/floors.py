@@ -40,7 +40,7 @@ FLOORS = {
     "ops": ["volume_ops.py"],
     "handles": ["handles"],
     "volumes": ["volumes"],
-    "filesystem": ["filesystem.py", "files"],
+    "filesystem": ["namespace.py", "dir_entry.py", "tree_calls.py", "filesystem.py", "files"],
     "faces": ["aio.py", "sqlite", "fsspec.py", "fuse.py", "sync"],
     "command": [
         *("__init__.py", "__main__.py", "cli.py", "demo", "doctor.py"),

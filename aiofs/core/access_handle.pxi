@@ -208,15 +208,15 @@ cdef class AccessHandle:
     def abort(self):
         """Closes without a flush or a commit. Operations that have not run, or that can be cancelled, raise AbortError."""
         cdef Operation operation
-        cdef int fd
+        cdef aiofs_file *file = self.file
         if current_notifier() is None:
             raise no_loop_error("an AccessHandle")
         self.aborted = True
-        # Before the close begins: after it, the number may lead to another file.
-        if self.file != NULL and (self.closing is None or not self.is_closing()):
-            fd = aiofs_file_fd(self.file)
+        if file != NULL and (self.closing is None or not self.is_closing()):
+            aiofs_file_retain(file)
             with nogil:
-                aiofs_cancel_all(fd)
+                aiofs_file_cancel_soon(file)  # the close waits for what cannot be cancelled
+                aiofs_file_release(file)
         operation = self.finish(False)
         self.start_deferred()
         return operation
@@ -548,10 +548,12 @@ cdef class AccessHandle:
             self.file = NULL
             with nogil:
                 aiofs_file_release(file)
-        self.conclude(operation, result)
-        self.start_deferred()
-        if self.failure is not None and self.in_flight == 0:
-            self.release_file()
+        try:
+            self.conclude(operation, result)
+        finally:
+            self.start_deferred()
+            if self.failure is not None and self.in_flight == 0:
+                self.release_file()
         return 0
 
     cdef void detach(self, Operation operation) noexcept:

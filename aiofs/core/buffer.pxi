@@ -47,6 +47,9 @@ cdef int check_items(object exporter, Py_buffer *view) except -1:
             PyBuffer_Release(&described)
     except (TypeError, ValueError, BufferError):
         return 0  # the object does not describe its items
+    except BaseException:
+        PyBuffer_Release(view)
+        raise
     if objects:
         PyBuffer_Release(view)
         raise TypeError(f"a buffer of bytes is needed; this {type(exporter).__name__} holds Python objects")

@@ -9,6 +9,7 @@
 aiofs_completion_queue aiofs_unclaimed;
 int (*aiofs_drain_unclaimed)(void *);
 _Atomic bool aiofs_python_ends;
+_Atomic bool aiofs_awaited_elsewhere;
 static _Atomic(aiofs_wakeup *) unclaimed_wakeup; /* NULL until the first loop is used; never closed */
 
 void python_ends(void)
@@ -104,6 +105,8 @@ void post_completion(aiofs_submission *submission)
     if (queue && queue_push(queue, submission, no_wakeup, &notify)) {
         if (notify)
             aiofs_wakeup_notify(queue->wakeup);
+        if (atomic_load(&aiofs_awaited_elsewhere)) /* after the push: the loop that wakes up drains the queue */
+            notify_unclaimed();
     } else {
         queue_push(&aiofs_unclaimed, submission, false, &notify);
         if (notify)

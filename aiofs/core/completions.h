@@ -32,6 +32,9 @@ struct aiofs_completion_queue {
 extern aiofs_completion_queue aiofs_unclaimed;
 extern int (*aiofs_drain_unclaimed)(void *); /* the function for Py_AddPendingCall */
 extern _Atomic bool aiofs_python_ends;       /* the interpreter exits: no more pending calls */
+/* A submission is awaited on a loop that does not drain its queue: each completion also wakes the loops that watch the
+ * wakeup fd of the unclaimed completions. */
+extern _Atomic bool aiofs_awaited_elsewhere;
 
 void python_ends(void);
 

@@ -9,6 +9,7 @@ cdef extern from "core/completions.h" nogil:
 
     aiofs_completion_queue aiofs_unclaimed
     bint aiofs_python_ends
+    bint aiofs_awaited_elsewhere
 
     void python_ends()
     aiofs_completion_queue *queue_new(int eventfd, int *error)
@@ -56,6 +57,7 @@ cdef class LoopNotifier:
     cdef int schedule(self) except -1
     cdef int await_on(self, aiofs_submission *submission, object waiter) except -1
     cdef void awaited_no_more(self, aiofs_submission *submission) noexcept
+    cdef int settle(self) except -1
     cdef int call(self, aiofs_callback *callback) except -1
     cdef int begin_turn(self, size_t size) except -1
     cdef inline bint is_spent(self) noexcept

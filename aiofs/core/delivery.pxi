@@ -9,6 +9,11 @@
 # is delivered, each future gets its result on its own loop. When a loop is closed, it drops its references to the
 # LoopNotifier. The LoopNotifier then closes the completion queue and cancels the requests that were awaited there.
 #
+# Awaits on another loop. A submission may be awaited on a loop other than the one that it is addressed to, and that
+# other one may have stopped. So while there is such an await, each completion also wakes the loops that run. They settle
+# what is in the queues of all loops: the buffers are released, the owners are updated and the awaits wake up. The
+# function of SIGEV_LOOP is left for its own loop.
+#
 # Ownership. `notifiers` has weak references only: the loop owns its LoopNotifier, through the callbacks of add_reader.
 # A submission owns one reference to its list of waiters. `awaited` holds one reference to each submission in it.
 #
@@ -61,6 +66,7 @@ cdef inline int64_t tick_ns() noexcept nogil:
 
 cdef dict notifiers = {}  # from the id of a loop to a weak reference to its LoopNotifier
 cdef object unclaimed_eventfd = None  # every loop watches it; made together with the first LoopNotifier
+cdef dict elsewhere = {}  # the addresses of undelivered submissions that are awaited on a loop that is not theirs
 cdef PyObject *last_notifier = NULL  # the LoopNotifier used last; borrowed, cleared by its end()
 
 
@@ -72,13 +78,18 @@ cdef class LoopNotifier:
         self.loop = loop
         self.is_running = loop.is_running
         self.awaited = {}
+        watched = unclaimed_eventfd_made()
         self.eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.queue = queue_new(self.eventfd, &error)
         if self.queue == NULL:
             os.close(self.eventfd)
             raise engine_error(error)
         loop.add_reader(self.eventfd, self.completions_ready)
-        loop.add_reader(unclaimed_eventfd_made(), self.unclaimed_ready)
+        try:
+            loop.add_reader(watched, self.unclaimed_ready)
+        except BaseException:
+            loop.remove_reader(self.eventfd)  # else the loop would hold this object
+            raise
 
     def __dealloc__(self):
         self.end()
@@ -131,6 +142,28 @@ cdef class LoopNotifier:
         cdef uint64_t count = 0
         c_read(unclaimed_eventfd, &count, sizeof(count))
         drain_unclaimed()
+        if elsewhere:
+            settle_others(self, False)
+
+    cdef int settle(self) except -1:
+        """Settles the completed submissions of this loop, which another loop awaits. This loop delivers them later."""
+        cdef aiofs_submission *submission
+        self.collect(queue_drain(self.queue, False))
+        completed = []  # first, because this loop may run in another thread, and deliver them meanwhile
+        submission = self.first
+        while submission != NULL:
+            aiofs_request_retain(&submission.request)
+            completed.append(<uintptr_t>submission)
+            submission = submission.next
+        try:
+            for address in completed:
+                submission = <aiofs_submission *><uintptr_t>address
+                self.awaited_no_more(submission)
+                settle_completion(submission)
+        finally:
+            for address in completed:
+                aiofs_request_release(&(<aiofs_submission *><uintptr_t>address).request)
+        return 0
 
     def deliver(self):
         """Delivers at most one slice of the ready submissions, and schedules itself for the rest."""
@@ -166,6 +199,7 @@ cdef class LoopNotifier:
 
     cdef int await_on(self, aiofs_submission *submission, object waiter) except -1:
         """Gives `waiter`, a future, its result at delivery. If this loop is closed before, cancels the request."""
+        cdef bint follows = False
         if submission.delivered:
             end_waiter(waiter)
             return 0
@@ -174,7 +208,12 @@ cdef class LoopNotifier:
             if <uintptr_t>submission not in self.awaited:
                 self.awaited[<uintptr_t>submission] = True
                 aiofs_request_retain(&submission.request)
-        elif aiofs_request_terminal(&submission.request):
+            # An operation that is not submitted yet follows others, which may be in the queue of a loop that has stopped.
+            if aiofs_request_state(&submission.request) == AIOFS_NEW and another_has_stopped(self):
+                await_elsewhere(submission)
+                follows = True
+        elif not await_elsewhere(submission):
+            settle_others(self, True)
             end_waiter(waiter)
             return 0
         if submission.waiters == NULL:
@@ -182,6 +221,8 @@ cdef class LoopNotifier:
             Py_INCREF(waiters)
             submission.waiters = <PyObject *>waiters
         (<list>submission.waiters).append(waiter)
+        if follows:
+            settle_others(self, True)
         return 0
 
     cdef void awaited_no_more(self, aiofs_submission *submission) noexcept:
@@ -275,9 +316,11 @@ cdef object unclaimed_eventfd_made():
 
 def _reset_loops():
     """In the child of a fork: a loop of the parent does not run here, even if its is_running() returns True."""
-    global last_notifier, unclaimed_eventfd
+    global last_notifier, unclaimed_eventfd, aiofs_awaited_elsewhere
     last_notifier = NULL
     notifiers.clear()
+    elsewhere.clear()
+    aiofs_awaited_elsewhere = False
     unclaimed_eventfd = None
     unclaimed_wakeup_reset()
 
@@ -407,10 +450,53 @@ cdef int remove_waiter(aiofs_submission *submission, object waiter) except -1:
     return 0
 
 
+cdef bint await_elsewhere(aiofs_submission *submission) except -1:
+    """Lets completions in the queues of other loops wake this loop, until the submission is delivered. False: its request
+    is terminal."""
+    global aiofs_awaited_elsewhere
+    if aiofs_request_terminal(&submission.request):
+        return False
+    elsewhere[<uintptr_t>submission] = True
+    aiofs_awaited_elsewhere = True  # before the load below: post_completion reads it after the state became terminal
+    if aiofs_request_terminal(&submission.request):
+        elsewhere_no_more(submission)
+        return False
+    return True
+
+
+cdef inline void elsewhere_no_more(aiofs_submission *submission) noexcept:
+    global aiofs_awaited_elsewhere
+    if aiofs_awaited_elsewhere and elsewhere.pop(<uintptr_t>submission, False) and not elsewhere:
+        aiofs_awaited_elsewhere = False
+
+
+cdef bint another_has_stopped(LoopNotifier running) except -1:
+    """Is there a loop that is neither closed nor running?"""
+    for reference in list(notifiers.values()):
+        notifier = reference()
+        if notifier is not None and notifier is not running and not (<LoopNotifier>notifier).is_running():
+            return True
+    return False
+
+
+cdef int settle_others(LoopNotifier running, bint stopped) except -1:
+    """Settles the completed submissions of the other loops; `stopped`: only of those that do not run."""
+    if len(notifiers) < 2:
+        return 0
+    for reference in list(notifiers.values()):
+        notifier = reference()
+        if notifier is None or notifier is running or (<LoopNotifier>notifier).queue == NULL:
+            continue
+        if not (stopped and (<LoopNotifier>notifier).is_running()):
+            (<LoopNotifier>notifier).settle()
+    return 0
+
+
 cdef void end_waiters(aiofs_submission *submission) noexcept:
     """Wakes the awaits of a submission that will not be delivered, because the engine did not accept it."""
     cdef object waiters = take(&submission.waiters)
     submission.delivered = True  # for an await that begins later
+    elsewhere_no_more(submission)
     if waiters is None:
         return
     for reference in notifiers.values():
@@ -444,21 +530,33 @@ cdef int wake(list waiters) except -1:
 
 cdef int deliver_completion(aiofs_submission *submission, LoopNotifier notifier) except -1:
     """Delivers one completion: releases the buffers, updates the owner, wakes the awaits, calls the function of
-    SIGEV_LOOP. Raises only SystemExit or KeyboardInterrupt of that function (see LoopNotifier.call)."""
-    cdef object waiters
+    SIGEV_LOOP. Each step is done even if the one before raises: SystemExit or KeyboardInterrupt of that function (see
+    LoopNotifier.call), of a signal handler, or MemoryError."""
     if submission.delivered:
         return 0
     submission.delivered = True
-    waiters = take(&submission.waiters)
+    try:
+        settle_completion(submission)
+    finally:
+        try:
+            if submission.callback != NULL and notifier is not None:
+                notifier.call(submission.callback)
+        finally:
+            drop_notice(submission)
+            aiofs_request_release(&submission.request)
+    return 0
+
+
+cdef int settle_completion(aiofs_submission *submission) except -1:
+    """The part of a delivery that any loop may do, and that happens once: releases the buffers, updates the owner, wakes
+    the awaits."""
+    cdef object waiters = take(&submission.waiters)
+    elsewhere_no_more(submission)
     try:
         end_submission(submission)
+    finally:
         if waiters is not None:
             wake(<list>waiters)
-        if submission.callback != NULL and notifier is not None:
-            notifier.call(submission.callback)
-    finally:
-        drop_notice(submission)
-        aiofs_request_release(&submission.request)
     return 0
 
 

@@ -81,6 +81,7 @@ cdef extern from "engine/engine.h" nogil:
     int aiofs_cancel(aiofs_request *request)
     void aiofs_cancel_soon(aiofs_request *request)
     int aiofs_cancel_all(int fd)
+    void aiofs_file_cancel_soon(aiofs_file *file)
 
     int64_t aiofs_read_inline(aiofs_file *file, int fd, const iovec *iov, int iovcnt, size_t total,
                               int64_t offset)

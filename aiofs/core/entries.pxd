@@ -54,6 +54,7 @@ cdef extern from "entries/volume.h" nogil:
     long aiofs_volume_lock_count(aiofs_volume *volume, const char *path)
 
     int aiofs_volume_stat(aiofs_volume *volume, const char *path, status_of_file *out)
+    int aiofs_volume_lstat(aiofs_volume *volume, const char *path, status_of_file *out)
     int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, status_of_file *out)
     uint64_t aiofs_volume_generation(aiofs_volume *volume, const char *path)
     int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode)
@@ -61,8 +62,16 @@ cdef extern from "entries/volume.h" nogil:
     int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owner)
     int aiofs_volume_rename(aiofs_volume *volume, const char *from_, const char *to,
                             const void *owner)
+    int aiofs_volume_move(aiofs_volume *volume, const char *from_, const char *to)
+    int aiofs_volume_chmod(aiofs_volume *volume, const char *path, mode_t mode)
+    int aiofs_volume_utime(aiofs_volume *volume, const char *path, const timespec_of_stat *times, bint follow)
+    int aiofs_volume_symlink(aiofs_volume *volume, const char *text, const char *path)
+    ssize_t aiofs_volume_readlink(aiofs_volume *volume, const char *path, char *out, size_t size)
+    int aiofs_volume_link(aiofs_volume *volume, const char *from_, const char *to)
+    int aiofs_volume_open_path(aiofs_volume *volume, const char *path)
     int aiofs_volume_truncate(aiofs_volume *volume, const char *path, int64_t size,
                               const void *owner)
+    int aiofs_volume_locked_below(aiofs_volume *volume, const char *path)
     int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
     int aiofs_volume_open_directory(aiofs_volume *volume, const char *path)
 

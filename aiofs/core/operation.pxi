@@ -49,7 +49,12 @@ cdef class Operation:
             aiofs_request_release(&self.submission.request)
             self.submission = NULL
         if handle is not None:
-            return handle.operation_ended(self, result)
+            try:
+                return handle.operation_ended(self, result)
+            except BaseException as error:  # as the KeyboardInterrupt of a signal handler
+                if self.state == PENDING:
+                    self.fail(error)
+                raise
         self.function = self.arguments = None
         if self.state == PENDING:  # an offload that was cancelled before its function was called
             self.fail(cancelled_error())

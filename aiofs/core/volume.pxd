@@ -3,12 +3,6 @@
 cdef bytes _path_bytes(path)
 cdef const void *_owner(unsigned long long owner) noexcept
 
-cdef class OpenFile:
-    cdef aiofs_file *file
-    cdef readonly object path  # the path that error messages show
-
-cdef OpenFile _open_file(aiofs_file *file, path)
-
 cdef class DirectoryOps:
     cdef aiofs_volume *volume
     cdef readonly str directory

@@ -1,9 +1,8 @@
 # Volumes in Python: thin wrappers of entries/volume.h.
 #
 # A DirectoryOps owns one reference to its aiofs_volume until it is closed. Each call takes one more until it
-# returns, so a thread can close the volume while another uses it. An OpenFile owns the opener's reference to an
-# open file; its finalizer closes the file. A call that can wait for the disk or for another process's lock runs
-# without the GIL.
+# returns, so a thread can close the volume while another uses it. A call that can wait for the disk or for another
+# process's lock runs without the GIL.
 
 from posix.types cimport mode_t
 
@@ -88,6 +87,10 @@ cdef inline const void *_owner(unsigned long long owner) noexcept:
     return <const void *><size_t>owner
 
 
+cdef object _identity(found):
+    return f"{found.st_dev:x}:{found.st_ino:x}"
+
+
 cdef object _stat_result(const status_of_file *status):
     """An os.stat_result: the ten fields of its sequence, and the fields that only have names."""
     cdef long long second = 1_000_000_000
@@ -112,71 +115,6 @@ cdef object _stat_result(const status_of_file *status):
             "st_rdev": status.st_rdev,
         },
     )
-
-
-cdef str CLOSED_BEFORE = "the descriptor was closed already, by os.close or the like"
-
-
-cdef class OpenFile:
-    """An open file of a volume, and its descriptor, until `close` or the finalizer."""
-
-
-    def __dealloc__(self):
-        cdef aiofs_file *file = self.file
-        self.file = NULL
-        if file != NULL:
-            with nogil:
-                aiofs_file_unwanted(file)
-                aiofs_file_close(file)
-                aiofs_file_release(file)
-
-    def fileno(self):
-        """The descriptor; OSError EBADF once it is closed, by os.close too."""
-        cdef int fd = -1 if self.file == NULL else aiofs_file_fd(self.file)
-        if fd < 0:
-            raise make_error(EBADF, self.path, "fileno", CLOSED_BEFORE)
-        return fd
-
-    def close(self):
-        """Closes the descriptor. The lock is released when the last request on the file is terminal.
-
-        OSError EBADF if it is closed already, by os.close too.
-        """
-        cdef aiofs_file *file = self.file
-        cdef int status = -EBADF
-        self.file = NULL
-        if file != NULL:
-            with nogil:
-                status = aiofs_file_close(file)
-                aiofs_file_release(file)
-        if status < 0:
-            raise make_error(-status, self.path, "close", CLOSED_BEFORE if status == -EBADF else None)
-
-    def read(self, Py_ssize_t size, long long offset):
-        """Returns `size` bytes from `offset` (both in bytes), fewer at the end of the file only. See pread(2)."""
-        cdef aiofs_file *file = self.file
-        cdef int64_t got
-        cdef iovec piece
-        if file == NULL:
-            raise make_error(EBADF, self.path, "read")
-        data = PyBytes_FromStringAndSize(NULL, size)
-        piece.iov_base = PyBytes_AS_STRING(data)
-        piece.iov_len = <size_t>size
-        aiofs_file_retain(file)
-        with nogil:
-            got = aiofs_file_read(file, &piece, 1, offset)
-            aiofs_file_release(file)
-        if got < 0:
-            raise make_error(-got, self.path, "read")
-        return data if got == size else data[:got]
-
-
-cdef OpenFile _open_file(aiofs_file *file, path):
-    """An OpenFile that owns the caller's reference to `file`."""
-    cdef OpenFile opened = OpenFile.__new__(OpenFile)
-    opened.file = file
-    opened.path = path
-    return opened
 
 
 cdef class DirectoryOps:
@@ -322,6 +260,20 @@ cdef class DirectoryOps:
             raise self.failed(status, path, shown, "stat")
         return _stat_result(&found)
 
+    def lstat(self, str path, shown=None):
+        """As `stat`, of a symbolic link itself."""
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef status_of_file found
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_lstat(volume, c_path, &found)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "lstat")
+        return _stat_result(&found)
+
     def snapshot(self, str path, shown=None):
         """As `stat`, but first waits, at most a clock tick, until a later change must change the file's mtime."""
         cdef bytes encoded = _path_bytes(path)
@@ -358,15 +310,20 @@ cdef class DirectoryOps:
             aiofs_volume_release(volume)
         if status < 0:
             raise self.failed(status, path, shown, "list")
-        found = []
+        found = {}  # a name that is removed and created meanwhile may be read twice
         try:
             with os.scandir(status) as entries:
-                found = [(entry.name, self.kind_of(path, entry)) for entry in entries]
+                for entry in entries:
+                    found[entry.name] = self.kind_of(path, entry)
+            if ".aiofs" in found and self.identity() == _identity(os.fstat(status)):
+                del found[".aiofs"]
         finally:
             os.close(status)
-        if path.strip("/"):
-            return found
-        return [pair for pair in found if pair[0] != ".aiofs"]
+        return list(found.items())
+
+    def identity(self):
+        """What identifies the directory among all volumes of the machine."""
+        return _identity(self.stat(""))
 
     cdef object kind_of(self, path, entry):
         if entry.is_symlink():
@@ -391,6 +348,18 @@ cdef class DirectoryOps:
         if count < 0:
             raise self.failed(<int>count, path, None, "look at")
         return count
+
+    def locked_below(self, str path):
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_locked_below(volume, c_path)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, None, "look at")
+        return status > 0
 
     def estimate(self):
         """The sum of the sizes of all files, counted now, and the quota or None; both in bytes."""
@@ -479,6 +448,105 @@ cdef class DirectoryOps:
             error = self.failed(status, source, shown, "rename")
             error.filename2 = self.shown(target, shown_target)
             raise error
+
+    def move(self, str source, str target):
+        """As `rename`, for handles: replaces a file only, InvalidModificationError for other targets."""
+        cdef bytes encoded_source = _path_bytes(source), encoded_target = _path_bytes(target)
+        cdef const char *c_source = encoded_source
+        cdef const char *c_target = encoded_target
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_move(volume, c_source, c_target)
+            aiofs_volume_release(volume)
+        if status < 0:
+            error = self.failed(status, source, None, "move")
+            error.filename2 = self.shown(target, None)
+            raise error
+
+    def chmod(self, str path, mode_t mode, shown=None):
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_chmod(volume, c_path, mode)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "chmod")
+
+    def utime(self, str path, ns, bint follow=True, shown=None):
+        """ns: both times in nanoseconds since the epoch; None: now."""
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef timespec_of_stat times[2]
+        cdef int status
+        cdef const timespec_of_stat *c_times = NULL if ns is None else times
+        if ns is not None:
+            times[0].tv_sec, times[0].tv_nsec = divmod(ns[0], 1_000_000_000)
+            times[1].tv_sec, times[1].tv_nsec = divmod(ns[1], 1_000_000_000)
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_utime(volume, c_path, c_times, follow)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "utime")
+
+    def symlink(self, str text, str path, shown=None):
+        cdef bytes encoded_text = _path_bytes(text), encoded = _path_bytes(path)
+        cdef const char *c_text = encoded_text
+        cdef const char *c_path = encoded
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_symlink(volume, c_text, c_path)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "symlink")
+
+    def readlink(self, str path, shown=None):
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef char text[4096]
+        cdef Py_ssize_t length
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            length = aiofs_volume_readlink(volume, c_path, text, sizeof(text))
+            aiofs_volume_release(volume)
+        if length < 0:
+            raise self.failed(<int>length, path, shown, "readlink")
+        return os.fsdecode(text[:length])
+
+    def link(self, str source, str target, shown=None, shown_target=None):
+        cdef bytes encoded_source = _path_bytes(source), encoded_target = _path_bytes(target)
+        cdef const char *c_source = encoded_source
+        cdef const char *c_target = encoded_target
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_link(volume, c_source, c_target)
+            aiofs_volume_release(volume)
+        if status < 0:
+            error = self.failed(status, source, shown, "link")
+            error.filename2 = self.shown(target, shown_target)
+            raise error
+
+    def statvfs(self, str path, shown=None):
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_open_path(volume, c_path)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, "statvfs")
+        try:
+            return os.fstatvfs(status)
+        except OSError as error:
+            raise self.failed(-error.errno, path, shown, "statvfs") from None
+        finally:
+            os.close(status)
 
     def truncate(self, str path, long long size, unsigned long long owner=0, shown=None):
         cdef bytes encoded = _path_bytes(path)

@@ -125,8 +125,9 @@ struct tally {
     unsigned canceled, refused;
 };
 
-/* Cancels all requests of one file that can be cancelled. The caller has a reference to the file; no lock held. */
-static void cancel_file(aiofs_file *file, struct tally *tally)
+/* Takes back all requests of one file that can be cancelled. Returns a reference to the one that the reactor completes,
+ * or NULL. No lock held. */
+static aiofs_request *take_back_all(aiofs_file *file, struct tally *tally)
 {
     struct aiofs_link taken, *link;
     aiofs_request *asked = NULL;
@@ -150,8 +151,16 @@ static void cancel_file(aiofs_file *file, struct tally *tally)
         request_finish(CONTAINER(link, aiofs_request, queued), -ECANCELED);
         tally->canceled++;
     }
-    if (asked) {
+    if (asked)
         engine_wake();
+    return asked;
+}
+
+/* Cancels all requests of one file that can be cancelled. The caller has a reference to the file; no lock held. */
+static void cancel_file(aiofs_file *file, struct tally *tally)
+{
+    aiofs_request *asked = take_back_all(file, tally);
+    if (asked) {
         if (!ends_soon(asked))
             tally->refused++;
         else if (aiofs_request_state(asked) == AIOFS_CANCELED)
@@ -159,6 +168,14 @@ static void cancel_file(aiofs_file *file, struct tally *tally)
         aiofs_request_release(asked);
     }
     wait_while(is_not_zero, &file->ending);
+}
+
+void aiofs_file_cancel_soon(aiofs_file *file)
+{
+    struct tally tally = {0, 0};
+    aiofs_request *asked = take_back_all(file, &tally);
+    if (asked)
+        aiofs_request_release(asked);
 }
 
 int aiofs_descriptor(int fd)

@@ -226,6 +226,8 @@ AIOFS_API int aiofs_cancel(aiofs_request *request);
 AIOFS_API void aiofs_cancel_soon(aiofs_request *request);
 /* Cancels every outstanding request on a descriptor, with the same return values; -EBADF: the descriptor is closed. */
 AIOFS_API int aiofs_cancel_all(int fd);
+/* Cancels every outstanding request on a file, but waits for nothing: for threads that must not block. */
+AIOFS_API void aiofs_file_cancel_soon(aiofs_file *file);
 
 /* ---- inside the call --------------------------------------------------------------------------- */
 

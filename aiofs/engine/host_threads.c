@@ -16,6 +16,8 @@
  * So host threads start host threads: a host thread that takes work, and leaves no host thread idle, first starts a
  * spare one.
  *
+ * Fork. A call or a job may fork, and its child may return from it. There the host thread counts nothing and ends.
+ *
  * Locking. The engine lock guards everything here. It is released while a job or a call runs and while a thread starts.
  */
 #define _GNU_SOURCE
@@ -132,6 +134,7 @@ static void run_notifications(void)
 static void run_call(struct aiofs_link *link)
 {
     aiofs_request *request = CONTAINER(link, aiofs_request, queued);
+    uint32_t generation = aiofs_generation;
     request->phase = PHASE_RUNNING;
     if (request->file && !outside_begin(request))
         return;
@@ -143,15 +146,17 @@ static void run_call(struct aiofs_link *link)
     else
         request_finish(request, request->call(request));
     pthread_mutex_lock(&engine.lock);
-    host_threads.calling--;
+    if (generation == aiofs_generation)
+        host_threads.calling--;
 }
 
 static void *host_thread_main(void *argument)
 {
     (void)argument;
+    uint32_t generation = aiofs_generation;
     pthread_mutex_lock(&engine.lock);
     host_threads.starting--;
-    while (has_work() || wait_for_work()) {
+    while (generation == aiofs_generation && (has_work() || wait_for_work())) {
         if (must_notify())
             run_notifications();
         else if (!list_empty(&host_threads.jobs))
@@ -159,8 +164,10 @@ static void *host_thread_main(void *argument)
         else
             run_call(list_pop(&host_threads.calls));
     }
-    host_threads.threads--;
-    count_threads_by(-1);
+    if (generation == aiofs_generation) { /* else the work has forked, and this is the child */
+        host_threads.threads--;
+        count_threads_by(-1);
+    }
     pthread_mutex_unlock(&engine.lock);
     return NULL;
 }

@@ -314,6 +314,8 @@ int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, 
     int64_t put = move_all(atomic_load(&file->fd), true, false, iov, iovcnt, offset);
     if (put > 0)
         changed(file);
+    if (charged && put > 0)
+        aiofs_lock_ref_wrote(file->lock_ref, offset + put);
     if (put < (int64_t)total)
         return_unused_quota(file);
     if (charged)

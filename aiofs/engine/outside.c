@@ -13,6 +13,9 @@
  *                  be long. A request that an operation submits itself is not part of the chain: it starts before
  *                  aiofs_submit returns, because the operation may wait for it.
  *
+ * Fork. An operation may fork, and its child may return from it. There the request is abandoned: the child completes
+ * nothing, and leaves the lists, which are the parent's.
+ *
  * Locking. The engine lock guards the limiters. No lock is held while an operation runs.
  */
 #define _GNU_SOURCE
@@ -142,7 +145,8 @@ void outside_carry(aiofs_request *request)
     int64_t result;
     if (volume)
         aiofs_volume_retain(volume); /* it owns the limiter; the file may be freed together with the request */
-    for (; request; request = next_waiting(limiter))
+    unsigned mine = epoch;
+    for (; request; request = epoch == mine ? next_waiting(limiter) : NULL)
         if (carry_out(request, &result))
             request_finish(request, result);
     if (volume)
@@ -169,7 +173,8 @@ void request_start_outside(struct aiofs_link *outside)
     }
     struct chain *outer = chain, here = {.list = outside};
     struct aiofs_link *link;
-    while ((link = list_pop(outside))) {
+    unsigned mine = epoch;
+    while (epoch == mine && (link = list_pop(outside))) {
         aiofs_request *request = CONTAINER(link, aiofs_request, queued);
         int64_t result;
         if (request->file->ops->blocks) {
@@ -177,7 +182,7 @@ void request_start_outside(struct aiofs_link *outside)
             continue;
         }
         here.file = request->file;
-        if (!carry_out(request, &result))
+        if (!carry_out(request, &result) || epoch != mine)
             continue;
         chain = &here;
         request_finish(request, result);

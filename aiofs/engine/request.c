@@ -107,6 +107,7 @@ int request_reject(aiofs_request *request)
 {
     if (set_word(&request->state, AIOFS_NEW))
         aiofs_wake_sleepers();
+    atomic_store_explicit(&request->notified, true, memory_order_release); /* a thread may be cancelling it */
     atomic_fetch_sub(&engine.alive, 1);
     aiofs_request_release(request);
     return -EAGAIN;
@@ -121,15 +122,27 @@ void aiofs_request_abandon(const aiofs_request *request)
     atomic_store(&own->state, AIOFS_CANCELED);
 }
 
+/* Finds the size of the file on disk; on any table. The program may have closed the descriptor while requests were in
+ * flight; then the size comes from the entry's path, if that still leads to the file. False: unknown. */
+static bool find_size(aiofs_file *file, int64_t *size)
+{
+    struct stat stat;
+    int fd = on_engine_table ? engine_fd_of(file) : atomic_load(&file->fd);
+    int error = fd >= 0 ? aiofs_sys.fstat(fd, &stat) : -EBADF;
+    if (error < 0 && !on_engine_table && aiofs_lock_ref_stat(file->lock_ref, &stat) == 0)
+        error = stat.st_dev == file->dev && stat.st_ino == file->ino ? 0 : -EBADF;
+    *size = error == 0 ? stat.st_size : -1;
+    return error == 0;
+}
+
 /* Returns to the quota what was charged for growth that did not happen; on any table. */
 void request_uncharge(const aiofs_request *request, aiofs_file *file)
 {
-    struct stat stat;
+    int64_t size;
     if (!changes_bytes(request) || !file->lock_ref || file->ops || !aiofs_lock_ref_has_quota(file->lock_ref))
         return;
-    int fd = on_engine_table ? engine_fd_of(file) : atomic_load(&file->fd);
-    if (fd >= 0 && aiofs_sys.fstat(fd, &stat) == 0)
-        aiofs_lock_ref_uncharge(file->lock_ref, stat.st_size);
+    if (find_size(file, &size))
+        aiofs_lock_ref_uncharge(file->lock_ref, size);
 }
 
 /* The change of the file's size that the request was charged for is over. */
@@ -162,6 +175,8 @@ static void account(aiofs_request *request, int64_t result)
 
 void request_finish(aiofs_request *request, int64_t result)
 {
+    if (request->generation != aiofs_generation) /* its operation has forked, and this is the child: see outside.c */
+        return;
     aiofs_file *file = request->file;
     struct aiofs_link outside;
     list_init(&outside);
@@ -228,6 +243,8 @@ static void pass_barrier(aiofs_file *file)
 
 void request_end(aiofs_request *request, int64_t result)
 {
+    if (request->generation != aiofs_generation)
+        return;
     aiofs_file *file = request->file;
     request->result = result;
     bool awaited = aiofs_word_end(&request->state, result);

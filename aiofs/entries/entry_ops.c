@@ -150,9 +150,13 @@ int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t m
         return status;
     if (opening.canonical.length == 0)
         return -EISDIR;
-    if (writes(flags))
+    if (opening.canonical.special)
+        return flags & O_CREAT && flags & O_EXCL ? -EEXIST : -EOPNOTSUPP;
+    if (lock != AIOFS_LOCK_NONE || flags & O_TRUNC)
+        status = aiofs_tree_prepare(volume->tree, !(volume->flags & AIOFS_VOLUME_READ_ONLY));
+    if (status == 0 && writes(flags))
         aiofs_quota_prepare(volume->tree);
-    if (lock == AIOFS_LOCK_NONE && flags & O_TRUNC)
+    if (status == 0 && lock == AIOFS_LOCK_NONE && flags & O_TRUNC)
         status = aiofs_lock_ref_take_temporary(volume, &opening.canonical, owner, &guard);
     if (status == 0)
         status = aiofs_lock_ref_take_at(volume, &opening.canonical, lock, owner, &opening.lock_ref);
@@ -180,6 +184,15 @@ int aiofs_volume_open_directory(aiofs_volume *volume, const char *path)
 
 /* ---- stat -------------------------------------------------------------------------------------------- */
 
+int aiofs_volume_lstat(aiofs_volume *volume, const char *path, struct stat *out)
+{
+    struct aiofs_canonical canonical;
+    if (volume->tree->root < 0)
+        return -ENOSYS;
+    int status = aiofs_path_resolve(volume, path, false, &canonical);
+    return status < 0 ? status : aiofs_canonical_stat(volume->tree, &canonical, out);
+}
+
 int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out)
 {
     struct aiofs_canonical canonical;
@@ -193,6 +206,15 @@ int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out)
     if (status == 0 && canonical.slash && !S_ISDIR(out->st_mode))
         return -ENOTDIR;
     return status;
+}
+
+int aiofs_lock_ref_stat(aiofs_lock_ref *lock_ref, struct stat *out)
+{
+    struct aiofs_canonical canonical;
+    aiofs_namespace_lock();
+    aiofs_canonical_set(&canonical, lock_ref->entry->path, lock_ref->entry->length);
+    aiofs_namespace_unlock();
+    return aiofs_canonical_stat(lock_ref->volume->tree, &canonical, out);
 }
 
 /* Whether a change at this moment could leave a timestamp as it is: timestamps come from a clock with a coarse tick. One
@@ -241,71 +263,85 @@ int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode)
     return status;
 }
 
-/* Takes a temporary lock on the entry to be removed, and opens its parent directory. */
-static int begin_removal(aiofs_volume *volume, const char *path, const void *owner, struct aiofs_canonical *canonical,
-                         aiofs_lock_ref **lock_ref, struct aiofs_parent *parent)
+/* What a removal holds: a temporary lock on the entry, its parent directory, and perhaps a claim. */
+struct removal {
+    struct aiofs_canonical canonical;
+    struct aiofs_parent parent;
+    aiofs_lock_ref *lock_ref;
+    int claim;
+};
+
+static void removal_end(struct removal *removal)
 {
+    aiofs_lock_ref_release(removal->lock_ref);
+    aiofs_absence_unclaim(removal->claim);
+}
+
+static int removal_begin(aiofs_volume *volume, const char *path, const void *owner, struct removal *removal)
+{
+    removal->lock_ref = NULL;
+    removal->claim = -1;
     int status = aiofs_check_writable(volume);
     if (status == 0)
-        status = aiofs_path_resolve(volume, path, false, canonical);
-    if (status == 0 && canonical->length == 0)
+        status = aiofs_path_resolve(volume, path, false, &removal->canonical);
+    if (status == 0 && removal->canonical.length == 0)
         status = -EBUSY;
     if (status == 0)
-        status = aiofs_lock_ref_take_temporary(volume, canonical, owner, lock_ref);
+        status = aiofs_absence_claim(volume->tree, &removal->claim);
+    if (status == 0)
+        status = aiofs_refuse_locked_target(volume, path, &removal->canonical, owner);
+    if (status == 0)
+        status = aiofs_lock_ref_take_temporary(volume, &removal->canonical, owner, &removal->lock_ref);
+    if (status == 0)
+        status = aiofs_parent_open(volume->tree, &removal->canonical, &removal->parent);
     if (status < 0)
-        return status;
-    status = aiofs_parent_open(volume->tree, canonical, parent);
-    if (status < 0)
-        aiofs_lock_ref_release(*lock_ref);
+        removal_end(removal);
     return status;
 }
 
 int aiofs_volume_rmdir(aiofs_volume *volume, const char *path)
 {
-    struct aiofs_canonical canonical;
-    struct aiofs_parent parent;
-    aiofs_lock_ref *lock_ref;
-    int status = begin_removal(volume, path, NULL, &canonical, &lock_ref, &parent);
+    struct removal removal;
+    int status = removal_begin(volume, path, NULL, &removal);
     if (status < 0)
         return status;
-    status = aiofs_sys.unlinkat(parent.fd, parent.name, AT_REMOVEDIR);
-    aiofs_parent_close(&parent);
+    status = aiofs_sys.unlinkat(removal.parent.fd, removal.parent.name, AT_REMOVEDIR);
+    aiofs_parent_close(&removal.parent);
     if (status == 0) {
         aiofs_namespace_lock();
-        aiofs_dir_sync_removed_locked(volume->tree, &canonical);
+        aiofs_dir_sync_removed_locked(volume->tree, &removal.canonical);
         aiofs_namespace_unlock();
     } else if (status == -ENOTEMPTY || status == -EEXIST) {
-        status = aiofs_subtree_locked(volume, &canonical) ? -EBUSY : -ENOTEMPTY;
+        status = aiofs_subtree_locked(volume, &removal.canonical) ? -EBUSY : -ENOTEMPTY;
     }
-    aiofs_lock_ref_release(lock_ref);
+    removal_end(&removal);
     return status;
 }
 
 int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owner)
 {
-    struct aiofs_canonical canonical;
-    struct aiofs_parent parent;
     struct stat found = {0};
-    aiofs_lock_ref *lock_ref;
     struct aiofs_tree *tree = volume->tree;
-    int status = begin_removal(volume, path, owner, &canonical, &lock_ref, &parent);
+    struct removal removal;
+    int status = removal_begin(volume, path, owner, &removal);
     if (status < 0)
         return status;
-    bool counted = aiofs_change_begin(tree);
-    if (counted || canonical.slash)
-        status = aiofs_sys.fstatat(parent.fd, parent.name, &found, AT_SYMLINK_NOFOLLOW);
-    if (status == 0 && canonical.slash && !S_ISDIR(found.st_mode))
+    const struct aiofs_parent *parent = &removal.parent;
+    bool counted = aiofs_change_begin(tree), slash = removal.canonical.slash;
+    if (counted || slash)
+        status = aiofs_sys.fstatat(parent->fd, parent->name, &found, AT_SYMLINK_NOFOLLOW);
+    if (status == 0 && slash && !S_ISDIR(found.st_mode))
         status = -ENOTDIR;
     if (status == 0)
-        status = aiofs_sys.unlinkat(parent.fd, parent.name, 0);
-    aiofs_parent_close(&parent);
+        status = aiofs_sys.unlinkat(parent->fd, parent->name, 0);
+    aiofs_parent_close(parent);
     if (status == 0 && counted && S_ISREG(found.st_mode)) {
         aiofs_namespace_lock();
-        aiofs_quota_unnamed_locked(volume, lock_ref->entry, found.st_size);
+        aiofs_quota_unnamed_locked(volume, removal.lock_ref->entry, found.st_size);
         aiofs_namespace_unlock();
     }
     aiofs_change_end(tree, counted);
-    aiofs_lock_ref_release(lock_ref);
+    removal_end(&removal);
     return status;
 }
 
@@ -338,12 +374,17 @@ int aiofs_volume_truncate(aiofs_volume *volume, const char *path, int64_t size, 
         status = aiofs_path_resolve(volume, path, true, &canonical);
     if (status == 0 && canonical.length == 0)
         status = -EISDIR;
+    if (status == 0 && canonical.special)
+        status = -EINVAL; /* as truncate(2) */
+    if (status == 0)
+        status = aiofs_tree_prepare(volume->tree, true);
     if (status == 0)
         status = aiofs_lock_ref_take_temporary(volume, &canonical, owner, &lock_ref);
     if (status < 0)
         return status;
-    int fd = aiofs_open_beneath(volume->tree, canonical.path, O_WRONLY | (canonical.slash ? O_DIRECTORY : 0), 0);
-    status = fd;
+    int fd = aiofs_open_beneath(volume->tree, canonical.path, O_WRONLY | O_NONBLOCK | (canonical.slash ? O_DIRECTORY : 0),
+                                0);
+    status = fd == -ENXIO ? -EINVAL : fd; /* a FIFO without a reader */
     if (fd >= 0) {
         status = truncate_open(lock_ref, fd, size);
         aiofs_sys.close(fd);

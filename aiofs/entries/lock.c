@@ -104,7 +104,7 @@ int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *c
                            const void *owner, aiofs_lock_ref **lock_ref)
 {
     struct aiofs_patience patience = {0};
-    int status = aiofs_tree_ensure_presence(volume->tree);
+    int status = aiofs_tree_prepare(volume->tree, lock != AIOFS_LOCK_NONE && !(volume->flags & AIOFS_VOLUME_READ_ONLY));
     if (status < 0)
         return status;
     aiofs_namespace_lock();
@@ -119,12 +119,13 @@ int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *c
     return status;
 }
 
-/* Takes an exclusive lock for one call: a temporary lock reference. */
+/* Takes an exclusive lock for one call: a temporary lock reference. It does not create .aiofs: the caller has called
+ * aiofs_tree_prepare or aiofs_absence_claim. */
 int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canonical *canonical, const void *owner,
                                   aiofs_lock_ref **lock_ref)
 {
     struct aiofs_patience patience = {0};
-    int status = aiofs_tree_ensure_presence(volume->tree);
+    int status = aiofs_tree_prepare(volume->tree, false);
     if (status < 0)
         return status;
     aiofs_namespace_lock();
@@ -134,6 +135,20 @@ int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canon
     if (status == 0)
         (*lock_ref)->temporary = true;
     aiofs_namespace_unlock();
+    return status;
+}
+
+int aiofs_refuse_locked_target(aiofs_volume *volume, const char *path, const struct aiofs_canonical *canonical,
+                               const void *owner)
+{
+    struct aiofs_canonical target;
+    aiofs_lock_ref *lock_ref;
+    if (!(volume->flags & AIOFS_VOLUME_HOST) || aiofs_path_resolve(volume, path, true, &target) < 0 ||
+        strcmp(target.path, canonical->path) == 0)
+        return 0;
+    int status = aiofs_lock_ref_take_temporary(volume, &target, owner, &lock_ref);
+    if (status == 0)
+        aiofs_lock_ref_release(lock_ref);
     return status;
 }
 
@@ -242,7 +257,9 @@ long aiofs_volume_lock_count(aiofs_volume *volume, const char *path)
     struct aiofs_canonical top;
     struct aiofs_tree *tree = volume->tree;
     long count = 0;
-    int status = aiofs_path_normalize(path, &top);
+    int status = aiofs_path_resolve(volume, path, true, &top);
+    if (status < 0) /* it is gone, and what is open in it is known by the path as it is given */
+        status = aiofs_path_normalize(path, &top);
     if (status < 0)
         return status;
     aiofs_namespace_lock();

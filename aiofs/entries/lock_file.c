@@ -34,7 +34,8 @@ int64_t aiofs_range_of(uint64_t hash)
 
 /* The descriptor of a lock file: opened at its first use, created if it is missing. A read-only volume also opens it for
  * writing if it may, because the tree keeps the descriptor, and a writable volume of this process then needs it for
- * write locks. -ENOENT: the volume is read-only and the file does not exist, so no process has a lock in it. */
+ * write locks. -ENOENT: there is no .aiofs, or the volume is read-only and the file does not exist, so no process has a
+ * lock in it. */
 static int lock_file_open(struct aiofs_tree *tree, unsigned number)
 {
     char name[sizeof "locks/ff"];

@@ -96,6 +96,7 @@ int aiofs_path_normalize(const char *path, struct aiofs_canonical *out)
     out->length = 0;
     out->path[0] = 0;
     out->slash = *path && path[strlen(path) - 1] == '/';
+    out->special = false;
     for (; (length = next_component(&path)) > 0; path += length) {
         int status = 0;
         if (is_dots(path, length, 2))
@@ -117,7 +118,7 @@ int aiofs_canonical_set(struct aiofs_canonical *out, const char *path, size_t le
     memcpy(out->path, path, length);
     out->path[length] = 0;
     out->length = length;
-    out->slash = false;
+    out->slash = out->special = false;
     out->hash = aiofs_path_hash(path, length);
     return 0;
 }
@@ -207,21 +208,52 @@ int aiofs_canonical_stat(const struct aiofs_tree *tree, const struct aiofs_canon
 
 /* ---- following links ------------------------------------------------------------------------------ */
 
-/* Puts a link's target in front of the rest of the path. */
+/* The length of the prefix of an absolute link that is the root of the volume; 0: the link leads out. */
+static size_t root_prefix(const struct aiofs_tree *tree, const char *link, size_t length)
+{
+    char prefix[PATH_MAX];
+    struct stat status;
+    for (size_t end = 1; end <= length && end < sizeof prefix; end++) {
+        if (end > 1 && end < length && link[end] != '/')
+            continue;
+        memcpy(prefix, link, end);
+        prefix[end] = 0;
+        if (aiofs_sys.fstatat(AT_FDCWD, prefix, &status, 0) < 0)
+            return 0;
+        if (status.st_dev == tree->dev && status.st_ino == tree->ino)
+            return end;
+    }
+    return 0;
+}
+
+/* Puts a link's target in front of the rest of the path. An absolute link is relative to the root from now on. */
 static int expand(char *left, const char *rest, const char *link, size_t length)
 {
     char text[PATH_MAX];
     size_t rest_length = strlen(rest);
-    if (length == 0)
-        return -ENOENT;
-    if (link[0] == '/')
-        return -EXDEV;
     if (length + 1 + rest_length >= sizeof text)
         return -ENAMETOOLONG;
     memcpy(text, link, length);
     text[length] = '/';
     memcpy(text + length + 1, rest, rest_length + 1);
     memcpy(left, text, length + 1 + rest_length + 1);
+    return 0;
+}
+
+/* Goes to the directory that a link is relative to, and reduces an absolute link to its part below the root. */
+static int follow_link(const struct aiofs_tree *tree, struct aiofs_canonical *out, char *link, ssize_t *length)
+{
+    if (*length == 0)
+        return -ENOENT;
+    if (link[0] != '/')
+        return ascend(out);
+    size_t prefix = root_prefix(tree, link, (size_t)*length);
+    if (prefix == 0)
+        return -EXDEV;
+    *length -= (ssize_t)prefix;
+    memmove(link, link + prefix, (size_t)*length);
+    out->length = 0;
+    out->path[0] = 0;
     return 0;
 }
 
@@ -240,6 +272,7 @@ static int resolve(const struct aiofs_tree *tree, const char *path, bool follow,
     out->length = 0;
     out->path[0] = 0;
     out->slash = *path && path[strlen(path) - 1] == '/';
+    out->special = false;
     for (; status == 0 && (length = next_component(&at)) > 0;) {
         const char *name = at;
         at += length;
@@ -257,20 +290,23 @@ static int resolve(const struct aiofs_tree *tree, const char *path, bool follow,
             continue;
         if (++links > LINKS_MAX)
             return -ELOOP;
-        ascend(out);
-        status = expand(left, at, link, (size_t)got);
+        status = follow_link(tree, out, link, &got);
+        if (status == 0)
+            status = expand(left, at, link, (size_t)got);
         at = left;
     }
     out->hash = aiofs_path_hash(out->path, out->length);
     return status;
 }
 
-/* Whether a normalized path exists and has no symbolic link in it at this moment. */
-static bool is_canonical(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, bool follow)
+/* Whether a path without links exists and, with `follow`, is none itself; notes whether it is special. */
+static bool is_canonical(const struct aiofs_tree *tree, struct aiofs_canonical *canonical, bool follow)
 {
     struct stat status;
-    int found = aiofs_canonical_stat(tree, canonical, &status);
-    return found == 0 && (!follow || !S_ISLNK(status.st_mode));
+    if (aiofs_canonical_stat(tree, canonical, &status) < 0)
+        return false;
+    canonical->special = !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode) && !S_ISLNK(status.st_mode);
+    return !follow || !S_ISLNK(status.st_mode);
 }
 
 /* Resolves a path to its canonical form. `follow`: follow a symbolic link in the last component, too. */
@@ -281,7 +317,10 @@ int aiofs_path_resolve(const aiofs_volume *volume, const char *path, bool follow
         return status;
     if (status == 0 && !strstr(path, "..") && is_canonical(volume->tree, out, follow))
         return 0;
-    return resolve(volume->tree, path, follow, out);
+    status = resolve(volume->tree, path, follow, out);
+    if (status == 0)
+        is_canonical(volume->tree, out, follow);
+    return status;
 }
 
 /* Whether a path lies strictly below `top`; every path but "" lies below the root. */

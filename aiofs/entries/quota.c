@@ -48,7 +48,7 @@ static int add_size(const struct aiofs_found *found, void *context)
 static int count(const struct aiofs_tree *tree, int64_t *sum)
 {
     *sum = 0;
-    return aiofs_tree_walk(tree, "", add_size, sum);
+    return aiofs_tree_walk(tree, "", add_size, sum, true);
 }
 
 /* Counts, and makes the sum the usage count. -EAGAIN: sizes changed meanwhile, and the usage count is what it was. */
@@ -328,6 +328,8 @@ int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t siz
         status = charge_locked(lock_ref, current, size);
         if (status < 0)
             aiofs_change_end_locked(tree);
+        else
+            lock_ref->charge->changing++;
         aiofs_namespace_unlock();
         if (status == 0)
             return 1;
@@ -337,9 +339,26 @@ int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t siz
     return status;
 }
 
+/* The file is `size` bytes long: gives back what is charged beyond, but not the base of a swap file. */
+static void shrink_locked(aiofs_volume *volume, struct aiofs_charge *charge, int64_t size)
+{
+    charge->partial = false;
+    if (size < charge->base)
+        size = charge->base;
+    if (charge->size > size) {
+        give_back_locked(volume, charge->size - size);
+        set_size_locked(volume->tree, charge, size);
+    }
+}
+
 void aiofs_lock_ref_charge_end(aiofs_lock_ref *lock_ref)
 {
-    aiofs_change_end(lock_ref->volume->tree, true);
+    struct aiofs_charge *charge = lock_ref->charge;
+    aiofs_namespace_lock();
+    if (--charge->changing == 0 && charge->partial)
+        shrink_locked(lock_ref->volume, charge, charge->known);
+    aiofs_change_end_locked(lock_ref->volume->tree);
+    aiofs_namespace_unlock();
 }
 
 void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size)
@@ -347,11 +366,12 @@ void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size)
     if (!aiofs_lock_ref_has_quota(lock_ref))
         return;
     aiofs_namespace_lock();
-    if (lock_ref->charge && size < lock_ref->charge->base)
-        size = lock_ref->charge->base;
-    if (lock_ref->charge && lock_ref->charge->size > size) {
-        give_back_locked(lock_ref->volume, lock_ref->charge->size - size);
-        set_size_locked(lock_ref->volume->tree, lock_ref->charge, size);
+    struct aiofs_charge *charge = lock_ref->charge;
+    if (charge && charge->changing > 1) { /* another change may be about to use what is charged */
+        charge->partial = true;
+        charge->known = size;
+    } else if (charge) {
+        shrink_locked(lock_ref->volume, charge, size);
     }
     aiofs_namespace_unlock();
 }
@@ -361,8 +381,11 @@ void aiofs_lock_ref_wrote(aiofs_lock_ref *lock_ref, int64_t size)
     if (!aiofs_lock_ref_has_quota(lock_ref))
         return;
     aiofs_namespace_lock();
-    if (lock_ref->charge)
+    if (lock_ref->charge) {
         catch_up(lock_ref, size);
+        if (lock_ref->charge->known < size)
+            lock_ref->charge->known = size;
+    }
     aiofs_namespace_unlock();
 }
 
@@ -424,6 +447,19 @@ void aiofs_quota_truncated_locked(aiofs_volume *volume, struct aiofs_entry *entr
         entry->charge->size = 0;
     }
     give_back_locked(volume, before);
+}
+
+/* A hard link counts as a file of its own, as it does in a walk: unlinking it subtracts its size. Call it between
+ * aiofs_change_begin and aiofs_change_end. */
+int aiofs_quota_named(aiofs_volume *volume, int64_t size)
+{
+    int status = -EDQUOT;
+    for (int tries = 0; status == -EDQUOT && (tries == 0 || (tries == 1 && found_dead(volume->tree))); tries++) {
+        aiofs_namespace_lock();
+        status = draw_locked(volume, size);
+        aiofs_namespace_unlock();
+    }
+    return status;
 }
 
 /* A file of `size` bytes was unlinked: subtracts its bytes from the usage count at the release of its last lock

@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,7 @@ struct lock_set {
     aiofs_volume *volume;
     const void *owner;
     struct aiofs_listed *taken;
+    int claim; /* see aiofs_absence_claim; -1: none */
 };
 
 static int lock_set_push(struct lock_set *set, const char *path, size_t length, bool directory,
@@ -71,6 +73,8 @@ static void lock_set_release(struct lock_set *set)
         aiofs_lock_ref_release(listed->lock_ref);
         free(listed);
     }
+    aiofs_absence_unclaim(set->claim);
+    set->claim = -1;
 }
 
 static int lock_set_visit(const struct aiofs_found *found, void *context)
@@ -114,16 +118,29 @@ static int refuse_other_locks(const struct lock_set *set, const struct aiofs_can
 /* Locks every entry below a directory. */
 static int lock_set_take_below(struct lock_set *set, const struct aiofs_canonical *top)
 {
-    int status = aiofs_tree_walk(set->volume->tree, top->path, lock_set_visit, set);
+    int status = aiofs_tree_walk(set->volume->tree, top->path, lock_set_visit, set, false);
     return status < 0 ? status : refuse_other_locks(set, top);
 }
 
 bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *top)
 {
-    struct lock_set set = {.volume = volume, .owner = &set};
+    struct lock_set set = {.volume = volume, .owner = &set, .claim = -1};
     int status = lock_set_take_below(&set, top);
     lock_set_release(&set);
     return status == -EBUSY;
+}
+
+int aiofs_volume_locked_below(aiofs_volume *volume, const char *path)
+{
+    struct aiofs_canonical canonical;
+    int status = aiofs_path_resolve(volume, path, true, &canonical), claim;
+    if (status == 0)
+        status = aiofs_absence_claim(volume->tree, &claim);
+    if (status < 0)
+        return status;
+    bool locked = aiofs_subtree_locked(volume, &canonical);
+    aiofs_absence_unclaim(claim);
+    return locked;
 }
 
 /* ---- remove ------------------------------------------------------------------------------------------------- */
@@ -158,7 +175,7 @@ int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
 {
     struct aiofs_canonical canonical;
     struct stat found;
-    struct lock_set set = {.volume = volume, .owner = &set};
+    struct lock_set set = {.volume = volume, .owner = &set, .claim = -1};
     int status = aiofs_check_writable(volume);
     if (status == 0)
         status = aiofs_path_resolve(volume, path, false, &canonical);
@@ -166,6 +183,8 @@ int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path)
         status = aiofs_canonical_stat(volume->tree, &canonical, &found);
     if (status == 0 && !S_ISDIR(found.st_mode))
         status = -ENOTDIR;
+    if (status == 0)
+        status = aiofs_absence_claim(volume->tree, &set.claim);
     if (status == 0 && canonical.length > 0)
         status = lock_set_take(&set, canonical.path, canonical.length, true);
     if (status == 0)
@@ -184,6 +203,7 @@ struct renaming {
     struct aiofs_canonical from, to;
     struct stat source, target; /* target.st_mode 0: there is none */
     bool directory;
+    bool moves; /* aiofs_volume_move: a directory replaces nothing */
 };
 
 /* The path that `path`, which is `from` or lies below it, has after the rename. */
@@ -198,29 +218,31 @@ static int target_of(const struct renaming *renaming, const char *path, size_t l
     return aiofs_canonical_set(out, target, renaming->to.length + rest);
 }
 
-/* Refuses to move a directory below itself. rename(2) reports a missing parent of the target first, so this does. */
-static int refuse_below(const struct renaming *renaming)
+/* Returns `status`, or what is wrong with the directory of `path`: rename(2) looks at the directories first. */
+static int parent_or(const struct renaming *renaming, const struct aiofs_canonical *path, int status)
 {
     struct aiofs_parent parent;
-    int status = aiofs_parent_open(renaming->set.volume->tree, &renaming->to, &parent);
-    if (status < 0)
-        return status;
+    int opened = aiofs_parent_open(renaming->set.volume->tree, path, &parent);
+    if (opened < 0)
+        return opened;
     aiofs_parent_close(&parent);
-    return -EINVAL;
+    return status;
 }
 
 static int stat_both(struct renaming *renaming)
 {
     const struct aiofs_tree *tree = renaming->set.volume->tree;
     int status = aiofs_canonical_stat(tree, &renaming->from, &renaming->source);
-    if (status < 0)
-        return status;
+    if (status < 0) {
+        status = parent_or(renaming, &renaming->to, status);
+        return parent_or(renaming, &renaming->from, status);
+    }
     renaming->directory = S_ISDIR(renaming->source.st_mode);
     if (!renaming->directory && (renaming->from.slash || renaming->to.slash))
         return -ENOTDIR;
     if (renaming->directory && aiofs_path_below(renaming->to.path, renaming->to.length, renaming->from.path,
                                                 renaming->from.length))
-        return refuse_below(renaming);
+        return parent_or(renaming, &renaming->to, -EINVAL);
     status = aiofs_canonical_stat(tree, &renaming->to, &renaming->target);
     if (status == -ENOENT)
         renaming->target.st_mode = 0;
@@ -268,7 +290,10 @@ static int rename_names(const struct renaming *renaming)
         return status;
     status = aiofs_parent_open(tree, &renaming->to, &to);
     if (status == 0) {
-        status = aiofs_sys.renameat2(from.fd, from.name, to.fd, to.name, 0);
+        unsigned flags = renaming->moves && renaming->directory ? RENAME_NOREPLACE : 0;
+        status = aiofs_sys.renameat2(from.fd, from.name, to.fd, to.name, flags);
+        if (status == -EINVAL && flags) /* a filesystem without this flag; stat_both found no target */
+            status = aiofs_sys.renameat2(from.fd, from.name, to.fd, to.name, 0);
         aiofs_parent_close(&to);
     }
     aiofs_parent_close(&from);
@@ -319,28 +344,86 @@ static void update_after_rename(struct renaming *renaming)
     aiofs_listed_free(held);
 }
 
-int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, const void *owner)
+static int renaming_begin(struct renaming *renaming, const char *from, const char *to)
 {
-    struct renaming renaming = {.set = {.volume = volume}};
-    renaming.set.owner = owner ? owner : &renaming;
+    const aiofs_volume *volume = renaming->set.volume;
     int status = aiofs_check_writable(volume);
     if (status == 0)
-        status = aiofs_path_resolve(volume, from, false, &renaming.from);
-    if (status == 0)
-        status = aiofs_path_resolve(volume, to, false, &renaming.to);
-    if (status == 0 && (renaming.from.length == 0 || renaming.to.length == 0))
+        status = aiofs_path_resolve(volume, from, false, &renaming->from);
+    if (status == 0) {
+        status = aiofs_path_resolve(volume, to, false, &renaming->to);
+        if (status < 0)
+            status = parent_or(renaming, &renaming->from, status);
+    }
+    if (status == 0 && (renaming->from.length == 0 || renaming->to.length == 0))
         status = -EBUSY;
+    return status < 0 ? status : stat_both(renaming);
+}
+
+/* Locks what is renamed and what is replaced, and renames. */
+static int rename_locked(struct renaming *renaming, const char *from, const char *to, const void *owner)
+{
+    aiofs_volume *volume = renaming->set.volume;
+    int status = aiofs_absence_claim(volume->tree, &renaming->set.claim);
     if (status == 0)
-        status = stat_both(&renaming);
+        status = aiofs_refuse_locked_target(volume, from, &renaming->from, owner);
+    if (status == 0 && S_ISLNK(renaming->target.st_mode))
+        status = aiofs_refuse_locked_target(volume, to, &renaming->to, owner);
+    if (status == 0)
+        status = lock_set_all(renaming);
+    if (status == 0 && strcmp(renaming->from.path, renaming->to.path) != 0) {
+        bool begun = aiofs_change_begin(volume->tree);
+        status = rename_names(renaming);
+        if (status == 0)
+            update_after_rename(renaming);
+        aiofs_change_end(volume->tree, begun);
+    }
+    lock_set_release(&renaming->set);
+    return status;
+}
+
+int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, const void *owner)
+{
+    struct renaming renaming = {.set = {.volume = volume, .claim = -1}};
+    renaming.set.owner = owner ? owner : &renaming;
+    int status = renaming_begin(&renaming, from, to);
     if (status < 0 || strcmp(renaming.from.path, renaming.to.path) == 0)
         return status;
-    status = lock_set_all(&renaming);
-    bool begun = aiofs_change_begin(volume->tree);
+    return rename_locked(&renaming, from, to, owner);
+}
+
+/* The kind of what a symbolic link leads to; that of a link, if it leads nowhere or out. */
+static mode_t mode_behind(const aiofs_volume *volume, const char *path)
+{
+    struct aiofs_canonical canonical;
+    struct stat found;
+    int status = aiofs_path_resolve(volume, path, true, &canonical);
     if (status == 0)
-        status = rename_names(&renaming);
+        status = aiofs_canonical_stat(volume->tree, &canonical, &found);
+    return status < 0 ? S_IFLNK : found.st_mode;
+}
+
+/* What a move refuses to replace: a directory, also by a link to it, and what is no entry for handles. */
+static int refuse_replacing(const struct renaming *renaming, const char *to)
+{
+    mode_t mode = renaming->target.st_mode;
+    if (mode == 0 || strcmp(renaming->from.path, renaming->to.path) == 0)
+        return 0;
+    if (S_ISLNK(mode))
+        mode = mode_behind(renaming->set.volume, to);
+    if (renaming->directory || S_ISDIR(mode))
+        return -EEXIST;
+    return S_ISREG(mode) ? 0 : -EOPNOTSUPP;
+}
+
+int aiofs_volume_move(aiofs_volume *volume, const char *from, const char *to)
+{
+    struct renaming renaming = {.set = {.volume = volume, .claim = -1}, .moves = true};
+    renaming.set.owner = &renaming;
+    int status = renaming_begin(&renaming, from, to);
     if (status == 0)
-        update_after_rename(&renaming);
-    aiofs_change_end(volume->tree, begun);
-    lock_set_release(&renaming.set);
-    return status;
+        status = refuse_replacing(&renaming, to);
+    if (status == 0)
+        status = rename_locked(&renaming, from, to, NULL);
+    return status == -EISDIR ? -EEXIST : status; /* -EISDIR: a directory was created at the target meanwhile */
 }

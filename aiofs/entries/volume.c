@@ -3,9 +3,7 @@
  *
  * A process has one tree per directory, however often it opens the directory: the list of trees is searched by device
  * and inode. The volumes of a tree share its reference count, and the last release frees it. The tree keeps open the
- * root directory and, if the volume is writable, `.aiofs` and `.aiofs/volume`. Every process that has the volume open
- * holds a read lock on the first byte of `.aiofs/volume`, the presence lock. A process that can write-lock that byte is
- * the only one, and initialises the shared page.
+ * root directory and, if the volume is writable, `.aiofs` and `.aiofs/volume`; see own_dir.c.
  *
  * A volume inside or around another open volume is refused. Between volumes of this process the check is complete,
  * because each tree knows the directories above it. Of other processes, an open volume *above* is found by its presence
@@ -18,10 +16,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -29,97 +25,10 @@
 #include "sys.h"
 #include "volume_internal.h"
 
-#define SHARED_SIZE (4096 + AIOFS_GENERATIONS * 8) /* of .aiofs/volume: the shared page, then the generations */
-#define PRESENCE_TRIES 1000 /* 1 ms apart, while another process initialises the shared page */
-
-static pthread_mutex_t opening_mutex = PTHREAD_MUTEX_INITIALIZER;
-
-void aiofs_opening_lock(void)
-{
-    pthread_mutex_lock(&opening_mutex);
-}
-
-void aiofs_opening_unlock(void)
-{
-    pthread_mutex_unlock(&opening_mutex);
-}
-
 static void close_if_open(int fd)
 {
     if (fd >= 0)
         aiofs_sys.close(fd);
-}
-
-/* ---- presence ------------------------------------------------------------------------------------------ */
-
-static int presence_fcntl(int fd, int command, short type)
-{
-    struct flock byte = {.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
-    int status = aiofs_sys.fcntl(fd, command, (long)&byte);
-    return status < 0 ? status : command == F_OFD_GETLK && byte.l_type != F_UNLCK;
-}
-
-/* Initialises what the processes share, for the only process that has the volume open. Writes all of it: a store into a
- * hole of a mapped file raises SIGBUS when the disk is full. */
-static int start_page(int fd)
-{
-    static const struct {
-        struct aiofs_tally tally;
-        char rest[SHARED_SIZE - sizeof(struct aiofs_tally)];
-    } fresh = {.tally = {.usage = -1}};
-    int status = aiofs_sys.ftruncate(fd, SHARED_SIZE);
-    for (off_t done = 0; status == 0 && done < SHARED_SIZE;) {
-        struct iovec rest = {(char *)(uintptr_t)&fresh + done, (size_t)(SHARED_SIZE - done)};
-        ssize_t wrote = aiofs_sys.pwritev2(fd, &rest, 1, done, 0);
-        status = wrote > 0 ? 0 : wrote < 0 ? (int)wrote : -EIO;
-        done += wrote;
-    }
-    return status;
-}
-
-/* Takes the presence lock, by which other processes see that this one has the volume open. */
-static int presence_acquire(struct aiofs_tree *tree)
-{
-    const struct timespec pause = {0, 1000000};
-    bool counted = aiofs_quota_counted(tree); /* a forked child has the page mapped already */
-    int status = -EBUSY;
-    int fd = aiofs_sys.openat(tree->own_dir, "volume", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return fd;
-    for (int i = 0; i < PRESENCE_TRIES && status < 0; i++) {
-        if (presence_fcntl(fd, F_OFD_SETLK, F_WRLCK) >= 0 && (status = start_page(fd)) < 0)
-            break;
-        status = presence_fcntl(fd, F_OFD_SETLK, F_RDLCK);
-        if (status != -EAGAIN && status != -EACCES)
-            break;
-        nanosleep(&pause, NULL);
-    }
-    if (status < 0) {
-        aiofs_sys.close(fd);
-        return status == -EAGAIN || status == -EACCES ? -EBUSY : status;
-    }
-    int none = -1;
-    if (!atomic_compare_exchange_strong(&tree->presence, &none, fd))
-        aiofs_sys.close(fd); /* another thread was first */
-    else if (counted)
-        aiofs_quota_start(tree);
-    return 0;
-}
-
-int aiofs_tree_ensure_presence(struct aiofs_tree *tree)
-{
-    return tree->writable && atomic_load(&tree->presence) < 0 ? presence_acquire(tree) : 0;
-}
-
-/* Whether a process has the directory `dirfd` open as a volume. */
-static int has_presence_lock(int dirfd)
-{
-    int fd = aiofs_sys.openat(dirfd, AIOFS_OWN_DIR "/volume", O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0);
-    if (fd < 0)
-        return 0;
-    int status = presence_fcntl(fd, F_OFD_GETLK, F_WRLCK);
-    aiofs_sys.close(fd);
-    return status;
 }
 
 int aiofs_volume_in_use(const char *directory)
@@ -127,7 +36,7 @@ int aiofs_volume_in_use(const char *directory)
     int fd = aiofs_sys.openat(AT_FDCWD, directory, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0)
         return fd;
-    int status = has_presence_lock(fd);
+    int status = aiofs_presence_exists(fd);
     aiofs_sys.close(fd);
     return status;
 }
@@ -179,7 +88,7 @@ static int collect_ancestors(struct aiofs_tree *tree)
             break;
         below = here;
         status = ancestors_append(tree, &here);
-        if (status == 0 && has_presence_lock(at) > 0)
+        if (status == 0 && aiofs_presence_exists(at) > 0)
             status = -EBUSY;
     }
     aiofs_sys.close(at);
@@ -225,56 +134,6 @@ static bool has_fine_times(int root)
     }
 }
 
-/* Opens .aiofs, creates what is missing in it, and maps the shared page. */
-static int own_dir_open(struct aiofs_tree *tree, mode_t mode)
-{
-    int status = aiofs_sys.mkdirat(tree->root, AIOFS_OWN_DIR, mode);
-    if (status == 0 || status == -EEXIST)
-        status = aiofs_sys.mkdirat(tree->root, AIOFS_OWN_DIR "/locks", mode);
-    if (status < 0 && status != -EEXIST)
-        return status;
-    tree->own_dir = aiofs_sys.openat(tree->root, AIOFS_OWN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-    if (tree->own_dir < 0)
-        return tree->own_dir;
-    status = presence_acquire(tree);
-    if (status < 0)
-        return status;
-    void *page = mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);
-    if (page == MAP_FAILED)
-        return -errno;
-    tree->tally = page;
-    tree->generations = (_Atomic uint64_t *)((char *)page + 4096);
-    tree->writable = true;
-    return 0;
-}
-
-/* Read-only volumes of this process may use the tree meanwhile. So everything is opened in `made`, without a lock,
- * because that waits for the disk; if it fails, the tree is as it was. The opening lock is held. */
-static int make_writable(struct aiofs_tree *tree, unsigned flags)
-{
-    struct aiofs_tree made = {.root = tree->root, .own_dir = -1, .presence = -1};
-    if (flags & AIOFS_VOLUME_READ_ONLY || tree->writable)
-        return 0;
-    int status = aiofs_sys.faccessat(tree->root, ".", W_OK | X_OK, 0);
-    if (status == 0)
-        status = own_dir_open(&made, flags & AIOFS_VOLUME_HOST ? 0777 : 0700);
-    if (status < 0) {
-        close_if_open(made.own_dir);
-        close_if_open(made.presence);
-        return status;
-    }
-    aiofs_namespace_lock();
-    int former = tree->own_dir;
-    tree->own_dir = made.own_dir;
-    atomic_store(&tree->presence, made.presence);
-    tree->tally = made.tally;
-    tree->generations = made.generations;
-    tree->writable = true;
-    aiofs_namespace_unlock();
-    close_if_open(former);
-    return 0;
-}
-
 static struct aiofs_tree *tree_new(void)
 {
     struct aiofs_tree *tree = calloc(1, sizeof *tree);
@@ -290,13 +149,8 @@ static void tree_free(struct aiofs_tree *tree)
 {
     for (unsigned i = 0; i < AIOFS_LOCK_FILES; i++)
         close_if_open(tree->lock_files[i]);
-    close_if_open(tree->presence);
-    close_if_open(tree->own_dir);
+    aiofs_own_dir_close(tree);
     close_if_open(tree->root);
-    if (tree->tally)
-        munmap(tree->tally, SHARED_SIZE);
-    else
-        free(tree->generations);
     aiofs_dir_sync_free(tree);
     free(tree->buckets);
     free(tree->ancestors);
@@ -319,11 +173,7 @@ static int tree_build(int root, const struct stat *status_of_root, unsigned flag
     if (status == 0)
         status = refuse_nesting(tree);
     if (status == 0)
-        status = make_writable(tree, flags);
-    if (status == 0 && !tree->writable) { /* read-only: other processes may have locks there */
-        tree->own_dir = aiofs_sys.openat(root, AIOFS_OWN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-        tree->own_dir = tree->own_dir < 0 ? -1 : tree->own_dir;
-    }
+        status = aiofs_own_dir_prepare(tree, flags);
     if (status < 0) {
         tree_free(tree);
         return status;
@@ -384,6 +234,7 @@ static int volume_of(struct aiofs_tree *tree, unsigned flags, int64_t quota, aio
     volume->flags = flags;
     volume->quota = quota;
     volume->tree = tree;
+    tree->wants_quota |= quota >= 0;
     if (quota >= 0 && tree->tally)
         aiofs_quota_start(tree);
     *out = volume;
@@ -400,7 +251,7 @@ static int open_locked(const char *directory, unsigned flags, int64_t quota, aio
     status = tree_of(root, flags, &tree);
     if (status < 0)
         return status;
-    status = make_writable(tree, flags);
+    status = aiofs_own_dir_prepare(tree, flags); /* read-only volumes of this process may have made the tree */
     if (status == 0)
         status = volume_of(tree, flags, quota, out);
     if (status < 0)
@@ -459,7 +310,7 @@ int aiofs_check_writable(const aiofs_volume *volume)
 static int check_reserves(const aiofs_volume *volume)
 {
     int status = aiofs_check_writable(volume);
-    return status < 0 ? status : aiofs_tree_ensure_presence(volume->tree);
+    return status < 0 ? status : aiofs_tree_prepare(volume->tree, true);
 }
 
 int64_t aiofs_volume_request_capacity(aiofs_volume *volume, int64_t bytes)

@@ -38,7 +38,8 @@ enum aiofs_lock {
 
 enum {
     AIOFS_VOLUME_CREATE = 1,    /* create the last component, mode 0700, if it is missing */
-    AIOFS_VOLUME_HOST = 2,      /* a directory that aiofs does not own: symbolic links inside it are followed */
+    AIOFS_VOLUME_HOST = 2,      /* a directory that aiofs does not own: symbolic links inside it are followed, .aiofs is
+                                   created at the first lock */
     AIOFS_VOLUME_READ_ONLY = 4, /* every change is -EROFS; nothing is written, not even .aiofs */
     AIOFS_VOLUME_LAZY = 8,      /* closing a file and committing it do not sync */
 };
@@ -81,6 +82,7 @@ AIOFS_API long aiofs_volume_lock_count(aiofs_volume *volume, const char *path);
 int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
                      const void *owner, aiofs_lock_ref **lock_ref);
 AIOFS_API int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out);
+AIOFS_API int aiofs_volume_lstat(aiofs_volume *volume, const char *path, struct stat *out);
 /* The same for a File. Waits, at most a clock tick, until a later change of the file must also change its mtime. */
 AIOFS_API int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *out);
 /* A counter that increases with the changes that aiofs makes to the bytes of the entry at `path`, in any process; some
@@ -90,7 +92,23 @@ AIOFS_API int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t 
 AIOFS_API int aiofs_volume_rmdir(aiofs_volume *volume, const char *path);
 AIOFS_API int aiofs_volume_unlink(aiofs_volume *volume, const char *path, const void *owner);
 AIOFS_API int aiofs_volume_rename(aiofs_volume *volume, const char *from, const char *to, const void *owner);
+/* As aiofs_volume_rename without an owner, for handles: the entry at `from` is locked for the call even if `to` is the
+ * same path; -EEXIST where a directory would replace an entry or be replaced, -EOPNOTSUPP where the target is neither a
+ * file nor a directory. */
+AIOFS_API int aiofs_volume_move(aiofs_volume *volume, const char *from, const char *to);
 AIOFS_API int aiofs_volume_truncate(aiofs_volume *volume, const char *path, int64_t size, const void *owner);
+/* These take no lock, and change nothing that a link leads to out of the volume. chmod, and utime with `follow`, follow
+ * a symbolic link; the others work on the link itself. Private volumes have no symbolic links: symlink is -EOPNOTSUPP
+ * there. A hard link is a second entry for the same file, with a lock of its own. */
+AIOFS_API int aiofs_volume_chmod(aiofs_volume *volume, const char *path, mode_t mode);
+AIOFS_API int aiofs_volume_utime(aiofs_volume *volume, const char *path, const struct timespec times[2], bool follow);
+AIOFS_API int aiofs_volume_symlink(aiofs_volume *volume, const char *text, const char *path);
+AIOFS_API ssize_t aiofs_volume_readlink(aiofs_volume *volume, const char *path, char *out, size_t size);
+AIOFS_API int aiofs_volume_link(aiofs_volume *volume, const char *from, const char *to);
+/* Opens an entry O_PATH, for fstatvfs(3). The caller closes the descriptor. */
+AIOFS_API int aiofs_volume_open_path(aiofs_volume *volume, const char *path);
+/* Whether an entry below the directory is locked: 1, 0, or a negated errno. */
+AIOFS_API int aiofs_volume_locked_below(aiofs_volume *volume, const char *path);
 /* Removes a directory and everything below it. Locks are all or nothing: if an entry in it is locked, nothing is
  * removed, -EBUSY. */
 AIOFS_API int aiofs_volume_remove_tree(aiofs_volume *volume, const char *path);
@@ -135,6 +153,8 @@ void aiofs_lock_ref_uncharge(aiofs_lock_ref *lock_ref, int64_t size);
  * this write was charged, has returned. */
 void aiofs_lock_ref_wrote(aiofs_lock_ref *lock_ref, int64_t size);
 bool aiofs_lock_ref_has_quota(const aiofs_lock_ref *lock_ref);
+/* As stat(2), of the entry's path: for an open file without a descriptor. */
+int aiofs_lock_ref_stat(aiofs_lock_ref *lock_ref, struct stat *out);
 /* After the bytes changed: increments the entry's generation, so that an earlier File of it is stale. */
 AIOFS_API void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref);
 /* Makes the entry's name durable: fsync(2) of its directory, once per entry that aiofs created. */

@@ -13,8 +13,8 @@
  * Locking. The namespace lock guards the list of trees, the entries, the locks, the charges and the table of unsynced
  * directories; functions that end in _locked require it. It is held across fcntl(2) on lock files, which does not
  * block, and across no system call that can block. The opening lock, which is taken before it, makes one thread at a
- * time build a tree. The descriptors of a tree are constant while the tree lives, except in a forked child, where only
- * one thread is left.
+ * time build a tree or open its `.aiofs`. The descriptors of a tree are constant while the tree lives, except in a forked
+ * child, where only one thread is left; that of a `.aiofs` that is created later is set once.
  */
 #ifndef AIOFS_VOLUME_INTERNAL_H
 #define AIOFS_VOLUME_INTERNAL_H
@@ -32,18 +32,23 @@
 struct aiofs_canonical {
     size_t length;
     uint64_t hash;
-    bool slash; /* the given path ended in '/': the entry must be a directory */
+    bool slash;   /* the given path ended in '/': the entry must be a directory */
+    bool special; /* in a host volume: it was neither file, directory nor symbolic link when the path was resolved */
     char path[PATH_MAX];
 };
 
 /* How much of an open file's size is in the usage count. The lock references of one file share it. orphan: the file
- * was unlinked, and the last release subtracts its bytes from the usage count. A swap file's charge is its lock
- * reference's alone, an orphan's until the commit, and never less than the size of the file that it replaces (base). */
+ * was unlinked, and the last release subtracts its bytes from the usage count. Until the last charged change of the
+ * file is over, nothing is given back: `known` is the size that the changes so far left. A swap file's charge is its
+ * lock reference's alone, an orphan's until the commit, and never less than the size of the file that it replaces
+ * (base). */
 struct aiofs_charge {
     unsigned refs;
     uint32_t recounts; /* of the shared page, when `size` was last compared with the file */
+    unsigned changing; /* charged changes of the file that are under way in this process */
     bool orphan, swap;
-    int64_t size, base;
+    bool partial; /* `known` is less than what is charged */
+    int64_t size, known, base;
 };
 
 struct aiofs_entry {
@@ -105,7 +110,9 @@ struct aiofs_tally {
 struct aiofs_tree {
     struct aiofs_tree *next;
     unsigned refs;
-    bool writable;   /* .aiofs exists and is writable */
+    _Atomic bool writable; /* .aiofs is open for writing */
+    _Atomic bool lazy;     /* a host volume in which no lock was taken yet: there is no .aiofs; see own_dir.c */
+    _Atomic bool wants_quota;
     bool fine_times; /* the filesystem's timestamps distinguish any two changes; see has_fine_times */
     dev_t dev;
     ino_t ino;
@@ -113,10 +120,10 @@ struct aiofs_tree {
     size_t ancestor_count;
 
     int root;                         /* -1: virtual */
-    int own_dir;                      /* .aiofs; -1: none */
+    _Atomic int own_dir;              /* .aiofs; -1: none */
     _Atomic int presence;             /* .aiofs/volume: the read lock on its first byte says that the volume is open */
     int lock_files[AIOFS_LOCK_FILES]; /* -1 until used */
-    struct aiofs_tally *tally;
+    struct aiofs_tally *_Atomic tally;
     int account; /* the index of this process's account; -1: it has none yet; see account.c */
 
     struct aiofs_entry **buckets;
@@ -180,6 +187,10 @@ int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *c
                            const void *owner, aiofs_lock_ref **lock_ref);
 int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canonical *canonical, const void *owner,
                                   aiofs_lock_ref **lock_ref);
+/* Before `path` is removed or renamed: -EBUSY if it is a symbolic link to an entry that another owner has locked. Who
+ * opened the link holds the lock of that entry. */
+int aiofs_refuse_locked_target(aiofs_volume *volume, const char *path, const struct aiofs_canonical *canonical,
+                               const void *owner);
 void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to);
 
 /* releasing.c */
@@ -216,12 +227,23 @@ void aiofs_parent_close(const struct aiofs_parent *parent);
 bool aiofs_path_below(const char *path, size_t length, const char *top, size_t top_length);
 int aiofs_canonical_stat(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical, struct stat *out);
 
-/* volume.c */
-/* Takes the presence lock if this process has none: a forked child does, before it takes an entry's lock. It may sleep:
- * the caller does not hold the namespace lock. */
-int aiofs_tree_ensure_presence(struct aiofs_tree *tree);
+/* own_dir.c */
 void aiofs_opening_lock(void);
 void aiofs_opening_unlock(void);
+/* For opening a volume, under the opening lock: opens .aiofs, and creates it; in a host volume it leaves that to the
+ * first lock. */
+int aiofs_own_dir_prepare(struct aiofs_tree *tree, unsigned flags);
+/* Before an entry's lock is taken. Takes the presence lock if this process has none, as a forked child; with `create`,
+ * creates .aiofs where it is missing. It may sleep: the caller does not hold the namespace lock. */
+int aiofs_tree_prepare(struct aiofs_tree *tree, bool create);
+/* Before a call that removes or renames entries. Where there is no .aiofs, the claim `fd` keeps other processes from
+ * creating it until aiofs_absence_unclaim, so that locks inside the process are enough; else `fd` is -1. */
+int aiofs_absence_claim(struct aiofs_tree *tree, int *fd);
+void aiofs_absence_unclaim(int fd);
+void aiofs_own_dir_close(struct aiofs_tree *tree);
+int aiofs_presence_exists(int dirfd); /* whether a process has the directory open as a volume; or a negated errno */
+
+/* volume.c */
 int aiofs_check_writable(const aiofs_volume *volume); /* 0, -EROFS, or -ENOSYS for a virtual volume */
 
 /* account.c */
@@ -239,6 +261,7 @@ int64_t aiofs_accounts_sum(const struct aiofs_tree *tree);
 
 /* quota.c */
 void aiofs_quota_start(struct aiofs_tree *tree);
+int aiofs_quota_named(aiofs_volume *volume, int64_t size); /* before a file gets one more name: -EDQUOT */
 /* Initialises the usage count of a volume with a quota, if it is not: so that the walk runs where a file is opened, and
  * not where the first write is submitted, on a thread that must not block. If it fails, the first charge tries again. */
 void aiofs_quota_prepare(struct aiofs_tree *tree);
@@ -287,7 +310,7 @@ struct aiofs_found {
     bool is_directory;
 };
 typedef int (*aiofs_visit)(const struct aiofs_found *found, void *context);
-int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context);
+int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context, bool skip_refused);
 
 /* The names in one directory, without "." and "..". The visit returns 0, or a negated errno that ends it. */
 typedef int aiofs_directory_visitor(const char *name, int directory, void *context);

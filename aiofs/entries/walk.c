@@ -113,8 +113,9 @@ int aiofs_directory_visit(int directory, aiofs_directory_visitor *visit, void *c
     return (int)got;
 }
 
-/* Visits every entry below `path`. A directory that is removed during the walk is skipped. */
-int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context)
+/* Visits every entry below `path`. A directory that is removed during the walk is skipped; with `skip_refused`, so is
+ * one that this user may not read, as there may be in a host volume. */
+int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context, bool skip_refused)
 {
     struct walk walk = {.visit = visit, .context = context};
     struct aiofs_listed *directory;
@@ -124,7 +125,7 @@ int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit
         if (dirfd >= 0) {
             status = visit_directory(&walk, dirfd, directory);
             aiofs_sys.close(dirfd);
-        } else if (dirfd != -ENOENT) {
+        } else if (dirfd != -ENOENT && !(skip_refused && dirfd == -EACCES)) {
             status = dirfd;
         }
         free(directory);

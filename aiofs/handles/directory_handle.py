@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 from aiofs import _core, errors
-from aiofs.handles.entry import Async, Handle, done, missing
+from aiofs.handles.entry import Async, Handle, check_kind, done, missing
 from aiofs.handles.file_handle import FileHandle
 from aiofs.volume_ops import check_name
 
@@ -56,10 +56,11 @@ class DirectoryHandle(Handle):
         """`await directory.remove()`: removes this directory.
 
         recursive, and what it raises: as for `remove_entry`. The root of a volume is emptied, and
-        remains. WHATWG File System: `remove`.
+        remains. Of a symbolic link to a directory only the link is removed.
+        WHATWG File System: `remove`.
         """
         if self._path:
-            return _core.offload(self._remove_directory, self._path, bool(recursive))
+            return _core.offload(self._remove_itself, bool(recursive))
         return _core.offload(self._empty_root, bool(recursive))
 
     def resolve(self, possible_descendant: FileHandle | DirectoryHandle) -> Async[list[str] | None]:
@@ -100,35 +101,41 @@ class DirectoryHandle(Handle):
         ops = self._volume._ops
         try:
             with missing(ops, path, create):
-                mode = ops.stat(path).st_mode
+                check_kind(ops, path, "file", "get file handle")
         except FileNotFoundError:
             if not create:
                 raise
             ops.open(path, os.O_RDONLY | os.O_CREAT, 0o666, _core.LOCK_NONE, 0).close()
-        else:
-            if stat.S_ISDIR(mode):
-                raise errors.from_errno(errno.EISDIR, ops.show(path), "get file handle")
         return FileHandle._of(self._volume, path)
 
     def _get_directory(self, path: str, create: bool) -> DirectoryHandle:
         ops = self._volume._ops
-        if create:
+        try:
+            with missing(ops, path, create):
+                check_kind(ops, path, "directory", "get directory handle")
+        except FileNotFoundError:
+            if not create:
+                raise
             try:
                 ops.mkdir(path)
             except FileExistsError:
-                pass
-        with missing(ops, path, create):
-            mode = ops.stat(path).st_mode
-        if not stat.S_ISDIR(mode):
-            reason = "it is a file"
-            raise errors.from_errno(errno.ENOTDIR, ops.show(path), "get directory handle", reason)
+                check_kind(ops, path, "directory", "get directory handle")
         return DirectoryHandle._of(self._volume, path)
 
     def _remove_entry(self, path: str, recursive: bool) -> None:
+        check_kind(self._volume._ops, path, "any", "remove")
         try:
             self._volume._ops.unlink(path)
         except IsADirectoryError:
             self._remove_directory(path, recursive)
+
+    def _remove_itself(self, recursive: bool) -> None:
+        ops = self._volume._ops
+        check_kind(ops, self._path, "directory", "remove")
+        if stat.S_ISLNK(ops.lstat(self._path).st_mode):
+            ops.unlink(self._path)
+        else:
+            self._remove_directory(self._path, recursive)
 
     def _remove_directory(self, path: str, recursive: bool) -> None:
         ops = self._volume._ops
@@ -140,6 +147,8 @@ class DirectoryHandle(Handle):
     def _empty_root(self, recursive: bool) -> None:
         ops = self._volume._ops
         if not recursive and ops.scan(""):
+            if ops.locked_below(""):
+                raise errors.from_errno(errno.EBUSY, ops.show(""), "remove")
             reason = "the root is not empty (recursive=True empties it)"
             raise errors.from_errno(errno.ENOTEMPTY, ops.show(""), "remove", reason)
         ops.remove_tree("")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import stat
 from typing import ClassVar
 
-from aiofs import _core, errors
+from aiofs import _core
 from aiofs._core import AccessHandle, SyncAccessHandle
-from aiofs.handles.entry import Async, Handle
+from aiofs.handles.entry import Async, Handle, check_kind
 from aiofs.handles.file import File
 from aiofs.handles.opening import Opening
 from aiofs.handles.writable import WritableFileStream, WritableMode, lock_of_mode
@@ -72,7 +70,7 @@ class FileHandle(Handle):
         Raises `NoModificationAllowedError` (EBUSY) if the file is locked, `NotFoundError` if it is
         missing. WHATWG File System: `remove`.
         """
-        return _core.offload(self._volume._ops.unlink, self._path)
+        return _core.offload(self._remove)
 
     def _checked_mode(self, mode: Mode | None) -> str:
         name, _, _ = _core.mode_of_handle(self._volume.default_mode if mode is None else mode)
@@ -81,9 +79,13 @@ class FileHandle(Handle):
     def _open_writable(self, lock: int, keep: bool) -> WritableFileStream:
         return WritableFileStream._of(self._volume._ops.writable(self._path, lock, keep))
 
+    def _remove(self) -> None:
+        ops = self._volume._ops
+        check_kind(ops, self._path, "file", "remove")
+        ops.unlink(self._path)
+
     def _snapshot(self) -> File:
         ops = self._volume._ops
         found = ops.snapshot(self._path)
-        if stat.S_ISDIR(found.st_mode):
-            raise errors.from_errno(errno.EISDIR, ops.show(self._path), "get file")
+        check_kind(ops, self._path, "file", "get file", found)
         return File._of(self, found, ops.generation(self._path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import warnings
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from types import TracebackType
@@ -20,7 +21,8 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
 
     If it is cancelled or dropped before it returned the handle, it leaves no lock and no
     descriptor: at the first exception it drops the operation, which closes a handle that the
-    operation has opened already.
+    operation has opened already. One that is dropped before any await gives a RuntimeWarning, as a
+    coroutine does.
 
     A refusal (EBUSY) is final only after one more turn of the event loop. Until then the loop may
     keep a handle alive that the task has dropped, in the traceback of an exception that it
@@ -29,6 +31,7 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
 
     _operation: _core.Operation[T] | None = None
     _call: Callable[[], _core.Operation[T]] | None
+    _awaited = False
 
     def __init__(self, function: Callable[..., T], *arguments: Any) -> None:
         self._call = partial(_core.offload, function, *arguments)
@@ -36,7 +39,16 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
         self._opened: T | None = None
 
     def __del__(self) -> None:
-        self.close()
+        try:
+            if self._operation is not None and not self._awaited:
+                warnings.warn(
+                    "the opening of a handle was never awaited: await it, or use 'async with'",
+                    RuntimeWarning,
+                    stacklevel=2,
+                    source=self,
+                )
+        finally:
+            self.close()
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self  # as coroutines do, it iterates itself
@@ -48,6 +60,7 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
         return self.send(None)
 
     def send(self, value: Any) -> Any:
+        self._awaited = True
         if self._operation is None:
             if self._call is None:
                 raise RuntimeError("cannot reuse what was awaited already")

@@ -333,14 +333,35 @@ static ssize_t sys_readlinkat(int dirfd, const char *path, char *out, size_t siz
     return KERNEL(SYS_readlinkat, dirfd, path, out, size);
 }
 
-static int sys_faccessat(int dirfd, const char *path, int mode, int flags)
+static int sys_fchmodat2(int dirfd, const char *path, mode_t mode, int flags)
 {
-    return (int)KERNEL(SYS_faccessat, dirfd, path, mode, flags);
+    if (flags == 0)
+        return (int)KERNEL(SYS_fchmodat, dirfd, path, mode);
+#ifdef SYS_fchmodat2
+    return (int)KERNEL(SYS_fchmodat2, dirfd, path, mode, flags);
+#else
+    return -ENOSYS;
+#endif
 }
 
 static int sys_utimensat(int dirfd, const char *path, const struct timespec times[2], int flags)
 {
     return (int)KERNEL(SYS_utimensat, dirfd, path, times, flags);
+}
+
+static int sys_symlinkat(const char *target, int dirfd, const char *path)
+{
+    return (int)KERNEL(SYS_symlinkat, target, dirfd, path);
+}
+
+static int sys_linkat(int fromfd, const char *from, int tofd, const char *to, int flags)
+{
+    return (int)KERNEL(SYS_linkat, fromfd, from, tofd, to, flags);
+}
+
+static int sys_faccessat(int dirfd, const char *path, int mode, int flags)
+{
+    return (int)KERNEL(SYS_faccessat, dirfd, path, mode, flags);
 }
 
 static ssize_t sys_getdents64(int fd, void *buffer, size_t size)
@@ -399,7 +420,10 @@ struct aiofs_sys aiofs_sys = {
     .unlinkat = sys_unlinkat,
     .renameat2 = sys_renameat2,
     .readlinkat = sys_readlinkat,
-    .faccessat = sys_faccessat,
+    .fchmodat2 = sys_fchmodat2,
     .utimensat = sys_utimensat,
+    .symlinkat = sys_symlinkat,
+    .linkat = sys_linkat,
+    .faccessat = sys_faccessat,
     .getdents64 = sys_getdents64,
 };

@@ -97,8 +97,11 @@ struct aiofs_sys {
     int (*unlinkat)(int dirfd, const char *path, int flags);
     int (*renameat2)(int fromfd, const char *from, int tofd, const char *to, unsigned flags);
     ssize_t (*readlinkat)(int dirfd, const char *path, char *out, size_t size);
-    int (*faccessat)(int dirfd, const char *path, int mode, int flags);
+    int (*fchmodat2)(int dirfd, const char *path, mode_t mode, int flags); /* flags 0: as fchmodat */
     int (*utimensat)(int dirfd, const char *path, const struct timespec times[2], int flags); /* path NULL: of dirfd */
+    int (*symlinkat)(const char *target, int dirfd, const char *path);
+    int (*linkat)(int fromfd, const char *from, int tofd, const char *to, int flags);
+    int (*faccessat)(int dirfd, const char *path, int mode, int flags);
     ssize_t (*getdents64)(int fd, void *buffer, size_t size);
 };
 

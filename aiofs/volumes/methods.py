@@ -22,8 +22,10 @@ def entry_stat(
 
     kind: "file" or "directory". size: in bytes. mtime_ns: the time of the last change of its bytes,
     in nanoseconds since the epoch. mode: permission bits; by default 0o644 for a file and 0o755 for
-    a directory.
+    a directory. ValueError if the size is negative.
     """
+    if size < 0:
+        raise ValueError(f"size {size} is negative")
     directory = kind == "directory"
     if mode is None:
         mode = 0o755 if directory else 0o644
@@ -135,6 +137,32 @@ class VolumeMethods:
     def rename(self, source: str, target: str) -> None:
         """As `os.rename`: an existing file at `target` is replaced atomically."""
         raise _not_there("rename")
+
+    # ---- for FileSystem's calls of these names; a volume may have them
+
+    def chmod(self, path: str, mode: int) -> None:
+        """As `os.chmod`."""
+        raise _not_there("chmod")
+
+    def utime(self, path: str, ns: tuple[int, int]) -> None:
+        """As `os.utime` with the times in nanoseconds: of the last access, of the last change."""
+        raise _not_there("utime")
+
+    def symlink(self, text: str, path: str) -> None:
+        """As `os.symlink`."""
+        raise _not_there("symlink")
+
+    def readlink(self, path: str) -> str:
+        """As `os.readlink`."""
+        raise _not_there("readlink")
+
+    def link(self, source: str, target: str) -> None:
+        """As `os.link`."""
+        raise _not_there("link")
+
+    def statvfs(self, path: str) -> os.statvfs_result:
+        """As `os.statvfs`."""
+        raise _not_there("statvfs")
 
     # ---- for aiofs itself
 

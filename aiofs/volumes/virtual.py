@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -27,6 +28,7 @@ class VirtualOps:
     def __init__(self, volume: VolumeMethods) -> None:
         self._volume: VolumeMethods | None = volume
         self._names = Names()
+        self._identity = os.urandom(16).hex()
 
     def _use(self, shown: str | None) -> VolumeMethods:
         if self._volume is None:
@@ -120,6 +122,9 @@ class VirtualOps:
         with _translated(shown, "stat"):
             return _stat_result(self._use(shown).stat(path))
 
+    def lstat(self, path: str, shown: str | None = None) -> os.stat_result:
+        return self.stat(path, shown)
+
     def snapshot(self, path: str, shown: str | None = None) -> os.stat_result:
         return self.stat(path, shown)
 
@@ -129,14 +134,26 @@ class VirtualOps:
     def scan(self, path: str, shown: str | None = None) -> list[tuple[str, Kind | None]]:
         shown = path if shown is None else shown
         with _translated(shown, "list"):
-            found = [_entry(*pair) for pair in self._use(shown).entries(path)]
-        return [pair for pair in found if not is_swap_name(pair[0])]
+            found = dict(_entry(*pair) for pair in self._use(shown).entries(path))
+        return [pair for pair in found.items() if not is_swap_name(pair[0])]
 
     def show(self, path: str) -> str:
         return path or "/"
 
     def lock_count(self, path: str) -> int:
         return self._names.lock_count(path)
+
+    def locked_below(self, path: str) -> bool:
+        try:
+            with ExitStack() as locks:
+                self._lock_below(path, locks, path)
+        except errors.NoModificationAllowedError:
+            return True
+        return False
+
+    def identity(self) -> str:
+        self._use(None)
+        return self._identity
 
     def estimate(self) -> tuple[int, int | None]:
         usage = 0
@@ -200,6 +217,60 @@ class VirtualOps:
                 self._lock_below(source, locks, shown)
             volume_call(volume.rename, source, target)
 
+    def move(self, source: str, target: str) -> None:
+        volume = self._use(source)
+        with ExitStack() as locks, _translated(source, "move", target):
+            directory = stat.S_ISDIR(_stat_result(volume.stat(source)).st_mode)
+            if source != target:
+                _check_move(volume, directory, source, target)
+            locks.enter_context(self._lock(source, 0, source))
+            if directory:
+                self._lock_below(source, locks, source)
+            if source != target:
+                locks.enter_context(self._lock(target, 0, target))
+                volume_call(volume.rename, source, target)
+
+    def chmod(self, path: str, mode: int, shown: str | None = None) -> None:
+        shown = path if shown is None else shown
+        with _translated(shown, "chmod"):
+            volume_call(self._use(shown).chmod, path, mode)
+
+    def utime(
+        self,
+        path: str,
+        ns: tuple[int, int] | None,
+        follow: bool = True,
+        shown: str | None = None,
+    ) -> None:
+        shown = path if shown is None else shown
+        with _translated(shown, "utime"):
+            if ns is None:
+                ns = time.time_ns(), time.time_ns()
+            volume_call(self._use(shown).utime, path, ns)
+
+    def symlink(self, text: str, path: str, shown: str | None = None) -> None:
+        shown = path if shown is None else shown
+        with _translated(shown, "symlink"):
+            volume_call(self._use(shown).symlink, text, path)
+
+    def readlink(self, path: str, shown: str | None = None) -> str:
+        shown = path if shown is None else shown
+        with _translated(shown, "readlink"):
+            return self._use(shown).readlink(path)
+
+    def link(
+        self, source: str, target: str, shown: str | None = None, shown_target: str | None = None
+    ) -> None:
+        shown = source if shown is None else shown
+        shown_target = target if shown_target is None else shown_target
+        with _translated(shown, "link", shown_target):
+            volume_call(self._use(shown).link, source, target)
+
+    def statvfs(self, path: str, shown: str | None = None) -> os.statvfs_result:
+        shown = path if shown is None else shown
+        with _translated(shown, "statvfs"):
+            return self._use(shown).statvfs(path)
+
     def truncate(self, path: str, size: int, owner: int = 0, shown: str | None = None) -> None:
         shown = path if shown is None else shown
         volume = self._use(shown)
@@ -250,6 +321,18 @@ class VirtualOps:
         for below, _ in found:
             locks.enter_context(self._lock(below, 0, shown))
         return found
+
+
+def _check_move(volume: VolumeMethods, directory: bool, source: str, target: str) -> None:
+    """Raises the OSError of a move that the rules of handles forbid."""
+    if directory and target.startswith(source + "/"):
+        raise OSError(errno.EINVAL, "")
+    try:
+        replaced = _stat_result(volume.stat(target)).st_mode
+    except FileNotFoundError:
+        return
+    if directory or stat.S_ISDIR(replaced):
+        raise OSError(errno.EEXIST, "")
 
 
 def _entry(name: str, kind: Kind) -> tuple[str, Kind]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from aiofs import _core
 from aiofs.handles import DirectoryHandle
@@ -21,10 +21,10 @@ __all__ = ["Volume"]
 class Volume(VolumeMethods):
     """A tree of files.
 
-    `MemoryVolume` and `PrivateVolume` are directories, whose files the engine opens itself. For
-    files that are elsewhere (behind HTTP, in an archive, in a dict), write a class that derives
-    from this one and implements the methods from `open_file` to `rename`. Locks, handles, mounts,
-    descriptors and POSIX AIO then work on it as on any other volume.
+    `MemoryVolume`, `PrivateVolume` and `HostVolume` are directories, whose files the engine opens
+    itself. For files that are elsewhere (behind HTTP, in an archive, in a dict), write a class that
+    derives from this one and implements the methods from `open_file` to `rename`. Locks, handles,
+    mounts, descriptors and POSIX AIO then work on it as on any other volume.
 
     Rules for these methods. Paths are canonical: relative to the root, '/' between components, ""
     the root. A method raises `OSError` with the errno that the system call of that name would set.
@@ -41,6 +41,9 @@ class Volume(VolumeMethods):
     `submit` run inside the submitting call, also on an event loop's thread, which saves waking
     another thread.
 
+    The six methods from `chmod` to `statvfs` are for `FileSystem` alone, and need not be there: by
+    default they raise EOPNOTSUPP.
+
     A method may use other volumes in any way, and wait for them. It cannot close the handle that
     called it (OSError EDEADLK).
 
@@ -48,7 +51,7 @@ class Volume(VolumeMethods):
     """
 
     #: The mode of an access handle that is asked for none.
-    default_mode: ClassVar[str] = "in-place"
+    default_mode: str = "in-place"
 
     _own_ops: VolumeOps | None = None
 

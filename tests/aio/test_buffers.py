@@ -5,11 +5,15 @@ import asyncio
 import ctypes
 import errno
 import gc
+import importlib.util
 import mmap
 import os
+import sysconfig
 import weakref
+from pathlib import Path
 
 import pytest
+from native import compile_c, needs_compiler
 from support import CONTENT, end_of, failed, result
 
 from aiofs import MemoryVolume, _core
@@ -341,3 +345,17 @@ def test_aligned_buffers_serve_o_direct(tmp_path):
     aio_read(crooked)
     assert end_of(crooked) == errno.EINVAL
     os.close(fd)
+
+
+@needs_compiler
+def test_view_is_released_if_the_exporter_raises_when_its_items_are_examined(tmp_path, pipe):
+    library = tmp_path / "raising_exporter.so"
+    include = f"-I{sysconfig.get_path('include')}"
+    source = Path(__file__).with_name("raising_exporter.c")
+    compile_c("-shared", "-fPIC", include, source, "-o", library)
+    spec = importlib.util.spec_from_file_location("raising_exporter", library)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(RuntimeError, match="not a second time"):
+        aio_read(aiocb(pipe[0], module.Exporter()))
+    assert module.still_given() == 0

@@ -5,8 +5,9 @@ import errno
 import gc
 import os
 
+import pytest
 from coroutines import on_loop, wait
-from support import eventually, reading, result, thread
+from support import eventually, python, reading, result, thread
 
 from aiofs import _core
 from aiofs.aio import aio_error, aio_suspend, aio_write, aiocb
@@ -106,3 +107,52 @@ def test_unclaimed_completions_of_a_closed_loop_are_released(new_loop, pipe):
     loop.close()
     os.write(pipe[1], b"x")
     eventually(lambda: _core.counters()["outstanding"] == 0)
+
+
+SCARCE = """
+import asyncio, os, resource, sys
+import uvloop
+from aiofs.aio import *
+
+new_loop = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}[sys.argv[1]]
+read_end, write_end = os.pipe()
+
+def submit():
+    cb = aiocb(read_end, bytearray(1))
+    aio_read(cb)
+    aio_cancel(read_end, cb)
+
+def eventfds():
+    folder = "/proc/self/fd"
+    paths = filter(os.path.lexists, (f"{folder}/{name}" for name in os.listdir(folder)))
+    return [os.readlink(path) for path in paths].count("anon_inode:[eventfd]")
+
+async def body():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before, refused = eventfds(), 0
+    for turn in range(15):
+        spare = turn % 5
+        fill = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]  # they leave no gap
+        for _ in range(spare):
+            os.close(fill.pop())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fill[-1] + 1 + spare, hard))
+        try:
+            submit()
+        except OSError:
+            refused += 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in fill:
+            os.close(fd)
+    assert refused
+    assert eventfds() - before <= 2, eventfds() - before  # the loop's, and one for all loops
+
+submit()  # starts the engine
+loop = new_loop()
+loop.run_until_complete(body())
+loop.close()
+"""
+
+
+@pytest.mark.parametrize("kind", ["uvloop", "asyncio"])
+def test_first_submission_that_finds_no_descriptor_leaks_none(kind):
+    python(SCARCE, kind)

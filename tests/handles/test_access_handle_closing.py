@@ -3,12 +3,16 @@
 import asyncio
 import errno
 import gc
+import resource
+import threading
 import warnings
 import weakref
 
 import pytest
 from coroutines import failure, until, wait
 from opened import SIZE, is_locked
+from support import thread
+from volumes.dict_volume import DictVolume
 
 import aiofs
 from aiofs.aio import aio_write, aiocb
@@ -202,3 +206,38 @@ async def test_dropping_a_handle_with_writes_in_flight_keeps_the_lock_until_the_
         assert other.read(data) == 400_000
         assert data == b"x" * 400_000
     assert await cb == 400_000
+
+
+class CompletesLate(DictVolume):
+    """A thread completes the first write, and is then held inside `submit` of the second."""
+
+    blocking = False
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.inside, self.go_on = None, threading.Event(), threading.Event()
+
+    def submit(self, request):
+        if request.op == "write" and self.first is None:
+            self.first = request
+            return
+        if request.op == "write":
+            self.inside.set()
+            self.go_on.wait(20)
+        super().submit(request)
+
+
+async def test_abort_does_not_wait_for_a_thread_that_completes_a_request():
+    with CompletesLate() as volume:
+        file = await volume.root.get_file_handle("file", create=True)
+        handle = await file.create_access_handle()
+        first, second = handle.write(b"data", at=0), handle.write(b"data", at=2)
+        with thread(volume.first.complete, 4):
+            assert volume.inside.wait(20)
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+            aborting = handle.abort()
+            waits = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+            volume.go_on.set()
+        assert waits < 500  # a second of short sleeps are thousands
+        await aborting
+        assert await first == await second == 4

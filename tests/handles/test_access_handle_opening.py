@@ -71,12 +71,44 @@ async def test_opening_cancelled_inside_async_with_leaves_no_lock(file):
 
 
 async def test_opening_that_is_dropped_leaves_no_lock(file):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for _ in range(20):
+    for _ in range(20):
+        with pytest.warns(RuntimeWarning, match="was never awaited"):
             file.create_access_handle()
             gc.collect()
-            await until(lambda: not is_locked(file))
+        await until(lambda: not is_locked(file))
+
+
+async def test_opening_that_is_dropped_leaves_no_lock_where_warnings_are_errors(file, monkeypatch):
+    unraisable = []
+    monkeypatch.setattr("sys.unraisablehook", lambda shown: unraisable.append(shown.exc_type))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        file.create_access_handle()
+        gc.collect()
+    assert unraisable == [RuntimeWarning]
+    await until(lambda: not is_locked(file))
+
+
+async def test_opening_that_was_awaited_cancelled_or_closed_gives_no_warning(file):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        async with file.create_access_handle():
+            pass
+        await (await file.create_access_handle()).close()
+        file.create_access_handle().close()
+        await until(lambda: not is_locked(file))
+        unstarted = file.create_access_handle()
+        with pytest.raises(asyncio.CancelledError):
+            unstarted.throw(asyncio.CancelledError())
+        await until(lambda: not is_locked(file))
+        task = asyncio.create_task(file.create_access_handle())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        del unstarted, task
+        gc.collect()
+    assert [str(w.message) for w in caught if w.category is RuntimeWarning] == []
+    await until(lambda: not is_locked(file))
 
 
 async def test_opening_cancelled_while_it_is_entered_leaves_no_lock(on_disk):

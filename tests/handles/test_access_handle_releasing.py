@@ -15,9 +15,10 @@ ROUNDS = 150
 
 @pytest.fixture(autouse=True)
 def without_warnings():
-    """These tests drop handles without closing them."""
+    """These tests drop handles without closing them, and openings without an await."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        warnings.filterwarnings("ignore", "the opening of a handle was never awaited")
         yield
 
 

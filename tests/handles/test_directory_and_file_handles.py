@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from coroutines import failure
 from support import python
 
 import aiofs
-from aiofs import DirectoryHandle, FileHandle, MemoryVolume, PrivateVolume, _core
+from aiofs import DirectoryHandle, FileHandle, HostVolume, MemoryVolume, PrivateVolume, _core
 
 BAD_NAMES = ["", ".", "..", "a/b", "a\0b", "/", "a\ud800b"]
 # Linux allows these names. Other systems or terminals may not. "\udcff" stands for the byte 0xff.
@@ -534,3 +535,39 @@ def test_estimate_gives_usage_and_quota(run, tmp_path):
 def test_core_and_package_give_the_same_handles():
     assert aiofs.AccessHandle is _core.AccessHandle
     assert aiofs.SyncAccessHandle is _core.SyncAccessHandle
+
+
+@pytest.mark.parametrize("kind", [PrivateVolume, HostVolume])
+async def test_iteration_beside_changes_gives_each_name_once_and_misses_none_that_stays(
+    tmp_path, kind
+):
+    (tmp_path / "place").mkdir()
+    staying = {f"staying{number}" for number in range(2000)}
+    for name in staying:
+        (tmp_path / "place" / name).touch()
+    stop = threading.Event()
+
+    def change():
+        while not stop.is_set():
+            for number in range(300):
+                path = tmp_path / f"place/coming and going{number}"
+                path.touch()
+                path.rename(tmp_path / f"place/renamed{number}")
+            for number in range(300):
+                (tmp_path / f"place/renamed{number}").unlink()
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        with kind(tmp_path / "place") as volume:
+            for _ in range(10):
+                found = [name async for name in volume.root.keys()]
+                assert len(found) == len(set(found))
+                assert staying <= set(found)
+                async for name, handle in volume.root:
+                    assert handle.name == name
+                    if name.startswith("renamed"):
+                        break
+    finally:
+        stop.set()
+        changer.join()

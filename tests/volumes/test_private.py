@@ -1,5 +1,6 @@
 """PrivateVolume: opening a directory, its contents, quota, nesting, and what a flush syncs."""
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -8,11 +9,13 @@ import stat
 import tempfile
 
 import pytest
+from coroutines import turns, wait
 from lock_holder_process import holding
 from support import failed, python, write_file
 
 import aiofs
-from aiofs import PrivateVolume, _core
+from aiofs import FileSystem, PrivateVolume, _core
+from aiofs.aio import aio_error, aio_write, aiocb
 
 
 def usage(volume):
@@ -155,6 +158,33 @@ def test_write_over_the_quota_writes_no_byte(tmp_path):
         assert (tmp_path / "b").stat().st_size == 0
         assert write_file(volume, "b", b"y" * 400) == 400
         assert usage(volume) == 1000
+
+
+async def test_queued_write_that_is_cancelled_after_the_close_returns_its_charge(tmp_path):
+    large, hole, quota = 32 << 20, 400 << 20, 500 << 20
+    for turn in range(50):
+        with PrivateVolume(tmp_path / f"{turn}", quota=quota) as volume, FileSystem() as fs:
+            fs.mount("/", volume)
+            descriptor = fs.open("/file", os.O_RDWR | os.O_CREAT)
+            running = aiocb(descriptor, bytes(large))
+            queued = aiocb(descriptor, b"x", aio_offset=hole - 1)
+            aio_write(running)
+            aio_write(queued)
+            task = asyncio.ensure_future(wait(queued))
+            await turns(1)
+            fs.close(descriptor)
+            task.cancel()
+            await asyncio.wait([task])
+            await running
+            if aio_error(queued) != errno.ECANCELED:
+                continue  # it had begun
+            other = fs.open("/other", os.O_RDWR | os.O_CREAT)
+            write = aiocb(other, b"x", aio_offset=hole - 1)
+            aio_write(write)
+            assert await write == 1
+            fs.close(other)
+            return
+    pytest.skip("each write had begun before it could be cancelled")
 
 
 def test_quota_counts_holes_but_not_overwrites(tmp_path):

@@ -12,6 +12,7 @@ from support import failed
 
 import aiofs
 from aiofs import FileSystem, NoModificationAllowedError, aio
+from aiofs.volumes import entry_stat
 
 RDWR = os.O_RDWR | os.O_CREAT
 
@@ -282,6 +283,11 @@ def test_dropped_volume_request_fails_instead_of_hanging(run):
             await failure(errno.EIO, asyncio.wait_for(handle.read(bytearray(4)), 10))
 
     run(body())
+
+
+def test_negative_size_of_an_entry_is_a_value_error():
+    with pytest.raises(ValueError, match="size -1 is negative"):
+        entry_stat("file", size=-1)
 
 
 def test_missing_method_is_a_not_supported_error():

@@ -382,3 +382,26 @@ def test_capacity_is_an_error_where_nothing_may_be_written(tmp_path):
         ops.request_capacity(1)
     assert caught.value.errno == errno.EROFS
     ops.close()
+
+
+@pytest.mark.parametrize("reserved", [0, 600])
+async def test_change_that_gives_bytes_back_takes_none_from_a_write_under_way(
+    volume, other, faults, reserved
+):
+    """The write is charged at its call, and happens after a truncate that is shorter."""
+    await volume.request_capacity(reserved)
+    file = await volume.root.get_file_handle("file", create=True)
+    async with file.create_access_handle() as handle:
+        await handle.write(b"x" * 200)
+        faults.delay("pwrite64", 0.3)
+        truncate = handle.truncate(100)
+        write = handle.write(b"x" * 400, at=200)
+        await truncate
+        refused(other, 401)
+        assert await write == 400
+        faults.clear()
+        refused(other, 401)
+        assert write_file(other, "other", b"x" * 400) == 400
+        await handle.truncate(0)
+    assert await volume.remaining_capacity() == reserved
+    refused(other, 1001 - reserved)
