@@ -200,13 +200,17 @@ cdef class AccessHandle:
         """Waits for all earlier operations, flushes and releases the lock. The await returns None.
 
         In the modes exclusive and shared it commits instead of the flush; see SyncAccessHandle.close. A second call
-        returns the operation of the first. OSError if that fails; the lock is released all the same. If no host thread can be started, this thread closes the file and blocks on the disk. If requests are
+        returns the operation of the first. OSError if that fails; the lock is released all the same. If no host
+        thread can be started, this thread closes the file and blocks on the disk. If requests are
         in flight then, it closes the file without a flush: OSError EAGAIN.
         """
         return self.finish(True)
 
     def abort(self):
-        """Closes without a flush or a commit. Operations that have not run, or that can be cancelled, raise AbortError."""
+        """Closes without a flush or a commit.
+
+        Operations that have not run, or that can be cancelled, raise AbortError.
+        """
         cdef Operation operation
         cdef aiofs_file *file = self.file
         if current_notifier() is None:

@@ -55,9 +55,11 @@ cdef void end_stream(AccessHandle handle, object error) noexcept:
     handle.failure = error
     handle.closed = True
     if file != NULL:
+        aiofs_file_retain(file)
         with nogil:
             aiofs_file_unwanted(file)
-            aiofs_cancel_all(aiofs_file_fd(file))
+            aiofs_file_cancel_soon(file)  # the loop must not wait here; the release of the lock does
+            aiofs_file_release(file)
 
 
 @cython.final

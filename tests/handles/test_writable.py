@@ -551,11 +551,13 @@ async def test_dropped_opening_leaves_no_lock(file):
         opening = file.create_writable(mode="exclusive")
         for _ in range(turns):
             await asyncio.sleep(0.001)
-        del opening
+        with pytest.warns(RuntimeWarning, match="was never awaited"):
+            del opening
         async with file.create_access_handle():
             pass
 
 
+@pytest.mark.filterwarnings("ignore:the opening of a handle was never awaited:RuntimeWarning")
 async def test_cancelled_opening_leaves_no_lock(file):
     for turns in range(5):
         task = asyncio.create_task(wait_for(file.create_writable(mode="exclusive")))
