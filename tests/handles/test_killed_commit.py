@@ -7,10 +7,10 @@ import traceback
 
 import pytest
 from opened import CONTENT
-from support import FORKS_WITH_THREADS, write_file
+from support import FORKS_WITH_THREADS
 
 import aiofs
-from aiofs import FileHandle, PrivateVolume
+from aiofs import FileHandle, HostVolume, PrivateVolume
 
 pytestmark = pytest.mark.filterwarnings(FORKS_WITH_THREADS)
 
@@ -18,12 +18,14 @@ NEW = b"new" * 5000
 MOST = 2000  # system calls of one save
 
 
-@pytest.fixture(params=["unlimited", "quota"])
+@pytest.fixture(params=["unlimited", "quota", "host"])
 def file(tmp_path, request):
-    quota = 10**6 if request.param == "quota" else None
-    with PrivateVolume(tmp_path / "volume", quota=quota) as volume:
-        volume._ops.mkdir("sub")
-        write_file(volume, "sub/file", CONTENT)
+    directory = tmp_path / "volume"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "sub/file").write_bytes(CONTENT)
+    quota = None if request.param == "unlimited" else 10**6
+    kind = HostVolume if request.param == "host" else PrivateVolume  # the first has no .aiofs yet
+    with kind(directory, quota=quota) as volume:
         yield FileHandle._of(volume, "sub/file")
 
 

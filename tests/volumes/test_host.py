@@ -135,6 +135,32 @@ async def test_writable_stream_is_the_first_to_lock_in_a_directory(place, volume
     assert (place / "file").read_bytes() == b"yours"
 
 
+def test_stale_swap_file_is_removed_by_a_volume_that_is_older_than_the_swap_directory(
+    place, volume
+):
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, aiofs\n"
+            "volume = aiofs.HostVolume(sys.argv[1])\n"
+            "handle = volume._ops.sync_access_handle('file', 'shared', False)\n"
+            "handle.write(b'yours', at=0)\n"
+            "os.kill(os.getpid(), 9)",
+            str(place),
+        ],
+        check=False,
+    )
+    swap = place / ".aiofs/swap"
+    stale = os.listdir(swap)
+    assert len(stale) == 1
+    with volume._ops.sync_access_handle("file", "shared", False):
+        assert len(os.listdir(swap)) == 1
+        assert os.listdir(swap) != stale
+    assert os.listdir(swap) == []
+    assert (place / "file").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize("kept", [True, False])
 async def test_swap_files_of_a_quota(place, kept):
     with HostVolume(place, quota=20) as volume:
