@@ -171,6 +171,8 @@ void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref)
     lock_ref->releasing = false;
     lock_ref->lock = AIOFS_LOCK_NONE;
     lock_ref->closed = true;
+    if (lock_ref->charge)
+        aiofs_charge_unlocked_locked(lock_ref->volume, lock_ref->charge);
     aiofs_namespace_unlock();
 }
 

@@ -269,18 +269,29 @@ static void set_size_locked(struct aiofs_tree *tree, struct aiofs_charge *charge
     charge->size = size;
 }
 
+static void end_orphan_locked(aiofs_volume *volume, struct aiofs_charge *charge)
+{
+    int64_t excess = charge->size - charge->base;
+    if (!charge->orphan || excess <= 0)
+        return;
+    aiofs_change_begin_locked(volume->tree);
+    set_size_locked(volume->tree, charge, charge->base);
+    give_back_locked(volume, excess);
+    aiofs_change_end_locked(volume->tree);
+}
+
 void aiofs_charge_release_locked(aiofs_volume *volume, struct aiofs_charge *charge)
 {
-    int64_t size = charge->size;
     if (--charge->refs > 0)
         return;
-    if (charge->orphan && size > charge->base) {
-        aiofs_change_begin_locked(volume->tree);
-        set_size_locked(volume->tree, charge, charge->base);
-        give_back_locked(volume, size - charge->base);
-        aiofs_change_end_locked(volume->tree);
-    }
+    end_orphan_locked(volume, charge);
     free(charge);
+}
+
+void aiofs_charge_unlocked_locked(aiofs_volume *volume, struct aiofs_charge *charge)
+{
+    if (charge->swap)
+        end_orphan_locked(volume, charge);
 }
 
 /* Raises a charge to the file's present size. Growth since the last charge is added to the usage count only under an

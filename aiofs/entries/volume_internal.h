@@ -272,6 +272,8 @@ void aiofs_quota_fork_child(void);
 void aiofs_quota_truncated_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t before);
 void aiofs_quota_unnamed_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t size);
 void aiofs_charge_release_locked(aiofs_volume *volume, struct aiofs_charge *charge);
+/* The file is closed, and other references to it may last: gives back what a swap file was charged. */
+void aiofs_charge_unlocked_locked(aiofs_volume *volume, struct aiofs_charge *charge);
 /* For a swap file that will replace a file of `base` bytes. 0 or -ENOMEM. */
 int aiofs_quota_swap_begin(aiofs_lock_ref *lock_ref, int64_t base);
 /* Before a swap file of `size` bytes replaces a file of `old` bytes: charges what is not charged yet, or -EDQUOT. */
