@@ -13,7 +13,14 @@ from aiofs.errors import (
     TypeMismatchError,
 )
 from aiofs.filesystem import FileSystem
-from aiofs.handles import AccessHandle, DirectoryHandle, File, FileHandle, SyncAccessHandle
+from aiofs.handles import (
+    AccessHandle,
+    DirectoryHandle,
+    File,
+    FileHandle,
+    SyncAccessHandle,
+    WritableFileStream,
+)
 from aiofs.linking import get_include, get_library_dir
 from aiofs.volume_ops import LockInfo
 from aiofs.volumes import HostVolume, MemoryVolume, PrivateVolume, Volume
@@ -40,6 +47,7 @@ __all__ = [
     "SyncAccessHandle",
     "TypeMismatchError",
     "Volume",
+    "WritableFileStream",
     "aio",
     "aligned_buffer",
     "get_include",

@@ -14,7 +14,7 @@ class _HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 _Fildes: TypeAlias = int | _HasFileno
-_Mode: TypeAlias = Literal["in-place", "read-only", "readwrite-unsafe"]
+_Mode: TypeAlias = Literal["in-place", "exclusive", "shared", "read-only", "readwrite-unsafe"]
 
 # ---- aiocb.pxi, request.pxi, outcome.pxi, listio.pxi
 
@@ -178,6 +178,20 @@ class ReadableByteStream(ByteStream):
 class WritableByteStream(ByteStream):
     def write(self, data: Buffer, *, at: int | None = None) -> Coroutine[Any, Any, int]: ...
 
+# ---- writable.pxi
+
+@final
+class Writable:
+    def write(self, data: Buffer, at: int | None) -> Coroutine[Any, Any, None]: ...
+    def fill(
+        self, pieces: Callable[[], Iterable[Buffer]], at: int | None
+    ) -> Coroutine[Any, Any, None]: ...
+    def seek(self, offset: int) -> Coroutine[Any, Any, None]: ...
+    def truncate(self, size: int) -> Coroutine[Any, Any, None]: ...
+    def close(self) -> Coroutine[Any, Any, None]: ...
+    def abort(self) -> Coroutine[Any, Any, None]: ...
+    def leave(self, commit: bool) -> Coroutine[Any, Any, None]: ...
+
 # ---- volume.pxi
 
 LOCK_NONE: Final[int]
@@ -188,8 +202,10 @@ LOCK_READWRITE_UNSAFE: Final[int]
 VOLUME_CREATE: Final[int]
 VOLUME_HOST: Final[int]
 VOLUME_READ_ONLY: Final[int]
+VOLUME_LAZY: Final[int]
 
 def mode_of_handle(mode: str) -> tuple[str, int, int]: ...
+def is_atomic(mode: str) -> bool: ...
 def begin_run_session(directory: str | os.PathLike[str], number: int) -> int: ...
 def volume_in_use(directory: str) -> bool: ...
 
@@ -219,6 +235,7 @@ class DirectoryOps:
     def access_handle(
         self, path: str, mode: str, create: bool, shown: str | None = None
     ) -> AccessHandle: ...
+    def writable(self, path: str, lock: int, keep: bool, shown: str | None = None) -> Writable: ...
     def stat(self, path: str, shown: str | None = None) -> os.stat_result: ...
     def lstat(self, path: str, shown: str | None = None) -> os.stat_result: ...
     def snapshot(self, path: str, shown: str | None = None) -> os.stat_result: ...
@@ -298,3 +315,27 @@ class Names:
     def access_handle(
         self, lock_ref: LockRef, volume: Any, file: Any, flags: int, mode: str, shown: str
     ) -> AccessHandle: ...
+    def sync_swap_handle(
+        self,
+        lock_ref: LockRef,
+        descriptor: int,
+        commit: Callable[[int], None],
+        mode: str,
+        shown: str,
+    ) -> SyncAccessHandle: ...
+    def swap_handle(
+        self,
+        lock_ref: LockRef,
+        descriptor: int,
+        commit: Callable[[int], None],
+        mode: str,
+        shown: str,
+    ) -> AccessHandle: ...
+    def writable(
+        self,
+        lock_ref: LockRef,
+        descriptor: int,
+        commit: Callable[[int], None],
+        changed: bool,
+        shown: str,
+    ) -> Writable: ...

@@ -18,6 +18,7 @@ the parts, so the order of the parts does not matter.
                         aio_error, aio_return, aio_suspend, aio_cancel; lio_listio
     sync_access_handle, access_handle, stream
                         an open, locked file; the order of the operations on it; the streams over its bytes
+    writable            an access handle that a writable stream is made of
     open_file, volume, bridge
                         an open file with a descriptor; a directory as a volume; volumes written in Python
 
@@ -54,7 +55,7 @@ from weakref import ref as weakref
 from aiofs import errors
 
 cdef extern from "<errno.h>" nogil:
-    int ECANCELED, EDEADLK, ERANGE
+    int ECANCELED, EDEADLK, EFBIG, ENOSPC, ERANGE
 
 include "core/errors.pxi"
 include "core/buffer.pxi"
@@ -70,6 +71,7 @@ include "core/listio.pxi"
 include "core/sync_access_handle.pxi"
 include "core/stream.pxi"
 include "core/access_handle.pxi"
+include "core/writable.pxi"
 include "core/open_file.pxi"
 include "core/volume.pxi"
 include "core/bridge.pxi"

@@ -44,7 +44,8 @@ class FileSystem(TreeCalls):
     A FileSystem is one holder of locks. An open for writing locks the entry, once for all
     descriptors that this FileSystem has of it. Another FileSystem or process, and every access
     handle, is refused meanwhile (EBUSY). A FileSystem is a context manager, and an asynchronous
-    one, that closes the descriptors and the handles that it opened.
+    one, that closes the descriptors and the handles that it opened. If an exception leaves the
+    block, the changes of handles in the modes exclusive and shared are discarded.
     """
 
     def __init__(self) -> None:
@@ -192,8 +193,8 @@ class FileSystem(TreeCalls):
         traceback: TracebackType | None,
     ) -> None:
         if _running_loop() is not None:
-            self._start_closing_handles()
-        self._close_all()
+            self._start_closing_handles(exception)
+        self._close_all(exception)
 
     async def __aenter__(self) -> Self:
         return self
@@ -204,22 +205,27 @@ class FileSystem(TreeCalls):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        closing = self._start_closing_handles()
+        closing = self._start_closing_handles(exception)
         try:
-            await _core.offload(self._close_all)
+            await _core.offload(self._close_all, exception)
         finally:
-            closing += self._start_closing_handles()  # handles whose opening ended meanwhile
+            closing += self._start_closing_handles(exception)  # whose opening ended meanwhile
             for operation in closing:
                 await operation
 
-    def _start_closing_handles(self) -> list[Coroutine[Any, Any, None]]:
+    def _start_closing_handles(
+        self, exception: BaseException | None
+    ) -> list[Coroutine[Any, Any, None]]:
         """Starts to close the AccessHandles; the returned operations run whether awaited or not."""
         with self._lock:
             handles = [handle for handle in self._handles if isinstance(handle, AccessHandle)]
             self._handles -= WeakSet(handles)
-        return [handle.close() for handle in handles]
+        return [
+            handle.abort() if exception and _core.is_atomic(handle.mode) else handle.close()
+            for handle in handles
+        ]
 
-    def _close_all(self) -> None:
+    def _close_all(self, exception: BaseException | None) -> None:
         with self._lock:
             files, self._files = self._files, {}
             handles = [handle for handle in self._handles if isinstance(handle, SyncAccessHandle)]
@@ -229,7 +235,14 @@ class FileSystem(TreeCalls):
         closables: list[SyncAccessHandle | OpenFile] = [*handles, *files.values()]
         for closable in closables:
             try:
-                closable.close()
+                if (
+                    exception
+                    and not isinstance(closable, OpenFile)
+                    and _core.is_atomic(closable.mode)
+                ):
+                    closable.abort()
+                else:
+                    closable.close()
             except OSError as error:
                 first = first or error
                 if error.errno == errno.EDEADLK and isinstance(closable, SyncAccessHandle):

@@ -13,10 +13,10 @@ from __future__ import annotations
 import os
 from typing import Literal, NamedTuple, Protocol
 
-from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle
+from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle, Writable
 
 Kind = Literal["file", "directory"]
-Mode = Literal["in-place", "readwrite", "read-only", "readwrite-unsafe"]
+Mode = Literal["in-place", "readwrite", "exclusive", "shared", "read-only", "readwrite-unsafe"]
 
 
 class LockInfo(NamedTuple):
@@ -58,6 +58,7 @@ class VolumeOps(Protocol):
     def access_handle(
         self, path: str, mode: str, create: bool, shown: str | None = None
     ) -> AccessHandle: ...
+    def writable(self, path: str, lock: int, keep: bool, shown: str | None = None) -> Writable: ...
     def stat(self, path: str, shown: str | None = None) -> os.stat_result: ...
     def lstat(self, path: str, shown: str | None = None) -> os.stat_result: ...
     def snapshot(self, path: str, shown: str | None = None) -> os.stat_result: ...

@@ -268,6 +268,10 @@ class Faults:
         """The number of calls so far."""
         return self._library.fault_calls(name.encode())
 
+    def kill_at(self, nth):
+        """The nth system call from now on, of any kind, is not made: this process is killed."""
+        self._library.fault_kill_at(ctypes.c_long(nth))
+
     def clear(self):
         self._library.fault_clear()
 

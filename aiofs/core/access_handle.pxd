@@ -4,7 +4,7 @@ cdef class Operation
 cdef class LoopNotifier
 
 cdef enum:
-    GET_SIZE = 100, CLOSE, SEEK, END_STREAM
+    GET_SIZE = 100, CLOSE, SEEK, END_STREAM, FILL
 
 cdef void drop_file(aiofs_file *file) noexcept nogil
 
@@ -18,7 +18,10 @@ cdef class AccessHandle:
     cdef object deferred         # deque of Operations that wait for earlier operations
     cdef int in_flight, changing
     cdef int attached            # Operations whose `handle` points to this object
-    cdef bint sizing             # the size of a file that may block is being asked for
+    cdef bint sizing             # an operation is in flight that none may overtake: a FILL, or one that asks
+                                 # a file that may block for its size
+    cdef bint strict             # a writable stream's: the first failure ends it
+    cdef object failure          # of a strict handle: that failure
     cdef bint changes            # its mode allows changes
     cdef bint closed, aborted
     cdef bint unwanted           # no caller got the handle: dropping it gives no warning
@@ -35,7 +38,7 @@ cdef class AccessHandle:
     cdef Operation seek(self, int64_t offset, _Cursor cursor)
     cdef Operation end_stream(self, _Cursor cursor)
     cdef Operation vectored(self, int kind, object buffers, object at)
-    cdef Operation finish(self, bint flush)
+    cdef Operation finish(self, bint commit)
     cdef bint is_closing(self) noexcept
     cdef void close_without_waiting(self) noexcept
     cdef void detach(self, Operation operation) noexcept

@@ -19,7 +19,7 @@
 
 
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
-    """Runs on a host thread: closes a file. request.offset is not 0: flushes it first."""
+    """Runs on a host thread: closes a file. request.offset is not 0: commits it first."""
     return end_use(<aiofs_file *>request.single.iov_base, request.offset != 0)
 
 
@@ -37,15 +37,15 @@ cdef void free_request(aiofs_request *request) noexcept nogil:
     free(request)
 
 
-cdef int64_t end_file_on_this_thread(aiofs_file *file, bint flush) noexcept nogil:
+cdef int64_t end_file_on_this_thread(aiofs_file *file, bint commit) noexcept nogil:
     """Closes a file on this thread, because no host thread can be started.
 
     Does not wait for requests in flight, because one of them may wait for this thread.
     """
     if not aiofs_file_busy(file):
-        return end_use(file, flush)
+        return end_use(file, commit)
     aiofs_file_close(file)
-    return -EAGAIN if flush else 0
+    return -EAGAIN if commit else 0
 
 
 cdef void drop_file(aiofs_file *file) noexcept nogil:
@@ -54,7 +54,7 @@ cdef void drop_file(aiofs_file *file) noexcept nogil:
 
 
 cdef void drop_file_on_host_thread(aiofs_file *file) noexcept nogil:
-    """Closes a file on a host thread, because the volume's close_file may block; if none can start, on this thread."""
+    """Closes a file on a host thread, because that may block; if none can start, on this thread."""
     cdef aiofs_request *request = <aiofs_request *>calloc(1, sizeof(aiofs_request))
     cdef int error = -ENOMEM
     if request != NULL:
@@ -77,12 +77,13 @@ cdef class AccessHandle:
     """AccessHandle()
 --
 
-    An open file with a lock on its entry, read and written in place, without blocking the loop.
+    An open file with a lock on its entry, read and written without blocking the loop.
 
     FileHandle.create_access_handle and FileSystem.create_access_handle open it. A method starts its
     operation at the call and returns it (an Operation); `await` waits for the result. Operations take
-    effect in the order of the calls, as if each ran after the one before. As an async context manager
-    it closes at the end of the block.
+    effect in the order of the calls, as if each ran after the one before. In the modes exclusive and
+    shared it reads and writes a copy, which close commits and abort discards. As an async context manager it
+    closes at the end of the block; in those two modes it aborts if an exception leaves the block.
 
     At the call: TypeError, ValueError or BufferError for an invalid argument, RuntimeError if no event
     loop runs. From the await: InvalidStateError (EBADF) after close, NoModificationAllowedError (EBADF)
@@ -109,7 +110,7 @@ cdef class AccessHandle:
             self.release_file()
         self.closed = True  # before the warning, whose receiver gets the handle and may use it
         if unclosed and not self.unwanted and self.made == generation:
-            warn_unclosed(self, self.path)
+            warn_unclosed(self, self.path, "writable stream" if self.strict else "access handle")
 
     cdef void release_file(self) noexcept:
         """Closes the file without waiting. The lock is released when the last request in flight is terminal."""
@@ -119,7 +120,8 @@ cdef class AccessHandle:
         if file != NULL:
             with nogil:
                 aiofs_file_unwanted(file)
-                if self.made == generation and not aiofs_python_ends and aiofs_file_blocks(file):
+                if self.made == generation and not aiofs_python_ends and (
+                        aiofs_file_blocks(file) or aiofs_file_swapped(file)):
                     drop_file_on_host_thread(file)
                 else:
                     drop_file(file)
@@ -139,6 +141,8 @@ cdef class AccessHandle:
         return operation
 
     def __aexit__(self, *exception):
+        if exception[0] is not None and self.file != NULL and aiofs_file_swapped(self.file):
+            return self.abort()
         return self.close()
 
     # ---- the methods ----
@@ -195,14 +199,18 @@ cdef class AccessHandle:
     def close(self):
         """Waits for all earlier operations, flushes and releases the lock. The await returns None.
 
-        A second call returns the operation of the first. OSError if the flush fails; the lock is released all the
-        same. If no host thread can be started, this thread closes the file and blocks on the disk. If requests are
+        In the modes exclusive and shared it commits instead of the flush; see SyncAccessHandle.close. A second call
+        returns the operation of the first. OSError if that fails; the lock is released all the same. If no host
+        thread can be started, this thread closes the file and blocks on the disk. If requests are
         in flight then, it closes the file without a flush: OSError EAGAIN.
         """
         return self.finish(True)
 
     def abort(self):
-        """Closes without a flush. Operations that have not run, or that can be cancelled, raise AbortError."""
+        """Closes without a flush or a commit.
+
+        Operations that have not run, or that can be cancelled, raise AbortError.
+        """
         cdef Operation operation
         cdef aiofs_file *file = self.file
         if current_notifier() is None:
@@ -267,7 +275,7 @@ cdef class AccessHandle:
             raise no_loop_error("an AccessHandle")
         operation.reporter = notifier.reporter()
         if self.file == NULL or self.closed or self.made != generation:
-            operation.fail(closed_error(self.path, doing, self.made))
+            operation.fail(ended_error(self, doing))
         elif not self.changes and (kind == AIOFS_WRITE or kind == AIOFS_TRUNCATE or kind == AIOFS_FLUSH):
             operation.fail(refused_error(self.path, doing))
         return operation
@@ -301,6 +309,9 @@ cdef class AccessHandle:
                 if offset >= 0 or cursor.owner is None:
                     operation.start = cursor.offset if offset < 0 else offset
                     moved = self.transfer_inline(operation, view, notifier)
+            operation.due = view.len if self.strict else 0
+            if 0 <= moved < operation.due:
+                moved = AIOFS_NOT_INLINE  # again, for the error
             if moved == AIOFS_NOT_INLINE:
                 operation.submission = new_submission()
                 pin_view(operation.submission, view)
@@ -409,7 +420,7 @@ cdef class AccessHandle:
             self.start(operation)
         return operation
 
-    cdef Operation finish(self, bint flush):
+    cdef Operation finish(self, bint commit):
         cdef Operation operation
         if self.closing is None or self.made != generation:
             operation = self.prepare(CLOSE, GIVES_NONE, "close", current_notifier())
@@ -420,7 +431,7 @@ cdef class AccessHandle:
                 return operation
             operation.state = PENDING
             operation.submission = new_submission()
-            operation.submission.request.offset = flush
+            operation.submission.request.offset = commit
             self.closed = True
             self.closing = operation
             try:
@@ -454,7 +465,7 @@ cdef class AccessHandle:
 
     cdef bint ready(self, Operation operation) noexcept:
         """Can the engine order this operation, or does it depend on a cursor or on completions?"""
-        if operation.kind == GET_SIZE or operation.kind == CLOSE or operation.kind == END_STREAM:
+        if operation.kind == GET_SIZE or operation.kind in (CLOSE, END_STREAM, FILL):
             return self.in_flight == 0
         if self.sizing:
             return False
@@ -499,11 +510,14 @@ cdef class AccessHandle:
                 if error < 0:
                     return self.end_unsubmitted(operation, error)
         request = &operation.submission.request
+        if operation.kind == FILL:
+            self.sizing = True
         request.op = AIOFS_CALL if operation.kind == CLOSE or self.sizing else operation.kind
         request.ordered = True
         if request.op == AIOFS_CALL:
             request.call = (call_end_file if operation.kind == CLOSE else
-                            call_file_size if operation.kind == GET_SIZE else call_read_bytes)
+                            call_file_size if operation.kind == GET_SIZE else
+                            call_fill if operation.kind == FILL else call_read_bytes)
             request.single.iov_base = self.file
         if operation.cursor is not None:
             if request.offset < 0:
@@ -511,7 +525,7 @@ cdef class AccessHandle:
             operation.start = request.offset
             operation.cursor.claim(operation)
         self.in_flight += 1
-        self.changing += operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
+        self.changing += operation.kind in (AIOFS_WRITE, AIOFS_TRUNCATE, FILL)
         aiofs_request_retain(request)  # it may be delivered before submit_request returns
         try:
             error = submit_request(operation.submission, self.file, operation, current_notifier())
@@ -524,11 +538,11 @@ cdef class AccessHandle:
     cdef int end_refused(self, Operation operation, int error) except -1:
         """Completes an operation that the engine did not accept. The caller holds a reference to its submission."""
         cdef aiofs_submission *submission = operation.submission
-        cdef bint flush = submission.request.offset != 0
+        cdef bint commit = submission.request.offset != 0
         unpin(submission)
         if operation.kind == CLOSE:
             with nogil:
-                error = <int>end_file_on_this_thread(self.file, flush)
+                error = <int>end_file_on_this_thread(self.file, commit)
         try:
             operation.ended(error)
         finally:
@@ -539,10 +553,14 @@ cdef class AccessHandle:
         """Called at delivery: the operation's request is complete."""
         cdef aiofs_file *file
         self.in_flight -= 1
-        self.changing -= operation.kind == AIOFS_WRITE or operation.kind == AIOFS_TRUNCATE
+        self.changing -= operation.kind in (AIOFS_WRITE, AIOFS_TRUNCATE, FILL)
+        if 0 <= result < operation.due:
+            result = -ENOSPC
+        if result == -EINVAL and operation.kind == AIOFS_WRITE and operation.start > INT64_MAX - operation.due:
+            result = -EFBIG
         if operation.turn != 0:
             operation.cursor.settle(operation, result)
-        if operation.kind == GET_SIZE or operation.wanted != 0:
+        if operation.kind == GET_SIZE or operation.kind == FILL or operation.wanted != 0:
             self.sizing = False
         if operation.kind == CLOSE and self.file != NULL:
             file = self.file
@@ -553,6 +571,8 @@ cdef class AccessHandle:
             self.conclude(operation, result)
         finally:
             self.start_deferred()
+            if self.failure is not None and self.in_flight == 0:
+                self.release_file()
         return 0
 
     cdef void detach(self, Operation operation) noexcept:
@@ -563,14 +583,20 @@ cdef class AccessHandle:
 
     cdef int conclude(self, Operation operation, int64_t result) except -1:
         self.detach(operation)
-        if result >= 0:
+        if self.failure is not None:
+            operation.fail(ended_error(self, operation_doing(operation.kind)))
+        elif result >= 0:
             operation.succeed(result)
         elif result == -ECANCELED and not self.aborted:
             operation.fail(cancelled_error())
         elif result == -ENOMEM and operation.wanted != 0:
             operation.fail(MemoryError(f"the bytes of {self.path!r} do not fit in memory"))
         else:
-            operation.fail(make_error(-result, self.path, operation_doing(operation.kind)))
+            if operation.kind != FILL or operation.value is None:
+                operation.value = make_error(-result, self.path, operation_doing(operation.kind))
+            operation.fail(operation.value)
+            if self.strict and not self.aborted:
+                end_stream(self, operation.value)
         return 0
 
     cdef int start_deferred(self) except -1:
@@ -578,7 +604,7 @@ cdef class AccessHandle:
         cdef Operation operation
         while self.deferred:
             operation = self.deferred[0]
-            if operation.dropped or (self.aborted and operation.kind != CLOSE):
+            if operation.dropped or (self.aborted and operation.kind != CLOSE) or self.failure is not None:
                 self.deferred.popleft()
                 self.end_unsubmitted(operation, -ECANCELED)
             elif self.ready(operation):
@@ -600,7 +626,7 @@ cdef class AccessHandle:
 
 cdef str operation_doing(int kind):
     return {AIOFS_READ: "read", AIOFS_WRITE: "write", AIOFS_TRUNCATE: "truncate", AIOFS_FLUSH: "flush",
-            GET_SIZE: "get_size", CLOSE: "close", SEEK: "seek", END_STREAM: "close"}[kind]
+            GET_SIZE: "get_size", CLOSE: "close", SEEK: "seek", END_STREAM: "close", FILL: "write"}[kind]
 
 
 cdef AccessHandle access_handle_of(aiofs_file *file, str mode, str path):

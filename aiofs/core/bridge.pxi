@@ -18,6 +18,10 @@ from operator import index
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 
 
+cdef extern from "<fcntl.h>" nogil:
+    int os_O_RDWR "O_RDWR"
+
+
 cdef extern from "Python.h":
     enum:
         PyBUF_READ
@@ -377,6 +381,49 @@ cdef class Names:
 
     def access_handle(self, LockRef lock_ref, volume, file, int flags, str mode, str shown):
         return access_handle_of(_adopt(lock_ref, volume, file, flags, shown), mode, shown)
+
+    def sync_swap_handle(self, LockRef lock_ref, int descriptor, commit, str mode, str shown):
+        """A handle of an anonymous file. `commit(descriptor)` replaces the volume's file by it. Owns the descriptor."""
+        return sync_access_handle_of(_adopt_swap(lock_ref, descriptor, commit, False, shown), mode, shown)
+
+    def swap_handle(self, LockRef lock_ref, int descriptor, commit, str mode, str shown):
+        """As sync_swap_handle, for an AccessHandle."""
+        return access_handle_of(_adopt_swap(lock_ref, descriptor, commit, False, shown), mode, shown)
+
+    def writable(self, LockRef lock_ref, int descriptor, commit, bint changed, str shown):
+        """As sync_swap_handle, for a Writable. `changed`: commit even if nothing is written."""
+        return writable_of(_adopt_swap(lock_ref, descriptor, commit, changed, shown), shown)
+
+
+cdef int64_t _swap_commit(void *self, int descriptor) noexcept with gil:
+    try:
+        (<object>self)(descriptor)
+    except BaseException as error:
+        return _negated_errno(error, <object>self)
+    return 0
+
+
+cdef void _swap_release(void *self) noexcept with gil:
+    Py_DECREF(<object>self)
+
+
+cdef aiofs_file *_adopt_swap(LockRef lock_ref, int descriptor, commit, bint changed, shown) except NULL:
+    """The engine's open file for an anonymous file, which `commit` writes to the volume. It adopts the lock."""
+    cdef aiofs_file *opened = NULL
+    cdef int status
+    if lock_ref is None or lock_ref.lock_ref == NULL:
+        os.close(descriptor)
+        raise make_error(EBADF, shown, "open with a lock that was released")
+    status = aiofs_swap_adopt(lock_ref.lock_ref, changed, _swap_commit, _swap_release, <void *>commit)
+    if status == 0:
+        Py_INCREF(commit)
+        with nogil:
+            status = aiofs_file_adopt(descriptor, os_O_RDWR, lock_ref.lock_ref, NULL, NULL, &opened)
+    if status < 0:
+        os.close(descriptor)
+        raise make_error(-status, shown, "open")
+    lock_ref.lock_ref = NULL
+    return opened
 
 
 cdef aiofs_file *_adopt(LockRef lock_ref, volume, file, int flags, shown) except NULL:

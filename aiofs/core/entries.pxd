@@ -44,6 +44,7 @@ cdef extern from "entries/volume.h" nogil:
         AIOFS_VOLUME_CREATE
         AIOFS_VOLUME_HOST
         AIOFS_VOLUME_READ_ONLY
+        AIOFS_VOLUME_LAZY
 
     int aiofs_volume_open(const char *directory, unsigned flags, int64_t quota, aiofs_volume **volume)
     int aiofs_volume_virtual(aiofs_volume **volume)
@@ -83,6 +84,8 @@ cdef extern from "entries/volume.h" nogil:
     void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
     void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref)
     void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref)
+    int aiofs_swap_adopt(aiofs_lock_ref *lock_ref, bint changed, int64_t (*commit)(void *self, int fd) noexcept,
+                         void (*release)(void *self) noexcept, void *self)
 
     struct aiofs_acquisition:
         bint abandoned
@@ -111,6 +114,8 @@ cdef extern from "entries/volume.h" nogil:
 cdef extern from "engine/engine.h" nogil:
     int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                aiofs_lock lock, const void *owner, aiofs_file **file)
+    int aiofs_volume_open_swap(aiofs_volume *volume, const char *path, int flags, mode_t mode,
+                               aiofs_lock lock, bint copy, aiofs_file **file)
 
 
 cdef extern from "preload/run_session.h" nogil:

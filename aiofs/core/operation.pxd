@@ -16,10 +16,11 @@ cdef class Operation:
     cdef aiofs_submission *submission    # while pending and submitted; a reference
     cdef PyObject *handle        # the AccessHandle of a started, pending operation; borrowed, see AccessHandle.__del__
     cdef object value            # the result, or the exception
-    cdef object function         # of offload: the function to call, and its arguments
+    cdef object function         # of offload: the function to call, and its arguments; of FILL: see Writable
     cdef object arguments
     cdef object reporter         # for report_failure, if nothing awaits the failure
     cdef int64_t count
+    cdef int64_t due             # of a write of a strict handle: the count below which it has failed
     cdef int kind, state, gives
     cdef bint retrieved, dropped
     cdef waiting_call waits      # of offload: the acquisition of the first lock that the function takes

@@ -200,6 +200,10 @@ cdef void mark_unwanted(object made) noexcept:
         (<AccessHandle>made).unwanted = True
     elif type(made) is SyncAccessHandle:
         (<SyncAccessHandle>made).unwanted = True
+    elif type(made) is Writable:
+        (<Writable>made).handle.unwanted = True
+    elif type(getattr(made, "_writable", None)) is Writable:
+        mark_unwanted(made._writable)
 
 
 # ---- work for a host thread ------------------------------------------------------------------------

@@ -9,7 +9,7 @@ cdef int64_t position(object value, str name) except -1
 cdef int generation
 cdef object closed_error(str path, str doing, int made)
 cdef object refused_error(str path, str doing)
-cdef int64_t end_use(aiofs_file *file, bint flush) noexcept nogil
+cdef int64_t end_use(aiofs_file *file, bint commit) noexcept nogil
 
 @cython.final
 cdef class SyncAccessHandle:
@@ -28,7 +28,7 @@ cdef class SyncAccessHandle:
     cdef inline int check_change(self, str doing) except -1
     cdef object vectored(self, bint writes, object buffers, object at)
     cdef int64_t block(self, bint writes, const iovec *iov, int count, int64_t offset) noexcept
-    cdef int finish(self, bint flush) except -1
+    cdef int finish(self, bint commit) except -1
 
-cdef int warn_unclosed(object handle, str path) except -1
+cdef int warn_unclosed(object handle, str path, str what) except -1
 cdef SyncAccessHandle sync_access_handle_of(aiofs_file *file, str mode, str path)

@@ -44,12 +44,15 @@ cdef object refused_error(str path, str doing):
     return errors.NoModificationAllowedError(EBADF, f"{doing}: the access handle is read-only", path)
 
 
-cdef int64_t end_use(aiofs_file *file, bint flush) noexcept nogil:
-    """Waits for the requests in flight, flushes if `flush`, and closes the file. The caller keeps its reference."""
+cdef int64_t end_use(aiofs_file *file, bint commit) noexcept nogil:
+    """Waits for the requests in flight, makes the changes durable or commits them if `commit`, and closes the file.
+
+    The caller keeps its reference.
+    """
     cdef int64_t outcome = 0, closed
     aiofs_file_drain(file)
-    if flush:
-        outcome = aiofs_file_flush(file)
+    if commit:
+        outcome = aiofs_file_commit(file)
     closed = aiofs_file_close(file)
     return outcome if outcome < 0 else closed
 
@@ -59,11 +62,12 @@ cdef class SyncAccessHandle:
     """SyncAccessHandle()
 --
 
-    An open file with a lock on its entry, read and written in place by this thread.
+    An open file with a lock on its entry, read and written by this thread.
 
     FileHandle.create_sync_access_handle and FileSystem.create_sync_access_handle open it. Its methods
-    block the thread, without the GIL; on an event loop use AccessHandle. As a context manager it closes at
-    the end of the block.
+    block the thread, without the GIL; on an event loop use AccessHandle. In the modes exclusive and shared
+    it reads and writes a copy, which close commits and abort discards. As a context manager it closes at the
+    end of the block; in those two modes it aborts if an exception leaves the block.
 
     Every method raises InvalidStateError (EBADF) after close, and OSError with the kernel's errno.
 
@@ -80,7 +84,7 @@ cdef class SyncAccessHandle:
         cdef bint unclosed = self.file != NULL
         self.release_file()  # before the warning, whose receiver gets the handle and may use it
         if unclosed and not self.unwanted and self.made == generation:
-            warn_unclosed(self, self.path)
+            warn_unclosed(self, self.path, "access handle")
 
     cdef void release_file(self) noexcept:
         """Closes the file without waiting. The lock is released when the last request in flight is terminal."""
@@ -104,7 +108,10 @@ cdef class SyncAccessHandle:
         return self
 
     def __exit__(self, *exception):
-        self.close()
+        if exception[0] is not None and self.file != NULL and aiofs_file_swapped(self.file):
+            self.abort()
+        else:
+            self.close()
 
     cdef inline int check(self, str doing) except -1:
         if self.file == NULL or self.made != generation:
@@ -268,7 +275,10 @@ cdef class SyncAccessHandle:
     def close(self):
         """Waits for requests in flight, flushes, and releases the lock. A second call does nothing.
 
-        OSError if the flush fails; the handle is closed and the lock released all the same. A method of a
+        In the modes exclusive and shared it commits instead: the changed copy replaces the file. NotFoundError
+        if the file was removed meanwhile. A handle that changed nothing commits nothing.
+
+        OSError if that fails; the handle is closed and the lock released all the same. A method of a
         Volume cannot close the handle that called it: OSError EDEADLK, and the handle stays open. In the
         child of a fork, close only closes the child's descriptor, and does not wait or flush.
 
@@ -277,10 +287,10 @@ cdef class SyncAccessHandle:
         self.finish(True)
 
     def abort(self):
-        """Closes without a flush; cancels the requests in flight that can be cancelled."""
+        """Closes without a flush or a commit; cancels the requests in flight that can be cancelled."""
         self.finish(False)
 
-    cdef int finish(self, bint flush) except -1:
+    cdef int finish(self, bint commit) except -1:
         cdef aiofs_file *file = self.file
         cdef int64_t outcome
         cdef bint ours = self.made == generation
@@ -297,9 +307,9 @@ cdef class SyncAccessHandle:
             with nogil:
                 usleep(50)
         with nogil:
-            if not flush:
+            if not commit:
                 aiofs_cancel_all(aiofs_file_fd(file))
-            outcome = end_use(file, flush and ours)
+            outcome = end_use(file, commit and ours)
             aiofs_file_release(file)
         self.closing = 0
         if outcome < 0:
@@ -324,10 +334,10 @@ cdef class SyncAccessHandle:
         return aiofs_file_fd(self.file)
 
 
-cdef int warn_unclosed(object handle, str path) except -1:
+cdef int warn_unclosed(object handle, str path, str what) except -1:
     if sys.is_finalizing():
         return 0
-    warnings.warn(f"unclosed access handle of {path!r}", ResourceWarning, source=handle)
+    warnings.warn(f"unclosed {what} of {path!r}", ResourceWarning, source=handle)
     return 0
 
 

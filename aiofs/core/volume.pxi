@@ -11,6 +11,8 @@ from stat import S_ISDIR, S_ISREG
 _MODES = {
     "in-place": AIOFS_LOCK_EXCLUSIVE,
     "readwrite": AIOFS_LOCK_EXCLUSIVE,
+    "exclusive": AIOFS_LOCK_EXCLUSIVE,
+    "shared": AIOFS_LOCK_SHARED,
     "read-only": AIOFS_LOCK_READ_ONLY,
     "readwrite-unsafe": AIOFS_LOCK_READWRITE_UNSAFE,
 }
@@ -24,6 +26,7 @@ LOCK_READWRITE_UNSAFE = AIOFS_LOCK_READWRITE_UNSAFE
 VOLUME_CREATE = AIOFS_VOLUME_CREATE
 VOLUME_HOST = AIOFS_VOLUME_HOST
 VOLUME_READ_ONLY = AIOFS_VOLUME_READ_ONLY
+VOLUME_LAZY = AIOFS_VOLUME_LAZY
 
 
 def mode_of_handle(mode):
@@ -38,6 +41,11 @@ def mode_of_handle(mode):
         raise ValueError(f"unknown mode {mode!r}: one of {', '.join(map(repr, _MODES))}")
     flags = os.O_RDONLY if mode == "read-only" else os.O_RDWR
     return "in-place" if mode == "readwrite" else mode, lock, flags
+
+
+def is_atomic(str mode):
+    """Whether the changes of an access handle in this mode appear all or nothing, at its close."""
+    return mode == "exclusive" or mode == "shared"
 
 
 def volume_in_use(directory):
@@ -176,6 +184,25 @@ cdef class DirectoryOps:
 
     # ---- opening
 
+    cdef aiofs_file *open_handle(self, path, str mode, int lock, int flags, shown, doing) except NULL:
+        """Opens the file of an access handle."""
+        if is_atomic(mode):
+            return self.open_swap(path, flags, lock, True, shown, doing)
+        return self.open_file(path, flags, 0o666, lock, NULL, shown, doing)
+
+    cdef aiofs_file *open_swap(self, path, int flags, int lock, bint copy, shown, doing) except NULL:
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef aiofs_file *file = NULL
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_open_swap(volume, c_path, flags, 0o666, <aiofs_lock>lock, copy, &file)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, shown, doing)
+        return file
+
     cdef aiofs_file *open_file(self, path, int flags, mode_t mode, int lock, const void *owner,
                                shown, doing) except NULL:
         cdef bytes encoded = _path_bytes(path)
@@ -201,8 +228,7 @@ cdef class DirectoryOps:
         shown_path = self.shown(path, shown)
         if create:
             flags |= os.O_CREAT
-        cdef aiofs_file *file = self.open_file(path, flags, 0o666, lock, NULL, shown,
-                                               "create access handle")
+        cdef aiofs_file *file = self.open_handle(path, name, lock, flags, shown, "create access handle")
         return sync_access_handle_of(file, name, shown_path)
 
     def access_handle(self, str path, mode, bint create, shown=None):
@@ -210,9 +236,14 @@ cdef class DirectoryOps:
         shown_path = self.shown(path, shown)
         if create:
             flags |= os.O_CREAT
-        cdef aiofs_file *file = self.open_file(path, flags, 0o666, lock, NULL, shown,
-                                               "create access handle")
+        cdef aiofs_file *file = self.open_handle(path, name, lock, flags, shown, "create access handle")
         return access_handle_of(file, name, shown_path)
+
+    def writable(self, str path, int lock, bint keep, shown=None):
+        """A Writable of the file, which begins with the file's bytes if `keep`, else empty."""
+        shown_path = self.shown(path, shown)
+        cdef aiofs_file *file = self.open_swap(path, os.O_RDWR, lock, keep, shown, "create writable")
+        return writable_of(file, shown_path)
 
     # ---- looking
 

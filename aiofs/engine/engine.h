@@ -277,6 +277,14 @@ AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, cons
 /* Opens a file of a volume as aiofs_entry_open does, and returns it as an owned file that holds the lock. */
 AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                      enum aiofs_lock lock, const void *owner, aiofs_file **file);
+/* The same for a file whose changes appear all or nothing: a swap file. `copy`: with the bytes of the entry's file;
+ * else it begins empty, and is committed even if nothing is written. */
+AIOFS_API int aiofs_volume_open_swap(aiofs_volume *volume, const char *path, int flags, mode_t mode,
+                                     enum aiofs_lock lock, bool copy, aiofs_file **file);
+AIOFS_API bool aiofs_file_swapped(const aiofs_file *file);
+/* What a close does first, after aiofs_file_drain: makes all changes durable, or commits a swap file. In a volume that
+ * is not durable, it only commits. */
+AIOFS_API int64_t aiofs_file_commit(aiofs_file *file);
 /* Announces that the opener is about to close an abandoned file. From now on, an open that finds the entry locked waits
  * for the requests in flight instead of failing, if those requests complete soon and without help. */
 AIOFS_API void aiofs_file_unwanted(aiofs_file *file);

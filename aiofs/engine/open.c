@@ -1,6 +1,6 @@
 /*
  * open.c - joins the two floors entries/ and engine/: opens an entry of a volume under its lock, as an owned file of
- * the engine; and announces to entries/ that such a file is about to be closed.
+ * the engine; commits it; and announces to entries/ that such a file is about to be closed.
  *
  * Ownership. The owned file takes over the descriptor and the lock reference. On an error they are closed here.
  *
@@ -24,6 +24,37 @@ int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mo
         aiofs_lock_ref_release(lock_ref);
     }
     return status;
+}
+
+int aiofs_volume_open_swap(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
+                           bool copy, aiofs_file **file)
+{
+    aiofs_lock_ref *lock_ref;
+    int source = aiofs_entry_open(volume, path, flags, mode, lock, NULL, &lock_ref);
+    if (source < 0)
+        return source;
+    int fd = aiofs_swap_make(lock_ref, source, copy);
+    aiofs_sys.close(source);
+    int status = fd < 0 ? fd : aiofs_file_adopt(fd, O_RDWR | O_CLOEXEC, lock_ref, NULL, NULL, file);
+    if (status < 0) {
+        if (fd >= 0)
+            aiofs_sys.close(fd);
+        aiofs_lock_ref_release(lock_ref);
+    }
+    return status;
+}
+
+bool aiofs_file_swapped(const aiofs_file *file)
+{
+    return file->lock_ref && aiofs_lock_ref_swapped(file->lock_ref);
+}
+
+int64_t aiofs_file_commit(aiofs_file *file)
+{
+    if (aiofs_file_swapped(file))
+        return aiofs_swap_commit(file->lock_ref, aiofs_file_fd(file));
+    bool durable = !file->lock_ref || aiofs_lock_ref_is_durable(file->lock_ref);
+    return durable ? aiofs_file_flush(file) : 0;
 }
 
 /* Requests of the kernel, and operations on host threads, complete without help of the program. A volume that completes

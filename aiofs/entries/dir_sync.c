@@ -102,6 +102,11 @@ static int sync_directory(struct aiofs_tree *tree, const char *path, size_t leng
     return 0;
 }
 
+bool aiofs_lock_ref_is_durable(const aiofs_lock_ref *lock_ref)
+{
+    return !(lock_ref->volume->flags & AIOFS_VOLUME_LAZY);
+}
+
 int aiofs_lock_ref_sync_dir(aiofs_lock_ref *lock_ref)
 {
     struct aiofs_canonical canonical;

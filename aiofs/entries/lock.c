@@ -128,6 +128,7 @@ static void unlist(aiofs_lock_ref *lock_ref)
 
 void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref)
 {
+    aiofs_swap_end(lock_ref);
     aiofs_namespace_lock();
     unlist(lock_ref);
     if (!lock_ref->lost)
@@ -137,6 +138,8 @@ void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref)
     lock_ref->releasing = false;
     lock_ref->lock = AIOFS_LOCK_NONE;
     lock_ref->closed = true;
+    if (lock_ref->charge)
+        aiofs_charge_unlocked_locked(lock_ref->volume, lock_ref->charge);
     aiofs_namespace_unlock();
 }
 
@@ -145,6 +148,7 @@ void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
     aiofs_volume *volume;
     if (!lock_ref)
         return;
+    aiofs_swap_end(lock_ref);
     aiofs_namespace_lock();
     volume = lock_ref->volume;
     lock_ref_unlink(lock_ref);
@@ -204,9 +208,10 @@ struct aiofs_limiter *aiofs_lock_ref_limiter(aiofs_lock_ref *lock_ref)
 
 void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref)
 {
-    struct aiofs_tree *tree = lock_ref->volume->tree;
-    if (tree->generations)
-        atomic_fetch_add(&tree->generations[lock_ref->entry->hash % AIOFS_GENERATIONS], 1);
+    if (lock_ref->swap)
+        aiofs_swap_changed(lock_ref->swap);
+    else
+        aiofs_generation_increment(lock_ref);
 }
 
 /* ---- counting open lock references -------------------------------------------------------------------- */
@@ -282,6 +287,7 @@ void aiofs_volume_fork_child(void)
             aiofs_sys.close(tree->presence);
         tree->presence = tree->account = -1;
         aiofs_waits_fork_child(tree);
+        atomic_store(&tree->swaps, 0);
         for (size_t i = 0; i < tree->bucket_count; i++)
             for (struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next)
                 entry_mark_lost(entry);

@@ -269,18 +269,29 @@ static void set_size_locked(struct aiofs_tree *tree, struct aiofs_charge *charge
     charge->size = size;
 }
 
+static void end_orphan_locked(aiofs_volume *volume, struct aiofs_charge *charge)
+{
+    int64_t excess = charge->size - charge->base;
+    if (!charge->orphan || excess <= 0)
+        return;
+    aiofs_change_begin_locked(volume->tree);
+    set_size_locked(volume->tree, charge, charge->base);
+    give_back_locked(volume, excess);
+    aiofs_change_end_locked(volume->tree);
+}
+
 void aiofs_charge_release_locked(aiofs_volume *volume, struct aiofs_charge *charge)
 {
-    int64_t size = charge->size;
     if (--charge->refs > 0)
         return;
-    if (charge->orphan && size > 0) {
-        aiofs_change_begin_locked(volume->tree);
-        set_size_locked(volume->tree, charge, 0);
-        give_back_locked(volume, size);
-        aiofs_change_end_locked(volume->tree);
-    }
+    end_orphan_locked(volume, charge);
     free(charge);
+}
+
+void aiofs_charge_unlocked_locked(aiofs_volume *volume, struct aiofs_charge *charge)
+{
+    if (charge->swap)
+        end_orphan_locked(volume, charge);
 }
 
 /* Raises a charge to the file's present size. Growth since the last charge is added to the usage count only under an
@@ -290,8 +301,8 @@ static void catch_up(struct aiofs_lock_ref *lock_ref, int64_t current)
     struct aiofs_tree *tree = lock_ref->volume->tree;
     struct aiofs_charge *charge = lock_ref->charge;
     uint32_t recounts = atomic_load(&tree->tally->recounts);
-    if (charge->size >= 0 && current > charge->size && lock_ref->lock == AIOFS_LOCK_EXCLUSIVE &&
-        charge->recounts == recounts)
+    bool alone = charge->swap || (lock_ref->lock == AIOFS_LOCK_EXCLUSIVE && charge->recounts == recounts);
+    if (charge->size >= 0 && current > charge->size && alone)
         usage_add(tree, current - charge->size, -1);
     if (current > charge->size)
         set_size_locked(tree, charge, current);
@@ -339,10 +350,12 @@ int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t siz
     return status;
 }
 
-/* The file is `size` bytes long: gives back what is charged beyond. */
+/* The file is `size` bytes long: gives back what is charged beyond, but not the base of a swap file. */
 static void shrink_locked(aiofs_volume *volume, struct aiofs_charge *charge, int64_t size)
 {
     charge->partial = false;
+    if (size < charge->base)
+        size = charge->base;
     if (charge->size > size) {
         give_back_locked(volume, charge->size - size);
         set_size_locked(volume->tree, charge, size);
@@ -384,6 +397,54 @@ void aiofs_lock_ref_wrote(aiofs_lock_ref *lock_ref, int64_t size)
         if (lock_ref->charge->known < size)
             lock_ref->charge->known = size;
     }
+    aiofs_namespace_unlock();
+}
+
+/* ---- swap files ------------------------------------------------------------------------------------------- */
+
+int aiofs_quota_swap_begin(aiofs_lock_ref *lock_ref, int64_t base)
+{
+    struct aiofs_charge *charge = calloc(1, sizeof *charge);
+    if (!charge)
+        return -ENOMEM;
+    *charge = (struct aiofs_charge){.refs = 1, .orphan = true, .swap = true, .size = base, .base = base};
+    aiofs_namespace_lock();
+    lock_ref->charge = charge;
+    aiofs_namespace_unlock();
+    return 0;
+}
+
+int aiofs_quota_swap_charge(aiofs_lock_ref *lock_ref, int64_t old, int64_t size)
+{
+    struct aiofs_tree *tree = lock_ref->volume->tree;
+    int status = aiofs_lock_ref_has_quota(lock_ref) ? counted_once(tree) : 0;
+    if (status < 0 || !aiofs_lock_ref_has_quota(lock_ref))
+        return status;
+    aiofs_namespace_lock();
+    struct aiofs_charge *charge = lock_ref->charge;
+    int64_t missing = size - old - (charge->size - charge->base);
+    if (missing > 0)
+        status = draw_locked(lock_ref->volume, missing);
+    if (missing > 0 && status == 0)
+        set_size_locked(tree, charge, charge->size + missing);
+    aiofs_namespace_unlock();
+    return status;
+}
+
+/* The usage count has the old file and what was charged for the swap file beyond its base. */
+void aiofs_quota_swap_end(aiofs_lock_ref *lock_ref, int64_t old, int64_t size)
+{
+    struct aiofs_tree *tree = lock_ref->volume->tree;
+    if (!aiofs_lock_ref_has_quota(lock_ref))
+        return;
+    aiofs_namespace_lock();
+    struct aiofs_charge *charge = lock_ref->charge;
+    int64_t excess = old + (charge->size - charge->base) - size;
+    if (excess > 0)
+        give_back_locked(lock_ref->volume, excess);
+    else
+        usage_add(tree, -excess, -1);
+    set_size_locked(tree, charge, charge->base);
     aiofs_namespace_unlock();
 }
 

@@ -258,6 +258,8 @@ static int open_locked(const char *directory, unsigned flags, int64_t quota, aio
         status = volume_of(tree, flags, quota, out);
     if (status < 0)
         tree_release(tree);
+    else if (tree->writable)
+        aiofs_swap_clean(tree);
     return status;
 }
 

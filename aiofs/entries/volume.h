@@ -42,6 +42,7 @@ enum {
     AIOFS_VOLUME_HOST = 2,      /* a directory that aiofs does not own: symbolic links inside it are followed, .aiofs is
                                    created at the first lock */
     AIOFS_VOLUME_READ_ONLY = 4, /* every change is -EROFS; nothing is written, not even .aiofs */
+    AIOFS_VOLUME_LAZY = 8,      /* closing a file and committing it do not sync */
 };
 
 /* ---- volumes ------------------------------------------------------------------------------------ */
@@ -208,6 +209,26 @@ struct aiofs_limiter {
     struct aiofs_link waiting;
 };
 struct aiofs_limiter *aiofs_lock_ref_limiter(aiofs_lock_ref *lock_ref);
+
+/* Whether closing a file of the volume syncs it. */
+AIOFS_API bool aiofs_lock_ref_is_durable(const aiofs_lock_ref *lock_ref);
+
+/* ---- swap files: the bytes of an open file whose changes appear all or nothing; see swap.c ------------------ */
+
+/* Makes a swap file for the open file of `lock_ref`. `copy`: with the bytes of its file, which `source` is a descriptor
+ * of; else empty. Returns its descriptor, which is the caller's, or a negated errno; -ECANCELED: the opening was
+ * abandoned during the copy. */
+int aiofs_swap_make(aiofs_lock_ref *lock_ref, int source, bool copy);
+/* The same for a virtual volume, whose swap file is an anonymous one of the caller's. `commit` replaces the entry's file
+ * by the file `fd`. `changed`: commit also if no request changes it. `release` is called at the end. 0 or -ENOMEM. */
+typedef int64_t aiofs_swap_commit_function(void *self, int fd);
+AIOFS_API int aiofs_swap_adopt(aiofs_lock_ref *lock_ref, bool changed, aiofs_swap_commit_function *commit,
+                               void (*release)(void *self), void *self);
+AIOFS_API bool aiofs_lock_ref_swapped(const aiofs_lock_ref *lock_ref);
+/* Replaces the entry's file by the swap file, whose descriptor is `fd`, if it changed. -ENOENT: the entry's file was
+ * removed. After an error the entry's file is the old one, unless only the sync of its directory failed. The release of
+ * the lock reference removes a swap file that was not committed. */
+int64_t aiofs_swap_commit(aiofs_lock_ref *lock_ref, int fd);
 
 /* ---- byte-range locks: for preload/, which takes them on descriptors of its own --------------------- */
 

@@ -39,13 +39,16 @@ struct aiofs_canonical {
 
 /* How much of an open file's size is in the usage count. The lock references of one file share it. orphan: the file
  * was unlinked, and the last release subtracts its bytes from the usage count. Until the last charged change of the
- * file is over, nothing is given back: `known` is the size that the changes so far left. */
+ * file is over, nothing is given back: `known` is the size that the changes so far left. A swap file's charge is its
+ * lock reference's alone, an orphan's until the commit, and never less than the size of the file that it replaces
+ * (base). */
 struct aiofs_charge {
     unsigned refs;
-    uint32_t recounts;    /* of the shared page, when `size` was last compared with the file */
-    unsigned changing;    /* charged changes of the file that are under way in this process */
-    bool orphan, partial; /* partial: `known` is less than what is charged */
-    int64_t size, known;
+    uint32_t recounts; /* of the shared page, when `size` was last compared with the file */
+    unsigned changing; /* charged changes of the file that are under way in this process */
+    bool orphan, swap;
+    bool partial; /* `known` is less than what is charged */
+    int64_t size, known, base;
 };
 
 struct aiofs_entry {
@@ -66,6 +69,7 @@ struct aiofs_lock_ref {
     struct aiofs_entry *entry;
     struct aiofs_volume *volume;
     struct aiofs_charge *charge;
+    struct aiofs_swap *swap;               /* the open file is a swap file; see swap.c. Constant while it is open */
     struct aiofs_acquisition *acquisition; /* that took it and may still abandon it; or NULL */
     enum aiofs_lock lock;
     unsigned slot;             /* in the table of holders, + 1; 0: none */
@@ -100,6 +104,7 @@ struct aiofs_tally {
     _Atomic uint32_t recounts; /* walks whose sum became the usage count */
     _Atomic uint32_t inexact;  /* a process died during a change: the usage count may be too high */
     _Atomic uint32_t crowded;  /* a process without an account changes sizes */
+    _Atomic int32_t swaps;     /* swap files; see swap.c */
     struct aiofs_account accounts[AIOFS_ACCOUNTS];
 };
 
@@ -128,6 +133,11 @@ struct aiofs_tree {
     struct aiofs_unsynced *names[AIOFS_NAME_BUCKETS]; /* by the hash of the directory's path; see dir_sync.c */
     size_t name_count;
     uint64_t name_number; /* the sequence number of the last name that aiofs created */
+
+    _Atomic int32_t swaps;                    /* swap files of this process */
+    _Atomic uint32_t swaps_found, swaps_made; /* living ones at the last search for stale ones, new ones since then */
+    _Atomic bool swaps_searched;              /* there was a search for stale ones */
+    _Atomic bool cannot_clone;                /* the filesystem refused FICLONE */
 
     _Atomic uint64_t *generations; /* counters of changes, by the hash of the path; see aiofs_volume_generation */
     _Atomic int64_t write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
@@ -202,6 +212,14 @@ int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canon
 int aiofs_refuse_locked_target(aiofs_volume *volume, const char *path, const struct aiofs_canonical *canonical,
                                const void *owner);
 
+/* The bytes of the entry's file changed. */
+static inline void aiofs_generation_increment(const aiofs_lock_ref *lock_ref)
+{
+    const struct aiofs_tree *tree = lock_ref->volume->tree;
+    if (tree->generations)
+        atomic_fetch_add(&tree->generations[lock_ref->entry->hash % AIOFS_GENERATIONS], 1);
+}
+
 /* path.c */
 int aiofs_path_normalize(const char *path, struct aiofs_canonical *out);
 int aiofs_canonical_set(struct aiofs_canonical *out, const char *path, size_t length);
@@ -266,6 +284,14 @@ void aiofs_quota_fork_child(void);
 void aiofs_quota_truncated_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t before);
 void aiofs_quota_unnamed_locked(aiofs_volume *volume, struct aiofs_entry *entry, int64_t size);
 void aiofs_charge_release_locked(aiofs_volume *volume, struct aiofs_charge *charge);
+/* The file is closed, and other references to it may last: gives back what a swap file was charged. */
+void aiofs_charge_unlocked_locked(aiofs_volume *volume, struct aiofs_charge *charge);
+/* For a swap file that will replace a file of `base` bytes. 0 or -ENOMEM. */
+int aiofs_quota_swap_begin(aiofs_lock_ref *lock_ref, int64_t base);
+/* Before a swap file of `size` bytes replaces a file of `old` bytes: charges what is not charged yet, or -EDQUOT. */
+int aiofs_quota_swap_charge(aiofs_lock_ref *lock_ref, int64_t old, int64_t size);
+/* After that: corrects the usage count. */
+void aiofs_quota_swap_end(aiofs_lock_ref *lock_ref, int64_t old, int64_t size);
 static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
 {
     return tree->tally && atomic_load_explicit(&tree->tally->counted, memory_order_relaxed);
@@ -299,6 +325,24 @@ struct aiofs_found {
 };
 typedef int (*aiofs_visit)(const struct aiofs_found *found, void *context);
 int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context, bool skip_refused);
+
+/* The names in one directory, without "." and "..". The visit returns 0, or a negated errno that ends it. */
+typedef int aiofs_directory_visitor(const char *name, int directory, void *context);
+int aiofs_directory_visit(int directory, aiofs_directory_visitor *visit, void *context);
+
+/* file_copy.c */
+typedef bool aiofs_go_on(void *context);
+/* Copies the bytes of `from` to the empty file `to`. `source`: the status of `from`. Holes stay holes. It asks `go_on`
+ * now and then; -ECANCELED if that says no. */
+int aiofs_copy_bytes(int from, int to, const struct stat *source, _Atomic bool *cannot_clone, aiofs_go_on *go_on,
+                     void *context);
+/* Copies owner, mode and extended attributes as far as this process may set them. `from` -1: no extended attributes. */
+int aiofs_copy_attributes(int from, const struct stat *source, int to, const struct stat *target);
+
+/* swap.c */
+void aiofs_swap_changed(struct aiofs_swap *swap);
+void aiofs_swap_end(struct aiofs_lock_ref *lock_ref); /* removes a swap file that was not committed; may block */
+void aiofs_swap_clean(struct aiofs_tree *tree);       /* removes the swap files of dead processes */
 
 /* recursive_ops.c: whether an entry below a directory is locked. */
 bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *top);

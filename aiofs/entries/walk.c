@@ -98,6 +98,21 @@ static int visit_directory(struct walk *walk, int dirfd, const struct aiofs_list
     return (int)got;
 }
 
+int aiofs_directory_visit(int directory, aiofs_directory_visitor *visit, void *context)
+{
+    _Alignas(struct aiofs_dirent) char buffer[4096];
+    ssize_t got;
+    while ((got = aiofs_sys.getdents64(directory, buffer, sizeof buffer)) > 0) {
+        for (ssize_t at = 0; at < got; at += ((const struct aiofs_dirent *)(buffer + at))->size) {
+            const char *name = ((const struct aiofs_dirent *)(buffer + at))->name;
+            int status = strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? 0 : visit(name, directory, context);
+            if (status < 0)
+                return status;
+        }
+    }
+    return (int)got;
+}
+
 /* Visits every entry below `path`. A directory that is removed during the walk is skipped; with `skip_refused`, so is
  * one that this user may not read, as there may be in a host volume. */
 int aiofs_tree_walk(const struct aiofs_tree *tree, const char *path, aiofs_visit visit, void *context, bool skip_refused)

@@ -2,7 +2,8 @@
 
 A `DirectoryHandle` or `FileHandle` is the path of an entry in a volume; it keeps nothing open and
 no lock. An `AccessHandle` or `SyncAccessHandle`, which the core implements, is an open, locked
-file. A `File` is the state of a file at the time of `get_file`.
+file. A `WritableFileStream` writes to a copy, which replaces the file at its close. A `File` is the
+state of a file at the time of `get_file`.
 
 A method that uses the disk starts its operation at the call, on a thread of the engine, and returns
 a coroutine that waits for it. A bad argument raises at the call.
@@ -14,6 +15,7 @@ from aiofs.handles.entry import missing
 from aiofs.handles.file import File
 from aiofs.handles.file_handle import FileHandle
 from aiofs.handles.opening import Opening
+from aiofs.handles.writable import WritableFileStream
 from aiofs.volume_ops import Mode
 
 __all__ = [
@@ -26,5 +28,6 @@ __all__ = [
     "ReadableByteStream",
     "SyncAccessHandle",
     "WritableByteStream",
+    "WritableFileStream",
     "missing",
 ]

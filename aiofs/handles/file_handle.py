@@ -9,6 +9,7 @@ from aiofs._core import AccessHandle, SyncAccessHandle
 from aiofs.handles.entry import Async, Handle, check_kind
 from aiofs.handles.file import File
 from aiofs.handles.opening import Opening
+from aiofs.handles.writable import WritableFileStream, WritableMode, lock_of_mode
 from aiofs.volume_ops import Mode
 
 __all__ = ["FileHandle"]
@@ -35,13 +36,14 @@ class FileHandle(Handle):
     ) -> Opening[AccessHandle]:
         """Opens and locks the file. Gives an `AccessHandle`, by `await` or by `async with`.
 
-        mode: "in-place" (the same as "readwrite"), "read-only" or "readwrite-unsafe"; None is the
-        volume's default. wait: how many seconds to wait for the lock, in turn with all others who
-        wait, in any process; None refuses at once, `math.inf` waits without a limit. Raises
-        `NoModificationAllowedError` (EBUSY) if another holder has an incompatible lock, or others
-        wait for it, and at the end of that time; `NotFoundError` if the file is missing;
-        `ValueError` for an unknown mode or a negative wait. WHATWG File System:
-        `createSyncAccessHandle`, made asynchronous.
+        mode: "in-place" (the same as "readwrite"), "exclusive", "shared", "read-only" or
+        "readwrite-unsafe"; None is the volume's default. In the modes "exclusive" and "shared" the
+        handle reads and writes a copy of the file, which replaces the file at its close. wait: how
+        many seconds to wait for the lock, in turn with all others who wait, in any process; None
+        refuses at once, `math.inf` waits without a limit. Raises `NoModificationAllowedError`
+        (EBUSY) if another holder has an incompatible lock, or others wait for it, and at the end of
+        that time; `NotFoundError` if the file is missing; `ValueError` for an unknown mode or a
+        negative wait. WHATWG File System: `createSyncAccessHandle`, made asynchronous.
         """
         checked = self._checked_mode(mode)
         ops, path = self._volume._ops, self._path
@@ -55,6 +57,27 @@ class FileHandle(Handle):
         open_it = self._volume._ops.sync_access_handle
         return _core.call_waiting(wait, open_it, self._path, checked, False)
 
+    def create_writable(
+        self,
+        *,
+        keep_existing_data: bool = False,
+        mode: WritableMode = "siloed",
+        wait: float | None = None,
+    ) -> Opening[WritableFileStream]:
+        """Locks the file. Gives a `WritableFileStream`, by `await` or by `async with`.
+
+        keep_existing_data: begin with the bytes of the file; else the stream begins empty, and its
+        close replaces the file even if nothing was written. mode: "siloed" shares the file with
+        other siloed streams and with access handles in mode "shared", and the last close wins;
+        "exclusive" is alone. wait: as for `create_access_handle`. Raises
+        `NoModificationAllowedError` (EBUSY) if another holder has an incompatible lock, or others
+        wait for it, and at the end of that time; `NotFoundError` if the file is missing;
+        `ValueError` for an unknown mode or a negative wait. WHATWG File System: `createWritable`.
+        """
+        lock, keep = lock_of_mode(mode), bool(keep_existing_data)
+        key = (self._volume._ops, self._path)
+        return Opening(self._open_writable, lock, keep, wait=wait, key=key)
+
     def remove(self) -> Async[None]:
         """`await handle.remove()`: removes the file.
 
@@ -66,6 +89,9 @@ class FileHandle(Handle):
     def _checked_mode(self, mode: Mode | None) -> str:
         name, _, _ = _core.mode_of_handle(self._volume.default_mode if mode is None else mode)
         return name
+
+    def _open_writable(self, lock: int, keep: bool) -> WritableFileStream:
+        return WritableFileStream._of(self._volume._ops.writable(self._path, lock, keep))
 
     def _remove(self) -> None:
         ops = self._volume._ops

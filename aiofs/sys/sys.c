@@ -136,6 +136,11 @@ static int sys_cachestat(int fd, int64_t offset, uint64_t length, struct aiofs_c
     return (int)KERNEL(SYS_cachestat, fd, &range, out, 0);
 }
 
+static ssize_t sys_copy_file_range(int from, int64_t *from_offset, int to, int64_t *to_offset, size_t size)
+{
+    return KERNEL(SYS_copy_file_range, from, from_offset, to, to_offset, size, 0);
+}
+
 static int sys_close(int fd)
 {
     return (int)KERNEL(SYS_close, fd);
@@ -179,6 +184,31 @@ static int sys_fstatfs(int fd, struct statfs *out)
 static int64_t sys_lseek(int fd, int64_t offset, int whence)
 {
     return KERNEL(SYS_lseek, fd, offset, whence);
+}
+
+static int sys_fchmod(int fd, mode_t mode)
+{
+    return (int)KERNEL(SYS_fchmod, fd, mode);
+}
+
+static int sys_fchown(int fd, uid_t owner, gid_t group)
+{
+    return (int)KERNEL(SYS_fchown, fd, owner, group);
+}
+
+static ssize_t sys_flistxattr(int fd, char *names, size_t size)
+{
+    return KERNEL(SYS_flistxattr, fd, names, size);
+}
+
+static ssize_t sys_fgetxattr(int fd, const char *name, void *value, size_t size)
+{
+    return KERNEL(SYS_fgetxattr, fd, name, value, size);
+}
+
+static int sys_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    return (int)KERNEL(SYS_fsetxattr, fd, name, value, size, flags);
 }
 
 static int sys_eventfd(unsigned count, int flags)
@@ -352,6 +382,7 @@ struct aiofs_sys aiofs_sys = {
     .fdatasync = sys_fdatasync,
     .ftruncate = sys_ftruncate,
     .cachestat = sys_cachestat,
+    .copy_file_range = sys_copy_file_range,
     .close = sys_close,
     .close_range = sys_close_range,
     .unshare = sys_unshare,
@@ -361,6 +392,11 @@ struct aiofs_sys aiofs_sys = {
     .fstat = sys_fstat,
     .fstatfs = sys_fstatfs,
     .lseek = sys_lseek,
+    .fchmod = sys_fchmod,
+    .fchown = sys_fchown,
+    .flistxattr = sys_flistxattr,
+    .fgetxattr = sys_fgetxattr,
+    .fsetxattr = sys_fsetxattr,
     .eventfd = sys_eventfd,
     .pipe2 = sys_pipe2,
     .pidfd_open = sys_pidfd_open,

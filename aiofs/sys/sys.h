@@ -52,6 +52,7 @@ struct aiofs_sys {
     int (*fdatasync)(int fd);
     int (*ftruncate)(int fd, int64_t size);
     int (*cachestat)(int fd, int64_t offset, uint64_t length, struct aiofs_cachestat *out);
+    ssize_t (*copy_file_range)(int from, int64_t *from_offset, int to, int64_t *to_offset, size_t size);
 
     /* descriptors */
     int (*close)(int fd);
@@ -63,6 +64,11 @@ struct aiofs_sys {
     int (*fstat)(int fd, struct stat *out);
     int (*fstatfs)(int fd, struct statfs *out);
     int64_t (*lseek)(int fd, int64_t offset, int whence);
+    int (*fchmod)(int fd, mode_t mode);
+    int (*fchown)(int fd, uid_t owner, gid_t group);
+    ssize_t (*flistxattr)(int fd, char *names, size_t size);
+    ssize_t (*fgetxattr)(int fd, const char *name, void *value, size_t size);
+    int (*fsetxattr)(int fd, const char *name, const void *value, size_t size, int flags);
     int (*eventfd)(unsigned count, int flags);
     int (*pipe2)(int pair[2], int flags);
     int (*pidfd_open)(pid_t thread, unsigned flags);
@@ -92,7 +98,7 @@ struct aiofs_sys {
     int (*renameat2)(int fromfd, const char *from, int tofd, const char *to, unsigned flags);
     ssize_t (*readlinkat)(int dirfd, const char *path, char *out, size_t size);
     int (*fchmodat2)(int dirfd, const char *path, mode_t mode, int flags); /* flags 0: as fchmodat */
-    int (*utimensat)(int dirfd, const char *path, const struct timespec times[2], int flags);
+    int (*utimensat)(int dirfd, const char *path, const struct timespec times[2], int flags); /* path NULL: of dirfd */
     int (*symlinkat)(const char *target, int dirfd, const char *path);
     int (*linkat)(int fromfd, const char *from, int tofd, const char *to, int flags);
     int (*faccessat)(int dirfd, const char *path, int mode, int flags);

@@ -11,7 +11,14 @@ from aiofs.volumes.volume import Volume
 class DirectoryVolume(Volume):
     """A directory as a volume; `flags` are the core's VOLUME_ constants. See its subclasses."""
 
-    def __init__(self, directory: str | os.PathLike[str], *, flags: int, quota: int | None) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        flags: int,
+        quota: int | None,
+        durable: bool = True,
+    ) -> None:
         if quota is not None:
             if not isinstance(quota, int):
                 raise TypeError(f"quota must be an int, not {type(quota).__name__}")
@@ -21,6 +28,9 @@ class DirectoryVolume(Volume):
             raise ValueError("the directory is '': name it ('.' for the current one)")
         self._directory = os.path.abspath(os.fspath(directory))
         self._quota = quota
+        self._durable = bool(durable)
+        if not durable:
+            flags |= _core.VOLUME_LAZY
         self._own_ops = _core.DirectoryOps(self._directory, flags=flags, quota=quota)
 
     def __repr__(self) -> str:

@@ -20,6 +20,9 @@ class PrivateVolume(DirectoryVolume):
     quota: the limit, in bytes, for the sum of the sizes of all files, holes included; None for no
     limit. A write over the limit raises `QuotaExceededError` and writes nothing. While a process
     has the directory open with a quota, the writes of all processes through aiofs count.
+    durable: False leaves it to the kernel when the changes of a closed handle reach the disk, so
+    that closing does not wait for it; `flush` waits all the same. A crash of the machine, not of
+    the program, may then lose or tear what was closed or committed in the last seconds.
 
     Raises `NotFoundError` if the parent is missing, `PermissionError` if the directory is not
     writable, `TypeMismatchError` if it is a file, `NoModificationAllowedError` (EBUSY) if it lies
@@ -27,12 +30,18 @@ class PrivateVolume(DirectoryVolume):
     negative or over 2**63 - 1.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, quota: int | None = None) -> None:
-        super().__init__(directory, flags=_core.VOLUME_CREATE, quota=quota)
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        quota: int | None = None,
+        durable: bool = True,
+    ) -> None:
+        super().__init__(directory, flags=_core.VOLUME_CREATE, quota=quota, durable=durable)
 
-    def __reduce__(self) -> tuple[Callable[..., PrivateVolume], tuple[str, int | None]]:
-        return _reopen, (self._directory, self._quota)
+    def __reduce__(self) -> tuple[Callable[..., PrivateVolume], tuple[str, int | None, bool]]:
+        return _reopen, (self._directory, self._quota, self._durable)
 
 
-def _reopen(directory: str, quota: int | None) -> PrivateVolume:
-    return PrivateVolume(directory, quota=quota)
+def _reopen(directory: str, quota: int | None, durable: bool = True) -> PrivateVolume:
+    return PrivateVolume(directory, quota=quota, durable=durable)

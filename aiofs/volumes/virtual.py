@@ -16,9 +16,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 from aiofs import _core, errors
-from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle, volume_call
+from aiofs._core import AccessHandle, Names, OpenFile, SyncAccessHandle, Writable, volume_call
 from aiofs.volume_ops import Kind, check_name
 from aiofs.volumes.methods import VolumeMethods
+from aiofs.volumes.virtual_swap import Commit, anonymous_file, copy_from, is_swap_name
 
 
 class VirtualOps:
@@ -53,6 +54,9 @@ class VirtualOps:
         shown = path if shown is None else shown
         name, lock, flags = _core.mode_of_handle(mode)
         with self._names.lock(path, lock, 0, shown) as lock_ref:
+            if _core.is_atomic(name):
+                swap = self._swap(path, create, True, shown)
+                return self._names.sync_swap_handle(lock_ref, *swap, name, shown)
             with self._found(path, flags | os.O_CREAT * create, shown) as (volume, file):
                 return self._names.sync_access_handle(lock_ref, volume, file, flags, name, shown)
 
@@ -62,8 +66,36 @@ class VirtualOps:
         shown = path if shown is None else shown
         name, lock, flags = _core.mode_of_handle(mode)
         with self._names.lock(path, lock, 0, shown) as lock_ref:
+            if _core.is_atomic(name):
+                swap = self._swap(path, create, True, shown)
+                return self._names.swap_handle(lock_ref, *swap, name, shown)
             with self._found(path, flags | os.O_CREAT * create, shown) as (volume, file):
                 return self._names.access_handle(lock_ref, volume, file, flags, name, shown)
+
+    def writable(self, path: str, lock: int, keep: bool, shown: str | None = None) -> Writable:
+        shown = path if shown is None else shown
+        with self._names.lock(path, lock, 0, shown) as lock_ref:
+            swap = self._swap(path, False, keep, shown)
+            return self._names.writable(lock_ref, *swap, not keep, shown)
+
+    def _swap(self, path: str, create: bool, copy: bool, shown: str) -> tuple[int, Commit]:
+        """A file that stands for the entry's until the commit, and the commit."""
+        volume = self._use(shown)
+        descriptor = anonymous_file()
+        try:
+            with _translated(shown, "open"):
+                if not path:
+                    raise OSError(errno.EISDIR, "")
+                file = volume.open_file(path, create=create, exclusive=False)
+                try:
+                    if copy:
+                        copy_from(volume, file, descriptor)
+                finally:
+                    volume_call(volume.close_file, file)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor, Commit(volume, path)
 
     @contextmanager
     def _found(self, path: str, flags: int, shown: str) -> Iterator[tuple[VolumeMethods, Any]]:
@@ -102,7 +134,8 @@ class VirtualOps:
     def scan(self, path: str, shown: str | None = None) -> list[tuple[str, Kind | None]]:
         shown = path if shown is None else shown
         with _translated(shown, "list"):
-            return list(dict(_entry(*pair) for pair in self._use(shown).entries(path)).items())
+            found = dict(_entry(*pair) for pair in self._use(shown).entries(path))
+        return [pair for pair in found.items() if not is_swap_name(pair[0])]
 
     def show(self, path: str) -> str:
         return path or "/"

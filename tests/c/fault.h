@@ -8,12 +8,15 @@
  * Each function has at most one fault. `nth` selects the calls after fault_inject: 1 the first, 2 the second, ...; 0
  * every call; -1 every other call, from the first on. The threads of the engine read the faults, so these are atomic.
  * Call fault_attach before the engine starts.
+ *
+ * fault_kill_at kills the process before the nth system call of any kind from then on.
  */
 #ifndef FAULT_H
 #define FAULT_H
 
 #include <errno.h>
 #include <linux/io_uring.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -34,6 +37,7 @@ int fault_attach(void *table);
 int fault_inject(const char *name, long nth, int kind, long value);
 long fault_calls(const char *name);
 void fault_clear(void);
+void fault_kill_at(long nth);
 const char *fault_name(int index);
 
 #define FAULT_CALLS(X)                                                                                                  \
@@ -42,7 +46,8 @@ const char *fault_name(int index);
     X(eventfd) X(pipe2) X(pidfd_open) X(pidfd_getfd) X(kcmp) X(socketpair) X(getrlimit) X(uname) X(io_uring_setup)              \
     X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(futex)                 \
     X(rt_sigqueueinfo) X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat)                \
-    X(faccessat) X(getdents64)
+    X(faccessat) X(getdents64) X(copy_file_range) X(fchmod) X(fchown) X(flistxattr) X(fgetxattr) X(fsetxattr)           \
+    X(utimensat)
 
 enum fault_call {
 #define X(name) FAULT_##name,
@@ -64,6 +69,7 @@ static struct fault {
 } faults[FAULT_CALL_COUNT];
 
 static struct aiofs_sys fault_real;
+static _Atomic long fault_lives; /* calls until the process is killed; 0: it is not */
 
 /* Counts a call, and returns the fault for it. `binds`: the call passes a descriptor; it can fail, but is never delayed
  * or short. */
@@ -71,6 +77,8 @@ static enum fault_kind fault_meet(enum fault_call call, long *value, bool binds)
 {
     struct fault *fault = &faults[call];
     long count = atomic_fetch_add(&fault->calls, 1) + 1;
+    if (atomic_load(&fault_lives) > 0 && atomic_fetch_sub(&fault_lives, 1) == 1)
+        raise(SIGKILL);
     enum fault_kind kind = (enum fault_kind)atomic_load(&fault->kind);
     if (kind == FAULT_NONE || (binds && kind != FAULT_ERROR))
         return FAULT_NONE;
@@ -235,6 +243,22 @@ FAULT_WRAP(int, renameat2, (int fromfd, const char *from, int tofd, const char *
 FAULT_WRAP(ssize_t, readlinkat, (int dirfd, const char *path, char *out, size_t size), dirfd, path, out, size)
 FAULT_WRAP(int, faccessat, (int dirfd, const char *path, int mode, int flags), dirfd, path, mode, flags)
 FAULT_WRAP(ssize_t, getdents64, (int fd, void *buffer, size_t size), fd, buffer, size)
+FAULT_WRAP(int, fchmod, (int fd, mode_t mode), fd, mode)
+FAULT_WRAP(int, fchown, (int fd, uid_t owner, gid_t group), fd, owner, group)
+FAULT_WRAP(ssize_t, flistxattr, (int fd, char *names, size_t size), fd, names, size)
+FAULT_WRAP(ssize_t, fgetxattr, (int fd, const char *name, void *to, size_t size), fd, name, to, size)
+FAULT_WRAP(int, fsetxattr, (int fd, const char *name, const void *from, size_t size, int flags), fd, name, from, size,
+           flags)
+FAULT_WRAP(int, utimensat, (int dirfd, const char *path, const struct timespec times[2], int flags), dirfd, path, times,
+           flags)
+
+static ssize_t fault_copy_file_range(int from, int64_t *from_offset, int to, int64_t *to_offset, size_t size)
+{
+    long value = 0;
+    enum fault_kind kind = fault_meet(FAULT_copy_file_range, &value, false);
+    size_t most = kind == FAULT_SHORT && size > (size_t)value ? (size_t)value : size;
+    return kind == FAULT_ERROR ? -value : fault_real.copy_file_range(from, from_offset, to, to_offset, most);
+}
 
 /* A close that fails has closed the descriptor, as in the kernel. */
 static int fault_close(int fd)
@@ -292,6 +316,11 @@ void fault_clear(void)
 {
     for (int call = 0; call < FAULT_CALL_COUNT; call++)
         atomic_store(&faults[call].kind, FAULT_NONE);
+}
+
+void fault_kill_at(long nth)
+{
+    atomic_store(&fault_lives, nth);
 }
 
 /* The name of the call at `index`; NULL: there is none. */

@@ -111,6 +111,83 @@ async def test_first_lock_leaves_one_directory_and_the_files_as_they_were(place,
     assert changed == {os.fsencode(place) + b"/."}
 
 
+async def test_handle_that_is_asked_for_no_mode_is_shared_and_replaces_the_file(place, volume):
+    (place / "file").chmod(0o640)
+    os.link(place / "file", place / "second")
+    file = await volume.root.get_file_handle("to-file")
+    async with file.create_access_handle() as handle, file.create_access_handle() as other:
+        assert handle.mode == other.mode == "shared"
+        await failure(errno.EBUSY, file.create_access_handle(mode="in-place"))
+        await handle.write(b"yours", at=0)
+        assert (place / "file").read_bytes() == b"mine"
+    assert (place / "file").read_bytes() == b"yours"
+    assert (place / "second").read_bytes() == b"mine"
+    assert (place / "to-file").is_symlink()
+    assert (place / "file").stat().st_mode & 0o777 == 0o640
+    assert os.listdir(place / ".aiofs/swap") == []
+
+
+async def test_writable_stream_is_the_first_to_lock_in_a_directory(place, volume):
+    file = await volume.root.get_file_handle("file")
+    assert not (place / ".aiofs").exists()
+    async with file.create_writable() as stream:
+        await stream.write(b"yours")
+    assert (place / "file").read_bytes() == b"yours"
+
+
+def test_stale_swap_file_is_removed_by_a_volume_that_is_older_than_the_swap_directory(
+    place, volume
+):
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, aiofs\n"
+            "volume = aiofs.HostVolume(sys.argv[1])\n"
+            "handle = volume._ops.sync_access_handle('file', 'shared', False)\n"
+            "handle.write(b'yours', at=0)\n"
+            "os.kill(os.getpid(), 9)",
+            str(place),
+        ],
+        check=False,
+    )
+    swap = place / ".aiofs/swap"
+    stale = os.listdir(swap)
+    assert len(stale) == 1
+    with volume._ops.sync_access_handle("file", "shared", False):
+        assert len(os.listdir(swap)) == 1
+        assert os.listdir(swap) != stale
+    assert os.listdir(swap) == []
+    assert (place / "file").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_swap_files_of_a_quota(place, kept):
+    with HostVolume(place, quota=20) as volume:
+        file = await volume.root.get_file_handle("file")
+        async with file.create_access_handle() as handle:
+            await failure(errno.EDQUOT, handle.write(b"x" * 17, at=0))
+            assert await handle.write(b"x" * 16, at=0) == 16
+            await handle.truncate(2)
+            await handle.write(b"x" * 10, at=0)
+            if not kept:
+                await handle.abort()
+        assert await volume.estimate() == (14 if kept else 8, 20)
+        assert await volume.request_capacity(6 if kept else 12) == (6 if kept else 12)
+        await failure(errno.EDQUOT, volume.request_capacity(1))
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_commit_syncs_if_the_volume_is_durable(place, faults, durable):
+    with HostVolume(place, durable=durable) as volume:
+        file = await volume.root.get_file_handle("file")
+        before = faults.calls("fsync")
+        async with file.create_access_handle() as handle:
+            await handle.write(b"yours", at=0)
+        assert (faults.calls("fsync") > before) == durable
+        assert (place / "file").read_bytes() == b"yours"
+
+
 async def test_read_only_volume_writes_nothing_and_refuses_every_change(place):
     before = state(place)
     with HostVolume(place, read_only=True) as volume, FileSystem() as fs:
@@ -127,8 +204,11 @@ async def test_read_only_volume_writes_nothing_and_refuses_every_change(place):
             lambda: root.remove_entry("file"),
             lambda: root.remove_entry("sub", recursive=True),
             lambda: file.move("other"),
-            lambda: file.create_access_handle(mode="in-place"),
-            lambda: file.create_access_handle(mode="readwrite-unsafe"),
+            *(
+                lambda mode=mode: file.create_access_handle(mode=mode)
+                for mode in ("in-place", "readwrite-unsafe", "exclusive", "shared")
+            ),
+            file.create_writable,
         ]
         for change in changes:
             error = await failure(errno.EROFS, change())
@@ -272,9 +352,10 @@ async def test_handles_of_a_host_volume_pickle(place, volume):
     copy = pickle.loads(pickle.dumps(file))
     assert copy == file
     copy._volume.close()
-    with HostVolume(place, read_only=True, quota=9) as one:
+    with HostVolume(place, read_only=True, quota=9, durable=False) as one:
         copied = pickle.loads(pickle.dumps(one))
         assert repr(copied) == repr(one) == f"HostVolume({str(place)!r}, read_only=True)"
+        assert copied.__reduce__() == one.__reduce__()
         assert (await copied.estimate())[1] == 9
         copied.close()
 
