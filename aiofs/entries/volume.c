@@ -243,6 +243,18 @@ static int volume_of(struct aiofs_tree *tree, unsigned flags, int64_t quota, aio
     return 0;
 }
 
+/* Makes the name of a root that was just created durable. A user without permission to read the directory above cannot
+ * sync it. */
+static int sync_name_of_root(int root)
+{
+    int above = aiofs_sys.openat(root, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (above < 0)
+        return above == -EACCES ? 0 : above;
+    int status = aiofs_sys.fsync(above);
+    aiofs_sys.close(above);
+    return status;
+}
+
 static int open_locked(const char *directory, unsigned flags, int64_t quota, aiofs_volume **out)
 {
     struct aiofs_tree *tree;
@@ -250,7 +262,11 @@ static int open_locked(const char *directory, unsigned flags, int64_t quota, aio
     int root = aiofs_sys.openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (root < 0)
         return status < 0 && status != -EEXIST ? status : root;
-    status = tree_of(root, flags, &tree);
+    status = flags & AIOFS_VOLUME_CREATE && status == 0 ? sync_name_of_root(root) : 0;
+    if (status < 0)
+        aiofs_sys.close(root);
+    else
+        status = tree_of(root, flags, &tree);
     if (status < 0)
         return status;
     status = aiofs_own_dir_prepare(tree, flags); /* read-only volumes of this process may have made the tree */
