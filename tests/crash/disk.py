@@ -192,7 +192,7 @@ class Disk:
     # ---- what may be there ----
 
     def matters(self, change):
-        """Whether it changes a file or name of the program's, not one that aiofs keeps for itself."""
+        """Whether it changes what the program has, not what aiofs keeps for itself."""
         if change.kind == "name":
             return id(change.inode) not in self.own and change.name != OWN
         return id(change.inode) in self.users

@@ -1,10 +1,11 @@
 """The power fails at every moment of a program: what aiofs has acknowledged is on the disk.
 
-A program of histories.py runs, and its system calls that change files are recorded. After each of them the disk is
-rebuilt, with any part of what was not synced, and opened again: every commit is whole or absent, every flushed byte
-and the name of its file are there.
+A program of histories.py runs, and its system calls that change files are recorded. After each of
+them the disk is rebuilt, with any part of what was not synced, and opened again: every commit is
+whole or absent, every flushed byte and the name of its file are there.
 
-AIOFS_POWER_CUTS=2000 tries more outcomes at each moment, SEED=... repeats a choice.
+At each moment all outcomes are tried, if they are at most AIOFS_POWER_CUTS (64), else so many by
+chance; SEED=... repeats a choice. A history ends with a check that the log is complete.
 """
 
 import json
@@ -23,7 +24,7 @@ from native import INCLUDES, compile_c, needs_compiler
 from aiofs import FileHandle, PrivateVolume
 
 HERE = Path(__file__).parent
-MOST = int(os.environ.get("AIOFS_POWER_CUTS", "24"))
+MOST = int(os.environ.get("AIOFS_POWER_CUTS", "64"))
 SEED = int(os.environ.get("SEED", random.randrange(2**31)))
 VOLUME = "volume"
 
@@ -73,9 +74,7 @@ def in_place_is_kept(found, flushed, changes):
         return False
     for at, byte in enumerate(found):
         allowed = {flushed[at]} if at < min([len(flushed), *cuts]) else {0, *flushed[at : at + 1]}
-        allowed |= {
-            data[at - where] for where, data in changes if data and 0 <= at - where < len(data)
-        }
+        allowed |= {data[at - w] for w, data in changes if data and 0 <= at - w < len(data)}
         if byte not in allowed:
             return False
     return True
@@ -91,7 +90,7 @@ def is_kept(promise, found, mode):
     return in_place_is_kept(found, values[0].encode(), changes)
 
 
-# ---- the disk opened again ------------------------------------------------------------------------
+# ---- the disk opened again ----------------------------------------------------------------------
 
 
 def read_all(volume, path):
@@ -122,7 +121,7 @@ def check_opened_again(root, promises, chance):
             assert list(swap.iterdir()) == []
 
 
-# ---- tests ----------------------------------------------------------------------------------------
+# ---- tests --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", HISTORIES)
