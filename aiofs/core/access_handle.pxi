@@ -20,7 +20,7 @@
 
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
     """Runs on a host thread: closes a file. request.offset is not 0: commits it first."""
-    return end_use(<aiofs_file *>request.single.iov_base, request.offset != 0)
+    return aiofs_file_finish(<aiofs_file *>request.single.iov_base, request.offset != 0)
 
 
 cdef int64_t call_file_size(aiofs_request *request) noexcept nogil:
@@ -43,7 +43,7 @@ cdef int64_t end_file_on_this_thread(aiofs_file *file, bint commit) noexcept nog
     Does not wait for requests in flight, because one of them may wait for this thread.
     """
     if not aiofs_file_busy(file):
-        return end_use(file, commit)
+        return aiofs_file_finish(file, commit)
     aiofs_file_close(file)
     return -EAGAIN if commit else 0
 

@@ -159,6 +159,16 @@ static void tree_free(struct aiofs_tree *tree)
     free(tree);
 }
 
+/* Gives a new tree its first reference. */
+static void tree_register(struct aiofs_tree *tree)
+{
+    aiofs_namespace_lock();
+    tree->refs = 1;
+    tree->next = aiofs_trees;
+    aiofs_trees = tree;
+    aiofs_namespace_unlock();
+}
+
 /* Builds the tree of the directory `root`. The descriptor belongs to this function, also when it fails. */
 static int tree_build(int root, const struct stat *status_of_root, unsigned flags, struct aiofs_tree **out)
 {
@@ -202,11 +212,7 @@ static int tree_of(int root, unsigned flags, struct aiofs_tree **out)
     status = tree_build(root, &status_of_root, flags, &tree);
     if (status < 0)
         return status;
-    aiofs_namespace_lock();
-    tree->refs = 1;
-    tree->next = aiofs_trees;
-    aiofs_trees = tree;
-    aiofs_namespace_unlock();
+    tree_register(tree);
     *out = tree;
     return 0;
 }
@@ -298,11 +304,7 @@ int aiofs_volume_virtual(aiofs_volume **out)
         tree_free(tree);
         return status;
     }
-    aiofs_namespace_lock();
-    tree->refs = 1;
-    tree->next = aiofs_trees;
-    aiofs_trees = tree;
-    aiofs_namespace_unlock();
+    tree_register(tree);
     return 0;
 }
 

@@ -31,10 +31,12 @@ typedef struct aiofs_lock_ref aiofs_lock_ref;
 
 enum aiofs_lock {
     AIOFS_LOCK_NONE,             /* a read-only open, get_file: reads see concurrent writes */
-    AIOFS_LOCK_EXCLUSIVE,        /* modes in-place and exclusive: no other lock on the entry */
+    AIOFS_LOCK_EXCLUSIVE,        /* mode in-place: no other lock on the entry */
     AIOFS_LOCK_SHARED,           /* compatible with SHARED only */
     AIOFS_LOCK_READ_ONLY,        /* compatible with READ_ONLY only */
     AIOFS_LOCK_READWRITE_UNSAFE, /* compatible with READWRITE_UNSAFE only */
+    AIOFS_LOCK_ATOMIC,           /* mode exclusive: no other lock on the entry, as EXCLUSIVE; aiofs_volume_locks tells them
+                                    apart */
 };
 
 enum {

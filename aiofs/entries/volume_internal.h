@@ -175,10 +175,14 @@ void aiofs_entry_free_if_unused_locked(struct aiofs_tree *tree, struct aiofs_ent
 
 /* lock_file.c */
 int64_t aiofs_range_of(uint64_t hash); /* where an entry's range begins in its lock file */
-/* The byte of the range that a sharing lock read-locks; -1: the lock is exclusive, on the whole range. */
+static inline bool aiofs_excludes_all(enum aiofs_lock lock)
+{
+    return lock == AIOFS_LOCK_EXCLUSIVE || lock == AIOFS_LOCK_ATOMIC;
+}
+/* The byte of the range that a sharing lock read-locks; -1: the lock excludes all others, on the whole range. */
 static inline int64_t aiofs_byte_of(enum aiofs_lock lock)
 {
-    return lock == AIOFS_LOCK_EXCLUSIVE ? -1 : (int64_t)lock;
+    return aiofs_excludes_all(lock) ? -1 : (int64_t)lock;
 }
 /* Locks the entry's bytes for `lock`. -EBUSY: another process has a conflicting lock. */
 int aiofs_bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lock);

@@ -652,7 +652,7 @@ void aiofs_waits_leave_locked(struct aiofs_tree *tree, struct aiofs_waiter *wait
     atomic_fetch_sub(bucket_of(waits, waiter->canonical.hash), 1);
     free_slot_locked(waits, (unsigned)waiter->slot);
     waiter->slot = -1;
-    if (waiter->status != 0 || waiter->lock != AIOFS_LOCK_EXCLUSIVE) /* else its own release wakes the next */
+    if (waiter->status != 0 || !aiofs_excludes_all(waiter->lock)) /* else its own release wakes the next */
         aiofs_waits_released_locked(tree, waiter->canonical.hash);
 }
 
@@ -787,6 +787,8 @@ static char *copy_path(const struct aiofs_waits *waits, const struct wait_slot *
 static const char *mode_of(const struct wait_slot *slot)
 {
     switch ((enum aiofs_lock)slot->lock) {
+    case AIOFS_LOCK_ATOMIC:
+        return "exclusive";
     case AIOFS_LOCK_SHARED:
         return "shared";
     case AIOFS_LOCK_READ_ONLY:
