@@ -399,6 +399,19 @@ def by_the_c_face(directory, promise):
     assert library.aiofs_close(fd) == 0
 
 
+def commit_by_the_c_face(directory, promise):
+    library = ctypes.CDLL(str(Path(aiofs.__file__).parent / "libaiofs.so"), use_errno=True)
+    volume, no_wait = os.fsencode(directory), (ctypes.c_long * 2)()
+    exclusive = 4  # AIOFS_MODE_EXCLUSIVE
+    flags = os.O_RDWR | os.O_TRUNC
+    fd = library.aiofs_open_wait(volume, b"file", flags, 0, exclusive, ctypes.byref(no_wait))
+    assert fd >= 0
+    promise.whole("file", OLD, NEW)
+    done_write(fd, NEW, 0)
+    assert library.aiofs_close(fd) == 0
+    promise.whole("file", NEW)
+
+
 HISTORIES = {
     function.__name__: function
     for function in (
@@ -424,6 +437,7 @@ HISTORIES = {
         aborted_commit,
         sync_in_a_list,
         by_the_c_face,
+        commit_by_the_c_face,
     )
 } | {
     "commit_exclusive": commit_in_mode("exclusive"),
