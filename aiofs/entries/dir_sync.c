@@ -96,6 +96,15 @@ uint64_t aiofs_dir_sync_outstanding_locked(const struct aiofs_tree *tree)
     return tree->name_count ? tree->name_number : 0;
 }
 
+int aiofs_fsync(int fd)
+{
+    int status;
+    do
+        status = aiofs_sys.fsync(fd);
+    while (status == -EINTR);
+    return status;
+}
+
 /* Syncs one directory if it has an unsynced name up to `number`. */
 static int sync_directory(struct aiofs_tree *tree, const char *path, size_t length, uint64_t number)
 {
@@ -107,7 +116,7 @@ static int sync_directory(struct aiofs_tree *tree, const char *path, size_t leng
         return 0;
 
     int fd = aiofs_open_beneath(tree, path, O_RDONLY | O_DIRECTORY, 0);
-    int status = fd < 0 ? fd : aiofs_sys.fsync(fd);
+    int status = fd < 0 ? fd : aiofs_fsync(fd);
     if (fd >= 0)
         aiofs_sys.close(fd);
     if (status < 0 && status != -ENOENT) /* a removed directory has no names to sync */

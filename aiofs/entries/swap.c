@@ -241,15 +241,6 @@ bool aiofs_lock_ref_swapped(const aiofs_lock_ref *lock_ref)
 
 /* ---- commit ------------------------------------------------------------------------------------------------ */
 
-static int sync_swap(int fd)
-{
-    int status;
-    do
-        status = aiofs_sys.fsync(fd);
-    while (status == -EINTR);
-    return status;
-}
-
 /* Gives the swap file the attributes of the file at the entry's path, and `old` what that is. -ENOENT: the file was
  * removed, or its directory. */
 static int take_attributes(const struct aiofs_parent *parent, int fd, const struct stat *now, struct stat *old)
@@ -296,7 +287,7 @@ static int replace(struct aiofs_lock_ref *lock_ref, const struct aiofs_parent *p
     if (status == 0)
         status = aiofs_quota_swap_charge(lock_ref, old.st_size, now->st_size);
     if (status == 0 && aiofs_lock_ref_is_durable(lock_ref))
-        status = sync_swap(fd);
+        status = aiofs_fsync(fd);
     if (status == 0)
         status = rename_swap(lock_ref->volume->tree, lock_ref->swap, parent, &old);
     if (status == 0)

@@ -303,6 +303,7 @@ static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
 }
 
 /* dir_sync.c */
+int aiofs_fsync(int fd); /* fsync(2), repeated after -EINTR */
 void aiofs_dir_sync_begin(struct aiofs_tree *tree, const struct aiofs_canonical *canonical);
 uint64_t aiofs_dir_sync_end(struct aiofs_tree *tree, const struct aiofs_canonical *canonical, bool created);
 uint64_t aiofs_dir_sync_outstanding_locked(const struct aiofs_tree *tree);
