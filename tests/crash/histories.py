@@ -201,6 +201,8 @@ def move_and_flush(directory, promise):
     changed = b"N" + OLD[1:]
     with PrivateVolume(directory) as volume:
         volume._ops.mkdir("a")
+        with volume._ops.sync_access_handle("a/first", "in-place", True) as handle:
+            handle.flush()  # the names of both directories are on the disk
         promise.whole("file", OLD, changed, None)  # not synced: it may have both names
         promise.whole("a/moved", OLD, None)
         volume._ops.move("file", "a/moved")
