@@ -20,6 +20,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,9 +118,15 @@ static int make_directory(const struct aiofs_tree *tree)
 {
     struct stat own;
     int status = aiofs_sys.fstat(tree->own_dir, &own);
-    if (status == 0)
-        status = aiofs_sys.mkdirat(tree->own_dir, SWAP_DIR, own.st_mode & 0777);
-    return status == -EEXIST ? 0 : status;
+    return status < 0 ? status : aiofs_own_subdir_make(tree->own_dir, SWAP_DIR, own.st_mode & 0777);
+}
+
+/* Through no symbolic link: the directory may be somebody's, who put one there. */
+static int create_swap(const struct aiofs_tree *tree, const char *name)
+{
+    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int fd = aiofs_sys.openat2(tree->own_dir, name, flags, 0600, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+    return fd == -ENOSYS || fd == -EPERM ? aiofs_sys.openat(tree->own_dir, name, flags, 0600) : fd;
 }
 
 /* Locks a new swap file. -EEXIST: another process removed it, or is about to. */
@@ -150,7 +157,7 @@ static int open_swap(const struct aiofs_tree *tree, struct aiofs_swap *swap)
     int fd = -EEXIST, status;
     for (int i = 0; i < TRIES_MAX && fd == -EEXIST; i++) {
         name_swap(swap);
-        fd = aiofs_sys.openat(tree->own_dir, swap->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        fd = create_swap(tree, swap->name);
         if (fd == -ENOENT)
             fd = (status = make_directory(tree)) == 0 ? -EEXIST : status;
         if (fd < 0 || (status = lock_swap(swap, fd)) == 0)
@@ -259,7 +266,7 @@ static int take_attributes(const struct aiofs_parent *parent, int fd, const stru
                  : source == -EACCES   ? aiofs_sys.fstatat(parent->fd, parent->name, old, AT_SYMLINK_NOFOLLOW)
                                        : source;
     if (status == 0 && !S_ISREG(old->st_mode))
-        status = S_ISDIR(old->st_mode) ? -EISDIR : -EOPNOTSUPP;
+        status = -EISDIR; /* or another kind that is no file */
     if (status == 0)
         status = aiofs_copy_attributes(source, old, fd, now);
     if (source >= 0)

@@ -247,6 +247,8 @@ void aiofs_opening_unlock(void);
 /* For opening a volume, under the opening lock: opens .aiofs, and creates it; in a host volume it leaves that to the
  * first lock. */
 int aiofs_own_dir_prepare(struct aiofs_tree *tree, unsigned flags);
+/* Creates a directory in .aiofs. -ENOTDIR: something else has that name, perhaps a link that leads out. */
+int aiofs_own_subdir_make(int own_dir, const char *name, mode_t mode);
 /* Before an entry's lock is taken. Takes the presence lock if this process has none, as a forked child; with `create`,
  * creates .aiofs where it is missing. It may sleep: the caller does not hold the namespace lock. */
 int aiofs_tree_prepare(struct aiofs_tree *tree, bool create);
