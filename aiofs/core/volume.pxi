@@ -322,7 +322,8 @@ cdef class DirectoryOps:
         try:
             with os.scandir(status) as entries:
                 for entry in entries:
-                    found[entry.name] = self.kind_of(path, entry)
+                    if not entry.name.startswith(".aiofs-swap-"):  # of a commit; see entries/swap_beside.c
+                        found[entry.name] = self.kind_of(path, entry)
             if ".aiofs" in found and self.identity() == _identity(os.fstat(status)):
                 del found[".aiofs"]
         finally:

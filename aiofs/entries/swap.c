@@ -10,7 +10,7 @@
  * Stale swap files. The maker has a write lock (F_OFD_SETLK) on the byte SWAP_BYTE of its swap file, and the kernel frees
  * it when the maker dies. Who can take that lock removes the file: at the opening of a volume, and before a swap file is
  * made if the shared page counts more swap files than this process has. The maker may lose the race for its own new file;
- * then it makes another.
+ * then it makes another. The notes of swap_beside.c lie in the same directory, and are treated alike.
  *
  * Ownership. The lock reference owns its swap. The open file owns the descriptor.
  *
@@ -26,22 +26,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "swap.h"
 #include "sys.h"
-#include "volume_internal.h"
 
-#define SWAP_DIR "swap"
 #define SWAP_BYTE ((int64_t)1 << 62)
 #define TRIES_MAX 1000 /* names, and races with who removes stale files */
-
-struct aiofs_swap {
-    char name[sizeof SWAP_DIR "/0123456789abcdef"]; /* relative to .aiofs; "": there is no file of that name */
-    ino_t ino;
-    _Atomic bool changed;
-    struct timespec mtime; /* of the swap file as it was made: another one shows changes that bypassed the engine */
-    aiofs_swap_commit_function *commit; /* not NULL: the swap of a virtual volume */
-    void (*release)(void *self);
-    void *self;
-};
 
 /* ---- stale swap files ---------------------------------------------------------------------------------- */
 
@@ -51,6 +40,12 @@ static void count_by(const struct aiofs_tree *tree, int by)
         atomic_fetch_add(&tree->tally->swaps, by);
 }
 
+static bool is_note(const char *name)
+{
+    const char *dot = strchr(name, '.');
+    return dot && strcmp(dot, AIOFS_NOTE_SUFFIX) == 0;
+}
+
 /* Removes a swap file if its maker is dead. True: it is alive, and the file stays. */
 static bool is_alive_or_removed(const struct aiofs_tree *tree, int directory, const char *name)
 {
@@ -58,7 +53,9 @@ static bool is_alive_or_removed(const struct aiofs_tree *tree, int directory, co
     if (fd < 0)
         return fd != -ENOENT;
     bool alive = aiofs_bytes_set(fd, F_WRLCK, SWAP_BYTE, 1) < 0;
-    if (!alive && aiofs_sys.unlinkat(directory, name, 0) == 0)
+    if (!alive && is_note(name))
+        aiofs_swap_remove_noted(tree, fd);
+    if (!alive && aiofs_sys.unlinkat(directory, name, 0) == 0 && !is_note(name))
         count_by(tree, -1);
     aiofs_sys.close(fd);
     return alive;
@@ -77,7 +74,7 @@ void aiofs_swap_clean(struct aiofs_tree *tree)
     atomic_store(&tree->swaps_searched, tree->own_dir >= 0);
     int directory = tree->own_dir < 0
                         ? -ENOENT
-                        : aiofs_sys.openat(tree->own_dir, SWAP_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+                        : aiofs_sys.openat(tree->own_dir, AIOFS_SWAP_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
     if (directory < 0)
         return;
     int32_t counted = tree->tally ? atomic_load(&tree->tally->swaps) : 0;
@@ -105,20 +102,20 @@ static void clean_if_due(struct aiofs_tree *tree)
 
 /* ---- making a swap file ----------------------------------------------------------------------------------- */
 
-static void name_swap(struct aiofs_swap *swap)
+static void name_swap(struct aiofs_swap *swap, const char *suffix)
 {
     static _Atomic uint32_t number;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     uint64_t unique = (uint64_t)now.tv_sec << 32 ^ (uint64_t)now.tv_nsec << 8 ^ atomic_fetch_add(&number, 1);
-    snprintf(swap->name, sizeof swap->name, SWAP_DIR "/%016llx", (unsigned long long)unique);
+    snprintf(swap->name, sizeof swap->name, AIOFS_SWAP_DIR "/%016llx%s", (unsigned long long)unique, suffix);
 }
 
 static int make_directory(const struct aiofs_tree *tree)
 {
     struct stat own;
     int status = aiofs_sys.fstat(tree->own_dir, &own);
-    return status < 0 ? status : aiofs_own_subdir_make(tree->own_dir, SWAP_DIR, own.st_mode & 0777);
+    return status < 0 ? status : aiofs_own_subdir_make(tree->own_dir, AIOFS_SWAP_DIR, own.st_mode & 0777);
 }
 
 /* Through no symbolic link: the directory may be somebody's, who put one there. */
@@ -145,24 +142,24 @@ static int lock_swap(struct aiofs_swap *swap, int fd)
     return status;
 }
 
-static void remove_swap(const struct aiofs_tree *tree, struct aiofs_swap *swap)
+void aiofs_swap_remove(const struct aiofs_tree *tree, struct aiofs_swap *swap)
 {
     if (swap->name[0])
         aiofs_sys.unlinkat(tree->own_dir, swap->name, 0);
     swap->name[0] = 0;
 }
 
-static int open_swap(const struct aiofs_tree *tree, struct aiofs_swap *swap)
+int aiofs_swap_open(const struct aiofs_tree *tree, struct aiofs_swap *swap, const char *suffix)
 {
     int fd = -EEXIST, status;
     for (int i = 0; i < TRIES_MAX && fd == -EEXIST; i++) {
-        name_swap(swap);
+        name_swap(swap, suffix);
         fd = create_swap(tree, swap->name);
         if (fd == -ENOENT)
             fd = (status = make_directory(tree)) == 0 ? -EEXIST : status;
         if (fd < 0 || (status = lock_swap(swap, fd)) == 0)
             continue;
-        remove_swap(tree, swap);
+        aiofs_swap_remove(tree, swap);
         aiofs_sys.close(fd);
         fd = status;
     }
@@ -209,7 +206,7 @@ int aiofs_swap_make(aiofs_lock_ref *lock_ref, int source, bool copy)
     clean_if_due(tree);
     count_by(tree, 1);
     atomic_fetch_add(&tree->swaps, 1);
-    int fd = open_swap(tree, swap);
+    int fd = aiofs_swap_open(tree, swap, "");
     lock_ref->swap = swap; /* from here on, the release of the lock reference removes the file */
     if (fd < 0) {
         swap->name[0] = 0;
@@ -248,7 +245,7 @@ bool aiofs_lock_ref_swapped(const aiofs_lock_ref *lock_ref)
 
 /* ---- commit ------------------------------------------------------------------------------------------------ */
 
-static int sync_swap(int fd)
+int aiofs_swap_sync(int fd)
 {
     int status;
     do
@@ -257,9 +254,7 @@ static int sync_swap(int fd)
     return status;
 }
 
-/* Gives the swap file the attributes of the file at the entry's path, and `old` what that is. -ENOENT: the file was
- * removed, or its directory. */
-static int take_attributes(const struct aiofs_parent *parent, int fd, const struct stat *now, struct stat *old)
+int aiofs_swap_take_attributes(const struct aiofs_parent *parent, int fd, const struct stat *now, struct stat *old)
 {
     int source = aiofs_sys.openat(parent->fd, parent->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
     int status = source >= 0           ? aiofs_sys.fstat(source, old)
@@ -274,41 +269,49 @@ static int take_attributes(const struct aiofs_parent *parent, int fd, const stru
     return status == -ENOTDIR ? -ENOENT : status;
 }
 
-/* Renames the swap file to the entry's path. If sizes are counted, it exchanges the two files, so that the size of the
- * file that it replaced is certain: another process may commit at the same moment. */
-static int rename_swap(const struct aiofs_tree *tree, struct aiofs_swap *swap, const struct aiofs_parent *parent,
-                       struct stat *old)
+/* If sizes are counted, it exchanges the two files, so that the size of the file that it replaced is certain: another
+ * process may commit at the same moment. */
+int aiofs_swap_rename(const struct aiofs_tree *tree, int directory, const char *name, const struct aiofs_parent *parent,
+                      struct stat *old)
 {
     const unsigned exchange = 2; /* RENAME_EXCHANGE */
     int status = -EINVAL;
     if (aiofs_quota_counted(tree)) {
-        status = aiofs_sys.renameat2(tree->own_dir, swap->name, parent->fd, parent->name, exchange);
+        status = aiofs_sys.renameat2(directory, name, parent->fd, parent->name, exchange);
         if (status == 0) {
-            aiofs_sys.fstatat(tree->own_dir, swap->name, old, AT_SYMLINK_NOFOLLOW);
-            remove_swap(tree, swap);
+            aiofs_sys.fstatat(directory, name, old, AT_SYMLINK_NOFOLLOW);
+            aiofs_sys.unlinkat(directory, name, 0);
         }
     }
-    if (status == -EINVAL)
-        status = aiofs_sys.renameat2(tree->own_dir, swap->name, parent->fd, parent->name, 0);
-    if (status == 0)
-        swap->name[0] = 0;
-    return status;
+    return status == -EINVAL ? aiofs_sys.renameat2(directory, name, parent->fd, parent->name, 0) : status;
 }
 
-static int replace(struct aiofs_lock_ref *lock_ref, const struct aiofs_parent *parent, int fd, const struct stat *now)
+static int rename_swap(struct aiofs_lock_ref *lock_ref, const struct aiofs_canonical *canonical,
+                       const struct aiofs_parent *parent, int fd, const struct stat *now, struct stat *old)
+{
+    const struct aiofs_tree *tree = lock_ref->volume->tree;
+    struct aiofs_swap *swap = lock_ref->swap;
+    int status = aiofs_swap_rename(tree, tree->own_dir, swap->name, parent, old);
+    if (status == 0)
+        swap->name[0] = 0;
+    return status == -EXDEV ? aiofs_swap_replace_beside(lock_ref, canonical, parent, fd, now, old) : status;
+}
+
+static int replace(struct aiofs_lock_ref *lock_ref, const struct aiofs_canonical *canonical,
+                   const struct aiofs_parent *parent, int fd, const struct stat *now)
 {
     struct stat old;
-    bool begun = aiofs_change_begin(lock_ref->volume->tree);
-    int status = take_attributes(parent, fd, now, &old);
+    int status = aiofs_swap_take_attributes(parent, fd, now, &old);
     if (status == 0)
         status = aiofs_quota_swap_charge(lock_ref, old.st_size, now->st_size);
-    if (status == 0 && aiofs_lock_ref_is_durable(lock_ref))
-        status = sync_swap(fd);
+    bool charged = status > 0;
+    if (status >= 0)
+        status = aiofs_lock_ref_is_durable(lock_ref) ? aiofs_swap_sync(fd) : 0;
     if (status == 0)
-        status = rename_swap(lock_ref->volume->tree, lock_ref->swap, parent, &old);
-    if (status == 0)
+        status = rename_swap(lock_ref, canonical, parent, fd, now, &old);
+    if (status == 0 && charged)
         aiofs_quota_swap_end(lock_ref, old.st_size, now->st_size);
-    aiofs_change_end(lock_ref->volume->tree, begun);
+    aiofs_change_end(lock_ref->volume->tree, charged);
     return status;
 }
 
@@ -334,7 +337,7 @@ static int commit_file(struct aiofs_lock_ref *lock_ref, int fd)
     aiofs_namespace_unlock();
     status = aiofs_parent_open(tree, &canonical, &parent);
     if (status == 0) {
-        status = replace(lock_ref, &parent, fd, &now);
+        status = replace(lock_ref, &canonical, &parent, fd, &now);
         aiofs_parent_close(&parent);
     }
     if (status < 0)
@@ -370,7 +373,7 @@ void aiofs_swap_end(struct aiofs_lock_ref *lock_ref)
     if (swap->release)
         swap->release(swap->self);
     if (!swap->commit && !lock_ref->lost) { /* else the file is the parent process's */
-        remove_swap(tree, swap);
+        aiofs_swap_remove(tree, swap);
         count_by(tree, -1);
         atomic_fetch_sub(&tree->swaps, 1);
     }

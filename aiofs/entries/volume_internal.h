@@ -279,7 +279,8 @@ int64_t aiofs_accounts_sum(const struct aiofs_tree *tree);
 
 /* quota.c */
 void aiofs_quota_start(struct aiofs_tree *tree);
-int aiofs_quota_named(aiofs_volume *volume, int64_t size); /* before a file gets one more name: -EDQUOT */
+/* Before a file gets one more name. 0: there is no quota. 1: charged; aiofs_change_end must follow. Or -EDQUOT. */
+int aiofs_quota_named(aiofs_volume *volume, int64_t size);
 /* Initialises the usage count of a volume with a quota, if it is not: so that the walk runs where a file is opened, and
  * not where the first write is submitted, on a thread that must not block. If it fails, the first charge tries again. */
 void aiofs_quota_prepare(struct aiofs_tree *tree);
@@ -294,9 +295,10 @@ void aiofs_charge_release_locked(aiofs_volume *volume, struct aiofs_charge *char
 void aiofs_charge_unlocked_locked(aiofs_volume *volume, struct aiofs_charge *charge);
 /* For a swap file that will replace a file of `base` bytes. 0 or -ENOMEM. */
 int aiofs_quota_swap_begin(aiofs_lock_ref *lock_ref, int64_t base);
-/* Before a swap file of `size` bytes replaces a file of `old` bytes: charges what is not charged yet, or -EDQUOT. */
+/* Before a swap file of `size` bytes replaces a file of `old` bytes: charges what is not charged yet. 0: there is no
+ * quota. 1: charged; aiofs_change_end must follow. Or -EDQUOT. */
 int aiofs_quota_swap_charge(aiofs_lock_ref *lock_ref, int64_t old, int64_t size);
-/* After that: corrects the usage count. */
+/* After a charged replacement: corrects the usage count. */
 void aiofs_quota_swap_end(aiofs_lock_ref *lock_ref, int64_t old, int64_t size);
 static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
 {
