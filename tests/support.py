@@ -142,7 +142,7 @@ def thread(function, *arguments):
 
 @contextmanager
 def tmpfs(directory):
-    """Another filesystem at the directory during the body. Skips the test if this user cannot mount one."""
+    """Mounts another filesystem during the body. Skips the test if this user may not."""
     detach = 2  # MNT_DETACH
     libc = ctypes.CDLL(None, use_errno=True)
     at = os.fsencode(directory)

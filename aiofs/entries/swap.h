@@ -1,4 +1,4 @@
-/* swap.h - what swap.c and swap_beside.c share. */
+/* swap.h - swap files: swap_file.c makes, finds and renames them; swap_beside.c and swap.c commit them. */
 #ifndef AIOFS_SWAP_H
 #define AIOFS_SWAP_H
 
@@ -20,6 +20,9 @@ struct aiofs_swap {
     void *self;
 };
 
+/* Before a swap file is made: removes stale ones, if it is time, and counts the new one. */
+void aiofs_swap_begin(struct aiofs_tree *tree);
+void aiofs_swap_ended(struct aiofs_tree *tree);
 /* Makes a new file of a new name that ends in `suffix`, and locks it. Returns its descriptor, or a negated errno. */
 int aiofs_swap_open(const struct aiofs_tree *tree, struct aiofs_swap *swap, const char *suffix);
 void aiofs_swap_remove(const struct aiofs_tree *tree, struct aiofs_swap *swap);
@@ -34,7 +37,5 @@ int aiofs_swap_rename(const struct aiofs_tree *tree, int directory, const char *
 /* swap_beside.c: replaces the entry's file by a copy of the swap file `fd`. */
 int aiofs_swap_replace_beside(struct aiofs_lock_ref *lock_ref, const struct aiofs_canonical *canonical,
                               const struct aiofs_parent *parent, int fd, const struct stat *now, struct stat *old);
-/* Removes the file that a stale note tells of. */
-void aiofs_swap_remove_noted(const struct aiofs_tree *tree, int note);
 
 #endif

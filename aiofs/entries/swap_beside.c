@@ -81,17 +81,3 @@ int aiofs_swap_replace_beside(struct aiofs_lock_ref *lock_ref, const struct aiof
     aiofs_sys.close(locked);
     return status;
 }
-
-void aiofs_swap_remove_noted(const struct aiofs_tree *tree, int note)
-{
-    char path[PATH_MAX];
-    struct aiofs_canonical canonical;
-    struct aiofs_parent parent;
-    ssize_t length = aiofs_sys.pread64(note, path, sizeof path - 1, 0);
-    if (length <= 0 || memchr(path, 0, (size_t)length) || aiofs_canonical_set(&canonical, path, (size_t)length) < 0 ||
-        aiofs_parent_open(tree, &canonical, &parent) < 0)
-        return;
-    if (strncmp(parent.name, AIOFS_BESIDE_PREFIX, strlen(AIOFS_BESIDE_PREFIX)) == 0)
-        aiofs_sys.unlinkat(parent.fd, parent.name, 0);
-    aiofs_parent_close(&parent);
-}

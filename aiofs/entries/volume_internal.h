@@ -347,10 +347,10 @@ int aiofs_copy_bytes(int from, int to, const struct stat *source, _Atomic bool *
 /* Copies owner, mode and extended attributes as far as this process may set them. `from` -1: no extended attributes. */
 int aiofs_copy_attributes(int from, const struct stat *source, int to, const struct stat *target);
 
-/* swap.c */
+
 void aiofs_swap_changed(struct aiofs_swap *swap);
 void aiofs_swap_end(struct aiofs_lock_ref *lock_ref); /* removes a swap file that was not committed; may block */
-void aiofs_swap_clean(struct aiofs_tree *tree);       /* removes the swap files of dead processes */
+void aiofs_swap_clean(struct aiofs_tree *tree);       /* removes the swap files of dead processes; swap_file.c */
 
 /* recursive_ops.c: whether an entry below a directory is locked. */
 bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *top);
