@@ -48,7 +48,7 @@ POSIX_TESTS := $(wildcard tests/posix/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all fio-all lint bench bench-fio bench-round docs dist wheels coverage debug asan tsan valgrind \
+.PHONY: help demo test test-all fio-all lint bench bench-fio docs dist wheels coverage debug asan tsan valgrind \
         mutants fuzz crash clean build
 
 help: ## print this list
@@ -115,12 +115,6 @@ bench: $(VENV)/.with-bench build ## compare the speed of aiofs with C and its pe
 
 bench-fio: $(VENV)/.with-bench build ## compare fio with aiofs to fio with its own engines
 	@$(PY) -m benchmarks --only P7
-
-bench-round: build ## hand one locked file round 100 processes, 10,000 times
-	@mkdir -p build/round && rm -rf build/round/volume
-	@$(CC) -std=gnu11 -O2 benchmarks/native/hand_round.c -o build/round/hand_round \
-	    -Iaiofs/include -Laiofs -laiofs -Wl,-rpath,$(CURDIR)/aiofs
-	@build/round/hand_round build/round/volume 100 100
 
 docs: $(VENV)/.with-docs build ## write the reference of the public names to build/docs
 	@$(VENV)/bin/pdoc --output-directory build/docs aiofs

@@ -160,6 +160,12 @@ cdef class DirectoryOps:
     cdef object failed(self, int status, path, shown, doing):
         return make_error(-status, self.shown(path, shown), doing)
 
+    cdef object failed_opening(self, int status, path, shown, doing):
+        if status == -EOPNOTSUPP and doing != "open":  # what handles call no entry
+            message = f"{doing}: it is neither a file nor a directory"
+            return errors.TypeMismatchError(EISDIR, message, self.shown(path, shown))
+        return self.failed(status, path, shown, doing)
+
     def show(self, str path):
         """The path on disk, as errors name it."""
         return self.shown(path, None)
@@ -201,7 +207,7 @@ cdef class DirectoryOps:
             status = aiofs_volume_open_swap(volume, c_path, flags, 0o666, <aiofs_lock>lock, &file)
             aiofs_volume_release(volume)
         if status < 0:
-            raise self.failed(status, path, shown, doing)
+            raise self.failed_opening(status, path, shown, doing)
         return file
 
     cdef aiofs_file *open_file(self, path, int flags, mode_t mode, int lock, const void *owner,
@@ -216,7 +222,7 @@ cdef class DirectoryOps:
                                             &file)
             aiofs_volume_release(volume)
         if status < 0:
-            raise self.failed(status, path, shown, doing)
+            raise self.failed_opening(status, path, shown, doing)
         return file
 
     def open(self, str path, int flags, mode_t mode, int lock, unsigned long long owner, shown=None):
@@ -316,7 +322,8 @@ cdef class DirectoryOps:
         try:
             with os.scandir(status) as entries:
                 for entry in entries:
-                    found[entry.name] = self.kind_of(path, entry)
+                    if not entry.name.startswith(".aiofs-swap-"):  # of a commit; see entries/swap_beside.c
+                        found[entry.name] = self.kind_of(path, entry)
             if ".aiofs" in found and self.identity() == _identity(os.fstat(status)):
                 del found[".aiofs"]
         finally:

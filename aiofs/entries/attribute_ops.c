@@ -134,10 +134,9 @@ static int link_names(aiofs_volume *volume, const struct aiofs_parent *from, con
                       const struct aiofs_parent *to)
 {
     int64_t size = S_ISREG(found->st_mode) ? found->st_size : 0;
-    aiofs_quota_prepare(volume->tree);
-    bool begun = aiofs_change_begin(volume->tree);
-    int status = begun ? aiofs_quota_named(volume, size) : 0;
-    if (status == 0) {
+    int status = aiofs_quota_named(volume, size);
+    bool begun = status > 0;
+    if (status >= 0) {
         status = aiofs_sys.linkat(from->fd, from->name, to->fd, to->name, 0);
         if (status < 0 && begun) {
             aiofs_namespace_lock();

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 
 #include "clock.h"
 #include "list.h"
@@ -146,6 +147,7 @@ struct aiofs_acquisition {
     uint64_t key;
     bool parked; /* the last answer was -EINPROGRESS; only the asking thread uses it */
     bool behind; /* it asked, and an earlier arrival has not: -EINPROGRESS, and `ready` follows */
+    bool looks;  /* without `ready`: the wait is -EINTR at each attempt, too, because a signal may precede its sleep */
 };
 /* Fixes its place among the acquisitions of this process with the same key, which are for the same path: it gets the
  * lock, or a place in the queue, after those that arrived before. For calls that run on threads in any order. */

@@ -45,6 +45,10 @@ class Recorder:
     def mode(self, path, mode):
         self._mark("mode", path, mode)
 
+    def set_directories_apart(self):
+        """From now on each directory is a filesystem of its own."""
+        self._library.record_apart()
+
     def log(self):
         size = ctypes.c_size_t()
         at = self._library.record_take(ctypes.byref(size))
@@ -315,6 +319,17 @@ async def commit_in_host_volume(directory, promise):
         promise.whole("file", OLD + NEW)
 
 
+def commit_below_a_mount_point(directory, promise):
+    with PrivateVolume(directory) as volume:
+        promise.set_directories_apart()
+        promise.mode("file", 0o640)
+        promise.whole("file", OLD, NEW)
+        with file_of(volume, "file").create_sync_access_handle(mode="exclusive") as handle:
+            handle.truncate(0)
+            handle.write(NEW, at=0)
+        promise.whole("file", NEW)
+
+
 def commit_by_writable(mode):
     async def history(directory, promise):
         with PrivateVolume(directory) as volume:
@@ -436,6 +451,7 @@ HISTORIES = {
         commit_async,
         commit_new_file,
         commit_in_host_volume,
+        commit_below_a_mount_point,
         aborted_commit,
         sync_in_a_list,
         by_the_c_face,

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import pickle
+import shutil
 import stat
 import tempfile
 
@@ -373,3 +374,38 @@ def test_directory_sync_that_fails_fails_the_flush_and_is_tried_again(tmp_path, 
         handle.flush()
         assert faults.calls("fsync") == before + 1
         handle.close()
+
+
+@pytest.mark.parametrize("kind", [PrivateVolume, aiofs.HostVolume])
+@pytest.mark.parametrize("name", [".aiofs", ".aiofs/locks", ".aiofs/swap", ".aiofs/volume"])
+def test_link_in_the_place_of_what_aiofs_keeps_leads_nothing_out_of_the_volume(
+    tmp_path, kind, name
+):
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.mkdir()
+    (inside / name).parent.mkdir(parents=True)
+    (inside / name).symlink_to(outside)
+    (inside / "file").write_bytes(b"old")
+    with pytest.raises(OSError), kind(inside) as volume:
+        handle = aiofs.FileHandle._of(volume, "file")
+        with handle.create_sync_access_handle(mode="exclusive") as opened:
+            opened.write(b"new")
+    assert os.listdir(outside) == []
+    assert (inside / "file").read_bytes() == b"old"
+
+
+def test_volume_whose_own_directory_was_removed_refuses_locks_and_says_why(tmp_path):
+    with PrivateVolume(tmp_path / "volume") as volume:
+        write_file(volume, "file", b"data")
+        shutil.rmtree(tmp_path / "volume/.aiofs")
+        refused = 0
+        for number in range(300):  # a lock file that is open already still works
+            handle = aiofs.FileHandle._of(volume, f"{number}")
+            (tmp_path / f"volume/{number}").touch()
+            try:
+                handle.create_sync_access_handle().close()
+            except aiofs.InvalidStateError as error:
+                assert error.errno == errno.EIO
+                assert error.filename == str(tmp_path / f"volume/{number}")
+                refused += 1
+        assert refused > 200
