@@ -375,24 +375,6 @@ int64_t aiofs_file_truncate(aiofs_file *file, int64_t size)
     return error;
 }
 
-int file_sync_changes(aiofs_file *file, int fd)
-{
-    int error = 0;
-    atomic_fetch_add(&file->syncing, 1);
-    /* Another thread may be inside the sync of changes that came before this flush, too. It may fail: then it sets
-     * `dirty` before it leaves `syncing`. */
-    bool dirty = atomic_exchange(&file->dirty, false);
-    if (dirty || atomic_load(&file->syncing) > 1 || atomic_load(&file->dirty)) {
-        do
-            error = aiofs_sys.fdatasync(fd);
-        while (error == -EINTR);
-    }
-    if (error < 0)
-        atomic_store(&file->dirty, true);
-    atomic_fetch_sub(&file->syncing, 1);
-    return error;
-}
-
 int64_t aiofs_file_flush(aiofs_file *file)
 {
     int error;
