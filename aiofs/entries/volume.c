@@ -243,6 +243,17 @@ static int volume_of(struct aiofs_tree *tree, unsigned flags, int64_t quota, aio
     return 0;
 }
 
+/* Makes the name of a directory that was just created durable: what is flushed in it would be lost with it. */
+static int sync_name(int root)
+{
+    int above = aiofs_sys.openat(root, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (above == -EACCES) /* this user may create there, but not read */
+        return 0;
+    int status = above < 0 ? above : aiofs_sys.fsync(above);
+    close_if_open(above);
+    return status;
+}
+
 static int open_locked(const char *directory, unsigned flags, int64_t quota, aiofs_volume **out)
 {
     struct aiofs_tree *tree;
@@ -250,6 +261,12 @@ static int open_locked(const char *directory, unsigned flags, int64_t quota, aio
     int root = aiofs_sys.openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (root < 0)
         return status < 0 && status != -EEXIST ? status : root;
+    bool created = flags & AIOFS_VOLUME_CREATE && status == 0;
+    status = created && !(flags & AIOFS_VOLUME_LAZY) ? sync_name(root) : 0;
+    if (status < 0) {
+        aiofs_sys.close(root);
+        return status;
+    }
     status = tree_of(root, flags, &tree);
     if (status < 0)
         return status;
