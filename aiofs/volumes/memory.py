@@ -26,8 +26,8 @@ class MemoryVolume(DirectoryVolume):
     """A volume in memory (tmpfs). Its files do not survive a restart of the machine.
 
     name: all processes of this user that give the same name share one volume, which exists until
-    `MemoryVolume.remove` or until the machine restarts. Without a name, the volume is this process's own, and its files are
-    removed when it is closed or collected, or at exit.
+    `MemoryVolume.remove` or until the machine restarts. Without a name, the volume is this
+    process's own, and its files are removed when it is closed or collected, or at exit.
     quota: as for `PrivateVolume`, in bytes.
 
     Raises `ValueError` for a bad name ('', '.', '..', or with '/' or NUL in it), and
