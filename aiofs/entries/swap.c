@@ -62,7 +62,7 @@ int aiofs_swap_make(aiofs_lock_ref *lock_ref, int source, bool copy)
     if (!swap)
         return -ENOMEM;
     aiofs_swap_begin(tree);
-    int fd = aiofs_swap_open(tree, swap, "");
+    int fd = aiofs_swap_open(tree, swap, false);
     lock_ref->swap = swap; /* from here on, the release of the lock reference removes the file */
     if (fd < 0) {
         swap->name[0] = 0;
