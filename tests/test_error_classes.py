@@ -206,6 +206,13 @@ async def test_what_another_holder_has_locked_is_not_modified(volume):
             assert is_error(error, kind, errno.EBUSY, volume, "sub")
         error = await raised(sub.move, "else")
         assert is_error(error, kind, errno.EBUSY, volume, "sub")
+        error = await raised(file_of(volume, "other").move, "file")  # the target is locked
+        assert is_error(error, kind, errno.EBUSY, volume, "other")
+        assert error.filename2.endswith("file")
+        for recursive in (False, True):
+            error = await raised(root.remove, recursive=recursive)
+            assert (type(error), error.errno) == (kind, errno.EBUSY)
+            assert error.filename == getattr(volume, "_directory", "/")
 
 
 async def test_read_only_handle_modifies_nothing(volume):

@@ -381,6 +381,9 @@ def _translated(shown: str, doing: str, shown_target: str | None = None) -> Iter
         yield
     except OSError as error:
         if error.errno and (error.filename or "") in (shown, shown_target):
+            error.filename = shown or "/"
+            if shown_target is not None:
+                error.filename2 = shown_target
             raise
         translated = errors.from_errno(_errno_of(error), shown or "/", doing)
         if shown_target is not None:
