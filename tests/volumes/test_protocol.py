@@ -342,3 +342,21 @@ def test_missing_method_is_a_not_supported_error():
     with FileSystem() as fs:
         fs.mount("/", DictVolume())
         failed(errno.ENOTSUP, aiofs.Volume().stat, "")
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+async def test_directory_with_what_a_killed_commit_left_is_removed(recursive):
+    with DictVolume() as volume:
+        for path in ("top", "top/sub"):
+            volume.mkdir(path)
+        for directory in ("top", "top/sub"):
+            left = volume.open_file(f"{directory}/.aiofs-swap-1", create=True, exclusive=True)
+            volume.close_file(left)
+        if not recursive:
+            await volume.root.get_directory_handle("top")
+            error = await failure(errno.ENOTEMPTY, volume.root.remove_entry("top"))
+            assert error.filename == "top"
+            top = await volume.root.get_directory_handle("top")
+            await top.remove_entry("sub")
+        await volume.root.remove_entry("top", recursive=recursive)
+        assert volume.paths == {"": None}
