@@ -9,6 +9,7 @@ openings whose turn it is; one more, or one less, is a failure. AIOFS_LOCK_STEPS
 """
 
 import asyncio
+import ctypes
 import errno
 import gc
 import math
@@ -57,6 +58,7 @@ WEIGHTS = {
 STEPS = {"short": 1000, "long": 100_000}
 WORKERS = 4
 MOST_CLAIMS = 24
+NEVER = 1000 * 10**9  # ns: an opening whose wake-up is lost does not try by itself
 PATIENCE = 30  # the longest wait for an outcome, in seconds
 FILES = ["a", "b", "d/a", "d/b", "d/e/c"]
 MODES = {
@@ -260,6 +262,8 @@ def work(link, kind, directory):
         1e-5
     )  # the thread that opens needs the GIL while the loop looks for its end
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    library = ctypes.CDLL(str(Path(aiofs.__file__).parent / "libaiofs.so"))
+    ctypes.c_int64.in_dll(library, "aiofs_wait_interval").value = NEVER
     asyncio.run(Worker(link, kind, directory).run())
 
 
@@ -536,8 +540,9 @@ class Driver:
         if claim.wait and self.model.has_parent(claim.path) and not self.model.may_take(claim):
             got = self.ask(claim.worker, "open", claim) if claim.wait else None
             self.model.queue(claim.path).append(claim)
-            if self.random.random() < 0.5 and got == "waits":
-                self.open(worker=(claim.worker + 1) % WORKERS)
+            behind = self.draw(worker=(claim.worker + 1) % WORKERS)
+            if got == "waits" and not (behind.path == claim.path and self.model.fits(behind)):
+                self.begin(behind)  # the outcome is the same if the time is up already
             if got == "waits":
                 self.until(lambda: claim.number in self.events, "the end of a wait")
                 got = self.events.pop(claim.number)
@@ -551,6 +556,8 @@ class Driver:
             return
         holders = list(self.model.held(waiter.path))
         if waiter.worker in [claim.worker for claim in holders]:
+            return
+        if waiter.path not in self.model.files:  # it may make the file before it is cancelled
             return
         self.history.append(("race", waiter, holders))
         commands = [(claim.worker, "close", claim.number, "commit") for claim in holders]
@@ -606,8 +613,27 @@ class Driver:
                 self.kill(number)
                 self.expect(self.answer(claim.worker), None)
                 self.model.forget(claim)
+                self.notice_death()
                 return
         self.kill(number)
+        self.notice_death()
+
+    def notice_death(self):
+        """One waits for a moment for what the dead process had. Who leaves a queue wakes its first.
+
+        (Without that, the others notice the death by the interval that the workers do not have.)
+        """
+        for path, queue in list(self.model.queues.items()):
+            if queue and self.model.fits(queue[0]):
+                claim = self.draw(path=path, way="handle", mode="in-place", lock="X", wait=0.001)
+                got = self.ask(claim.worker, "open", claim)
+                if got == "waits":
+                    self.until(lambda claim=claim: claim.number in self.events, "the end of a wait")
+                    got = self.events.pop(claim.number)
+                if got == "held":
+                    self.expect(self.ask(claim.worker, "close", claim.number, "close"), None)
+                else:
+                    self.expect(got, "EBUSY", "ENOENT")
 
     def stop(self):
         """The first in a queue is stopped while its turn comes: nobody passes it."""
@@ -764,6 +790,7 @@ class Driver:
         """The last ones are killed or close; then nothing is left."""
         for number in range(2):
             self.kill(number)
+            self.notice_death()
             self.settle()
         while claim := self.any_of(self.holders()):
             self.expect(self.ask(claim.worker, "close", claim.number, "abort"), None)
