@@ -135,6 +135,7 @@ ONCE = (
     "test_examples.py",
     "test_filesystem.py",
     "test_filesystem_links.py",
+    "test_filesystem_modes.py",
     "test_floors.py",
     "test_linking.py",
     "test_makefile.py",
