@@ -7,11 +7,11 @@ import os
 import pytest
 from coroutines import failure
 from lock_holder_process import holding
-from support import failed, write_file
+from support import failed, mounted, write_file
 from volumes.dict_volume import DictVolume
 
 import aiofs
-from aiofs import FileHandle, FileSystem, HostVolume, PrivateVolume, _core, aligned_buffer
+from aiofs import FileHandle, HostVolume, PrivateVolume, _core, aligned_buffer
 
 CONTENT = b"what the file has"
 SOON = 20  # seconds
@@ -46,17 +46,9 @@ def volume(request, tmp_path):
 
 
 @pytest.fixture
-def fs(volume):
-    with FileSystem() as fs:
-        fs.mount("/", volume)
-        yield fs
-
-
-@pytest.fixture
 def on_disk(tmp_path):
     """A FileSystem on a private volume."""
-    with PrivateVolume(tmp_path / "volume") as volume, FileSystem() as fs:
-        fs.mount("/", volume)
+    with PrivateVolume(tmp_path / "volume") as volume, mounted(volume) as fs:
         write_file(volume, "file", CONTENT)
         yield fs
 
