@@ -3,6 +3,7 @@
 Helpers for tests on a loop are in coroutines.py.
 """
 
+import ctypes
 import errno
 import os
 import signal
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from aiofs import FileSystem
 from aiofs.aio import aio_error, aio_read, aio_return, aio_suspend, aiocb
 
 FORKS_WITH_THREADS = "ignore:This process:DeprecationWarning"  # Python 3.12 warns of these
@@ -86,6 +88,14 @@ def handling(number, handler):
         signal.signal(number, before)
 
 
+@contextmanager
+def mounted(volume):
+    """A FileSystem with the volume at "/"."""
+    with FileSystem() as fs:
+        fs.mount("/", volume)
+        yield fs
+
+
 def write_file(volume, path, data, at=0):
     """Creates a file of a volume if it is missing, and writes to it. Returns the count of bytes."""
     with volume._ops.sync_access_handle(path, "in-place", True) as handle:
@@ -137,3 +147,17 @@ def thread(function, *arguments):
         running.join()
     if raised:
         raise raised[0]
+
+
+@contextmanager
+def tmpfs(directory):
+    """Mounts another filesystem during the body. Skips the test if this user may not."""
+    detach = 2  # MNT_DETACH
+    libc = ctypes.CDLL(None, use_errno=True)
+    at = os.fsencode(directory)
+    if libc.mount(b"tmpfs", at, b"tmpfs", 0, None) != 0:
+        pytest.skip(f"mount: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield
+    finally:
+        libc.umount2(at, detach)

@@ -28,7 +28,7 @@ static bool may_share(const struct aiofs_entry *entry, enum aiofs_lock lock, con
         return true;
     if (entry->lock != lock)
         return false;
-    return lock != AIOFS_LOCK_EXCLUSIVE || (owner && entry->owner == owner);
+    return !aiofs_excludes_all(lock) || (owner && entry->owner == owner);
 }
 
 /* Whether the lock would pass somebody who waits for the entry. What the owner of an exclusive lock opens once more
@@ -64,6 +64,7 @@ static void unlock_entry(struct aiofs_tree *tree, struct aiofs_entry *entry, enu
         return;
     entry->lock = AIOFS_LOCK_NONE;
     entry->owner = NULL;
+    entry->charge = NULL; /* lock references that are closed keep it; for who locks next, others may change the file first */
     aiofs_bytes_release(tree, entry->hash);
     aiofs_waits_released_locked(tree, entry->hash);
 }

@@ -198,14 +198,28 @@ void aiofs_absence_unclaim(int fd)
 
 /* ---- creating and opening -------------------------------------------------------------------------------- */
 
-static int make_directories(const struct aiofs_tree *tree, mode_t mode)
+int aiofs_own_subdir_make(int own_dir, const char *name, mode_t mode)
 {
-    int fd = own_dir_exists(tree) ? -1 : claim_creation(tree);
-    int status = fd == -EBUSY ? fd : aiofs_sys.mkdirat(tree->root, AIOFS_OWN_DIR, mode);
+    struct stat found;
+    int status = aiofs_sys.mkdirat(own_dir, name, mode);
+    if (status != -EEXIST)
+        return status;
+    status = aiofs_sys.fstatat(own_dir, name, &found, AT_SYMLINK_NOFOLLOW);
+    return status < 0 ? status : S_ISDIR(found.st_mode) ? 0 : -ENOTDIR;
+}
+
+/* Opens .aiofs, which it creates if it is missing, with the directory of the lock files in it. */
+static int open_own_dir(const struct aiofs_tree *tree, mode_t mode)
+{
+    int claimed = own_dir_exists(tree) ? -1 : claim_creation(tree);
+    int status = claimed == -EBUSY ? claimed : aiofs_sys.mkdirat(tree->root, AIOFS_OWN_DIR, mode), fd = status;
     if (status == 0 || status == -EEXIST)
-        status = aiofs_sys.mkdirat(tree->root, AIOFS_OWN_DIR "/locks", mode);
-    unclaim(fd, BYTE_CREATING);
-    return status == -EEXIST ? 0 : status;
+        fd = aiofs_sys.openat(tree->root, AIOFS_OWN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    status = fd < 0 ? fd : aiofs_own_subdir_make(fd, "locks", mode);
+    unclaim(claimed, BYTE_CREATING);
+    if (status < 0 && fd >= 0)
+        aiofs_sys.close(fd);
+    return status < 0 ? status : fd;
 }
 
 static void publish(struct aiofs_tree *tree, int own_dir, struct aiofs_tally *page)
@@ -225,22 +239,19 @@ static void publish(struct aiofs_tree *tree, int own_dir, struct aiofs_tally *pa
 static int own_dir_open(struct aiofs_tree *tree, mode_t mode)
 {
     void *page = MAP_FAILED;
-    int own_dir = tree->own_dir, status = make_directories(tree, mode);
-    if (status < 0)
-        return status;
-    if (own_dir < 0)
-        own_dir = aiofs_sys.openat(tree->root, AIOFS_OWN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-    if (own_dir < 0)
-        return own_dir;
-    status = presence_acquire(tree, own_dir);
+    int opened = open_own_dir(tree, mode);
+    if (opened < 0)
+        return opened;
+    int own_dir = tree->own_dir < 0 ? opened : tree->own_dir; /* that of a read-only volume stays */
+    int status = presence_acquire(tree, own_dir);
     if (status == 0) {
         page = mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);
         status = page == MAP_FAILED ? -errno : 0;
     }
     if (status == 0)
         publish(tree, own_dir, page);
-    else if (own_dir != tree->own_dir)
-        aiofs_sys.close(own_dir);
+    if (opened != tree->own_dir)
+        aiofs_sys.close(opened);
     return status;
 }
 
@@ -249,7 +260,7 @@ int aiofs_own_dir_prepare(struct aiofs_tree *tree, unsigned flags)
     bool host = flags & AIOFS_VOLUME_HOST;
     if (flags & AIOFS_VOLUME_READ_ONLY || tree->writable)
         return 0;
-    int status = aiofs_sys.faccessat(tree->root, ".", W_OK | X_OK, 0);
+    int status = aiofs_sys.faccessat(tree->root, ".", W_OK | X_OK, AT_EACCESS);
     if (status < 0)
         return status;
     if (!host || own_dir_exists(tree))

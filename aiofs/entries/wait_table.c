@@ -726,7 +726,8 @@ void aiofs_waits_leave_locked(struct aiofs_tree *tree, struct aiofs_waiter *wait
     atomic_fetch_sub(bucket_of(waits, waiter->canonical.hash), 1);
     free_slot_locked(waits, (unsigned)waiter->slot);
     waiter->slot = -1;
-    if (waiter->status != 0 || waiter->lock != AIOFS_LOCK_EXCLUSIVE || waiter->owner) /* else its release wakes the next */
+    bool alone = aiofs_excludes_all(waiter->lock) && !waiter->owner; /* then its own release wakes the next */
+    if (waiter->status != 0 || !alone)
         aiofs_waits_released_locked(tree, waiter->canonical.hash);
 }
 
@@ -861,6 +862,8 @@ static char *copy_path(const struct aiofs_waits *waits, const struct wait_slot *
 static const char *mode_of(const struct wait_slot *slot)
 {
     switch ((enum aiofs_lock)slot->lock) {
+    case AIOFS_LOCK_ATOMIC:
+        return "exclusive";
     case AIOFS_LOCK_SHARED:
         return "shared";
     case AIOFS_LOCK_READ_ONLY:

@@ -1,14 +1,18 @@
 """Access handles in the modes exclusive and shared: all changes appear at close, or none do."""
 
+import asyncio
 import errno
 import os
+import shutil
+import struct
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from opened import CONTENT, SIZE, is_locked
 from support import CONTENT as LONG
-from support import failed, python, write_file
+from support import failed, python, tmpfs, write_file
 
 import aiofs
 from aiofs import FileHandle, PrivateVolume, _core
@@ -208,6 +212,18 @@ def test_changes_through_the_descriptor_are_committed(on_disk):
     assert on_disk_now(on_disk) == b"raw" + CONTENT[3:]
 
 
+def test_time_of_a_file_that_becomes_empty_is_now(on_disk, directory):
+    before = os.stat(f"{directory}/file").st_mtime_ns
+
+    async def empty():
+        async with on_disk.create_writable():
+            pass
+
+    asyncio.run(empty())
+    assert os.stat(f"{directory}/file").st_size == 0
+    assert os.stat(f"{directory}/file").st_mtime_ns >= before
+
+
 # ---- the file that the commit makes -------------------------------------------------------------
 
 
@@ -233,6 +249,63 @@ def test_commit_keeps_mode_owner_and_extended_attributes(on_disk, directory, mod
     )
     found = {name: os.getxattr(path, name) for name in os.listxattr(path)}
     assert found == {"user.one": b"1", "user.two": b"2" * 1000, "user.late": b"3"}
+
+
+def acl(*entries):
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+@ATOMIC
+def test_commit_keeps_the_access_control_list_and_adds_none(on_disk, directory, mode):
+    nobody = 0xFFFFFFFF
+    theirs = acl((1, 6, nobody), (2, 6, 1234), (4, 4, nobody), (0x10, 6, nobody), (0x20, 0, nobody))
+    try:
+        os.setxattr(directory, "system.posix_acl_default", theirs)
+        os.setxattr(f"{directory}/.aiofs", "system.posix_acl_default", theirs)
+    except OSError:
+        pytest.skip("no access control lists here")
+    path = f"{directory}/file"
+    os.chmod(path, 0o640)
+    with on_disk.create_sync_access_handle(mode=mode) as handle:
+        handle.write(b"new")
+    assert os.listxattr(path) == []
+    assert os.stat(path).st_mode & 0o7777 == 0o640
+    os.setxattr(path, "system.posix_acl_access", theirs)
+    before = os.stat(path).st_mode
+    with on_disk.create_sync_access_handle(mode=mode) as handle:
+        handle.write(b"newer")
+    assert os.getxattr(path, "system.posix_acl_access") == theirs
+    assert os.stat(path).st_mode == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("member", [True, False])
+def test_commit_by_another_user_keeps_the_group_if_it_may_and_no_set_id_bit_that_it_may_not(member):
+    folder = tempfile.mkdtemp()  # pytest's own is closed to others
+    try:
+        os.chmod(folder, 0o777)
+        path = f"{folder}/file"
+        with open(path, "wb") as made:
+            os.chown(path, 4001, 4002)
+            os.chmod(path, 0o6666)
+            made.write(CONTENT)
+            made.flush()
+            os.chmod(path, 0o6666)
+        program = (
+            "import os, sys, aiofs\n"
+            "os.setgroups([4002] * (sys.argv[2] == 'True'))\n"
+            "os.setgid(4003); os.setuid(4003)\n"
+            "with aiofs.HostVolume(sys.argv[1]) as volume:\n"
+            "    with volume._ops.sync_access_handle('file', 'exclusive', False) as handle:\n"
+            "        handle.write(b'new')\n"
+        )
+        python(program, folder, member)
+        found = os.stat(path)
+        assert found.st_uid == 4003
+        assert found.st_gid == (4002 if member else 4003)
+        assert found.st_mode & 0o7777 == (0o2666 if member else 0o666)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_holes_stay_holes(on_disk, directory):
@@ -564,3 +637,51 @@ def test_commit_that_would_exceed_the_quota_fails_and_leaves_the_file(small):
     failed(errno.EDQUOT, handle.close)
     assert on_disk_now(small) == b""
     assert not is_locked(small)
+
+
+# ---- a file on another filesystem than .aiofs
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    (tmp_path / "volume/sub").mkdir(parents=True)
+    with tmpfs(tmp_path / "volume/sub"), PrivateVolume(tmp_path / "volume") as volume:
+        write_file(volume, "sub/file", CONTENT)
+        os.chmod(tmp_path / "volume/sub/file", 0o604)
+        yield FileHandle._of(volume, "sub/file")
+
+
+@ATOMIC
+def test_commit_below_a_mount_point_replaces_the_file_there(mounted, mode):
+    path = f"{mounted._volume._directory}/sub/file"
+    with mounted.create_sync_access_handle(mode=mode) as handle:
+        handle.write(b"new", at=0)
+        assert on_disk_now(mounted) == CONTENT
+    assert on_disk_now(mounted) == b"new" + CONTENT[3:]
+    assert os.stat(path).st_mode & 0o777 == 0o604
+    assert os.listdir(os.path.dirname(path)) == ["file"]
+    assert swap_files(mounted._volume._directory) == []
+
+
+@pytest.mark.parametrize("call", ["openat", "copy_file_range", "fsync", "renameat2", "pwrite64"])
+def test_commit_below_a_mount_point_that_fails_leaves_the_old_file_alone(mounted, faults, call):
+    directory, failures = mounted._volume._directory, 0
+    for nth in range(1, 30):
+        handle = mounted.create_sync_access_handle(mode="exclusive")
+        handle.write(b"new", at=0)
+        before = faults.calls(call)
+        faults.fail(call, errno.EIO, nth)
+        try:
+            handle.close()
+        except aiofs.InvalidStateError:
+            failures += 1
+            synced = call == "fsync" and nth == 3  # the directory, after the rename
+            assert on_disk_now(mounted) == (b"new" + CONTENT[3:] if synced else CONTENT)
+        met = faults.calls(call) - before >= nth
+        faults.clear()
+        assert os.listdir(f"{directory}/sub") == ["file"]
+        assert swap_files(directory) == []
+        if not met:
+            break
+        write_file(mounted._volume, "sub/file", CONTENT)
+    assert failures or call == "copy_file_range"

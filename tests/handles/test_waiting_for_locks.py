@@ -35,13 +35,6 @@ def volume(tmp_path):
         yield volume
 
 
-@pytest.fixture
-def fs(volume):
-    with aiofs.FileSystem() as fs:
-        fs.mount("/", volume)
-        yield fs
-
-
 @contextmanager
 def waiting_process(tmp_path, text="x"):
     arguments = [sys.executable, "-c", WAITER, str(tmp_path / "volume"), text]
