@@ -312,31 +312,53 @@ static bool claim_block(struct aiofs_waits *waits)
     return false;
 }
 
-/* Nothing is held or waited for, and no thread serves it. */
-static bool is_unused_locked(const struct aiofs_waits *waits)
+/* Nobody waits in it, and no thread serves it. */
+static bool is_idle_locked(const struct aiofs_waits *waits)
 {
-    return !waits->thread && list_empty(&waits->waiters) && list_empty(&waits->watchers) &&
-           waits->free_count == atomic_load(&waits->head->blocks) * WAIT_BLOCK_SLOTS;
+    bool idle = !waits->thread && list_empty(&waits->waiters) && list_empty(&waits->watchers);
+    for (unsigned block = 0; idle && block < atomic_load(&waits->head->blocks); block++)
+        idle = atomic_load(&waits->head->waiting[block]) == 0;
+    return idle;
+}
+
+/* Lists the holders in the new table, with the times since when they hold. */
+static void move_holders_locked(struct aiofs_tree *tree, struct aiofs_waits *from, struct aiofs_waits *to)
+{
+    tree->waits = to;
+    for (size_t i = 0; i < tree->bucket_count; i++) {
+        for (const struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next) {
+            for (struct aiofs_lock_ref *lock_ref = entry->lock_refs; lock_ref; lock_ref = lock_ref->next) {
+                unsigned slot = lock_ref->slot;
+                if (slot)
+                    aiofs_waits_hold_locked(tree, lock_ref);
+                if (slot && lock_ref->slot)
+                    slot_of(to, lock_ref->slot - 1)->since = slot_of(from, slot - 1)->since;
+            }
+        }
+    }
 }
 
 /* A volume that was open read-only, or had no .aiofs, got a table of this process's own. When the volume is open for
- * writing too, the shared table replaces that one, as soon as it is unused. */
+ * writing too, the shared table replaces that one, as soon as nobody waits in it. */
 static void replace_own_table(struct aiofs_tree *tree, struct aiofs_waits *own)
 {
     aiofs_namespace_lock();
-    bool unused = is_unused_locked(own);
+    unsigned held = atomic_load(&own->head->blocks) * WAIT_BLOCK_SLOTS - own->free_count;
+    bool idle = is_idle_locked(own);
     aiofs_namespace_unlock();
-    struct aiofs_waits *shared = unused ? waits_new(tree) : NULL;
+    struct aiofs_waits *shared = idle ? waits_new(tree) : NULL;
     if (!shared)
         return;
+    while (shared->process >= 0 && shared->free_count < held && claim_block(shared))
+        ;
     aiofs_namespace_lock();
-    unused = is_unused_locked(own);
-    if (unused) {
+    idle = is_idle_locked(own);
+    if (idle) {
         shared->retired = own;
-        tree->waits = shared;
+        move_holders_locked(tree, own, shared);
     }
     aiofs_namespace_unlock();
-    if (!unused)
+    if (!idle)
         disconnect(shared);
 }
 
