@@ -21,6 +21,9 @@ _Static_assert(sizeof(long) == 8, "aiofs needs a 64-bit Linux");
 #ifndef SYS_openat2
 #define SYS_openat2 437
 #endif
+#ifndef SYS_faccessat2
+#define SYS_faccessat2 439
+#endif
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
@@ -366,7 +369,8 @@ static int sys_linkat(int fromfd, const char *from, int tofd, const char *to, in
 
 static int sys_faccessat(int dirfd, const char *path, int mode, int flags)
 {
-    return (int)KERNEL(SYS_faccessat, dirfd, path, mode, flags);
+    long status = flags ? KERNEL(SYS_faccessat2, dirfd, path, mode, flags) : -ENOSYS;
+    return (int)(status == -ENOSYS || status == -EPERM ? KERNEL(SYS_faccessat, dirfd, path, mode) : status);
 }
 
 static ssize_t sys_getdents64(int fd, void *buffer, size_t size)

@@ -35,13 +35,6 @@ def volume(tmp_path):
         yield volume
 
 
-@pytest.fixture
-def fs(volume):
-    with aiofs.FileSystem() as fs:
-        fs.mount("/", volume)
-        yield fs
-
-
 @contextmanager
 def waiting_process(tmp_path, text="x"):
     arguments = [sys.executable, "-c", WAITER, str(tmp_path / "volume"), text]
@@ -459,6 +452,37 @@ def test_a_forked_child_waits_for_its_parent(tmp_path, volume, fs):
     assert os.waitpid(child, 0)[1] == 0
 
 
+SHARER = """
+import sys, aiofs
+volume = aiofs.PrivateVolume(sys.argv[1])
+fs = aiofs.FileSystem()
+fs.mount("/", volume)
+with fs.create_sync_access_handle("/log", mode="shared", create=True):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+async def test_who_would_pass_the_queue_is_refused_at_once(tmp_path, volume, faults):
+    """Also in the mode of the holder, which may share its lock and is not about to release it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHARER, str(tmp_path / "volume")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    file = await volume.root.get_file_handle("log")
+    opening = asyncio.ensure_future(file.create_access_handle(wait=math.inf))
+    await waiting(volume, 1)
+    before = faults.calls("fcntl")
+    with pytest.raises(aiofs.NoModificationAllowedError):
+        volume._ops.sync_access_handle("log", "shared", False)
+    assert faults.calls("fcntl") - before < 200
+    await asyncio.to_thread(process.communicate)
+    await (await opening).close()
+
+
 CROWD = """
 import asyncio, math, sys, aiofs
 
@@ -726,6 +750,20 @@ async def test_a_read_only_volume_opened_first_does_not_hide_later_locks_from_ot
                 lister = [sys.executable, "-c", LISTER, str(tmp_path)]
                 listed = await asyncio.to_thread(subprocess.check_output, lister, text=True)
             assert listed == f"log {os.getpid()}\n"
+
+
+async def test_a_handle_of_a_read_only_volume_does_not_hide_later_locks_from_others(tmp_path):
+    (tmp_path / "log").write_bytes(b"")
+    (tmp_path / "other").write_bytes(b"")
+    with aiofs.HostVolume(tmp_path, read_only=True) as reading:
+        file = await reading.root.get_file_handle("other")
+        async with await file.create_access_handle(mode="read-only"):
+            with aiofs.HostVolume(tmp_path) as volume:
+                file = await volume.root.get_file_handle("log")
+                async with await file.create_access_handle():
+                    lister = [sys.executable, "-c", LISTER, str(tmp_path)]
+                    listed = await asyncio.to_thread(subprocess.check_output, lister, text=True)
+        assert sorted(listed.splitlines()) == [f"log {os.getpid()}", f"other {os.getpid()}"]
 
 
 @pytest.mark.parametrize("content", [b"", b"cut off", bytes(100_000)])

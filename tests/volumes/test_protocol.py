@@ -236,6 +236,27 @@ def test_aio_works_on_descriptors_and_handles_of_a_python_volume(fs, volume):
     assert volume.flushes >= 1
 
 
+class Submitting(DictVolume):
+    """Writes are its only requests."""
+
+    def submit(self, request):
+        (data,) = request.buffers
+        request.complete(self.write_at(request.file, data, request.offset))
+
+
+@pytest.mark.parametrize("kind", [DictVolume, Quick, Submitting])
+def test_write_with_o_append_goes_to_the_end(kind):
+    with kind() as volume, FileSystem() as fs:
+        fs.mount("/", volume)
+        fd = fs.open("/file", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        lines = [b"%d\n" % number for number in range(20)]
+        cbs = [aio.aiocb(fd, line, aio_lio_opcode=aio.LIO_WRITE) for line in lines]
+        aio.lio_listio(aio.LIO_WAIT, cbs, None)
+        assert [aio.aio_return(cb) for cb in cbs] == [len(line) for line in lines]
+        assert bytes(volume.paths["file"].data) == b"".join(lines)
+        fs.close(fd)
+
+
 def test_request_on_a_python_volume_can_be_awaited(run, fs):
     async def body():
         write(fs, "/d/file", b"data")
@@ -321,3 +342,21 @@ def test_missing_method_is_a_not_supported_error():
     with FileSystem() as fs:
         fs.mount("/", DictVolume())
         failed(errno.ENOTSUP, aiofs.Volume().stat, "")
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+async def test_directory_with_what_a_killed_commit_left_is_removed(recursive):
+    with DictVolume() as volume:
+        for path in ("top", "top/sub"):
+            volume.mkdir(path)
+        for directory in ("top", "top/sub"):
+            left = volume.open_file(f"{directory}/.aiofs-swap-1", create=True, exclusive=True)
+            volume.close_file(left)
+        if not recursive:
+            await volume.root.get_directory_handle("top")
+            error = await failure(errno.ENOTEMPTY, volume.root.remove_entry("top"))
+            assert error.filename == "top"
+            top = await volume.root.get_directory_handle("top")
+            await top.remove_entry("sub")
+        await volume.root.remove_entry("top", recursive=recursive)
+        assert volume.paths == {"": None}
