@@ -94,6 +94,7 @@ cdef extern from "entries/volume.h" nogil:
         void (*ready)(aiofs_acquisition *acquisition) noexcept nogil
         void *waiter
         bint parked
+        bint looks
     void aiofs_acquisition_arrive(aiofs_acquisition *acquisition, uint64_t key)
 
     void aiofs_acquisition_begin(aiofs_acquisition *acquisition)

@@ -79,10 +79,10 @@ AIOFS_API void aiofs_engine_counters(struct aiofs_counters *out);
 enum aiofs_op {
     AIOFS_READ = 1,
     AIOFS_WRITE,
-    AIOFS_FSYNC,
+    AIOFS_FSYNC, /* also syncs the directory if aiofs created the entry's name; so do the next two syncs */
     AIOFS_FDATASYNC,
     AIOFS_TRUNCATE, /* offset is the new size; only on a file with an entry */
-    AIOFS_FLUSH,    /* as AIOFS_FDATASYNC; also syncs the directory if aiofs created the entry's name */
+    AIOFS_FLUSH,    /* as AIOFS_FDATASYNC, if the file changed since the last flush */
     AIOFS_CALL,     /* call(request) on a host thread, which shares the program's descriptors */
 };
 

@@ -374,20 +374,3 @@ int64_t aiofs_file_truncate(aiofs_file *file, int64_t size)
         aiofs_lock_ref_charge_end(file->lock_ref);
     return error;
 }
-
-int64_t aiofs_file_flush(aiofs_file *file)
-{
-    int error = 0;
-    if (file->ops)
-        return file->ops->flush(file->self);
-    if (atomic_exchange(&file->dirty, false)) {
-        do
-            error = aiofs_sys.fdatasync(atomic_load(&file->fd));
-        while (error == -EINTR);
-    }
-    if (error == 0 && file->lock_ref)
-        error = aiofs_lock_ref_sync_dir(file->lock_ref);
-    if (error < 0)
-        atomic_store(&file->dirty, true);
-    return error;
-}

@@ -7,7 +7,8 @@
  *              completions of all earlier requests are published. So no thread sees a completed fsync and, before it, a
  *              write in progress.
  *   ordered    a request of an access handle waits for each earlier one that touches the same bytes, and for an earlier
- *              truncate. For a write past the end, these bytes include the gap that it fills.
+ *              truncate. For a write past the end, these bytes include the gap that it fills. An append to a file with
+ *              its own operations (outside.c) waits for each earlier append.
  *   lane       every other request waits in a lane until the lane has room. Among the waiting requests reqprio decides,
  *              except where writes must keep the order of the calls.
  *
@@ -64,9 +65,26 @@ static void lane_enqueue(aiofs_request *request, struct aiofs_link *outside)
 
 /* ---- ordered requests ------------------------------------------------------------------------------- */
 
+/* An append to a file with its own operations: it gets its offset when it runs, so those before it must have run. */
+static bool appends_outside(const aiofs_request *request)
+{
+    return request->appends && request->file->ops;
+}
+
+static bool is_ordered(const aiofs_request *request)
+{
+    return request->ordered || appends_outside(request);
+}
+
 static bool has_span(const aiofs_request *request)
 {
-    return request->ordered && (!is_barrier(request) || request->op == AIOFS_TRUNCATE);
+    return is_ordered(request) && (!is_barrier(request) || request->op == AIOFS_TRUNCATE);
+}
+
+/* A truncate counts as a write of all bytes, and so does such an append. */
+static bool spans_all(const aiofs_request *request)
+{
+    return request->op == AIOFS_TRUNCATE || appends_outside(request);
 }
 
 static struct aiofs_span **spans_of(const aiofs_request *request)
@@ -74,10 +92,10 @@ static struct aiofs_span **spans_of(const aiofs_request *request)
     return request->op == AIOFS_READ ? &request->file->reads : &request->file->writes;
 }
 
-/* Adds the span of a request to its file's tree. A truncate counts as a write of all bytes. */
+/* Adds the span of a request to its file's tree. */
 static void span_enter(aiofs_request *request)
 {
-    bool all = request->op == AIOFS_TRUNCATE;
+    bool all = spans_all(request);
     request->span.start = all ? 0 : request->offset;
     request->span.reach = all ? 0 : request->reach;
     request->span.end = all ? INT64_MAX : request->offset + (int64_t)request->total;
@@ -90,14 +108,15 @@ static void span_enter(aiofs_request *request)
 static aiofs_request *blocker_of(const aiofs_request *request)
 {
     const aiofs_file *file = request->file;
-    bool writes = request->op == AIOFS_WRITE;
-    struct span_query query = {.to = request->offset + (int64_t)request->total, .number = request->sequence};
+    bool writes = request->op == AIOFS_WRITE, all = spans_all(request);
+    struct span_query query = {.number = request->sequence};
     struct aiofs_span *latest = NULL;
-    query.from = request->offset;
+    query.to = all ? INT64_MAX : request->offset + (int64_t)request->total;
+    query.from = all ? 0 : request->offset;
     query.by_reach = !writes; /* a read waits until an earlier write has filled its gap, a write does not */
     latest = span_latest(file->writes, &query, latest);
     if (writes) {
-        query.from = request->reach;
+        query.from = all ? 0 : request->reach;
         latest = span_latest(file->reads, &query, latest);
     }
     return latest ? CONTAINER(latest, aiofs_request, span) : NULL;
@@ -106,7 +125,7 @@ static aiofs_request *blocker_of(const aiofs_request *request)
 /* Puts a request into its lane, or into the `blocked` list of an earlier request that it must wait for. */
 static void enqueue_or_block(aiofs_request *request, struct aiofs_link *outside)
 {
-    aiofs_request *blocker = request->ordered ? blocker_of(request) : NULL;
+    aiofs_request *blocker = is_ordered(request) ? blocker_of(request) : NULL;
     if (blocker) {
         request->lane = LANE_HELD;
         list_append(&blocker->blocked, &request->queued);

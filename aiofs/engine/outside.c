@@ -19,6 +19,8 @@
  * Locking. The engine lock guards the limiters. No lock is held while an operation runs.
  */
 #define _GNU_SOURCE
+#include <errno.h>
+
 #include "internal.h"
 
 enum { THREADS_IN_A_VOLUME = 16 };
@@ -61,6 +63,19 @@ static int64_t perform(aiofs_request *request)
     }
 }
 
+/* A write with O_APPEND begins at the end of the file. Appends of an open file run one after the other, so it is the end
+ * that the append before has left. 0, or a negated errno. */
+static int64_t place(aiofs_request *request)
+{
+    if (request->op != AIOFS_WRITE || !request->appends)
+        return 0;
+    int64_t size = request->file->ops->size(request->file->self);
+    if (size < 0)
+        return size;
+    request->offset = size;
+    return (int64_t)request->total > INT64_MAX - size ? -EFBIG : 0;
+}
+
 /* Performs the operation. True: the caller must complete the request with `result`. False: another thread has completed
  * it or will; it may be freed. */
 static bool carry_out(aiofs_request *request, int64_t *result)
@@ -68,7 +83,9 @@ static bool carry_out(aiofs_request *request, int64_t *result)
     struct chain *before = chain;
     struct submitted here = {.request = request, .outer = innermost, .ended = true};
     chain = NULL;
-    if (request->file->ops->submit) {
+    if ((here.result = place(request)) < 0) {
+        /* nothing to perform */
+    } else if (request->file->ops->submit) {
         here.ended = false;
         innermost = &here;
         request->file->ops->submit(request->file->self, request);

@@ -12,8 +12,8 @@
  * processes that create; each sets its own byte before it looks at the other, so one of them sees the other. A call that
  * sees a creator withdraws its claim, and takes locks as usual.
  *
- * Locking. The opening lock makes one thread at a time create or open `.aiofs`, and is held while that thread waits for
- * the claims of others. The result is published under the namespace lock.
+ * Locking. The opening lock makes one thread at a time create or open `.aiofs` and take the presence lock, and is held
+ * while that thread waits for others. The result is published under the namespace lock.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -97,6 +97,8 @@ static int presence_try(int fd)
 static int presence_acquire(struct aiofs_tree *tree, int own_dir)
 {
     bool counted = aiofs_quota_counted(tree); /* a forked child has the page mapped already */
+    if (tree->presence >= 0)
+        return 0;
     int fd = aiofs_sys.openat(own_dir, "volume", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd < 0)
         return fd;
@@ -109,10 +111,8 @@ static int presence_acquire(struct aiofs_tree *tree, int own_dir)
         aiofs_sys.close(fd);
         return is_refusal(status) ? -EBUSY : status;
     }
-    int none = -1;
-    if (!atomic_compare_exchange_strong(&tree->presence, &none, fd))
-        aiofs_sys.close(fd); /* another thread was first */
-    else if (counted)
+    tree->presence = fd;
+    if (counted)
         aiofs_quota_start(tree);
     return 0;
 }
@@ -292,13 +292,22 @@ static void look_for_own_dir(struct aiofs_tree *tree)
         aiofs_sys.close(fd);
 }
 
+/* In a forked child. */
+static int acquire_again(struct aiofs_tree *tree)
+{
+    aiofs_opening_lock();
+    int status = presence_acquire(tree, tree->own_dir);
+    aiofs_opening_unlock();
+    return status;
+}
+
 int aiofs_tree_prepare(struct aiofs_tree *tree, bool create)
 {
     int status = create && tree->lazy ? create_now(tree) : 0;
     if (!tree->writable && !tree->lazy && tree->own_dir < 0 && tree->root >= 0)
         look_for_own_dir(tree);
     if (status == 0 && tree->writable && atomic_load(&tree->presence) < 0)
-        status = presence_acquire(tree, tree->own_dir);
+        status = acquire_again(tree);
     return status;
 }
 
@@ -309,8 +318,10 @@ int aiofs_tree_look(struct aiofs_tree *tree)
 
 void aiofs_own_dir_close(struct aiofs_tree *tree)
 {
-    if (tree->presence >= 0)
+    if (tree->presence >= 0) {
+        aiofs_bytes_set(tree->presence, F_UNLCK, 0, 0); /* a child that was forked just now has a copy */
         aiofs_sys.close(tree->presence);
+    }
     if (tree->own_dir >= 0)
         aiofs_sys.close(tree->own_dir);
     if (tree->tally)

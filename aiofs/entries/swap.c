@@ -146,7 +146,7 @@ static int replace(struct aiofs_lock_ref *lock_ref, const struct aiofs_canonical
         status = aiofs_quota_swap_charge(lock_ref, old.st_size, now->st_size);
     bool charged = status > 0;
     if (status >= 0)
-        status = aiofs_lock_ref_is_durable(lock_ref) ? aiofs_swap_sync(fd) : 0;
+        status = aiofs_lock_ref_is_durable(lock_ref) ? aiofs_fsync(fd) : 0;
     if (status == 0)
         status = rename_swap(lock_ref, canonical, parent, fd, now, &old);
     if (status == 0 && charged)
@@ -161,6 +161,11 @@ static bool is_changed(struct aiofs_swap *swap, const struct stat *now)
            now->st_mtim.tv_nsec != swap->mtime.tv_nsec;
 }
 
+static int sync_name(struct aiofs_lock_ref *lock_ref)
+{
+    return aiofs_lock_ref_is_durable(lock_ref) ? aiofs_lock_ref_sync_dir(lock_ref) : 0;
+}
+
 static int commit_file(struct aiofs_lock_ref *lock_ref, int fd)
 {
     struct aiofs_tree *tree = lock_ref->volume->tree;
@@ -170,19 +175,24 @@ static int commit_file(struct aiofs_lock_ref *lock_ref, int fd)
     int status = aiofs_sys.fstat(fd, &now);
     if (status == 0 && now.st_ino != lock_ref->swap->ino)
         status = -EBADF; /* the program closed the descriptor */
-    if (status < 0 || !is_changed(lock_ref->swap, &now))
+    if (status == 0 && !is_changed(lock_ref->swap, &now))
+        return sync_name(lock_ref);
+    if (status < 0)
         return status;
     canonical_of(lock_ref, &canonical);
     status = aiofs_parent_open(tree, &canonical, &parent);
     if (status == 0) {
+        aiofs_dir_sync_begin(tree, &canonical);
         status = replace(lock_ref, &canonical, &parent, fd, &now);
+        uint64_t number = aiofs_dir_sync_end(tree, &canonical, status == 0);
+        if (number)
+            atomic_store(&lock_ref->unsynced, number);
         aiofs_parent_close(&parent);
     }
     if (status < 0)
         return status == -ENOTDIR ? -ENOENT : status;
     aiofs_generation_increment(lock_ref);
-    atomic_store(&lock_ref->unsynced, aiofs_dir_sync_created(tree, &canonical));
-    return aiofs_lock_ref_is_durable(lock_ref) ? aiofs_lock_ref_sync_dir(lock_ref) : 0;
+    return sync_name(lock_ref);
 }
 
 int64_t aiofs_swap_commit(aiofs_lock_ref *lock_ref, int fd)

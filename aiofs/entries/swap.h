@@ -27,7 +27,6 @@ void aiofs_swap_ended(struct aiofs_tree *tree);
  * errno. */
 int aiofs_swap_open(struct aiofs_tree *tree, struct aiofs_swap *swap, bool note);
 void aiofs_swap_remove(const struct aiofs_tree *tree, struct aiofs_swap *swap);
-int aiofs_swap_sync(int fd);
 /* Gives the new file the attributes of the file at the entry's path, and `old` what that is. -ENOENT: the file was
  * removed, or its directory. */
 int aiofs_swap_take_attributes(const struct aiofs_parent *parent, int fd, const struct stat *now, struct stat *old);

@@ -70,7 +70,7 @@ int aiofs_swap_replace_beside(struct aiofs_lock_ref *lock_ref, const struct aiof
                         : aiofs_sys.openat(parent->fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     status = to < 0 ? to : copy(parent, fd, now, to, old);
     if (status == 0 && aiofs_lock_ref_is_durable(lock_ref))
-        status = aiofs_swap_sync(to);
+        status = aiofs_fsync(to);
     if (status == 0)
         status = aiofs_swap_rename(tree, parent->fd, name, parent, old);
     if (status < 0 && to >= 0)

@@ -200,15 +200,6 @@ int aiofs_swap_open(struct aiofs_tree *tree, struct aiofs_swap *swap, bool note)
 
 /* ---- replacing the entry's file --------------------------------------------------------------------------- */
 
-int aiofs_swap_sync(int fd)
-{
-    int status;
-    do
-        status = aiofs_sys.fsync(fd);
-    while (status == -EINTR);
-    return status;
-}
-
 int aiofs_swap_take_attributes(const struct aiofs_parent *parent, int fd, const struct stat *now, struct stat *old)
 {
     int source = aiofs_sys.openat(parent->fd, parent->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);

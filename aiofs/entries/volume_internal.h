@@ -84,6 +84,7 @@ struct aiofs_lock_ref {
 struct aiofs_unsynced {
     struct aiofs_unsynced *next;
     uint64_t first, last;
+    unsigned making; /* names in it that are being created */
     size_t length;
     char path[];
 };
@@ -308,7 +309,9 @@ static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
 }
 
 /* dir_sync.c */
-uint64_t aiofs_dir_sync_created(struct aiofs_tree *tree, const struct aiofs_canonical *canonical);
+int aiofs_fsync(int fd); /* fsync(2), repeated after -EINTR */
+void aiofs_dir_sync_begin(struct aiofs_tree *tree, const struct aiofs_canonical *canonical);
+uint64_t aiofs_dir_sync_end(struct aiofs_tree *tree, const struct aiofs_canonical *canonical, bool created);
 uint64_t aiofs_dir_sync_outstanding_locked(const struct aiofs_tree *tree);
 void aiofs_dir_sync_move_locked(struct aiofs_tree *tree, const struct aiofs_canonical *from,
                                 const struct aiofs_canonical *to);

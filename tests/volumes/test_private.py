@@ -12,11 +12,11 @@ import tempfile
 import pytest
 from coroutines import turns, wait
 from lock_holder_process import holding
-from support import failed, python, write_file
+from support import eventually, failed, python, result, thread, write_file
 
 import aiofs
 from aiofs import FileSystem, PrivateVolume, _core
-from aiofs.aio import aio_error, aio_write, aiocb
+from aiofs.aio import aio_error, aio_fsync, aio_write, aiocb
 
 
 def usage(volume):
@@ -29,19 +29,6 @@ def usage(volume):
 def test_missing_directory_is_made_for_its_user_only(tmp_path):
     with PrivateVolume(tmp_path / "volume"):
         assert stat.S_IMODE((tmp_path / "volume").stat().st_mode) == 0o700
-
-
-@pytest.mark.parametrize(("durable", "syncs"), [(True, 1), (False, 0)])
-def test_name_of_a_directory_that_is_made_is_synced(tmp_path, faults, durable, syncs):
-    before = faults.calls("fsync")
-    PrivateVolume(tmp_path / "volume", durable=durable).close()
-    assert faults.calls("fsync") == before + syncs
-    PrivateVolume(tmp_path / "volume", durable=durable).close()
-    assert faults.calls("fsync") == before + syncs
-    faults.fail("fsync", errno.EIO, 1)
-    if durable:
-        error = failed(errno.EIO, PrivateVolume, tmp_path / "other")
-        assert error.filename == str(tmp_path / "other")
 
 
 def test_existing_directory_becomes_a_volume_with_its_files(tmp_path):
@@ -324,6 +311,54 @@ def test_renamed_file_has_its_new_name_synced(tmp_path, directory_syncs):
         volume._ops.rename("old", "new")
         flushed(volume, "new")
     assert directory_syncs() == 1
+
+
+def test_name_of_a_new_volume_is_synced_when_it_is_made(tmp_path, directory_syncs):
+    PrivateVolume(tmp_path / "new").close()
+    assert directory_syncs() == 1
+    PrivateVolume(tmp_path / "new").close()
+    assert directory_syncs() == 1
+
+
+def test_close_of_a_new_file_in_an_atomic_mode_syncs_its_name(tmp_path, directory_syncs):
+    with PrivateVolume(tmp_path) as volume:
+        volume._ops.sync_access_handle("new", "exclusive", True).close()
+        assert directory_syncs() == 1
+        volume._ops.sync_access_handle("new", "exclusive", True).close()
+        assert directory_syncs() == 1
+
+
+def test_aio_fsync_of_a_descriptor_syncs_the_name_that_its_open_made(tmp_path, directory_syncs):
+    with PrivateVolume(tmp_path) as volume, FileSystem() as fs:
+        fs.mount("/v", volume)
+        fd = fs.open("/v/new", os.O_RDWR | os.O_CREAT)
+        for _ in range(2):
+            cb = aiocb(fd)
+            aio_fsync(os.O_DSYNC, cb)
+            result(cb)
+            assert directory_syncs() == 1
+        fs.close(fd)
+
+
+def test_flush_syncs_a_directory_that_another_thread_has_not_finished_making(
+    tmp_path, faults, directory_syncs
+):
+    (tmp_path / "d").mkdir()
+    with PrivateVolume(tmp_path) as volume:
+        faults.delay("close", 1, 1)  # of the directory above, after the mkdir
+        with thread(volume._ops.mkdir, "d/a"):
+            eventually((tmp_path / "d/a").exists)
+            flushed(volume, "d/a/new", create=True)
+            assert directory_syncs() == 2
+
+
+def test_directory_that_could_not_be_made_is_not_synced(tmp_path, directory_syncs):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "old").touch()
+    with PrivateVolume(tmp_path) as volume:
+        failed(errno.EEXIST, volume._ops.mkdir, "a")
+        flushed(volume, "old")
+    assert directory_syncs() == 0
 
 
 def test_directory_sync_that_fails_fails_the_flush_and_is_tried_again(tmp_path, faults):

@@ -209,6 +209,27 @@ def test_aio_works_on_descriptors_and_handles_of_a_python_volume(fs, volume):
     assert volume.flushes >= 1
 
 
+class Submitting(DictVolume):
+    """Writes are its only requests."""
+
+    def submit(self, request):
+        (data,) = request.buffers
+        request.complete(self.write_at(request.file, data, request.offset))
+
+
+@pytest.mark.parametrize("kind", [DictVolume, Quick, Submitting])
+def test_write_with_o_append_goes_to_the_end(kind):
+    with kind() as volume, FileSystem() as fs:
+        fs.mount("/", volume)
+        fd = fs.open("/file", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        lines = [b"%d\n" % number for number in range(20)]
+        cbs = [aio.aiocb(fd, line, aio_lio_opcode=aio.LIO_WRITE) for line in lines]
+        aio.lio_listio(aio.LIO_WAIT, cbs, None)
+        assert [aio.aio_return(cb) for cb in cbs] == [len(line) for line in lines]
+        assert bytes(volume.paths["file"].data) == b"".join(lines)
+        fs.close(fd)
+
+
 def test_request_on_a_python_volume_can_be_awaited(run, fs):
     async def body():
         write(fs, "/d/file", b"data")
