@@ -388,13 +388,11 @@ static int rename_locked(struct renaming *renaming, const char *from, const char
         status = lock_set_all(renaming);
     if (status == 0 && strcmp(renaming->from.path, renaming->to.path) != 0) {
         bool begun = aiofs_change_begin(volume->tree);
-        uint64_t number = 0;
+        aiofs_dir_sync_begin(volume->tree, &renaming->to);
         status = look_again(renaming);
-        if (status == 0) {
-            aiofs_dir_sync_begin(volume->tree, &renaming->to);
+        if (status == 0)
             status = rename_names(renaming);
-            number = aiofs_dir_sync_end(volume->tree, &renaming->to, status == 0);
-        }
+        uint64_t number = aiofs_dir_sync_end(volume->tree, &renaming->to, status == 0);
         if (status == 0)
             update_after_rename(renaming, number);
         aiofs_change_end(volume->tree, begun);

@@ -52,7 +52,7 @@ static int fill(struct aiofs_lock_ref *lock_ref, int fd, int source, bool copy)
         status = aiofs_copy_bytes(source, fd, &found, &lock_ref->volume->tree->cannot_clone, is_wanted, lock_ref);
     if (status == 0)
         status = aiofs_quota_swap_begin(lock_ref, found.st_size);
-    if (status == 0)
+    if (status == 0 && copy) /* an empty file is committed in any case, with its time */
         set_old_time(lock_ref->swap, fd);
     return status;
 }

@@ -214,6 +214,11 @@ static int sys_fsetxattr(int fd, const char *name, const void *value, size_t siz
     return (int)KERNEL(SYS_fsetxattr, fd, name, value, size, flags);
 }
 
+static int sys_fremovexattr(int fd, const char *name)
+{
+    return (int)KERNEL(SYS_fremovexattr, fd, name);
+}
+
 static int sys_eventfd(unsigned count, int flags)
 {
     return (int)KERNEL(SYS_eventfd2, count, flags);
@@ -401,6 +406,7 @@ struct aiofs_sys aiofs_sys = {
     .flistxattr = sys_flistxattr,
     .fgetxattr = sys_fgetxattr,
     .fsetxattr = sys_fsetxattr,
+    .fremovexattr = sys_fremovexattr,
     .eventfd = sys_eventfd,
     .pipe2 = sys_pipe2,
     .pidfd_open = sys_pidfd_open,

@@ -136,6 +136,33 @@ def test_sync_handle_reads_and_writes(fs, volume):
     assert bytes(volume.paths["file"].data) == b"abcd"
 
 
+class CallsVolume(DictVolume):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def write_at(self, file, data, offset):
+        self.calls.append("write")
+        return super().write_at(file, data, offset)
+
+    def flush(self, file):
+        self.calls.append("flush")
+
+    def rename(self, source, target):
+        self.calls.append("rename")
+        super().rename(source, target)
+
+
+def test_commit_to_a_python_volume_flushes_the_new_file_before_the_rename():
+    volume = CallsVolume()
+    with FileSystem() as fs:
+        fs.mount("/d", volume)
+        with fs.create_sync_access_handle("/d/file", mode="exclusive", create=True) as handle:
+            handle.write(b"new")
+    assert volume.calls == ["write", "flush", "rename"]
+    assert bytes(volume.paths["file"].data) == b"new"
+
+
 def test_directory_and_file_handles_work_on_a_python_volume(run, volume):
     async def body():
         root = volume.root
