@@ -24,10 +24,10 @@ from pathlib import Path
 import pytest
 import uvloop
 from native import COMPILER, INCLUDES, compile_c
-from support import CONTENT
+from support import CONTENT, mounted
 
 import aiofs
-from aiofs import _core
+from aiofs import PrivateVolume, _core
 
 TESTS = Path(__file__).parent
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
@@ -136,6 +136,7 @@ ONCE = (
     "test_examples.py",
     "test_filesystem.py",
     "test_filesystem_links.py",
+    "test_filesystem_modes.py",
     "test_floors.py",
     "test_linking.py",
     "test_makefile.py",
@@ -196,6 +197,30 @@ def pipe():
     yield ends
     for fd in ends:
         os.close(fd)
+
+
+# ---- volumes ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def volume(tmp_path):
+    """A private volume. Test modules and folders override this fixture."""
+    with PrivateVolume(tmp_path / "volume") as volume:
+        yield volume
+
+
+@pytest.fixture
+def fs(volume):
+    """A FileSystem on the volume."""
+    with mounted(volume) as fs:
+        yield fs
+
+
+@pytest.fixture
+def other(volume):
+    """A second FileSystem on the same volume."""
+    with mounted(volume) as other:
+        yield other
 
 
 # ---- nothing left behind ------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from aiofs import FileSystem
 from aiofs.aio import aio_error, aio_read, aio_return, aio_suspend, aiocb
 
 FORKS_WITH_THREADS = "ignore:This process:DeprecationWarning"  # Python 3.12 warns of these
@@ -85,6 +86,14 @@ def handling(number, handler):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(number, before)
+
+
+@contextmanager
+def mounted(volume):
+    """A FileSystem with the volume at "/"."""
+    with FileSystem() as fs:
+        fs.mount("/", volume)
+        yield fs
 
 
 def write_file(volume, path, data, at=0):

@@ -1,11 +1,14 @@
 """The examples run as described. The C example also runs with libc's own functions."""
 
+import http.client
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import wave
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -136,3 +139,105 @@ def test_media_example_refuses_a_file_that_somebody_changes_or_that_is_none(song
         assert (done.returncode, done.stderr) == (1, "somebody is changing song.wav\n")
     (song / "text").write_bytes(b"no music here, but enough to read")
     assert python("media.py", song, "text").stderr == "this is no WAV file\n"
+
+
+# ---- the note store ------------------------------------------------------------------------------
+
+
+def notes(folder, *arguments):
+    done = python("note_store.py", folder / "notes", *arguments)
+    return done.stdout if done.returncode == 0 else done.stderr
+
+
+def test_notes_are_saved_listed_renamed_and_removed(tmp_path):
+    assert notes(tmp_path, "list") == ""
+    assert notes(tmp_path, "save", "monday", "buy", "milk") == ""
+    assert notes(tmp_path, "save", "tuesday", "sleep") == ""
+    assert notes(tmp_path, "save", "monday", "buy", "nothing") == ""
+    assert notes(tmp_path, "show", "monday") == "buy nothing\n"
+    assert notes(tmp_path, "list") == "      12  monday\n       6  tuesday\n"
+    assert notes(tmp_path, "rename", "tuesday", "monday") == ""
+    assert notes(tmp_path, "show", "monday") == "sleep\n"
+    assert notes(tmp_path, "remove", "monday") == ""
+    assert notes(tmp_path, "list") == ""
+    assert "No such file" in notes(tmp_path, "show", "monday")
+    assert "bad name" in notes(tmp_path, "save", "../escape", "text")
+
+
+def test_notes_are_whole_while_several_processes_save_and_read_one(tmp_path):
+    words = [chr(ord("a") + n) * 3000 for n in range(4)]
+    command = [sys.executable, str(EXAMPLES / "note_store.py"), str(tmp_path / "notes")]
+    notes(tmp_path, "save", "note", words[0] * 3)
+    savers = [
+        subprocess.Popen([*command, "save", "note", word * 3]) for word in words for _ in range(2)
+    ]
+    while any(saver.poll() is None for saver in savers):
+        text = notes(tmp_path, "show", "note")
+        assert text.rstrip("\n") in [word * 3 for word in words]
+    assert [saver.returncode for saver in savers] == [0] * 8
+
+
+# ---- uploads -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def address(tmp_path):
+    """The host and port of a server of uploads."""
+    (tmp_path / "uploads").mkdir()
+    server = subprocess.Popen(
+        [sys.executable, EXAMPLES / "uploads.py", tmp_path / "uploads"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    host, port = server.stdout.readline().strip().rpartition("/")[2].split(":")
+    yield host, int(port)
+    server.terminate()
+    server.wait()
+    server.stdout.close()
+
+
+def asked(address, method, path, body=None):
+    connection = http.client.HTTPConnection(*address, timeout=50)
+    expects = {"Expect": "100-continue"} if body else {}  # as curl does
+    connection.request(method, path, body, expects)
+    answer = connection.getresponse()
+    found = answer.status, answer.read()
+    connection.close()
+    return found
+
+
+def test_uploads_are_served_and_listed(address, tmp_path):
+    assert asked(address, "GET", "/") == (200, b"")
+    assert asked(address, "GET", "/one") == (404, b"")
+    assert asked(address, "PUT", "/one", b"1" * 200_000) == (201, b"")
+    assert asked(address, "GET", "/one") == (200, b"1" * 200_000)
+    assert asked(address, "PUT", "/two%20words", b"2") == (201, b"")
+    assert asked(address, "GET", "/") == (200, b"one\ntwo words\n")
+    assert (tmp_path / "uploads" / "two words").read_bytes() == b"2"
+    assert asked(address, "GET", "/..%2Fescape") == (400, b"")
+    assert asked(address, "GET", "/.aiofs") == (404, b"")
+
+
+def test_upload_that_breaks_off_changes_nothing(address):
+    asked(address, "PUT", "/file", b"whole")
+    with socket.create_connection(address, timeout=50) as connection:
+        connection.sendall(b"PUT /file HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + b"half" * 10)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert asked(address, "GET", "/file") == (200, b"whole")
+
+
+def test_no_request_is_refused_and_no_file_torn_while_all_is_replaced(address):
+    bodies = [bytes([letter]) * 150_000 for letter in b"abcdefgh"]
+    for name in ("/one", "/two"):
+        asked(address, "PUT", name, bodies[0])
+
+    def ask(number):
+        name = ("/one", "/two")[number // 8 % 2]
+        if number % 2:
+            return asked(address, "PUT", name, bodies[number % 8]) == (201, b"")
+        status, body = asked(address, "GET", name)
+        return status == 200 and body in bodies
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(ask, range(400)))

@@ -15,30 +15,9 @@ from support import eventually, failed, write_file
 from volumes.dict_volume import DictVolume
 
 import aiofs
-from aiofs import FileSystem, MemoryVolume, PrivateVolume
+from aiofs import FileSystem, MemoryVolume
 
 RDWR = os.O_RDWR | os.O_CREAT
-
-
-@pytest.fixture
-def volume(tmp_path):
-    with PrivateVolume(tmp_path / "volume") as volume:
-        yield volume
-
-
-@pytest.fixture
-def fs(volume):
-    with FileSystem() as fs:
-        fs.mount("/", volume)
-        yield fs
-
-
-@pytest.fixture
-def other(volume):
-    """A second FileSystem on the same volume."""
-    with FileSystem() as other:
-        other.mount("/", volume)
-        yield other
 
 
 def put(fs, path, data=b""):

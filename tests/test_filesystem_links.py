@@ -6,7 +6,7 @@ import stat
 import time
 
 import pytest
-from support import failed
+from support import failed, mounted
 from volumes.dict_volume import DictVolume
 
 from aiofs import FileSystem, HostVolume, MemoryVolume, PrivateVolume
@@ -27,16 +27,8 @@ def volume(request, place):
 
 
 @pytest.fixture
-def fs(volume):
-    with FileSystem() as fs:
-        fs.mount("/", volume)
-        yield fs
-
-
-@pytest.fixture
 def host(place):
-    with HostVolume(place) as volume, FileSystem() as fs:
-        fs.mount("/", volume)
+    with HostVolume(place) as volume, mounted(volume) as fs:
         yield fs
 
 

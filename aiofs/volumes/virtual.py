@@ -41,12 +41,24 @@ class VirtualOps:
         self, path: str, flags: int, mode: int, lock: int, owner: int, shown: str | None = None
     ) -> OpenFile:
         shown = path if shown is None else shown
+        if flags & os.O_CREAT and flags & os.O_EXCL:
+            self._refuse_existing(path, shown)
         guard: AbstractContextManager[object] = nullcontext()
         if lock == _core.LOCK_NONE and flags & os.O_TRUNC:
             guard = self._lock(path, owner, shown)
         with guard, self._names.lock(path, lock, owner, shown) as lock_ref:
             with self._found(path, flags, shown) as (volume, file):
                 return self._names.open(lock_ref, volume, file, flags, shown)
+
+    def _refuse_existing(self, path: str, shown: str) -> None:
+        """Raises EEXIST if there is an entry: before the lock, so that a locked one is no EBUSY."""
+        volume = self._use(shown)
+        with _translated(shown, "open"):
+            try:
+                volume.stat(path)
+            except OSError:  # what opens the file finds out what is wrong
+                return
+            raise OSError(errno.EEXIST, "")
 
     def sync_access_handle(
         self, path: str, mode: str, create: bool, shown: str | None = None

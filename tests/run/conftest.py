@@ -2,8 +2,9 @@
 
 import pytest
 from running import ROOT, compile_c
+from support import mounted
 
-from aiofs import FileSystem, PrivateVolume
+from aiofs import PrivateVolume
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,5 @@ def folder(tmp_path):
 @pytest.fixture
 def outside(folder):
     """A FileSystem of this process on the volume: another holder for every session."""
-    with PrivateVolume(folder) as volume, FileSystem() as filesystem:
-        filesystem.mount("/", volume)
+    with PrivateVolume(folder) as volume, mounted(volume) as filesystem:
         yield filesystem
