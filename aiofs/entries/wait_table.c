@@ -332,7 +332,7 @@ static void move_holders_locked(struct aiofs_tree *tree, struct aiofs_waits *fro
                 if (slot)
                     aiofs_waits_hold_locked(tree, lock_ref);
                 if (slot && lock_ref->slot)
-                    slot_of(to, lock_ref->slot - 1)->since = slot_of(from, slot - 1)->since;
+                    wait_slot_of(to, lock_ref->slot - 1)->since = wait_slot_of(from, slot - 1)->since;
             }
         }
     }
