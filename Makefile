@@ -8,6 +8,7 @@
 #   TREE=/some/folder         the directory that `demo` copies
 #   ONLY=8                    the number of mutants that `mutants` runs, or their names
 #   SECONDS=3600              how long `fuzz` runs on each engine
+#   ROUNDS=100                how often `crash` kills processes, on each engine
 
 PYTHON ?= python3
 PYTHON_VERSION := import sys; print("%d.%d" % sys.version_info[:2])
@@ -23,6 +24,7 @@ ENGINES ?= io_uring threads
 TREE ?=
 ONLY ?=
 SECONDS ?= 300
+ROUNDS ?= 1000
 
 # A plugin of pytest imports numpy before any code of aiofs runs. numpy's threads would receive signals of the tests.
 export OPENBLAS_NUM_THREADS = 1
@@ -46,8 +48,8 @@ POSIX_TESTS := $(wildcard tests/posix/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all fio-all lint bench bench-fio bench-round docs dist wheels coverage debug asan tsan valgrind \
-        mutants fuzz clean build
+.PHONY: help demo test test-all fio-all lint bench bench-fio docs dist wheels coverage debug asan tsan valgrind \
+        mutants fuzz crash clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,12 +115,6 @@ bench: $(VENV)/.with-bench build ## compare the speed of aiofs with C and its pe
 
 bench-fio: $(VENV)/.with-bench build ## compare fio with aiofs to fio with its own engines
 	@$(PY) -m benchmarks --only P7
-
-bench-round: build ## hand one locked file round 100 processes, 10,000 times
-	@mkdir -p build/round && rm -rf build/round/volume
-	@$(CC) -std=gnu11 -O2 benchmarks/native/hand_round.c -o build/round/hand_round \
-	    -Iaiofs/include -Laiofs -laiofs -Wl,-rpath,$(CURDIR)/aiofs
-	@build/round/hand_round build/round/volume 100 100
 
 docs: $(VENV)/.with-docs build ## write the reference of the public names to build/docs
 	@$(VENV)/bin/pdoc --output-directory build/docs aiofs
@@ -201,6 +197,15 @@ mutants: $(VENV)/.with-test ## break each rule of POSIX AIO in turn, and check t
 # `test` runs a short form of it.
 fuzz: $(VENV)/.with-test build ## compare random operations with models, for five minutes on each engine
 	@$(find-engines); $(PY) tests/fuzz/run.py $(SECONDS) $$engines
+
+# `test` runs a short form of both.
+crash: $(VENV)/.with-test build ## kill processes that save files, 1,000 times on each engine, and cut the power
+	@$(find-engines); \
+	for engine in $$engines; do \
+	    echo "== engine $$engine"; \
+	    AIOFS_ENGINE=$$engine PYTHONPATH=$(CURDIR) $(PY) tests/crash/kill.py $(ROUNDS) || exit 1; \
+	    AIOFS_ENGINE=$$engine AIOFS_POWER_CUTS=500 $(PYTEST) -q tests/crash/test_power_cut.py || exit 1; \
+	done
 
 clean: ## remove all files that these commands made
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -55,7 +55,7 @@ from weakref import ref as weakref
 from aiofs import errors
 
 cdef extern from "<errno.h>" nogil:
-    int ECANCELED, EDEADLK, EFBIG, ENOSPC, ERANGE
+    int ECANCELED, EDEADLK, EFBIG, EISDIR, ENOSPC, EOPNOTSUPP, ERANGE
 
 include "core/errors.pxi"
 include "core/buffer.pxi"

@@ -57,6 +57,7 @@ cdef extern from "aiofs.h" nogil:
     int aiofs_open(const char *volume, const char *path, int flags, ...)
     enum aiofs_mode:
         AIOFS_MODE_DEFAULT, AIOFS_MODE_IN_PLACE, AIOFS_MODE_READ_ONLY, AIOFS_MODE_READWRITE_UNSAFE
+        AIOFS_MODE_EXCLUSIVE, AIOFS_MODE_SHARED
     struct aiofs_lock_info:
         char *path
         const char *mode
@@ -67,6 +68,7 @@ cdef extern from "aiofs.h" nogil:
                         const timespec *timeout) nogil
     ssize_t aiofs_locks(const char *volume, aiofs_lock_info **list)
     void aiofs_locks_free(aiofs_lock_info *list, ssize_t count)
-    int aiofs_close(int fd)
+    int aiofs_close(int fd) nogil
+    int aiofs_abort(int fd) nogil
     int aiofs_completion_open()
     int aiofs_completion_close(int fd)

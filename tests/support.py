@@ -3,6 +3,7 @@
 Helpers for tests on a loop are in coroutines.py.
 """
 
+import ctypes
 import errno
 import os
 import signal
@@ -146,3 +147,17 @@ def thread(function, *arguments):
         running.join()
     if raised:
         raise raised[0]
+
+
+@contextmanager
+def tmpfs(directory):
+    """Mounts another filesystem during the body. Skips the test if this user may not."""
+    detach = 2  # MNT_DETACH
+    libc = ctypes.CDLL(None, use_errno=True)
+    at = os.fsencode(directory)
+    if libc.mount(b"tmpfs", at, b"tmpfs", 0, None) != 0:
+        pytest.skip(f"mount: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield
+    finally:
+        libc.umount2(at, detach)

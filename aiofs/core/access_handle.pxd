@@ -45,6 +45,7 @@ cdef class AccessHandle:
     cdef bint ready(self, Operation operation) noexcept
     cdef int start(self, Operation operation) except -1
     cdef int submit(self, Operation operation) except -1
+    cdef void limit(self, Operation operation) noexcept
     cdef int operation_ended(self, Operation operation, int64_t result) except -1
     cdef int take_memory(self, Operation operation) except? -1
     cdef void detach(self, Operation operation) noexcept

@@ -18,9 +18,12 @@
 # that request before submit_request returns.
 
 
+cdef int64_t FAR = 1 << 62  # only beyond this offset can a transfer reach past the last byte of the largest file
+
+
 cdef int64_t call_end_file(aiofs_request *request) noexcept nogil:
     """Runs on a host thread: closes a file. request.offset is not 0: commits it first."""
-    return end_use(<aiofs_file *>request.single.iov_base, request.offset != 0)
+    return aiofs_file_finish(<aiofs_file *>request.single.iov_base, request.offset != 0)
 
 
 cdef int64_t call_file_size(aiofs_request *request) noexcept nogil:
@@ -43,7 +46,7 @@ cdef int64_t end_file_on_this_thread(aiofs_file *file, bint commit) noexcept nog
     Does not wait for requests in flight, because one of them may wait for this thread.
     """
     if not aiofs_file_busy(file):
-        return end_use(file, commit)
+        return aiofs_file_finish(file, commit)
     aiofs_file_close(file)
     return -EAGAIN if commit else 0
 
@@ -523,6 +526,8 @@ cdef class AccessHandle:
             if request.offset < 0:
                 request.offset = operation.cursor.offset
             operation.start = request.offset
+            if request.offset > FAR:
+                self.limit(operation)
             operation.cursor.claim(operation)
         self.in_flight += 1
         self.changing += operation.kind in (AIOFS_WRITE, AIOFS_TRUNCATE, FILL)
@@ -534,6 +539,23 @@ cdef class AccessHandle:
         finally:
             aiofs_request_release(request)
         return 0
+
+    cdef void limit(self, Operation operation) noexcept:
+        """Ends a read at the last byte that a file can have. Notes that a write reaches beyond it."""
+        cdef aiofs_request *request = &operation.submission.request
+        cdef size_t room = <size_t>(INT64_MAX - request.offset)
+        cdef iovec *piece
+        cdef int i
+        if operation.kind != AIOFS_READ and operation.kind != AIOFS_WRITE:
+            return
+        for i in range(request.iovcnt):
+            piece = <iovec *>&request.iov[i]
+            if piece.iov_len > room:
+                operation.beyond = operation.kind == AIOFS_WRITE
+                if operation.beyond:
+                    return
+                piece.iov_len = room
+            room -= piece.iov_len
 
     cdef int end_refused(self, Operation operation, int error) except -1:
         """Completes an operation that the engine did not accept. The caller holds a reference to its submission."""
@@ -556,7 +578,7 @@ cdef class AccessHandle:
         self.changing -= operation.kind in (AIOFS_WRITE, AIOFS_TRUNCATE, FILL)
         if 0 <= result < operation.due:
             result = -ENOSPC
-        if result == -EINVAL and operation.kind == AIOFS_WRITE and operation.start > INT64_MAX - operation.due:
+        if result == -EINVAL and operation.beyond:
             result = -EFBIG
         if operation.turn != 0:
             operation.cursor.settle(operation, result)

@@ -39,6 +39,7 @@ cdef extern from "entries/volume.h" nogil:
         AIOFS_LOCK_SHARED
         AIOFS_LOCK_READ_ONLY
         AIOFS_LOCK_READWRITE_UNSAFE
+        AIOFS_LOCK_ATOMIC
 
     enum:
         AIOFS_VOLUME_CREATE
@@ -93,6 +94,7 @@ cdef extern from "entries/volume.h" nogil:
         void (*ready)(aiofs_acquisition *acquisition) noexcept nogil
         void *waiter
         bint parked
+        bint looks
     void aiofs_acquisition_arrive(aiofs_acquisition *acquisition, uint64_t key)
 
     void aiofs_acquisition_begin(aiofs_acquisition *acquisition)
@@ -115,7 +117,7 @@ cdef extern from "engine/engine.h" nogil:
     int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                aiofs_lock lock, const void *owner, aiofs_file **file)
     int aiofs_volume_open_swap(aiofs_volume *volume, const char *path, int flags, mode_t mode,
-                               aiofs_lock lock, bint copy, aiofs_file **file)
+                               aiofs_lock lock, aiofs_file **file)
 
 
 cdef extern from "preload/run_session.h" nogil:

@@ -24,6 +24,7 @@ cdef class Operation:
     cdef int kind, state, gives
     cdef bint retrieved, dropped
     cdef waiting_call waits      # of offload: the acquisition of the first lock that the function takes
+    cdef bint beyond             # a write past the last byte that a file can have
     cdef bint waited             # the current await has suspended once
     cdef int64_t start           # first byte, of a transfer at the cursor or elsewhere
     cdef int64_t wanted          # of a read whose size depends on the file's: the most bytes, -1 for all; else 0

@@ -45,6 +45,9 @@ cdef class Operation:
     cdef int ended(self, int64_t result) except -1:
         """Called at delivery: the request is complete."""
         cdef AccessHandle handle = None if self.handle == NULL else <AccessHandle>self.handle
+        if self.kind == AIOFS_CALL:  # a call that was cancelled while it was parked is still in its queue
+            with nogil:
+                aiofs_acquisition_end(&self.waits.acquisition)
         if self.submission != NULL:
             aiofs_request_release(&self.submission.request)
             self.submission = NULL

@@ -9,7 +9,6 @@ cdef int64_t position(object value, str name) except -1
 cdef int generation
 cdef object closed_error(str path, str doing, int made)
 cdef object refused_error(str path, str doing)
-cdef int64_t end_use(aiofs_file *file, bint commit) noexcept nogil
 
 @cython.final
 cdef class SyncAccessHandle:

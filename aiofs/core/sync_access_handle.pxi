@@ -44,19 +44,6 @@ cdef object refused_error(str path, str doing):
     return errors.NoModificationAllowedError(EBADF, f"{doing}: the access handle is read-only", path)
 
 
-cdef int64_t end_use(aiofs_file *file, bint commit) noexcept nogil:
-    """Waits for the requests in flight, makes the changes durable or commits them if `commit`, and closes the file.
-
-    The caller keeps its reference.
-    """
-    cdef int64_t outcome = 0, closed
-    aiofs_file_drain(file)
-    if commit:
-        outcome = aiofs_file_commit(file)
-    closed = aiofs_file_close(file)
-    return outcome if outcome < 0 else closed
-
-
 @cython.final
 cdef class SyncAccessHandle:
     """SyncAccessHandle()
@@ -309,7 +296,7 @@ cdef class SyncAccessHandle:
         with nogil:
             if not commit:
                 aiofs_cancel_all(aiofs_file_fd(file))
-            outcome = end_use(file, commit and ours)
+            outcome = aiofs_file_finish(file, commit and ours)
             aiofs_file_release(file)
         self.closing = 0
         if outcome < 0:

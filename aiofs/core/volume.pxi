@@ -11,7 +11,7 @@ from stat import S_ISDIR, S_ISREG
 _MODES = {
     "in-place": AIOFS_LOCK_EXCLUSIVE,
     "readwrite": AIOFS_LOCK_EXCLUSIVE,
-    "exclusive": AIOFS_LOCK_EXCLUSIVE,
+    "exclusive": AIOFS_LOCK_ATOMIC,
     "shared": AIOFS_LOCK_SHARED,
     "read-only": AIOFS_LOCK_READ_ONLY,
     "readwrite-unsafe": AIOFS_LOCK_READWRITE_UNSAFE,
@@ -22,6 +22,7 @@ LOCK_EXCLUSIVE = AIOFS_LOCK_EXCLUSIVE
 LOCK_SHARED = AIOFS_LOCK_SHARED
 LOCK_READ_ONLY = AIOFS_LOCK_READ_ONLY
 LOCK_READWRITE_UNSAFE = AIOFS_LOCK_READWRITE_UNSAFE
+LOCK_ATOMIC = AIOFS_LOCK_ATOMIC
 
 VOLUME_CREATE = AIOFS_VOLUME_CREATE
 VOLUME_HOST = AIOFS_VOLUME_HOST
@@ -159,6 +160,12 @@ cdef class DirectoryOps:
     cdef object failed(self, int status, path, shown, doing):
         return make_error(-status, self.shown(path, shown), doing)
 
+    cdef object failed_opening(self, int status, path, shown, doing):
+        if status == -EOPNOTSUPP and doing != "open":  # what handles call no entry
+            message = f"{doing}: it is neither a file nor a directory"
+            return errors.TypeMismatchError(EISDIR, message, self.shown(path, shown))
+        return self.failed(status, path, shown, doing)
+
     def show(self, str path):
         """The path on disk, as errors name it."""
         return self.shown(path, None)
@@ -187,20 +194,20 @@ cdef class DirectoryOps:
     cdef aiofs_file *open_handle(self, path, str mode, int lock, int flags, shown, doing) except NULL:
         """Opens the file of an access handle."""
         if is_atomic(mode):
-            return self.open_swap(path, flags, lock, True, shown, doing)
+            return self.open_swap(path, flags, lock, shown, doing)
         return self.open_file(path, flags, 0o666, lock, NULL, shown, doing)
 
-    cdef aiofs_file *open_swap(self, path, int flags, int lock, bint copy, shown, doing) except NULL:
+    cdef aiofs_file *open_swap(self, path, int flags, int lock, shown, doing) except NULL:
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
         cdef aiofs_file *file = NULL
         cdef int status
         cdef aiofs_volume *volume = self.use()
         with nogil:
-            status = aiofs_volume_open_swap(volume, c_path, flags, 0o666, <aiofs_lock>lock, copy, &file)
+            status = aiofs_volume_open_swap(volume, c_path, flags, 0o666, <aiofs_lock>lock, &file)
             aiofs_volume_release(volume)
         if status < 0:
-            raise self.failed(status, path, shown, doing)
+            raise self.failed_opening(status, path, shown, doing)
         return file
 
     cdef aiofs_file *open_file(self, path, int flags, mode_t mode, int lock, const void *owner,
@@ -215,7 +222,7 @@ cdef class DirectoryOps:
                                             &file)
             aiofs_volume_release(volume)
         if status < 0:
-            raise self.failed(status, path, shown, doing)
+            raise self.failed_opening(status, path, shown, doing)
         return file
 
     def open(self, str path, int flags, mode_t mode, int lock, unsigned long long owner, shown=None):
@@ -242,7 +249,8 @@ cdef class DirectoryOps:
     def writable(self, str path, int lock, bint keep, shown=None):
         """A Writable of the file, which begins with the file's bytes if `keep`, else empty."""
         shown_path = self.shown(path, shown)
-        cdef aiofs_file *file = self.open_swap(path, os.O_RDWR, lock, keep, shown, "create writable")
+        cdef int flags = os.O_RDWR if keep else os.O_RDWR | os.O_TRUNC
+        cdef aiofs_file *file = self.open_swap(path, flags, lock, shown, "create writable")
         return writable_of(file, shown_path)
 
     # ---- looking
@@ -314,7 +322,8 @@ cdef class DirectoryOps:
         try:
             with os.scandir(status) as entries:
                 for entry in entries:
-                    found[entry.name] = self.kind_of(path, entry)
+                    if not entry.name.startswith(".aiofs-swap-"):  # of a commit; see entries/swap_beside.c
+                        found[entry.name] = self.kind_of(path, entry)
             if ".aiofs" in found and self.identity() == _identity(os.fstat(status)):
                 del found[".aiofs"]
         finally:

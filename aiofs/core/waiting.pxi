@@ -40,6 +40,7 @@ def call_waiting(wait, function, *arguments):
         return function(*arguments)
     memset(&call, 0, sizeof(call))
     call.acquisition.until = deadline_of(wait)
+    call.acquisition.looks = True
     try:
         while True:
             aiofs_acquisition_begin(&call.acquisition)

@@ -79,10 +79,10 @@ AIOFS_API void aiofs_engine_counters(struct aiofs_counters *out);
 enum aiofs_op {
     AIOFS_READ = 1,
     AIOFS_WRITE,
-    AIOFS_FSYNC,
+    AIOFS_FSYNC, /* also syncs the directory if aiofs created the entry's name; so do the next two syncs */
     AIOFS_FDATASYNC,
     AIOFS_TRUNCATE, /* offset is the new size; only on a file with an entry */
-    AIOFS_FLUSH,    /* as AIOFS_FDATASYNC; also syncs the directory if aiofs created the entry's name */
+    AIOFS_FLUSH,    /* as AIOFS_FDATASYNC, if the file changed since the last flush */
     AIOFS_CALL,     /* call(request) on a host thread, which shares the program's descriptors */
 };
 
@@ -277,14 +277,12 @@ AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, cons
 /* Opens a file of a volume as aiofs_entry_open does, and returns it as an owned file that holds the lock. */
 AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                      enum aiofs_lock lock, const void *owner, aiofs_file **file);
-/* The same for a file whose changes appear all or nothing: a swap file. `copy`: with the bytes of the entry's file;
- * else it begins empty, and is committed even if nothing is written. */
+/* The same for a file whose changes appear all or nothing: a swap file, which is open for reading and writing whatever
+ * `flags` say. It begins with the bytes of the entry's file; with O_TRUNC it begins empty, and is committed even if
+ * nothing is written. */
 AIOFS_API int aiofs_volume_open_swap(aiofs_volume *volume, const char *path, int flags, mode_t mode,
-                                     enum aiofs_lock lock, bool copy, aiofs_file **file);
+                                     enum aiofs_lock lock, aiofs_file **file);
 AIOFS_API bool aiofs_file_swapped(const aiofs_file *file);
-/* What a close does first, after aiofs_file_drain: makes all changes durable, or commits a swap file. In a volume that
- * is not durable, it only commits. */
-AIOFS_API int64_t aiofs_file_commit(aiofs_file *file);
 /* Announces that the opener is about to close an abandoned file. From now on, an open that finds the entry locked waits
  * for the requests in flight instead of failing, if those requests complete soon and without help. */
 AIOFS_API void aiofs_file_unwanted(aiofs_file *file);
@@ -300,6 +298,9 @@ AIOFS_API void aiofs_file_drain(aiofs_file *file);
  * released at once. The memory of the lock reference lives as long as the file. 0; -EBADF: the file was closed before,
  * or the program closed the descriptor with close(2). */
 AIOFS_API int aiofs_file_close(aiofs_file *file);
+/* Waits for the requests in flight, makes the changes durable or commits the swap file if `commit`, and closes the file
+ * as aiofs_file_close does, whatever fails. In a volume that is not durable it only commits. */
+AIOFS_API int64_t aiofs_file_finish(aiofs_file *file, bool commit);
 
 /* The file that a plain descriptor leads to, retained; NULL: no request is in flight on it. */
 AIOFS_API aiofs_file *aiofs_file_in_flight(int fd);

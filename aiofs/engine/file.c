@@ -167,6 +167,7 @@ static aiofs_file *file_new(int fd, const struct file_facts *facts)
     atomic_store(&file->engine_fd, -1);
     atomic_store(&file->hint, HINT_UNKNOWN);
     atomic_store(&file->dirty, false);
+    atomic_store(&file->syncing, 0);
     list_init(&file->in_flight);
     list_init(&file->held);
     list_append(&engine.files, &file->all);
@@ -462,6 +463,7 @@ void files_after_fork(void)
         file->outstanding = file->changing = 0;
         atomic_store(&file->barriers, 0);
         atomic_store(&file->ending, 0);
+        atomic_store(&file->syncing, 0);
         atomic_store(&file->inside, 0);
         file->bound = false;
         atomic_store(&file->engine_fd, -1);

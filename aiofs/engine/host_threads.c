@@ -5,7 +5,7 @@
  *
  *   calls   AIOFS_CALL, and requests on files with their own operations (outside.c). A call may take as long as it
  *           likes and may wait for other requests.
- *   jobs    short, and other threads wait for them: syncing the directory (the second half of AIOFS_FLUSH), releasing a
+ *   jobs    short, and other threads wait for them: syncing the directory (the second half of a sync), releasing a
  *           lock reference before the completion of the file's last request is published, starting the thread of a
  *           SIGEV_THREAD notification.
  *

@@ -263,8 +263,35 @@ static int64_t move_all(int fd, bool writes, bool once, const struct iovec *iov,
     return move_rest(fd, writes, once, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
 }
 
+static size_t total_of(const struct iovec *iov, int iovcnt)
+{
+    size_t total = 0;
+    for (int i = 0; i < iovcnt; i++)
+        total += iov[i].iov_len;
+    return total;
+}
+
+/* Reads up to the last byte that a file can have: the kernel refuses a read that reaches beyond it. */
+static int64_t read_to_the_last_byte(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
+{
+    int64_t moved = 0;
+    for (int i = 0; i < iovcnt; i++) {
+        size_t room = (size_t)(INT64_MAX - offset - moved);
+        struct iovec piece = {iov[i].iov_base, iov[i].iov_len < room ? iov[i].iov_len : room};
+        int64_t got = piece.iov_len ? aiofs_file_read(file, &piece, 1, offset + moved) : 0;
+        if (got < 0)
+            return moved ? moved : got;
+        moved += got;
+        if (got < (int64_t)iov[i].iov_len)
+            break;
+    }
+    return moved;
+}
+
 int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
 {
+    if (offset > INT64_MAX - (int64_t)total_of(iov, iovcnt))
+        return read_to_the_last_byte(file, iov, iovcnt, offset);
     if (file->ops)
         return file->ops->read(file->self, iov, iovcnt, offset);
     return move_all(atomic_load(&file->fd), false, file->refuses, iov, iovcnt, offset);
@@ -299,9 +326,7 @@ static void return_unused_quota(aiofs_file *file)
 
 int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
 {
-    size_t total = 0;
-    for (int i = 0; i < iovcnt; i++)
-        total += iov[i].iov_len;
+    size_t total = total_of(iov, iovcnt);
     if (offset > INT64_MAX - (int64_t)total)
         return -EFBIG;
     if (total == 0)
@@ -347,22 +372,5 @@ int64_t aiofs_file_truncate(aiofs_file *file, int64_t size)
     return_unused_quota(file);
     if (charged)
         aiofs_lock_ref_charge_end(file->lock_ref);
-    return error;
-}
-
-int64_t aiofs_file_flush(aiofs_file *file)
-{
-    int error = 0;
-    if (file->ops)
-        return file->ops->flush(file->self);
-    if (atomic_exchange(&file->dirty, false)) {
-        do
-            error = aiofs_sys.fdatasync(atomic_load(&file->fd));
-        while (error == -EINTR);
-    }
-    if (error == 0 && file->lock_ref)
-        error = aiofs_lock_ref_sync_dir(file->lock_ref);
-    if (error < 0)
-        atomic_store(&file->dirty, true);
     return error;
 }

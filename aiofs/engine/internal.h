@@ -96,6 +96,7 @@ struct aiofs_file {
     bool nameless;           /* unlinked: the last close may have to free many blocks */
     _Atomic uint8_t hint;    /* enum inline_hint */
     _Atomic bool dirty;      /* changed since the last flush */
+    _Atomic unsigned syncing; /* threads inside file_sync_changes */
     dev_t dev;
     ino_t ino;
     aiofs_lock_ref *lock_ref;
@@ -131,6 +132,8 @@ bool file_keep(aiofs_file *file);
 /* Ends the kept bindings whose time is over. Returns the ms after which to call it again; -1: no binding is kept. On
  * the reactor, lock held. */
 int files_expire_kept(void);
+/* fdatasync, if the file changed since the last flush; `fd` is its number in this thread's table. No lock. */
+int file_sync_changes(aiofs_file *file, int fd);
 bool file_number_lost(const aiofs_file *file); /* owned: the program closed the number with close(2). No lock. */
 /* Releases the entry's lock, after the opener's close and the last request. On the program's table, no lock held. */
 void file_end_use(aiofs_file *file);
@@ -301,7 +304,7 @@ void host_threads_add(struct aiofs_job *job); /* lock held */
 void host_threads_reset(void);              /* forgets all host threads: at the start, and in the child of a fork */
 int host_threads_call(aiofs_request *request);                     /* AIOFS_CALL: 0 or -EAGAIN */
 void host_threads_carry(aiofs_request *request);    /* for outside_carry; lock held, and released for a while */
-void host_threads_sync_dir(aiofs_request *request);               /* the second half of AIOFS_FLUSH */
+void host_threads_sync_dir(aiofs_request *request);               /* the second half of a sync */
 void host_threads_retire(aiofs_request *request, int64_t result);  /* ends the use of its file, then the request */
 
 /* Requests on files with their own operations (aiofs_ops); outside.c. */

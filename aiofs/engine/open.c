@@ -26,21 +26,33 @@ int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mo
     return status;
 }
 
+/* The status flags of open(2) that count for a swap file. It is synced at the commit whatever the others say. */
+#define SWAP_FLAGS (O_APPEND | O_DIRECT)
+
+static int open_swap(aiofs_lock_ref *lock_ref, int source, int flags, aiofs_file **file)
+{
+    int kept = flags & SWAP_FLAGS;
+    int fd = aiofs_swap_make(lock_ref, source, !(flags & O_TRUNC));
+    int status = fd < 0 ? fd : kept ? aiofs_sys.fcntl(fd, F_SETFL, kept) : 0;
+    if (status >= 0)
+        status = aiofs_file_adopt(fd, O_RDWR | O_CLOEXEC | kept, lock_ref, NULL, NULL, file);
+    if (status < 0 && fd >= 0)
+        aiofs_sys.close(fd);
+    return status;
+}
+
 int aiofs_volume_open_swap(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
-                           bool copy, aiofs_file **file)
+                           aiofs_file **file)
 {
     aiofs_lock_ref *lock_ref;
-    int source = aiofs_entry_open(volume, path, flags, mode, lock, NULL, &lock_ref);
+    int source_flags = (flags & ~(O_ACCMODE | O_TRUNC | SWAP_FLAGS)) | O_RDWR;
+    int source = aiofs_entry_open(volume, path, source_flags, mode, lock, NULL, &lock_ref);
     if (source < 0)
         return source;
-    int fd = aiofs_swap_make(lock_ref, source, copy);
+    int status = open_swap(lock_ref, source, flags, file);
     aiofs_sys.close(source);
-    int status = fd < 0 ? fd : aiofs_file_adopt(fd, O_RDWR | O_CLOEXEC, lock_ref, NULL, NULL, file);
-    if (status < 0) {
-        if (fd >= 0)
-            aiofs_sys.close(fd);
+    if (status < 0)
         aiofs_lock_ref_release(lock_ref);
-    }
     return status;
 }
 
@@ -49,12 +61,20 @@ bool aiofs_file_swapped(const aiofs_file *file)
     return file->lock_ref && aiofs_lock_ref_swapped(file->lock_ref);
 }
 
-int64_t aiofs_file_commit(aiofs_file *file)
+static int64_t commit_file(aiofs_file *file)
 {
     if (aiofs_file_swapped(file))
         return aiofs_swap_commit(file->lock_ref, aiofs_file_fd(file));
     bool durable = !file->lock_ref || aiofs_lock_ref_is_durable(file->lock_ref);
     return durable ? aiofs_file_flush(file) : 0;
+}
+
+int64_t aiofs_file_finish(aiofs_file *file, bool commit)
+{
+    aiofs_file_drain(file);
+    int64_t outcome = commit ? commit_file(file) : 0;
+    int64_t closed = aiofs_file_close(file);
+    return outcome < 0 ? outcome : closed;
 }
 
 /* Requests of the kernel, and operations on host threads, complete without help of the program. A volume that completes

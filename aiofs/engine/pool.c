@@ -175,14 +175,12 @@ static int64_t perform(aiofs_request *request)
             result = aiofs_sys.fsync(fd);
         while (result == -EINTR);
         return result;
+    case AIOFS_FLUSH:
+        return file_sync_changes(file, fd);
     default:
-        if (request->op == AIOFS_FLUSH && !atomic_exchange(&file->dirty, false))
-            return 0;
         do
             result = aiofs_sys.fdatasync(fd);
         while (result == -EINTR);
-        if (result < 0)
-            atomic_store(&file->dirty, true);
         return result;
     }
 }
@@ -243,11 +241,18 @@ static bool wait_for_work(void)
     return has_work();
 }
 
+/* Whether the name of the file is still to be synced: a part of each sync of a file that aiofs opened. */
+static bool has_unsynced_name(const aiofs_request *request)
+{
+    bool syncs = request->op == AIOFS_FSYNC || request->op == AIOFS_FDATASYNC || request->op == AIOFS_FLUSH;
+    return syncs && request->file->lock_ref && !aiofs_lock_ref_dir_is_synced(request->file->lock_ref);
+}
+
 static void carry_out(aiofs_request *request)
 {
     int64_t result = perform(request);
     COUNT(pooled);
-    if (request->op == AIOFS_FLUSH && result == 0 && request->file->lock_ref)
+    if (result == 0 && has_unsynced_name(request))
         host_threads_sync_dir(request);
     else
         request_finish(request, result);

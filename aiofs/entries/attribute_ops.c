@@ -108,10 +108,10 @@ int aiofs_volume_symlink(aiofs_volume *volume, const char *text, const char *pat
         status = open_parent(volume, path, -EEXIST, &canonical, &parent);
     if (status < 0)
         return status;
+    aiofs_dir_sync_begin(volume->tree, &canonical);
     status = aiofs_sys.symlinkat(text, parent.fd, parent.name);
+    aiofs_dir_sync_end(volume->tree, &canonical, status == 0);
     aiofs_parent_close(&parent);
-    if (status == 0)
-        aiofs_dir_sync_created(volume->tree, &canonical);
     return status;
 }
 
@@ -134,10 +134,9 @@ static int link_names(aiofs_volume *volume, const struct aiofs_parent *from, con
                       const struct aiofs_parent *to)
 {
     int64_t size = S_ISREG(found->st_mode) ? found->st_size : 0;
-    aiofs_quota_prepare(volume->tree);
-    bool begun = aiofs_change_begin(volume->tree);
-    int status = begun ? aiofs_quota_named(volume, size) : 0;
-    if (status == 0) {
+    int status = aiofs_quota_named(volume, size);
+    bool begun = status > 0;
+    if (status >= 0) {
         status = aiofs_sys.linkat(from->fd, from->name, to->fd, to->name, 0);
         if (status < 0 && begun) {
             aiofs_namespace_lock();
@@ -163,11 +162,11 @@ int aiofs_volume_link(aiofs_volume *volume, const char *from, const char *to)
     if (status == 0)
         status = open_parent(volume, to, -EEXIST, &target, &target_parent);
     if (status == 0) {
+        aiofs_dir_sync_begin(volume->tree, &target);
         status = link_names(volume, &source_parent, &found, &target_parent);
+        aiofs_dir_sync_end(volume->tree, &target, status == 0);
         aiofs_parent_close(&target_parent);
     }
     aiofs_parent_close(&source_parent);
-    if (status == 0)
-        aiofs_dir_sync_created(volume->tree, &target);
     return status;
 }

@@ -59,12 +59,33 @@ static void note_locked(struct aiofs_tree *tree, const char *path, size_t length
     }
 }
 
-/* Records that a name was created at this path, and returns its sequence number. */
-uint64_t aiofs_dir_sync_created(struct aiofs_tree *tree, const struct aiofs_canonical *canonical)
+/* A name is about to be created at this path: from the moment that it exists, others can open what is below it, and
+ * their flushes cover the name. */
+void aiofs_dir_sync_begin(struct aiofs_tree *tree, const struct aiofs_canonical *canonical)
 {
+    size_t length = directory_length(canonical->path, canonical->length);
     aiofs_namespace_lock();
     uint64_t number = ++tree->name_number;
-    note_locked(tree, canonical->path, directory_length(canonical->path, canonical->length), number, number);
+    note_locked(tree, canonical->path, length, number, number);
+    struct aiofs_unsynced *names = *find_locked(tree, canonical->path, length);
+    if (names)
+        names->making++;
+    aiofs_namespace_unlock();
+}
+
+/* It was created, or not. Returns the sequence number of the new name, else 0. */
+uint64_t aiofs_dir_sync_end(struct aiofs_tree *tree, const struct aiofs_canonical *canonical, bool created)
+{
+    size_t length = directory_length(canonical->path, canonical->length);
+    aiofs_namespace_lock();
+    struct aiofs_unsynced **link = find_locked(tree, canonical->path, length);
+    uint64_t number = created ? ++tree->name_number : 0;
+    if (*link && (*link)->making > 0)
+        (*link)->making--;
+    if (created)
+        note_locked(tree, canonical->path, length, number, number);
+    else if (*link && (*link)->making == 0 && (*link)->first == (*link)->last)
+        drop_locked(tree, link); /* it was noted for this name only */
     aiofs_namespace_unlock();
     return number;
 }
@@ -73,6 +94,15 @@ uint64_t aiofs_dir_sync_created(struct aiofs_tree *tree, const struct aiofs_cano
 uint64_t aiofs_dir_sync_outstanding_locked(const struct aiofs_tree *tree)
 {
     return tree->name_count ? tree->name_number : 0;
+}
+
+int aiofs_fsync(int fd)
+{
+    int status;
+    do
+        status = aiofs_sys.fsync(fd);
+    while (status == -EINTR);
+    return status;
 }
 
 /* Syncs one directory if it has an unsynced name up to `number`. */
@@ -86,7 +116,7 @@ static int sync_directory(struct aiofs_tree *tree, const char *path, size_t leng
         return 0;
 
     int fd = aiofs_open_beneath(tree, path, O_RDONLY | O_DIRECTORY, 0);
-    int status = fd < 0 ? fd : aiofs_sys.fsync(fd);
+    int status = fd < 0 ? fd : aiofs_fsync(fd);
     if (fd >= 0)
         aiofs_sys.close(fd);
     if (status < 0 && status != -ENOENT) /* a removed directory has no names to sync */
@@ -94,9 +124,9 @@ static int sync_directory(struct aiofs_tree *tree, const char *path, size_t leng
 
     aiofs_namespace_lock();
     struct aiofs_unsynced **link = find_locked(tree, path, length);
-    if (*link && (*link)->last <= last)
+    if (*link && (*link)->last <= last && (*link)->making == 0)
         drop_locked(tree, link);
-    else if (*link)
+    else if (*link && (*link)->making == 0)
         (*link)->first = last + 1;
     aiofs_namespace_unlock();
     return 0;
@@ -105,6 +135,11 @@ static int sync_directory(struct aiofs_tree *tree, const char *path, size_t leng
 bool aiofs_lock_ref_is_durable(const aiofs_lock_ref *lock_ref)
 {
     return !(lock_ref->volume->flags & AIOFS_VOLUME_LAZY);
+}
+
+bool aiofs_lock_ref_dir_is_synced(const aiofs_lock_ref *lock_ref)
+{
+    return atomic_load(&lock_ref->unsynced) == 0;
 }
 
 int aiofs_lock_ref_sync_dir(aiofs_lock_ref *lock_ref)

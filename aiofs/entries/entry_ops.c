@@ -45,6 +45,18 @@ static int check_opening(const aiofs_volume *volume, int flags, enum aiofs_lock 
     return changes && volume->flags & AIOFS_VOLUME_READ_ONLY ? -EROFS : 0;
 }
 
+static int create(struct opening *opening, int flags)
+{
+    struct aiofs_tree *tree = opening->volume->tree;
+    aiofs_dir_sync_begin(tree, &opening->canonical);
+    int fd = aiofs_open_beneath(tree, opening->canonical.path, flags, opening->mode);
+    opening->created = fd >= 0;
+    uint64_t number = aiofs_dir_sync_end(tree, &opening->canonical, opening->created);
+    if (number)
+        opening->lock_ref->unsynced = number;
+    return fd;
+}
+
 /* Opens the file, or creates it. Creation uses O_EXCL, so that `created` says whether this call created the file. */
 static int open_or_create(struct opening *opening)
 {
@@ -64,8 +76,7 @@ static int open_or_create(struct opening *opening)
             return -EROFS;
         if (opening->canonical.slash)
             return -EISDIR;
-        fd = aiofs_open_beneath(tree, opening->canonical.path, plain | O_CREAT | O_EXCL, opening->mode);
-        opening->created = fd >= 0;
+        fd = create(opening, plain | O_CREAT | O_EXCL);
         if (fd != -EEXIST || exclusive)
             return fd;
     }
@@ -121,8 +132,6 @@ static int open_entry(struct opening *opening)
         aiofs_sys.close(fd);
         return status;
     }
-    if (opening->created)
-        opening->lock_ref->unsynced = aiofs_dir_sync_created(opening->volume->tree, &opening->canonical);
     return fd;
 }
 
@@ -256,10 +265,10 @@ int aiofs_volume_mkdir(aiofs_volume *volume, const char *path, mode_t mode)
     status = aiofs_parent_open(volume->tree, &canonical, &parent);
     if (status < 0)
         return status;
+    aiofs_dir_sync_begin(volume->tree, &canonical);
     status = aiofs_sys.mkdirat(parent.fd, parent.name, mode);
+    aiofs_dir_sync_end(volume->tree, &canonical, status == 0);
     aiofs_parent_close(&parent);
-    if (status == 0)
-        aiofs_dir_sync_created(volume->tree, &canonical);
     return status;
 }
 

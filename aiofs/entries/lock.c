@@ -28,7 +28,7 @@ static bool may_share(const struct aiofs_entry *entry, enum aiofs_lock lock, con
         return true;
     if (entry->lock != lock)
         return false;
-    return lock != AIOFS_LOCK_EXCLUSIVE || (owner && entry->owner == owner);
+    return !aiofs_excludes_all(lock) || (owner && entry->owner == owner);
 }
 
 /* Whether the lock would pass somebody who waits for the entry. What the owner of an exclusive lock opens once more

@@ -90,7 +90,7 @@ int aiofs_bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock loc
         return 0;
     int fd = lock_file_open(tree, aiofs_lock_file_of(hash));
     if (fd < 0)
-        return fd == -ENOENT && !tree->writable ? 0 : fd;
+        return fd != -ENOENT ? fd : tree->writable ? -EIO : 0; /* -EIO: somebody has removed .aiofs */
     if (aiofs_byte_of(lock) < 0)
         return aiofs_bytes_set(fd, F_WRLCK, aiofs_range_of(hash), AIOFS_RANGE_MARK);
     return aiofs_bytes_share(fd, hash, aiofs_byte_of(lock));

@@ -12,8 +12,8 @@
  * processes that create; each sets its own byte before it looks at the other, so one of them sees the other. A call that
  * sees a creator withdraws its claim, and takes locks as usual.
  *
- * Locking. The opening lock makes one thread at a time create or open `.aiofs`, and is held while that thread waits for
- * the claims of others. The result is published under the namespace lock.
+ * Locking. The opening lock makes one thread at a time create or open `.aiofs` and take the presence lock, and is held
+ * while that thread waits for others. The result is published under the namespace lock.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -97,6 +97,8 @@ static int presence_try(int fd)
 static int presence_acquire(struct aiofs_tree *tree, int own_dir)
 {
     bool counted = aiofs_quota_counted(tree); /* a forked child has the page mapped already */
+    if (tree->presence >= 0)
+        return 0;
     int fd = aiofs_sys.openat(own_dir, "volume", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd < 0)
         return fd;
@@ -109,10 +111,8 @@ static int presence_acquire(struct aiofs_tree *tree, int own_dir)
         aiofs_sys.close(fd);
         return is_refusal(status) ? -EBUSY : status;
     }
-    int none = -1;
-    if (!atomic_compare_exchange_strong(&tree->presence, &none, fd))
-        aiofs_sys.close(fd); /* another thread was first */
-    else if (counted)
+    tree->presence = fd;
+    if (counted)
         aiofs_quota_start(tree);
     return 0;
 }
@@ -198,14 +198,28 @@ void aiofs_absence_unclaim(int fd)
 
 /* ---- creating and opening -------------------------------------------------------------------------------- */
 
-static int make_directories(const struct aiofs_tree *tree, mode_t mode)
+int aiofs_own_subdir_make(int own_dir, const char *name, mode_t mode)
 {
-    int fd = own_dir_exists(tree) ? -1 : claim_creation(tree);
-    int status = fd == -EBUSY ? fd : aiofs_sys.mkdirat(tree->root, AIOFS_OWN_DIR, mode);
+    struct stat found;
+    int status = aiofs_sys.mkdirat(own_dir, name, mode);
+    if (status != -EEXIST)
+        return status;
+    status = aiofs_sys.fstatat(own_dir, name, &found, AT_SYMLINK_NOFOLLOW);
+    return status < 0 ? status : S_ISDIR(found.st_mode) ? 0 : -ENOTDIR;
+}
+
+/* Opens .aiofs, which it creates if it is missing, with the directory of the lock files in it. */
+static int open_own_dir(const struct aiofs_tree *tree, mode_t mode)
+{
+    int claimed = own_dir_exists(tree) ? -1 : claim_creation(tree);
+    int status = claimed == -EBUSY ? claimed : aiofs_sys.mkdirat(tree->root, AIOFS_OWN_DIR, mode), fd = status;
     if (status == 0 || status == -EEXIST)
-        status = aiofs_sys.mkdirat(tree->root, AIOFS_OWN_DIR "/locks", mode);
-    unclaim(fd, BYTE_CREATING);
-    return status == -EEXIST ? 0 : status;
+        fd = aiofs_sys.openat(tree->root, AIOFS_OWN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    status = fd < 0 ? fd : aiofs_own_subdir_make(fd, "locks", mode);
+    unclaim(claimed, BYTE_CREATING);
+    if (status < 0 && fd >= 0)
+        aiofs_sys.close(fd);
+    return status < 0 ? status : fd;
 }
 
 static void publish(struct aiofs_tree *tree, int own_dir, struct aiofs_tally *page)
@@ -225,22 +239,19 @@ static void publish(struct aiofs_tree *tree, int own_dir, struct aiofs_tally *pa
 static int own_dir_open(struct aiofs_tree *tree, mode_t mode)
 {
     void *page = MAP_FAILED;
-    int own_dir = tree->own_dir, status = make_directories(tree, mode);
-    if (status < 0)
-        return status;
-    if (own_dir < 0)
-        own_dir = aiofs_sys.openat(tree->root, AIOFS_OWN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-    if (own_dir < 0)
-        return own_dir;
-    status = presence_acquire(tree, own_dir);
+    int opened = open_own_dir(tree, mode);
+    if (opened < 0)
+        return opened;
+    int own_dir = tree->own_dir < 0 ? opened : tree->own_dir; /* that of a read-only volume stays */
+    int status = presence_acquire(tree, own_dir);
     if (status == 0) {
         page = mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, tree->presence, 0);
         status = page == MAP_FAILED ? -errno : 0;
     }
     if (status == 0)
         publish(tree, own_dir, page);
-    else if (own_dir != tree->own_dir)
-        aiofs_sys.close(own_dir);
+    if (opened != tree->own_dir)
+        aiofs_sys.close(opened);
     return status;
 }
 
@@ -281,13 +292,22 @@ static void look_for_own_dir(struct aiofs_tree *tree)
         aiofs_sys.close(fd);
 }
 
+/* In a forked child. */
+static int acquire_again(struct aiofs_tree *tree)
+{
+    aiofs_opening_lock();
+    int status = presence_acquire(tree, tree->own_dir);
+    aiofs_opening_unlock();
+    return status;
+}
+
 int aiofs_tree_prepare(struct aiofs_tree *tree, bool create)
 {
     int status = create && tree->lazy ? create_now(tree) : 0;
     if (!tree->writable && !tree->lazy && tree->own_dir < 0 && tree->root >= 0)
         look_for_own_dir(tree);
     if (status == 0 && tree->writable && atomic_load(&tree->presence) < 0)
-        status = presence_acquire(tree, tree->own_dir);
+        status = acquire_again(tree);
     return status;
 }
 
@@ -298,8 +318,10 @@ int aiofs_tree_look(struct aiofs_tree *tree)
 
 void aiofs_own_dir_close(struct aiofs_tree *tree)
 {
-    if (tree->presence >= 0)
+    if (tree->presence >= 0) {
+        aiofs_bytes_set(tree->presence, F_UNLCK, 0, 0); /* a child that was forked just now has a copy */
         aiofs_sys.close(tree->presence);
+    }
     if (tree->own_dir >= 0)
         aiofs_sys.close(tree->own_dir);
     if (tree->tally)

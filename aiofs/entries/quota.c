@@ -309,16 +309,51 @@ static void catch_up(struct aiofs_lock_ref *lock_ref, int64_t current)
     charge->recounts = recounts;
 }
 
-static int charge_locked(struct aiofs_lock_ref *lock_ref, int64_t current, int64_t size)
+/* A change of sizes that is about to begin: of an open file, or of a name. */
+struct change {
+    aiofs_volume *volume;
+    aiofs_lock_ref *lock_ref;
+    int64_t before, after;
+};
+
+/* Charges the growth and announces the change. If a process has died meanwhile, it tries again. 1: charged, and
+ * aiofs_change_end must follow the change. */
+static int charge_and_begin(const struct change *change, int (*charge)(const struct change *))
 {
+    struct aiofs_tree *tree = change->volume->tree;
+    int status = counted_once(tree);
+    for (int tries = 0; status == 0; tries++) {
+        aiofs_namespace_lock();
+        aiofs_change_begin_locked(tree);
+        status = charge(change);
+        if (status < 0)
+            aiofs_change_end_locked(tree);
+        aiofs_namespace_unlock();
+        if (status == 0)
+            return 1;
+        if (status == -EDQUOT && tries == 0 && found_dead(tree))
+            status = 0;
+    }
+    return status;
+}
+
+/* Raises the charge of an open file to `size`. */
+static int raise_locked(aiofs_volume *volume, struct aiofs_charge *charge, int64_t size)
+{
+    int status = size > charge->size ? draw_locked(volume, size - charge->size) : 0;
+    if (status == 0 && size > charge->size)
+        set_size_locked(volume->tree, charge, size);
+    return status;
+}
+
+static int charge_locked(const struct change *change)
+{
+    aiofs_lock_ref *lock_ref = change->lock_ref;
     if (!attach_charge(lock_ref))
         return -ENOMEM;
-    catch_up(lock_ref, current);
-    if (size <= lock_ref->charge->size)
-        return 0;
-    int status = draw_locked(lock_ref->volume, size - lock_ref->charge->size);
-    if (status == 0)
-        set_size_locked(lock_ref->volume->tree, lock_ref->charge, size);
+    catch_up(lock_ref, change->before);
+    int status = raise_locked(lock_ref->volume, lock_ref->charge, change->after);
+    lock_ref->charge->changing += status == 0;
     return status;
 }
 
@@ -329,25 +364,8 @@ bool aiofs_lock_ref_has_quota(const aiofs_lock_ref *lock_ref)
 
 int aiofs_lock_ref_charge(aiofs_lock_ref *lock_ref, int64_t current, int64_t size)
 {
-    struct aiofs_tree *tree = lock_ref->volume->tree;
-    if (!aiofs_lock_ref_has_quota(lock_ref))
-        return 0;
-    int status = counted_once(tree);
-    for (int tries = 0; status == 0; tries++) {
-        aiofs_namespace_lock();
-        aiofs_change_begin_locked(tree);
-        status = charge_locked(lock_ref, current, size);
-        if (status < 0)
-            aiofs_change_end_locked(tree);
-        else
-            lock_ref->charge->changing++;
-        aiofs_namespace_unlock();
-        if (status == 0)
-            return 1;
-        if (status == -EDQUOT && tries == 0 && found_dead(tree))
-            status = 0;
-    }
-    return status;
+    const struct change change = {lock_ref->volume, lock_ref, current, size};
+    return aiofs_lock_ref_has_quota(lock_ref) ? charge_and_begin(&change, charge_locked) : 0;
 }
 
 /* The file is `size` bytes long: gives back what is charged beyond, but not the base of a swap file. */
@@ -414,29 +432,22 @@ int aiofs_quota_swap_begin(aiofs_lock_ref *lock_ref, int64_t base)
     return 0;
 }
 
+static int charge_swap_locked(const struct change *change)
+{
+    struct aiofs_charge *charge = change->lock_ref->charge;
+    return raise_locked(change->volume, charge, change->after - change->before + charge->base);
+}
+
 int aiofs_quota_swap_charge(aiofs_lock_ref *lock_ref, int64_t old, int64_t size)
 {
-    struct aiofs_tree *tree = lock_ref->volume->tree;
-    int status = aiofs_lock_ref_has_quota(lock_ref) ? counted_once(tree) : 0;
-    if (status < 0 || !aiofs_lock_ref_has_quota(lock_ref))
-        return status;
-    aiofs_namespace_lock();
-    struct aiofs_charge *charge = lock_ref->charge;
-    int64_t missing = size - old - (charge->size - charge->base);
-    if (missing > 0)
-        status = draw_locked(lock_ref->volume, missing);
-    if (missing > 0 && status == 0)
-        set_size_locked(tree, charge, charge->size + missing);
-    aiofs_namespace_unlock();
-    return status;
+    const struct change change = {lock_ref->volume, lock_ref, old, size};
+    return aiofs_lock_ref_has_quota(lock_ref) ? charge_and_begin(&change, charge_swap_locked) : 0;
 }
 
 /* The usage count has the old file and what was charged for the swap file beyond its base. */
 void aiofs_quota_swap_end(aiofs_lock_ref *lock_ref, int64_t old, int64_t size)
 {
     struct aiofs_tree *tree = lock_ref->volume->tree;
-    if (!aiofs_lock_ref_has_quota(lock_ref))
-        return;
     aiofs_namespace_lock();
     struct aiofs_charge *charge = lock_ref->charge;
     int64_t excess = old + (charge->size - charge->base) - size;
@@ -460,17 +471,16 @@ void aiofs_quota_truncated_locked(aiofs_volume *volume, struct aiofs_entry *entr
     give_back_locked(volume, before);
 }
 
-/* A hard link counts as a file of its own, as it does in a walk: unlinking it subtracts its size. Call it between
- * aiofs_change_begin and aiofs_change_end. */
+static int charge_name_locked(const struct change *change)
+{
+    return draw_locked(change->volume, change->after);
+}
+
+/* A hard link counts as a file of its own, as it does in a walk: unlinking it subtracts its size. */
 int aiofs_quota_named(aiofs_volume *volume, int64_t size)
 {
-    int status = -EDQUOT;
-    for (int tries = 0; status == -EDQUOT && (tries == 0 || (tries == 1 && found_dead(volume->tree))); tries++) {
-        aiofs_namespace_lock();
-        status = draw_locked(volume, size);
-        aiofs_namespace_unlock();
-    }
-    return status;
+    const struct change change = {.volume = volume, .after = size};
+    return aiofs_quota_counted(volume->tree) ? charge_and_begin(&change, charge_name_locked) : 0;
 }
 
 /* A file of `size` bytes was unlinked: subtracts its bytes from the usage count at the release of its last lock

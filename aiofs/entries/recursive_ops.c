@@ -321,12 +321,11 @@ static void move_lock_refs_locked(const struct renaming *renaming, const struct 
     }
 }
 
-static void update_after_rename(struct renaming *renaming)
+static void update_after_rename(struct renaming *renaming, uint64_t number)
 {
     struct aiofs_tree *tree = renaming->set.volume->tree;
     struct aiofs_canonical canonical;
     struct aiofs_listed *held = NULL;
-    uint64_t number = aiofs_dir_sync_created(tree, &renaming->to);
 
     aiofs_namespace_lock();
     if (S_ISREG(renaming->target.st_mode) && aiofs_quota_counted(tree))
@@ -373,9 +372,11 @@ static int rename_locked(struct renaming *renaming, const char *from, const char
         status = lock_set_all(renaming);
     if (status == 0 && strcmp(renaming->from.path, renaming->to.path) != 0) {
         bool begun = aiofs_change_begin(volume->tree);
+        aiofs_dir_sync_begin(volume->tree, &renaming->to);
         status = rename_names(renaming);
+        uint64_t number = aiofs_dir_sync_end(volume->tree, &renaming->to, status == 0);
         if (status == 0)
-            update_after_rename(renaming);
+            update_after_rename(renaming, number);
         aiofs_change_end(volume->tree, begun);
     }
     lock_set_release(&renaming->set);

@@ -159,6 +159,16 @@ static void tree_free(struct aiofs_tree *tree)
     free(tree);
 }
 
+/* Gives a new tree its first reference. */
+static void tree_register(struct aiofs_tree *tree)
+{
+    aiofs_namespace_lock();
+    tree->refs = 1;
+    tree->next = aiofs_trees;
+    aiofs_trees = tree;
+    aiofs_namespace_unlock();
+}
+
 /* Builds the tree of the directory `root`. The descriptor belongs to this function, also when it fails. */
 static int tree_build(int root, const struct stat *status_of_root, unsigned flags, struct aiofs_tree **out)
 {
@@ -202,11 +212,7 @@ static int tree_of(int root, unsigned flags, struct aiofs_tree **out)
     status = tree_build(root, &status_of_root, flags, &tree);
     if (status < 0)
         return status;
-    aiofs_namespace_lock();
-    tree->refs = 1;
-    tree->next = aiofs_trees;
-    aiofs_trees = tree;
-    aiofs_namespace_unlock();
+    tree_register(tree);
     *out = tree;
     return 0;
 }
@@ -243,14 +249,41 @@ static int volume_of(struct aiofs_tree *tree, unsigned flags, int64_t quota, aio
     return 0;
 }
 
+/* Makes the name of a root that was just created durable. A user without permission to read the directory above cannot
+ * sync it. */
+static int sync_name_of_root(int root)
+{
+    int above = aiofs_sys.openat(root, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (above < 0)
+        return above == -EACCES ? 0 : above;
+    int status = aiofs_fsync(above);
+    aiofs_sys.close(above);
+    return status;
+}
+
+/* Opens the directory of a volume, and creates it if the flags say so. A directory whose name cannot be synced is
+ * removed again, so that the next attempt syncs the name, too. */
+static int open_root(const char *directory, unsigned flags)
+{
+    int made = flags & AIOFS_VOLUME_CREATE ? aiofs_sys.mkdirat(AT_FDCWD, directory, 0700) : -EEXIST;
+    int root = aiofs_sys.openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (root < 0)
+        return made < 0 && made != -EEXIST ? made : root;
+    int status = made == 0 ? sync_name_of_root(root) : 0;
+    if (status == 0)
+        return root;
+    aiofs_sys.close(root);
+    aiofs_sys.unlinkat(AT_FDCWD, directory, AT_REMOVEDIR);
+    return status;
+}
+
 static int open_locked(const char *directory, unsigned flags, int64_t quota, aiofs_volume **out)
 {
     struct aiofs_tree *tree;
-    int status = flags & AIOFS_VOLUME_CREATE ? aiofs_sys.mkdirat(AT_FDCWD, directory, 0700) : 0;
-    int root = aiofs_sys.openat(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    int root = open_root(directory, flags);
     if (root < 0)
-        return status < 0 && status != -EEXIST ? status : root;
-    status = tree_of(root, flags, &tree);
+        return root;
+    int status = tree_of(root, flags, &tree);
     if (status < 0)
         return status;
     status = aiofs_own_dir_prepare(tree, flags); /* read-only volumes of this process may have made the tree */
@@ -282,11 +315,7 @@ int aiofs_volume_virtual(aiofs_volume **out)
         tree_free(tree);
         return status;
     }
-    aiofs_namespace_lock();
-    tree->refs = 1;
-    tree->next = aiofs_trees;
-    aiofs_trees = tree;
-    aiofs_namespace_unlock();
+    tree_register(tree);
     return 0;
 }
 

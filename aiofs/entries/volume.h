@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 
 #include "clock.h"
 #include "list.h"
@@ -31,10 +32,12 @@ typedef struct aiofs_lock_ref aiofs_lock_ref;
 
 enum aiofs_lock {
     AIOFS_LOCK_NONE,             /* a read-only open, get_file: reads see concurrent writes */
-    AIOFS_LOCK_EXCLUSIVE,        /* modes in-place and exclusive: no other lock on the entry */
+    AIOFS_LOCK_EXCLUSIVE,        /* mode in-place: no other lock on the entry */
     AIOFS_LOCK_SHARED,           /* compatible with SHARED only */
     AIOFS_LOCK_READ_ONLY,        /* compatible with READ_ONLY only */
     AIOFS_LOCK_READWRITE_UNSAFE, /* compatible with READWRITE_UNSAFE only */
+    AIOFS_LOCK_ATOMIC,           /* mode exclusive: no other lock on the entry, as EXCLUSIVE; aiofs_volume_locks tells them
+                                    apart */
 };
 
 enum {
@@ -144,6 +147,7 @@ struct aiofs_acquisition {
     uint64_t key;
     bool parked; /* the last answer was -EINPROGRESS; only the asking thread uses it */
     bool behind; /* it asked, and an earlier arrival has not: -EINPROGRESS, and `ready` follows */
+    bool looks;  /* without `ready`: the wait is -EINTR at each attempt, too, because a signal may precede its sleep */
 };
 /* Fixes its place among the acquisitions of this process with the same key, which are for the same path: it gets the
  * lock, or a place in the queue, after those that arrived before. For calls that run on threads in any order. */
@@ -197,6 +201,8 @@ int aiofs_lock_ref_stat(aiofs_lock_ref *lock_ref, struct stat *out);
 AIOFS_API void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref);
 /* Makes the entry's name durable: fsync(2) of its directory, once per entry that aiofs created. */
 int aiofs_lock_ref_sync_dir(aiofs_lock_ref *lock_ref);
+/* Whether that has nothing to do. */
+bool aiofs_lock_ref_dir_is_synced(const aiofs_lock_ref *lock_ref);
 /* The time (CLOCK_MONOTONIC, ns) until which the engine does not write inside the submitting call, for the volume of
  * the lock reference. The engine reads and writes it; entries/ only stores it. */
 _Atomic int64_t *aiofs_lock_ref_write_backoff(aiofs_lock_ref *lock_ref);

@@ -84,6 +84,7 @@ struct aiofs_lock_ref {
 struct aiofs_unsynced {
     struct aiofs_unsynced *next;
     uint64_t first, last;
+    unsigned making; /* names in it that are being created */
     size_t length;
     char path[];
 };
@@ -174,10 +175,14 @@ void aiofs_entry_free_if_unused_locked(struct aiofs_tree *tree, struct aiofs_ent
 
 /* lock_file.c */
 int64_t aiofs_range_of(uint64_t hash); /* where an entry's range begins in its lock file */
-/* The byte of the range that a sharing lock read-locks; -1: the lock is exclusive, on the whole range. */
+static inline bool aiofs_excludes_all(enum aiofs_lock lock)
+{
+    return lock == AIOFS_LOCK_EXCLUSIVE || lock == AIOFS_LOCK_ATOMIC;
+}
+/* The byte of the range that a sharing lock read-locks; -1: the lock excludes all others, on the whole range. */
 static inline int64_t aiofs_byte_of(enum aiofs_lock lock)
 {
-    return lock == AIOFS_LOCK_EXCLUSIVE ? -1 : (int64_t)lock;
+    return aiofs_excludes_all(lock) ? -1 : (int64_t)lock;
 }
 /* Locks the entry's bytes for `lock`. -EBUSY: another process has a conflicting lock. */
 int aiofs_bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lock);
@@ -243,6 +248,8 @@ void aiofs_opening_unlock(void);
 /* For opening a volume, under the opening lock: opens .aiofs, and creates it; in a host volume it leaves that to the
  * first lock. */
 int aiofs_own_dir_prepare(struct aiofs_tree *tree, unsigned flags);
+/* Creates a directory in .aiofs. -ENOTDIR: something else has that name, perhaps a link that leads out. */
+int aiofs_own_subdir_make(int own_dir, const char *name, mode_t mode);
 /* Before an entry's lock is taken. Takes the presence lock if this process has none, as a forked child; with `create`,
  * creates .aiofs where it is missing. It may sleep: the caller does not hold the namespace lock. */
 int aiofs_tree_prepare(struct aiofs_tree *tree, bool create);
@@ -273,7 +280,8 @@ int64_t aiofs_accounts_sum(const struct aiofs_tree *tree);
 
 /* quota.c */
 void aiofs_quota_start(struct aiofs_tree *tree);
-int aiofs_quota_named(aiofs_volume *volume, int64_t size); /* before a file gets one more name: -EDQUOT */
+/* Before a file gets one more name. 0: there is no quota. 1: charged; aiofs_change_end must follow. Or -EDQUOT. */
+int aiofs_quota_named(aiofs_volume *volume, int64_t size);
 /* Initialises the usage count of a volume with a quota, if it is not: so that the walk runs where a file is opened, and
  * not where the first write is submitted, on a thread that must not block. If it fails, the first charge tries again. */
 void aiofs_quota_prepare(struct aiofs_tree *tree);
@@ -288,9 +296,10 @@ void aiofs_charge_release_locked(aiofs_volume *volume, struct aiofs_charge *char
 void aiofs_charge_unlocked_locked(aiofs_volume *volume, struct aiofs_charge *charge);
 /* For a swap file that will replace a file of `base` bytes. 0 or -ENOMEM. */
 int aiofs_quota_swap_begin(aiofs_lock_ref *lock_ref, int64_t base);
-/* Before a swap file of `size` bytes replaces a file of `old` bytes: charges what is not charged yet, or -EDQUOT. */
+/* Before a swap file of `size` bytes replaces a file of `old` bytes: charges what is not charged yet. 0: there is no
+ * quota. 1: charged; aiofs_change_end must follow. Or -EDQUOT. */
 int aiofs_quota_swap_charge(aiofs_lock_ref *lock_ref, int64_t old, int64_t size);
-/* After that: corrects the usage count. */
+/* After a charged replacement: corrects the usage count. */
 void aiofs_quota_swap_end(aiofs_lock_ref *lock_ref, int64_t old, int64_t size);
 static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
 {
@@ -298,7 +307,9 @@ static inline bool aiofs_quota_counted(const struct aiofs_tree *tree)
 }
 
 /* dir_sync.c */
-uint64_t aiofs_dir_sync_created(struct aiofs_tree *tree, const struct aiofs_canonical *canonical);
+int aiofs_fsync(int fd); /* fsync(2), repeated after -EINTR */
+void aiofs_dir_sync_begin(struct aiofs_tree *tree, const struct aiofs_canonical *canonical);
+uint64_t aiofs_dir_sync_end(struct aiofs_tree *tree, const struct aiofs_canonical *canonical, bool created);
 uint64_t aiofs_dir_sync_outstanding_locked(const struct aiofs_tree *tree);
 void aiofs_dir_sync_move_locked(struct aiofs_tree *tree, const struct aiofs_canonical *from,
                                 const struct aiofs_canonical *to);
@@ -339,10 +350,10 @@ int aiofs_copy_bytes(int from, int to, const struct stat *source, _Atomic bool *
 /* Copies owner, mode and extended attributes as far as this process may set them. `from` -1: no extended attributes. */
 int aiofs_copy_attributes(int from, const struct stat *source, int to, const struct stat *target);
 
-/* swap.c */
+
 void aiofs_swap_changed(struct aiofs_swap *swap);
 void aiofs_swap_end(struct aiofs_lock_ref *lock_ref); /* removes a swap file that was not committed; may block */
-void aiofs_swap_clean(struct aiofs_tree *tree);       /* removes the swap files of dead processes */
+void aiofs_swap_clean(struct aiofs_tree *tree);       /* removes the swap files of dead processes; swap_file.c */
 
 /* recursive_ops.c: whether an entry below a directory is locked. */
 bool aiofs_subtree_locked(aiofs_volume *volume, const struct aiofs_canonical *top);

@@ -34,11 +34,12 @@
  * Ownership. The tree owns the map, the descriptor and the list of free slots. A lock reference owns its slot, and so
  * does a waiter.
  *
- * Locking. The namespace lock guards the free slots and serialises this process's changes. Two threads may make the
- * connection at once; the second one gives its own up.
+ * Locking. The namespace lock guards the free slots and serialises this process's changes. The connection is made under
+ * the opening lock: so no fork copies a descriptor that the child does not know of.
  *
  * Fork. The child gives the map up and closes its descriptor, so that the parent's byte ends with the parent. It makes
- * its own connection when it takes its first lock.
+ * its own connection when it takes its first lock. A waiter that it has inherited keeps the number of the parent's
+ * connection, and so touches no slot of the parent's: its thread takes a new place.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -60,7 +61,7 @@
 #define PAGE 4096
 #define FREE_MIN 16 /* slots in reserve, for threads that take locks at the same moment */
 
-enum { BYTE_ALONE = WAIT_PROCESSES, TRIES = 1000 };
+enum { BYTE_ALONE = WAIT_PROCESSES, TRIES = 1000, INTERVALS_MAX = 20, INTERVALS_BEHIND = 200 };
 
 struct wait_process {
     _Atomic uint32_t word; /* futex: incremented when one of its threaded waiters or watchers may go on */
@@ -288,9 +289,11 @@ static bool can_share(const struct aiofs_tree *tree)
 /* Without a table that processes share, one of this process's own: then there is a queue in it at least. */
 static struct aiofs_waits *waits_new(const struct aiofs_tree *tree)
 {
+    static unsigned last;
     struct aiofs_waits *waits = calloc(1, sizeof *waits);
     if (!waits)
         return NULL;
+    waits->number = ++last;
     waits->fd = waits->process = -1;
     list_init(&waits->waiters);
     list_init(&waits->watchers);
@@ -341,37 +344,48 @@ static bool is_unused_locked(const struct aiofs_waits *waits)
 
 /* A volume that was open read-only, or had no .aiofs, got a table of this process's own. When the volume is open for
  * writing too, the shared table replaces that one, as soon as it is unused. */
-static struct aiofs_waits *replace_own_table(struct aiofs_tree *tree, struct aiofs_waits *own)
+static void replace_own_table(struct aiofs_tree *tree, struct aiofs_waits *own)
 {
     aiofs_namespace_lock();
     bool unused = is_unused_locked(own);
     aiofs_namespace_unlock();
     struct aiofs_waits *shared = unused ? waits_new(tree) : NULL;
     if (!shared)
-        return own;
+        return;
     aiofs_namespace_lock();
-    bool first = tree->waits == own && is_unused_locked(own);
-    if (first) {
+    unused = is_unused_locked(own);
+    if (unused) {
         shared->retired = own;
         tree->waits = shared;
     }
-    struct aiofs_waits *current = tree->waits;
     aiofs_namespace_unlock();
-    if (!first)
+    if (!unused)
         disconnect(shared);
-    return current;
+}
+
+static bool is_connected(const struct aiofs_tree *tree, const struct aiofs_waits *waits)
+{
+    return waits && (waits->shareable || !can_share(tree));
+}
+
+static struct aiofs_waits *connect_tree(struct aiofs_tree *tree)
+{
+    struct aiofs_waits *waits = atomic_load_explicit(&tree->waits, memory_order_acquire);
+    if (is_connected(tree, waits))
+        return waits;
+    aiofs_opening_lock();
+    waits = tree->waits;
+    if (!waits)
+        tree->waits = waits_new(tree);
+    else if (!is_connected(tree, waits))
+        replace_own_table(tree, waits);
+    aiofs_opening_unlock();
+    return tree->waits;
 }
 
 void aiofs_waits_prepare(struct aiofs_tree *tree, bool reserve, size_t length)
 {
-    struct aiofs_waits *waits = atomic_load_explicit(&tree->waits, memory_order_acquire);
-    struct aiofs_waits *none = NULL;
-    if (!waits && (waits = waits_new(tree)) && !atomic_compare_exchange_strong(&tree->waits, &none, waits)) {
-        disconnect(waits); /* another thread was first */
-        waits = none;
-    }
-    if (waits && !waits->shareable && can_share(tree))
-        waits = replace_own_table(tree, waits);
+    struct aiofs_waits *waits = connect_tree(tree);
     if (!waits || waits->process < 0 || !reserve)
         return;
     unsigned wanted = FREE_MIN + (unsigned)(length / WAIT_SLOT_PATH);
@@ -391,6 +405,8 @@ void aiofs_waits_free(struct aiofs_tree *tree)
         aiofs_namespace_wait(&waits->ended, aiofs_now() + 1000000000);
     }
     aiofs_namespace_unlock();
+    if (waits->fd >= 0) /* a child that was forked just now has a copy of the descriptor */
+        aiofs_bytes_set(waits->fd, F_UNLCK, 0, 0);
     disconnect(waits);
     tree->waits = NULL;
 }
@@ -517,7 +533,21 @@ struct queue_search {
     unsigned most, found;
     uint64_t first; /* ticket of the first of them */
     unsigned slot;  /* the first of them */
+    unsigned processes;                     /* how many processes they belong to */
+    uint64_t numbers[WAIT_PROCESSES / 64]; /* one bit for each of these */
 };
+
+static void add_process(struct queue_search *search, unsigned process)
+{
+    uint64_t *bits = &search->numbers[process / 64 % (WAIT_PROCESSES / 64)], bit = (uint64_t)1 << process % 64;
+    search->processes += !(*bits & bit);
+    *bits |= bit;
+}
+
+static bool has_process(const struct queue_search *search, unsigned process)
+{
+    return search->numbers[process / 64] & (uint64_t)1 << process % 64;
+}
 
 static void search_block(const struct aiofs_waits *waits, unsigned block, struct queue_search *search)
 {
@@ -530,6 +560,7 @@ static void search_block(const struct aiofs_waits *waits, unsigned block, struct
         if (ticket >= search->ticket)
             continue;
         search->found++;
+        add_process(search, (atomic_load(&waits->head->owner[block]) & ~CLAIMING) - 1);
         if (ticket < search->first) {
             search->first = ticket;
             search->slot = number;
@@ -541,7 +572,8 @@ static void search_blocks(const struct aiofs_waits *waits, struct queue_search *
 {
     unsigned blocks = atomic_load(&waits->head->blocks);
     search->first = UINT64_MAX;
-    search->found = 0;
+    search->found = search->processes = 0;
+    memset(search->numbers, 0, sizeof search->numbers);
     for (unsigned block = 0; block < blocks && block < WAIT_BLOCKS && search->found < search->most; block++)
         search_block(waits, block, search);
 }
@@ -616,6 +648,18 @@ unsigned aiofs_waits_before_locked(struct aiofs_tree *tree, uint64_t hash, uint6
     return search.found;
 }
 
+unsigned aiofs_waits_intervals_locked(struct aiofs_tree *tree, const struct aiofs_waiter *waiter)
+{
+    struct queue_search search = {.hash = waiter->canonical.hash, .ticket = waiter->ticket, .most = UINT_MAX};
+    const struct aiofs_waits *waits = tree->waits;
+    if (waiter->slot < 0)
+        return 1;
+    search_queue_locked(waits, &search);
+    if (slot_of(waits, (unsigned)waiter->slot)->threaded && has_process(&search, (unsigned)waits->process))
+        return INTERVALS_BEHIND;
+    return search.processes < INTERVALS_MAX ? search.processes + 1 : INTERVALS_MAX;
+}
+
 static void wake_watchers(const struct aiofs_waits *waits)
 {
     struct wait_head *head = waits->head;
@@ -633,6 +677,7 @@ void aiofs_waits_enqueue_locked(struct aiofs_tree *tree, struct aiofs_waiter *wa
     waiter->ticket = WAIT_NEWCOMER;
     if (waiter->slot < 0)
         return;
+    waiter->table = waits->number;
     struct wait_slot *slot = slot_of(waits, (unsigned)waiter->slot);
     slot->threaded = threaded;
     atomic_fetch_add(bucket_of(waits, canonical->hash), 1);
@@ -643,16 +688,24 @@ void aiofs_waits_enqueue_locked(struct aiofs_tree *tree, struct aiofs_waiter *wa
     wake_watchers(waits);
 }
 
+bool aiofs_waits_is_parents(const struct aiofs_tree *tree, const struct aiofs_waiter *waiter)
+{
+    return waiter->slot >= 0 && !(tree->waits && tree->waits->number == waiter->table);
+}
+
 void aiofs_waits_leave_locked(struct aiofs_tree *tree, struct aiofs_waiter *waiter)
 {
     struct aiofs_waits *waits = tree->waits;
-    if (waiter->slot < 0 || !waits)
+    if (aiofs_waits_is_parents(tree, waiter))
+        waiter->slot = -1;
+    if (waiter->slot < 0)
         return;
     clear_bit(waits->head->waiting, (unsigned)waiter->slot);
     atomic_fetch_sub(bucket_of(waits, waiter->canonical.hash), 1);
     free_slot_locked(waits, (unsigned)waiter->slot);
     waiter->slot = -1;
-    if (waiter->status != 0 || waiter->lock != AIOFS_LOCK_EXCLUSIVE) /* else its own release wakes the next */
+    bool alone = aiofs_excludes_all(waiter->lock) && !waiter->owner; /* then its own release wakes the next */
+    if (waiter->status != 0 || !alone)
         aiofs_waits_released_locked(tree, waiter->canonical.hash);
 }
 
@@ -697,7 +750,7 @@ void aiofs_waits_wake_waiter_locked(struct aiofs_tree *tree, const struct aiofs_
 {
     if (waiter->slot >= 0)
         wake_slot(tree->waits, (unsigned)waiter->slot);
-    else
+    else if (tree->waits)
         aiofs_waits_wake_process(tree);
 }
 
@@ -787,6 +840,8 @@ static char *copy_path(const struct aiofs_waits *waits, const struct wait_slot *
 static const char *mode_of(const struct wait_slot *slot)
 {
     switch ((enum aiofs_lock)slot->lock) {
+    case AIOFS_LOCK_ATOMIC:
+        return "exclusive";
     case AIOFS_LOCK_SHARED:
         return "shared";
     case AIOFS_LOCK_READ_ONLY:

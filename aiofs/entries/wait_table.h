@@ -26,6 +26,7 @@ struct aiofs_waiter {
     enum aiofs_lock lock;
     const void *owner;
     int slot;          /* -1: the table is full, and this waiter is in no queue */
+    unsigned table;    /* aiofs_waits.number of the table with the slot */
     uint64_t ticket;
     uint32_t seen;     /* the slot's word before the last attempt */
     int64_t next_try;  /* CLOCK_MONOTONIC, ns: when to try without having been woken */
@@ -42,6 +43,7 @@ struct wait_head;
 /* A tree's connection to its table. */
 struct aiofs_waits {
     struct wait_head *head;
+    unsigned number; /* of this connection in the process and its children */
     int fd;        /* .aiofs/waits; -1: the table is in this process's own memory */
     int process;   /* this process's number in it; -1: none, and so no slots */
     uint16_t *free_slots;
@@ -78,8 +80,13 @@ bool aiofs_waits_contended_locked(const struct aiofs_tree *tree, uint64_t hash);
 void aiofs_waits_enqueue_locked(struct aiofs_tree *tree, struct aiofs_waiter *waiter, bool threaded);
 /* Leaves the queue, and wakes who is first in it then, unless the waiter has got an exclusive lock. */
 void aiofs_waits_leave_locked(struct aiofs_tree *tree, struct aiofs_waiter *waiter);
+/* Whether its slot belongs to another table: this process is a forked child, and its parent has that slot. */
+bool aiofs_waits_is_parents(const struct aiofs_tree *tree, const struct aiofs_waiter *waiter);
 /* How many are before `ticket` in the queue of the entry. `most`: stop counting there. Forgets dead processes. */
 unsigned aiofs_waits_before_locked(struct aiofs_tree *tree, uint64_t hash, uint64_t ticket, unsigned most);
+/* After how many of its intervals a waiter should try without having been woken: one for each process before it, so that
+ * it notices when those are dead. One that the thread serves may rely on a place of this process that is before it. */
+unsigned aiofs_waits_intervals_locked(struct aiofs_tree *tree, const struct aiofs_waiter *waiter);
 uint32_t aiofs_waits_word(const struct aiofs_tree *tree, const struct aiofs_waiter *waiter);
 uint32_t aiofs_waits_process_word(const struct aiofs_tree *tree);
 /* Sleeps until the waiter's word is no longer `seen`, or for `nanoseconds`. No lock held. 0 or a negated errno. */

@@ -10,9 +10,11 @@
  *                  for all such places of the process. It takes the lock for a place itself, keeps it for the
  *                  acquisition, and calls `ready`. So a thousand waiting openings need no thousand threads.
  *
- * Who leaves a queue, for whatever reason, wakes who is first then. A place that nobody wakes tries by itself: the first
- * one every 50 ms, the n-th one every n x 50 ms, at most 10 s. So a holder or a first place that was killed, or a release
- * by somebody who wakes nobody, costs the next one 50 ms, and waiting costs no processor time to speak of.
+ * Who leaves a queue, for whatever reason, wakes who is first then. A place that nobody wakes tries by itself: every
+ * 50 ms if it is the first, every n x 50 ms, at most 1 s, if n - 1 other processes are before it. The thread's places
+ * behind another one of their process do so every 10 s, and the next of them 50 ms after one has left the queue. So a
+ * holder or first places that were killed, or a release by somebody who wakes nobody, cost the next one at most 50 ms for
+ * each process, and waiting costs no processor time to speak of.
  *
  * Asynchronous openings of one path run on host threads, which take them up in any order. So each arrives when it is
  * called, and one that asks for the lock before an earlier arrival has asked is called again after that.
@@ -35,7 +37,7 @@
 #include "thread.h"
 #include "wait_table.h"
 
-enum { TRY_NS = 50000000, LINGER_NS = 1000000000, AHEAD_MAX = 200 }; /* the thread stays for a second without work */
+enum { TRY_NS = 50000000, LINGER_NS = 1000000000 }; /* the thread stays for a second without work */
 
 /* ---- places in a queue --------------------------------------------------------------------------------------- */
 
@@ -58,6 +60,22 @@ static struct aiofs_waiter *waiter_new(aiofs_volume *volume, struct aiofs_acquis
     return waiter;
 }
 
+/* The first of the thread's waiters for the entry may have relied on one that has left the queue: it tries soon. */
+static void hurry_next_locked(struct aiofs_tree *tree, uint64_t hash)
+{
+    struct aiofs_link *const list = &tree->waits->waiters;
+    struct aiofs_link *link = list->next;
+    while (link != list && CONTAINER(link, struct aiofs_waiter, link)->canonical.hash != hash)
+        link = link->next;
+    int64_t soon = aiofs_now() + TRY_NS;
+    struct aiofs_waiter *next = CONTAINER(link, struct aiofs_waiter, link);
+    if (link == list || next->next_try <= soon)
+        return;
+    next->next_try = soon;
+    if (tree->waits->wakes_at > soon)
+        aiofs_waits_wake_process(tree);
+}
+
 /* Leaves the queue. The waiter stays, with its status, until its acquisition asks again or ends. */
 static void end_locked(struct aiofs_waiter *waiter, int status)
 {
@@ -71,6 +89,8 @@ static void end_locked(struct aiofs_waiter *waiter, int status)
     }
     list_remove(&waiter->link);
     aiofs_waits_leave_locked(tree_of(waiter), waiter);
+    if (tree_of(waiter)->waits)
+        hurry_next_locked(tree_of(waiter), waiter->canonical.hash);
 }
 
 /* No lock is held: the releases take one. */
@@ -90,13 +110,10 @@ static int try_locked(struct aiofs_waiter *waiter)
     waiter->seen = aiofs_waits_word(tree, waiter);
     int status = aiofs_lock_ref_take_turn_locked(waiter->volume, &waiter->canonical, waiter->lock, waiter->owner,
                                                  waiter->ticket, &waiter->granted);
-    if (status == -EBUSY) {
-        unsigned ahead = aiofs_waits_before_locked(tree, waiter->canonical.hash, waiter->ticket, AHEAD_MAX);
-        int64_t places = waiter->slot < 0 ? 1 : (int64_t)ahead + 1;
-        waiter->next_try = aiofs_now() + TRY_NS * places;
-    } else if (status == 0) {
+    if (status == -EBUSY)
+        waiter->next_try = aiofs_now() + (int64_t)TRY_NS * aiofs_waits_intervals_locked(tree, waiter);
+    else if (status == 0)
         aiofs_waits_hold_locked(tree, waiter->granted);
-    }
     return status;
 }
 
@@ -199,8 +216,8 @@ static int wait_here_locked(struct aiofs_waiter *waiter)
         aiofs_namespace_unlock();
         status = aiofs_waits_sleep(tree, waiter, waiter->seen, wake - now);
         aiofs_namespace_lock();
-        if (status == -EINTR)
-            return status;
+        if (status == -EINTR || (status == -ETIMEDOUT && acquisition->looks))
+            return -EINTR;
     }
 }
 
@@ -254,6 +271,7 @@ struct taking {
 static bool is_for(const struct aiofs_waiter *waiter, const struct taking *taking)
 {
     return waiter->volume->tree == taking->volume->tree && waiter->lock == taking->lock &&
+           !aiofs_waits_is_parents(taking->volume->tree, waiter) &&
            waiter->canonical.length == taking->canonical->length &&
            memcmp(waiter->canonical.path, taking->canonical->path, taking->canonical->length) == 0;
 }
@@ -309,7 +327,7 @@ static int take_turn_locked(const struct taking *taking, aiofs_lock_ref **out, s
 {
     struct aiofs_acquisition *acquisition = aiofs_acquiring;
     bool waits = taking->lock != AIOFS_LOCK_NONE && acquisition && acquisition->until && !acquisition->lock_ref;
-    if (waits && acquisition->waiter && !is_for(acquisition->waiter, taking)) { /* the path leads elsewhere by now */
+    if (waits && acquisition->waiter && !is_for(acquisition->waiter, taking)) { /* the path may lead elsewhere by now */
         end_locked(acquisition->waiter, -ESTALE);
         *spent = acquisition->waiter;
         acquisition->waiter = NULL;

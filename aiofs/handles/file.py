@@ -9,9 +9,13 @@ from operator import index
 
 from aiofs import _core, errors
 from aiofs.handles.entry import Async, Handle
-from aiofs.volume_ops import VolumeOps
+from aiofs.volume_ops import HasOps, VolumeOps
 
 __all__ = ["File"]
+
+
+# What opening gives if something that is no file, or a link that is not followed, is there now.
+_NO_FILE = (errno.EOPNOTSUPP, errno.ELOOP, errno.EXDEV)
 
 
 class File:
@@ -24,7 +28,8 @@ class File:
     change if the file's size or times show it. WHATWG File API: `File` and `Blob`.
     """
 
-    _handle: Handle
+    _volume: HasOps
+    _path: str
     _found: os.stat_result
     _generation: int
     _start: int
@@ -35,14 +40,21 @@ class File:
 
     @classmethod
     def _of(cls, handle: Handle, found: os.stat_result, generation: int) -> File:
-        return cls._part(handle, found, generation, 0, found.st_size)
+        return cls._part(handle._volume, handle._path, found, generation, 0, found.st_size)
 
     @classmethod
     def _part(
-        cls, handle: Handle, found: os.stat_result, generation: int, start: int, end: int
+        cls,
+        volume: HasOps,
+        path: str,
+        found: os.stat_result,
+        generation: int,
+        start: int,
+        end: int,
     ) -> File:
         file = cls.__new__(cls)
-        file._handle = handle
+        file._volume = volume
+        file._path = path
         file._found = found
         file._generation = generation
         file._start = start
@@ -52,7 +64,7 @@ class File:
     @property
     def name(self) -> str:
         """The file's name, without its directory."""
-        return self._handle.name
+        return self._path.rpartition("/")[2]
 
     @property
     def size(self) -> int:
@@ -72,7 +84,8 @@ class File:
         """
         first = self._start + _clamped(index(start), self.size)
         last = self._end if end is None else self._start + _clamped(index(end), self.size)
-        return File._part(self._handle, self._found, self._generation, first, max(first, last))
+        span = first, max(first, last)
+        return File._part(self._volume, self._path, self._found, self._generation, *span)
 
     def read(self) -> Async[bytes]:
         """`await file.read()`: all bytes of the file or of the slice.
@@ -119,8 +132,11 @@ class File:
     def _open(self) -> _core.OpenFile:
         try:
             return self._ops.open(self._path, os.O_RDONLY, 0, _core.LOCK_NONE, 0)
-        except IsADirectoryError:
-            raise self._stale() from None
+        except OSError as error:
+            directory = isinstance(self._ops, _core.DirectoryOps)
+            if isinstance(error, IsADirectoryError) or (directory and error.errno in _NO_FILE):
+                raise self._stale() from None
+            raise
 
     def _read(self) -> bytes:
         opened = self._open()
@@ -158,11 +174,7 @@ class File:
 
     @property
     def _ops(self) -> VolumeOps:
-        return self._handle._volume._ops
-
-    @property
-    def _path(self) -> str:
-        return self._handle._path
+        return self._volume._ops
 
 
 def _clamped(number: int, size: int) -> int:

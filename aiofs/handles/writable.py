@@ -23,7 +23,7 @@ WritableMode = Literal["siloed", "exclusive"]
 
 _PIECE = 1 << 20  # bytes of a File that are in memory at a time
 
-_LOCKS = {"siloed": _core.LOCK_SHARED, "exclusive": _core.LOCK_EXCLUSIVE}
+_LOCKS = {"siloed": _core.LOCK_SHARED, "exclusive": _core.LOCK_ATOMIC}
 
 
 def lock_of_mode(mode: str) -> int:

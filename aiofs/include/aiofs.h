@@ -77,15 +77,23 @@ int aiofs_open(const char *volume, const char *path, int flags, ...);
  *     AIOFS_MODE_IN_PLACE           nobody, not this process either; also if it is opened for reading
  *     AIOFS_MODE_READ_ONLY          others in this mode; only with O_RDONLY
  *     AIOFS_MODE_READWRITE_UNSAFE   others in this mode
+ *     AIOFS_MODE_EXCLUSIVE          nobody, not this process either
+ *     AIOFS_MODE_SHARED             others in this mode
  *
- * EBUSY: the time is up, or (without waiting) another holder has the lock or others wait for it. EINTR: a signal handler
+ * In the last two modes the descriptor is one of a copy of the file (an empty one with O_TRUNC), open for reading and
+ * writing. aiofs_close replaces the file by the copy, all or nothing, and aiofs_abort discards the copy; so does the end of
+ * the process. O_RDONLY does not fit them. Of several copies in AIOFS_MODE_SHARED, the last one that is closed stays.
+ *
+ * It is no cancellation point. EBUSY: the time is up, or (without waiting) another holder has the lock or others wait for it. EINTR: a signal handler
  * ran while it waited. EINVAL: the mode is unknown, does not fit `flags`, or the time is invalid. Else as aiofs_open.
  */
 enum aiofs_mode {
     AIOFS_MODE_DEFAULT,
     AIOFS_MODE_IN_PLACE,
     AIOFS_MODE_READ_ONLY,
-    AIOFS_MODE_READWRITE_UNSAFE
+    AIOFS_MODE_READWRITE_UNSAFE,
+    AIOFS_MODE_EXCLUSIVE,
+    AIOFS_MODE_SHARED
 };
 int aiofs_open_wait(const char *volume, const char *path, int flags, mode_t permissions, enum aiofs_mode mode,
                     const struct timespec *timeout);
@@ -93,7 +101,7 @@ int aiofs_open_wait(const char *volume, const char *path, int flags, mode_t perm
 /* A lock that is held or waited for. */
 struct aiofs_lock_info {
     char *path;            /* relative to the volume */
-    const char *mode;      /* "in-place", "shared", "read-only" or "readwrite-unsafe" */
+    const char *mode;      /* "in-place", "exclusive", "shared", "read-only" or "readwrite-unsafe" */
     pid_t pid;             /* of its process, as that process knows itself */
     int waiting;           /* it is waited for, not held */
     struct timespec since; /* CLOCK_REALTIME: when it was taken, or the wait began */
@@ -107,8 +115,16 @@ struct aiofs_lock_info {
 ssize_t aiofs_locks(const char *volume, struct aiofs_lock_info **list);
 void aiofs_locks_free(struct aiofs_lock_info *list, ssize_t count);
 
-/* Closes a descriptor of aiofs_open or aiofs_open_wait. Returns 0; or -1 with errno EBADF: it is no such descriptor, or closed. */
+/*
+ * Closes a descriptor of aiofs_open or aiofs_open_wait, and releases its lock. In AIOFS_MODE_EXCLUSIVE and
+ * AIOFS_MODE_SHARED it first waits for the requests in flight, and replaces the file by the copy, durably. Returns 0; or
+ * -1 with errno EBADF: it is no such descriptor, or closed, or the parent process's; ENOENT: the file was removed
+ * meanwhile; or any errno of fsync(2) and rename(2): then the file is the old one.
+ */
 int aiofs_close(int fd);
+
+/* As aiofs_close, and discards the copy. */
+int aiofs_abort(int fd);
 
 /*
  * Opens a completion descriptor, for poll, select and epoll. It is readable when requests that name it are terminal.

@@ -1,12 +1,13 @@
 /*
- * volume.c - aiofs_open, aiofs_open_wait, aiofs_close and aiofs_locks: locked files of a volume, for C programs.
+ * volume.c - aiofs_open, aiofs_open_wait, aiofs_close, aiofs_abort and aiofs_locks: locked files of a volume, for C
+ * programs.
  *
  * All files that a process opens by aiofs_open have the same lock owner, so the process may open one file several times.
  * In the modes of aiofs_open_wait that name a lock, each open file is a holder of its own.
  *
  * Ownership. The open file owns its lock and its volume. The table `opened` maps descriptors to open files, and owns
  * the opener's reference to each. The thread that removes a file from the table closes it. So aiofs_close does not
- * close a file that another face opened.
+ * close a file that another face opened. Only aiofs_close commits a swap file.
  *
  * Locking. opened.lock guards the table. It is held for a few instructions, and no other lock is taken under it. The
  * child of a fork keeps the table, because it may close files that it inherited.
@@ -121,17 +122,34 @@ static enum aiofs_lock default_lock(int flags)
     return (flags & O_ACCMODE) == O_RDONLY ? AIOFS_LOCK_NONE : AIOFS_LOCK_EXCLUSIVE;
 }
 
-static int open_locked(const char *directory, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
-                       const void *owner)
+struct opening {
+    const char *path;
+    int flags;
+    mode_t permissions;
+    enum aiofs_lock lock;
+    const void *owner;
+    bool swap; /* the changes are committed by aiofs_close */
+};
+
+static int open_in(aiofs_volume *volume, const struct opening *opening, aiofs_file **file)
+{
+    const char *path = opening->path;
+    int flags = opening->flags;
+    if (opening->swap)
+        return aiofs_volume_open_swap(volume, path, flags, opening->permissions, opening->lock, file);
+    return aiofs_volume_open_file(volume, path, flags, opening->permissions, opening->lock, opening->owner, file);
+}
+
+static int open_locked(const char *directory, const struct opening *opening)
 {
     aiofs_volume *volume;
     aiofs_file *file;
-    if (!*path)
+    if (!*opening->path)
         return -ENOENT;
-    int error = open_volume(directory, flags, &volume);
+    int error = open_volume(directory, opening->flags, &volume);
     if (error < 0)
         return error;
-    error = aiofs_volume_open_file(volume, path, flags, mode, lock, owner, &file);
+    error = open_in(volume, opening, &file);
     aiofs_volume_release(volume);
     return error < 0 ? error : add_opened(file);
 }
@@ -145,8 +163,9 @@ AIOFS_API int aiofs_open(const char *volume, const char *path, int flags, ...)
         mode = va_arg(arguments, mode_t);
         va_end(arguments);
     }
+    const struct opening opening = {path, flags, mode, default_lock(flags), &the_process, false};
     int before = posix_disable_cancel();
-    int answer = posix_answer(open_locked(volume, path, flags, mode, default_lock(flags), &the_process));
+    int answer = posix_answer(open_locked(volume, &opening));
     posix_restore_cancel(before);
     return answer;
 }
@@ -154,15 +173,20 @@ AIOFS_API int aiofs_open(const char *volume, const char *path, int flags, ...)
 /* The lock of a mode, or -EINVAL. */
 static int lock_of(enum aiofs_mode mode, int flags)
 {
+    bool reads = (flags & O_ACCMODE) == O_RDONLY;
     switch (mode) {
     case AIOFS_MODE_DEFAULT:
         return default_lock(flags);
     case AIOFS_MODE_IN_PLACE:
         return AIOFS_LOCK_EXCLUSIVE;
     case AIOFS_MODE_READ_ONLY:
-        return (flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC) ? AIOFS_LOCK_READ_ONLY : -EINVAL;
+        return reads && !(flags & O_TRUNC) ? AIOFS_LOCK_READ_ONLY : -EINVAL;
     case AIOFS_MODE_READWRITE_UNSAFE:
         return AIOFS_LOCK_READWRITE_UNSAFE;
+    case AIOFS_MODE_EXCLUSIVE:
+        return reads ? -EINVAL : AIOFS_LOCK_ATOMIC;
+    case AIOFS_MODE_SHARED:
+        return reads ? -EINVAL : AIOFS_LOCK_SHARED;
     }
     return -EINVAL;
 }
@@ -186,10 +210,15 @@ AIOFS_API int aiofs_open_wait(const char *volume, const char *path, int flags, m
     int lock = lock_of(mode, flags);
     if (lock < 0 || acquisition.until < 0)
         return posix_answer(-EINVAL);
+    const struct opening opening = {.path = path,
+                                    .flags = flags,
+                                    .permissions = permissions,
+                                    .lock = (enum aiofs_lock)lock,
+                                    .owner = mode == AIOFS_MODE_DEFAULT ? &the_process : NULL,
+                                    .swap = mode == AIOFS_MODE_EXCLUSIVE || mode == AIOFS_MODE_SHARED};
     int before = posix_disable_cancel();
     aiofs_acquisition_begin(&acquisition);
-    int fd = open_locked(volume, path, flags, permissions, (enum aiofs_lock)lock,
-                         mode == AIOFS_MODE_DEFAULT ? &the_process : NULL);
+    int fd = open_locked(volume, &opening);
     aiofs_acquisition_begin(NULL);
     aiofs_acquisition_end(&acquisition);
     int answer = posix_answer(fd);
@@ -197,7 +226,25 @@ AIOFS_API int aiofs_open_wait(const char *volume, const char *path, int flags, m
     return answer;
 }
 
+static int64_t commit_opened(aiofs_file *file)
+{
+    if (!aiofs_file_swapped(file))
+        return close_opened(file);
+    int64_t error = aiofs_file_finish(file, true);
+    aiofs_file_release(file);
+    return error;
+}
+
 AIOFS_API int aiofs_close(int fd)
+{
+    int before = posix_disable_cancel();
+    aiofs_file *file = remove_opened(fd);
+    int answer = posix_answer(file ? (int)commit_opened(file) : -EBADF);
+    posix_restore_cancel(before);
+    return answer;
+}
+
+AIOFS_API int aiofs_abort(int fd)
 {
     int before = posix_disable_cancel();
     aiofs_file *file = remove_opened(fd);

@@ -22,7 +22,8 @@ class HostVolume(DirectoryVolume):
     FIFOs, sockets and devices are no entries for handles (`TypeMismatchError`); `FileSystem` lists
     them, but does not open them (EOPNOTSUPP). An access handle that is asked for no mode is
     "shared": it changes a copy, which replaces the file when the handle is closed. Other hard links
-    of that file keep the old bytes.
+    of that file keep the old bytes. Below a mount point in the directory, the commit copies the
+    bytes once more, to a file beside the target that is not listed (`.aiofs-swap-*`).
 
     aiofs keeps what it needs in one subdirectory, `.aiofs`, which is not listed. It is created when
     the first file is locked; looking, reading by `get_file`, creating and removing create none.

@@ -9,9 +9,10 @@ import pickle
 import pytest
 from coroutines import failure, wait
 from opened import CONTENT, SIZE, all_bytes, cursor_of, is_locked
+from support import failed, write_file
 
 import aiofs
-from aiofs import AccessHandle, PrivateVolume
+from aiofs import AccessHandle, FileHandle, MemoryVolume, PrivateVolume
 from aiofs.aio import aio_read, aio_return, aio_write, aiocb
 
 # ---- reading and writing ------------------------------------------------------------------------
@@ -207,3 +208,77 @@ async def test_aio_requests_run_on_a_handle_and_hold_its_lock(file):
     assert not is_locked(file)
     aio_write(requests[0])
     await failure(errno.EBADF, wait(requests[0]))
+
+
+LAST = 2**63 - 1  # the largest offset
+
+
+def open_for(ways, handle):
+    """The methods of an access handle, or of its streams, that read and write at an offset."""
+    if ways == "vectors":
+        return lambda buffer, at: handle.readv([buffer], at=at), (
+            lambda data, at: handle.writev([data[:1], data[1:]], at=at)
+        )
+    if ways == "streams":
+        return lambda buffer, at: handle.readable.readinto(buffer, at=at), (
+            lambda data, at: handle.writable.write(data, at=at)
+        )
+    return lambda buffer, at: handle.read(buffer, at=at), (
+        lambda data, at: handle.write(data, at=at)
+    )
+
+
+@pytest.mark.parametrize("ways", ["methods", "vectors", "streams"])
+async def test_write_past_the_largest_offset_is_efbig_and_a_read_there_is_at_the_end(file, ways):
+    async with file.create_access_handle(mode="in-place") as handle:
+        read, write = open_for(ways, handle)
+        for at in (LAST - 1, LAST):
+            error = await failure(errno.EFBIG, write(b"abc", at))
+            assert error.filename == handle_path(file)
+            assert await read(bytearray(5), at) == 0
+        assert await write(b"", LAST) == 0
+        await failure(errno.EFBIG, write(b"abc", None))  # at the cursor
+        assert await read(bytearray(5), None) == 0
+        assert await all_bytes(handle) == CONTENT
+    with file.create_sync_access_handle(mode="in-place") as handle:
+        if ways == "streams":
+            return
+        read, write = open_for(ways, handle)
+        for at in (LAST - 1, LAST):
+            failed(errno.EFBIG, write, b"abc", at)
+            assert read(bytearray(5), at) == 0
+        assert handle.get_size() == SIZE
+
+
+def test_read_ends_at_the_last_byte_that_a_file_can_have():
+    with MemoryVolume() as volume:  # tmpfs has files of 2**63 - 1 bytes
+        write_file(volume, "file", b"")
+        file = FileHandle._of(volume, "file")
+        with file.create_sync_access_handle() as handle:
+            handle.truncate(LAST)
+            assert handle.write(b"end", at=LAST - 3) == 3
+            buffer = bytearray(5)
+            assert handle.read(buffer, at=LAST - 3) == 3
+            assert buffer == b"end\0\0"
+            first, second = bytearray(2), bytearray(2)
+            assert handle.readv([first, second], at=LAST - 3) == 3
+            assert first + second == b"end\0"
+
+
+async def test_awaited_read_ends_at_the_last_byte_that_a_file_can_have():
+    with MemoryVolume() as volume:
+        write_file(volume, "file", b"")
+        file = FileHandle._of(volume, "file")
+        async with file.create_access_handle() as handle:
+            await handle.truncate(LAST)
+            assert await handle.write(b"end", at=LAST - 3) == 3
+            buffer = bytearray(5)
+            assert await handle.read(buffer, at=LAST - 3) == 3
+            assert buffer == b"end\0\0"
+            first, second = bytearray(2), bytearray(2)
+            assert await handle.readv([first, second], at=LAST - 3) == 3
+            assert first + second == b"end\0"
+
+
+def handle_path(file):
+    return file._volume._ops.show(file._path)

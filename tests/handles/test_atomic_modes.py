@@ -8,7 +8,7 @@ import sys
 import pytest
 from opened import CONTENT, SIZE, is_locked
 from support import CONTENT as LONG
-from support import failed, python, write_file
+from support import failed, python, tmpfs, write_file
 
 import aiofs
 from aiofs import FileHandle, PrivateVolume, _core
@@ -564,3 +564,51 @@ def test_commit_that_would_exceed_the_quota_fails_and_leaves_the_file(small):
     failed(errno.EDQUOT, handle.close)
     assert on_disk_now(small) == b""
     assert not is_locked(small)
+
+
+# ---- a file on another filesystem than .aiofs
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    (tmp_path / "volume/sub").mkdir(parents=True)
+    with tmpfs(tmp_path / "volume/sub"), PrivateVolume(tmp_path / "volume") as volume:
+        write_file(volume, "sub/file", CONTENT)
+        os.chmod(tmp_path / "volume/sub/file", 0o604)
+        yield FileHandle._of(volume, "sub/file")
+
+
+@ATOMIC
+def test_commit_below_a_mount_point_replaces_the_file_there(mounted, mode):
+    path = f"{mounted._volume._directory}/sub/file"
+    with mounted.create_sync_access_handle(mode=mode) as handle:
+        handle.write(b"new", at=0)
+        assert on_disk_now(mounted) == CONTENT
+    assert on_disk_now(mounted) == b"new" + CONTENT[3:]
+    assert os.stat(path).st_mode & 0o777 == 0o604
+    assert os.listdir(os.path.dirname(path)) == ["file"]
+    assert swap_files(mounted._volume._directory) == []
+
+
+@pytest.mark.parametrize("call", ["openat", "copy_file_range", "fsync", "renameat2", "pwrite64"])
+def test_commit_below_a_mount_point_that_fails_leaves_the_old_file_alone(mounted, faults, call):
+    directory, failures = mounted._volume._directory, 0
+    for nth in range(1, 30):
+        handle = mounted.create_sync_access_handle(mode="exclusive")
+        handle.write(b"new", at=0)
+        before = faults.calls(call)
+        faults.fail(call, errno.EIO, nth)
+        try:
+            handle.close()
+        except aiofs.InvalidStateError:
+            failures += 1
+            synced = call == "fsync" and nth == 3  # the directory, after the rename
+            assert on_disk_now(mounted) == (b"new" + CONTENT[3:] if synced else CONTENT)
+        met = faults.calls(call) - before >= nth
+        faults.clear()
+        assert os.listdir(f"{directory}/sub") == ["file"]
+        assert swap_files(directory) == []
+        if not met:
+            break
+        write_file(mounted._volume, "sub/file", CONTENT)
+    assert failures or call == "copy_file_range"

@@ -290,3 +290,11 @@ async def test_files_of_a_closed_volume_are_closed(tmp_path):
         file = await (await volume.root.get_file_handle("file")).get_file()
     with pytest.raises(aiofs.InvalidStateError):
         await file.read()
+
+
+async def test_file_keeps_its_name_and_its_path_when_its_handle_moves(file):
+    snapshot = await file.get_file()
+    await file.move("moved")
+    assert snapshot.name == "file"
+    await unreadable(snapshot, NotFoundError, errno.ENOENT)
+    assert (await file.get_file()).name == "moved"

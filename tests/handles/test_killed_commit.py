@@ -4,10 +4,11 @@ import asyncio
 import os
 import signal
 import traceback
+from contextlib import nullcontext
 
 import pytest
 from opened import CONTENT
-from support import FORKS_WITH_THREADS
+from support import FORKS_WITH_THREADS, tmpfs
 
 import aiofs
 from aiofs import FileHandle, HostVolume, PrivateVolume
@@ -18,15 +19,17 @@ NEW = b"new" * 5000
 MOST = 2000  # system calls of one save
 
 
-@pytest.fixture(params=["unlimited", "quota", "host"])
+@pytest.fixture(params=["unlimited", "quota", "host", "mounted", "mounted, quota"])
 def file(tmp_path, request):
     directory = tmp_path / "volume"
     (directory / "sub").mkdir(parents=True)
-    (directory / "sub/file").write_bytes(CONTENT)
-    quota = None if request.param == "unlimited" else 10**6
+    quota = 10**6 if request.param in ("quota", "mounted, quota", "host") else None
     kind = HostVolume if request.param == "host" else PrivateVolume  # the first has no .aiofs yet
-    with kind(directory, quota=quota) as volume:
-        yield FileHandle._of(volume, "sub/file")
+    mounted = request.param.startswith("mounted")  # the file is on another filesystem than .aiofs
+    with tmpfs(directory / "sub") if mounted else nullcontext():
+        (directory / "sub/file").write_bytes(CONTENT)
+        with kind(directory, quota=quota) as volume:
+            yield FileHandle._of(volume, "sub/file")
 
 
 def save_by_handle(mode):

@@ -1,7 +1,9 @@
 """SyncAccessHandle: what flush and close make durable, and when they have nothing to do."""
 
+import errno
+
 import pytest
-from support import result
+from support import eventually, failed, result, thread
 
 from aiofs import PrivateVolume
 from aiofs.aio import aio_write, aiocb
@@ -72,3 +74,26 @@ def test_flush_syncs_a_file_written_by_aio_write(open_on_disk, faults):
         before = syncs(faults)
         handle.flush()
         assert syncs(faults) == before + 1
+
+
+def test_flush_covers_a_change_that_another_thread_is_about_to_sync(open_on_disk, faults):
+    with open_on_disk() as handle:
+        handle.write(b"x")
+        before = faults.calls("fdatasync")
+        faults.delay("fdatasync", 0.5, 1)
+        with thread(handle.flush):
+            eventually(lambda: faults.calls("fdatasync") > before)
+            handle.flush()
+            assert faults.calls("fdatasync") == before + 2
+
+
+def test_flush_covers_a_change_whose_sync_failed_in_another_thread(open_on_disk, faults):
+    with open_on_disk() as handle:
+        handle.write(b"x")
+        faults.fail("fdatasync", errno.EIO, 1)
+        failed(errno.EIO, handle.flush)
+        before = faults.calls("fdatasync")
+        handle.flush()
+        assert faults.calls("fdatasync") == before + 1
+        handle.flush()
+        assert faults.calls("fdatasync") == before + 1

@@ -452,6 +452,143 @@ def test_a_forked_child_waits_for_its_parent(tmp_path, volume, fs):
     assert os.waitpid(child, 0)[1] == 0
 
 
+CROWD = """
+import asyncio, math, sys, aiofs
+
+async def main():
+    volume = aiofs.PrivateVolume(sys.argv[1])
+    file = await volume.root.get_file_handle("log", create=True)
+    handle = await file.create_access_handle()
+    openings = [asyncio.ensure_future(file.create_access_handle(wait=math.inf)) for _ in range(199)]
+    while sum(lock.waiting for lock in await volume.locks()) < 199:
+        await asyncio.sleep(0.01)
+    print("all wait", flush=True)
+    await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_process_with_many_places_does_not_keep_the_next_one_waiting(
+    tmp_path, volume
+):
+    command = [sys.executable, "-c", CROWD, str(tmp_path / "volume")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "all wait\n"
+        file = await volume.root.get_file_handle("log", create=True)
+        opening = asyncio.ensure_future(file.create_access_handle(wait=math.inf))
+        await waiting(volume, 200)
+        process.kill()
+        await (await asyncio.wait_for(opening, 6)).close()
+
+
+FORKING_WAITER = """
+import os, signal, sys, aiofs
+volume = aiofs.PrivateVolume(sys.argv[1])
+fs = aiofs.FileSystem()
+fs.mount("/", volume)
+
+class Left(Exception):
+    pass
+
+def fork(number, frame):
+    child = os.fork()
+    if child == 0:
+        fs.close(fs.open("/other", os.O_RDWR | os.O_CREAT))
+        if sys.argv[2] == "leaves":
+            raise Left
+    else:
+        os.waitpid(child, 0) if sys.argv[2] == "leaves" else None
+        print("forked", child, flush=True)
+
+signal.signal(signal.SIGUSR1, fork)
+print("starts", flush=True)
+try:
+    with fs.create_sync_access_handle("/log", wait=60) as handle:
+        handle.write(b"x", at=handle.get_size())
+except Left:
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("child", ["leaves", "waits on"])
+async def test_a_fork_in_a_waiting_call_leaves_the_parent_its_place(tmp_path, volume, child):
+    file = await volume.root.get_file_handle("log", create=True)
+    async with file.create_access_handle() as handle:
+        process = subprocess.Popen(
+            [sys.executable, "-c", FORKING_WAITER, str(tmp_path / "volume"), child],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout.readline() == "starts\n"
+        await handle.contention()
+        process.send_signal(signal.SIGUSR1)
+        forked = int((await asyncio.to_thread(process.stdout.readline)).split()[1])
+        waits = [process.pid] if child == "leaves" else [process.pid, forked]
+        await waiting(volume, len(waits))
+        assert [lock.pid for lock in await volume.locks() if lock.waiting] == waits
+    assert await asyncio.to_thread(process.wait) == 0
+    process.stdout.close()
+    async with file.create_access_handle(wait=60) as handle:
+        assert await handle.get_size() == len(waits)
+
+
+def test_a_child_that_is_forked_while_a_thread_takes_a_first_lock_keeps_nothing_of_the_table(
+    tmp_path, faults
+):
+    """Else the parent's places in queues would stay after its death, as long as the child lives."""
+    faults.delay("pwrite64", 0.002, nth=-1)  # the table is written while the process forks
+    volumes = []
+
+    def take_first_locks():
+        for number in range(20):
+            volumes.append(aiofs.PrivateVolume(tmp_path / str(number)))
+            volumes[-1]._ops.sync_access_handle("log", "in-place", True).close()
+
+    def kept():
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                target = os.readlink(f"/proc/self/fd/{name}")
+            except OSError:  # the descriptor of this listing
+                continue
+            if target.endswith((".aiofs/waits", ".aiofs/volume")):
+                return 1
+        return 0
+
+    thread = threading.Thread(target=take_first_locks)
+    thread.start()
+    found = 0
+    while thread.is_alive():
+        child = os.fork()
+        if child == 0:
+            os._exit(kept())
+        found += os.waitpid(child, 0)[1] != 0
+    thread.join()
+    for volume in volumes:
+        volume.close()
+    assert found == 0
+
+
+def test_a_closed_loop_leaves_no_opening_in_the_queue(volume, fs):
+    async def wait_for(opening):
+        return await opening
+
+    async def begin():
+        opening = fs.create_access_handle("/log", wait=math.inf)
+        task = asyncio.ensure_future(wait_for(opening))
+        await waiting(volume, 1)
+        return opening, task
+
+    handle = fs.create_sync_access_handle("/log", create=True)
+    loop = asyncio.new_event_loop()
+    kept = loop.run_until_complete(begin())
+    loop.close()
+    asyncio.run(waiting(volume, 0))  # a loop that starts cancels what was awaited on closed ones
+    handle.close()
+    fs.create_sync_access_handle("/log").close()
+    kept[1]._log_destroy_pending = False
+
+
 class Nothing(aiofs.Volume):
     def open_file(self, path, *, create, exclusive):
         return path

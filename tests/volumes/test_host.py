@@ -560,6 +560,8 @@ async def test_what_is_neither_file_nor_directory_is_no_entry_for_handles(place,
         lambda: file.move("else"),
         lambda: file.create_access_handle(mode="in-place"),
         lambda: file.create_access_handle(mode="read-only"),
+        lambda: file.create_access_handle(mode="shared"),
+        lambda: file.create_writable(),
         lambda: directory.remove(recursive=True),
         lambda: directory.move("else"),
         lambda: other.move(name),
@@ -568,10 +570,24 @@ async def test_what_is_neither_file_nor_directory_is_no_entry_for_handles(place,
         with pytest.raises(aiofs.TypeMismatchError) as error:
             await ask()
         assert error.value.name == "TypeMismatchError"
+        assert error.value.errno in (errno.EISDIR, errno.ENOTDIR)
         assert error.value.filename.startswith(str(place))
     with pytest.raises(aiofs.TypeMismatchError):
         file.create_sync_access_handle(mode="in-place")
     assert (place / name).is_fifo() or (place / name).is_socket()
+
+
+async def test_fifo_in_the_place_of_a_file_ends_its_snapshot_and_its_commit(place, volume):
+    handle = await volume.root.get_file_handle("file")
+    file = await handle.get_file()
+    async with handle.create_access_handle(mode="in-place"):
+        pass
+    writable = await handle.create_writable()
+    os.replace(place / "fifo", place / "file")
+    await failure(errno.ESTALE, file.read())
+    error = await failure(errno.EISDIR, writable.close())
+    assert isinstance(error, aiofs.TypeMismatchError)
+    assert (place / "file").is_fifo()
 
 
 @pytest.mark.parametrize("name", ["fifo", "socket"])

@@ -5,17 +5,18 @@ import errno
 import fcntl
 import os
 import pickle
+import shutil
 import stat
 import tempfile
 
 import pytest
 from coroutines import turns, wait
 from lock_holder_process import holding
-from support import failed, python, write_file
+from support import eventually, failed, python, result, thread, write_file
 
 import aiofs
 from aiofs import FileSystem, PrivateVolume, _core
-from aiofs.aio import aio_error, aio_write, aiocb
+from aiofs.aio import aio_error, aio_fsync, aio_write, aiocb
 
 
 def usage(volume):
@@ -312,6 +313,54 @@ def test_renamed_file_has_its_new_name_synced(tmp_path, directory_syncs):
     assert directory_syncs() == 1
 
 
+def test_name_of_a_new_volume_is_synced_when_it_is_made(tmp_path, directory_syncs):
+    PrivateVolume(tmp_path / "new").close()
+    assert directory_syncs() == 1
+    PrivateVolume(tmp_path / "new").close()
+    assert directory_syncs() == 1
+
+
+def test_close_of_a_new_file_in_an_atomic_mode_syncs_its_name(tmp_path, directory_syncs):
+    with PrivateVolume(tmp_path) as volume:
+        volume._ops.sync_access_handle("new", "exclusive", True).close()
+        assert directory_syncs() == 1
+        volume._ops.sync_access_handle("new", "exclusive", True).close()
+        assert directory_syncs() == 1
+
+
+def test_aio_fsync_of_a_descriptor_syncs_the_name_that_its_open_made(tmp_path, directory_syncs):
+    with PrivateVolume(tmp_path) as volume, FileSystem() as fs:
+        fs.mount("/v", volume)
+        fd = fs.open("/v/new", os.O_RDWR | os.O_CREAT)
+        for _ in range(2):
+            cb = aiocb(fd)
+            aio_fsync(os.O_DSYNC, cb)
+            result(cb)
+            assert directory_syncs() == 1
+        fs.close(fd)
+
+
+def test_flush_syncs_a_directory_that_another_thread_has_not_finished_making(
+    tmp_path, faults, directory_syncs
+):
+    (tmp_path / "d").mkdir()
+    with PrivateVolume(tmp_path) as volume:
+        faults.delay("close", 1, 1)  # of the directory above, after the mkdir
+        with thread(volume._ops.mkdir, "d/a"):
+            eventually((tmp_path / "d/a").exists)
+            flushed(volume, "d/a/new", create=True)
+            assert directory_syncs() == 2
+
+
+def test_directory_that_could_not_be_made_is_not_synced(tmp_path, directory_syncs):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "old").touch()
+    with PrivateVolume(tmp_path) as volume:
+        failed(errno.EEXIST, volume._ops.mkdir, "a")
+        flushed(volume, "old")
+    assert directory_syncs() == 0
+
+
 def test_directory_sync_that_fails_fails_the_flush_and_is_tried_again(tmp_path, faults):
     with PrivateVolume(tmp_path) as volume:
         handle = volume._ops.sync_access_handle("new", "in-place", True)
@@ -325,3 +374,38 @@ def test_directory_sync_that_fails_fails_the_flush_and_is_tried_again(tmp_path, 
         handle.flush()
         assert faults.calls("fsync") == before + 1
         handle.close()
+
+
+@pytest.mark.parametrize("kind", [PrivateVolume, aiofs.HostVolume])
+@pytest.mark.parametrize("name", [".aiofs", ".aiofs/locks", ".aiofs/swap", ".aiofs/volume"])
+def test_link_in_the_place_of_what_aiofs_keeps_leads_nothing_out_of_the_volume(
+    tmp_path, kind, name
+):
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.mkdir()
+    (inside / name).parent.mkdir(parents=True)
+    (inside / name).symlink_to(outside)
+    (inside / "file").write_bytes(b"old")
+    with pytest.raises(OSError), kind(inside) as volume:
+        handle = aiofs.FileHandle._of(volume, "file")
+        with handle.create_sync_access_handle(mode="exclusive") as opened:
+            opened.write(b"new")
+    assert os.listdir(outside) == []
+    assert (inside / "file").read_bytes() == b"old"
+
+
+def test_volume_whose_own_directory_was_removed_refuses_locks_and_says_why(tmp_path):
+    with PrivateVolume(tmp_path / "volume") as volume:
+        write_file(volume, "file", b"data")
+        shutil.rmtree(tmp_path / "volume/.aiofs")
+        refused = 0
+        for number in range(300):  # a lock file that is open already still works
+            handle = aiofs.FileHandle._of(volume, f"{number}")
+            (tmp_path / f"volume/{number}").touch()
+            try:
+                handle.create_sync_access_handle().close()
+            except aiofs.InvalidStateError as error:
+                assert error.errno == errno.EIO
+                assert error.filename == str(tmp_path / f"volume/{number}")
+                refused += 1
+        assert refused > 200

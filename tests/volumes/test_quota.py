@@ -405,3 +405,35 @@ async def test_change_that_gives_bytes_back_takes_none_from_a_write_under_way(
         await handle.truncate(0)
     assert await volume.remaining_capacity() == reserved
     refused(other, 1001 - reserved)
+
+
+RESERVER = """
+import asyncio, sys, aiofs
+volume = aiofs.PrivateVolume(sys.argv[1], quota=1000)
+async def main():
+    await volume.request_capacity(500)
+asyncio.run(main())
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_commit_and_second_name_get_the_capacity_of_a_killed_process(volume):
+    write_file(volume, "file", b"x" * 800)
+    handle = aiofs.FileHandle._of(volume, "file")
+    large = handle.create_sync_access_handle(mode="shared")
+    with handle.create_sync_access_handle(mode="shared") as small:
+        small.truncate(0)
+    with process(RESERVER, volume._directory):
+        pass
+    large.write(b"y")
+    large.close()  # 800 bytes instead of none
+    assert volume._ops.estimate()[0] == 800
+    with handle.create_sync_access_handle(mode="in-place") as opened:
+        opened.truncate(400)
+    with process(RESERVER, volume._directory):
+        pass
+    volume._ops.link("file", "again")
+    assert volume._ops.estimate()[0] == 800
+    with pytest.raises(QuotaExceededError):
+        volume._ops.link("file", "once more")
