@@ -69,9 +69,11 @@ class FileSystem(TreeCalls):
         `TypeMismatchError` (EISDIR) for a directory, and otherwise the errors of `os.open`.
         """
         _check_flags(flags)
-        resolved = self._find(path, "open")
-        if flags & os.O_CREAT and ends_in_slash(path):
-            raise errors.from_errno(errno.EISDIR, resolved.shown, "open")
+        resolved = self._find(path, "open", creates=bool(flags & os.O_CREAT))
+        if ends_in_slash(path):
+            flags &= ~os.O_NOFOLLOW
+            if flags & os.O_CREAT:
+                self._refuse_to_create(resolved, "open")
         writes = flags & os.O_ACCMODE != os.O_RDONLY
         lock = _core.LOCK_EXCLUSIVE if writes else _core.LOCK_NONE
         mount = self._mount_of(resolved, "open", directory=errno.EISDIR)

@@ -156,9 +156,11 @@ class Namespace:
 
     def _changeable(self, path: Path, doing: str) -> ResolvedPath:
         """Resolves a path that may be changed: EBUSY for a mount point, and above one."""
-        resolved = self._find(path, doing)
-        if ends_in_slash(path) and self._is_link(resolved):
-            raise errors.from_errno(errno.ENOTDIR, resolved.shown, doing)
+        resolved = self._find(path, doing, creates=True)
+        if ends_in_slash(path) and resolved.path:
+            if self._is_link(resolved):
+                raise errors.from_errno(errno.ENOTDIR, resolved.shown, doing)
+            self._refuse_file(resolved, doing)
         if resolved.namespace in self._mounts:
             raise errors.from_errno(errno.EBUSY, resolved.shown, doing, "it is a mount point")
         below = self._mounts_below(resolved.namespace)
@@ -192,7 +194,8 @@ def listed(paths: list[str]) -> str:
 
 
 def ends_in_slash(path: Path) -> bool:
-    return os.fspath(path).endswith("/")
+    """Whether the path must lead to a directory: it ends in '/' or '/.'."""
+    return os.fspath(path).endswith(("/", "/."))
 
 
 def canonical(path: Path) -> str:

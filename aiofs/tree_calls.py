@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiofs import errors
 from aiofs.dir_entry import DirEntry, ScandirIterator
-from aiofs.namespace import Namespace, ResolvedPath, ends_in_slash
+from aiofs.namespace import Mount, Namespace, ResolvedPath, ends_in_slash
 from aiofs.volume_ops import Kind
 from aiofs.volumes import entry_stat
 
@@ -58,6 +58,9 @@ class TreeCalls(Namespace):
     def rmdir(self, path: Path) -> None:
         """As `os.rmdir`; EBUSY for a mount point, and if an entry in it is locked."""
         resolved = self._changeable(path, "rmdir")
+        if os.fspath(path).endswith("/."):
+            reason = "a path that ends in '/.' cannot be removed"
+            raise errors.from_errno(errno.EINVAL, resolved.shown, "rmdir", reason)
         self._mount_of(resolved, "rmdir").ops.rmdir(resolved.path, resolved.shown)
 
     def unlink(self, path: Path) -> None:
@@ -82,11 +85,11 @@ class TreeCalls(Namespace):
             raise error
         if ends_in_slash(source) or ends_in_slash(target):
             if not stat.S_ISDIR(
-                mount.ops.stat(resolved_source.path, resolved_source.shown).st_mode
+                mount.ops.lstat(resolved_source.path, resolved_source.shown).st_mode
             ):
-                error = errors.from_errno(errno.ENOTDIR, resolved_source.shown, "rename")
-                error.filename2 = resolved_target.shown
-                raise error
+                with _naming(resolved_source.shown, resolved_target):
+                    mount.ops.stat(resolved_target.path.rpartition("/")[0], resolved_target.shown)
+                    raise errors.from_errno(errno.ENOTDIR, resolved_source.shown, "rename")
         mount.ops.rename(
             resolved_source.path,
             resolved_target.path,
@@ -143,7 +146,8 @@ class TreeCalls(Namespace):
         pair = _nanoseconds(times, ns)
         resolved = self._find(path, "utime")
         mount = self._mount_of(resolved, "utime")
-        mount.ops.utime(resolved.path, pair, bool(follow_symlinks), resolved.shown)
+        follow = bool(follow_symlinks) or ends_in_slash(path)
+        mount.ops.utime(resolved.path, pair, follow, resolved.shown)
 
     def symlink(self, src: Path, dst: Path, target_is_directory: bool = False) -> None:
         """As `os.symlink`: creates the symbolic link `dst`, whose text is `src`.
@@ -188,6 +192,8 @@ class TreeCalls(Namespace):
             if ends_in_slash(dst):
                 mount.ops.lstat(source.path, source.shown)
                 self._refuse_slash(dst, target, "link")
+            if ends_in_slash(src) and self._is_link(source):  # it means what the link leads to
+                self._refuse_directory(mount, source, target)
             mount.ops.link(source.path, target.path, source.shown, target.shown)
 
     def statvfs(self, path: Path) -> os.statvfs_result:
@@ -197,6 +203,20 @@ class TreeCalls(Namespace):
         return mount.ops.statvfs(resolved.path, resolved.shown)
 
     # ---- internal
+
+    def _refuse_to_create(self, resolved: ResolvedPath, doing: str) -> None:
+        """Raises what creating a file under a path that ends in '/' gives."""
+        if resolved.mount is not None:
+            above = resolved.path.rpartition("/")[0]
+            if not stat.S_ISDIR(resolved.mount.ops.stat(above, resolved.shown).st_mode):
+                raise errors.from_errno(errno.ENOTDIR, resolved.shown, doing)
+        raise errors.from_errno(errno.EISDIR, resolved.shown, doing)
+
+    def _refuse_directory(self, mount: Mount, source: ResolvedPath, target: ResolvedPath) -> None:
+        """Raises what giving a directory a second name gives."""
+        mount.ops.stat(source.path, source.shown)
+        exists = self._exists(target)
+        raise errors.from_errno(errno.EEXIST if exists else errno.EPERM, source.shown, "link")
 
     def _refuse_slash(self, path: Path, resolved: ResolvedPath, doing: str) -> None:
         """Only a directory is created under a path that ends in '/'."""

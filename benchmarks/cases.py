@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .contenders import PEERS
-from .goals import FASTEST_PEER, AtMost, AtMostMore, Each, Faster, Goal, Memory, Overhead
+from .goals import FASTEST_PEER, AtMost, AtMostMore, Each, Faster, Goal, Memory, Overhead, Within
 from .work import DataFile, GiB, KiB, MiB, Work
 
 REQUESTS, HANDLE = "aiofs await aiocb", "aiofs AccessHandle"
@@ -25,7 +25,6 @@ SAVING_PEERS = ("caio io_uring", "asyncio.to_thread")
 
 NOT_MEASURED = {
     "P8/throttled": "writes while the kernel throttles dirty pages",
-    "P13": "atomic save",
 }
 
 
@@ -37,13 +36,25 @@ class Scale:
     stream: int
     requests: int
     saves: int
+    processes: int
     seconds: float
     observed: float
     stall: float
 
 
-FULL = Scale(256 * MiB, GiB, requests=10_000, saves=256, seconds=0.15, observed=0.15, stall=2)
-QUICK = Scale(16 * MiB, 64 * MiB, requests=500, saves=32, seconds=0.02, observed=0.03, stall=0.05)
+FULL = Scale(
+    256 * MiB, GiB, requests=10_000, saves=256, processes=100, seconds=0.15, observed=0.15, stall=2
+)
+QUICK = Scale(
+    16 * MiB,
+    64 * MiB,
+    requests=500,
+    saves=32,
+    processes=10,
+    seconds=0.02,
+    observed=0.03,
+    stall=0.05,
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,8 @@ def cases(scale: Scale) -> list[Case]:
         *lists(cached, replace(cold, direct=True)),
         streaming(replace(cached, file=DataFile("stream", scale.stream, fill=MiB))),
         opening(replace(cached, operation="open")),
+        *atomic_saves(replace(cached, operation="replace", seconds=scale.seconds * 4)),
+        *waiting(scale, cached),
         importing(replace(cached, operation="import")),
     ]
 
@@ -289,6 +302,42 @@ def opening(work: Work) -> Case:
         ("C", ours),
         (AtMost(ours, 4),),
     )
+
+
+def atomic_saves(work: Work) -> list[Case]:
+    ours = "aiofs create_writable"
+    return [
+        Case(
+            f"P13/{key}",
+            f"atomic save of {title}",
+            replace(work, file=DataFile(f"replaced-{key}", size), block=size),
+            ("C", ours, "aiofs SyncAccessHandle, exclusive", "asyncio.to_thread"),
+            (Faster(ours, 0.8),),
+        )
+        for key, title, size in (("4K", "4 KiB", 4 * KiB), ("1M", "1 MiB", MiB))
+    ]
+
+
+def waiting(scale: Scale, work: Work) -> list[Case]:
+    """Waiting for locks: what a hand-over costs, and what `wait=` costs where nobody waits."""
+    ours, without = "aiofs open + close, wait=", "aiofs open + close"
+    handed = replace(work, operation="round", depth=scale.processes, sweep=scale.processes)
+    return [
+        Case(
+            "P26/round",
+            "one locked file goes round processes",
+            handed,
+            ("C futex", "aiofs_open_wait"),
+            (Within("aiofs_open_wait", 5e-3), AtMost("aiofs_open_wait", 10, "C futex")),
+        ),
+        Case(
+            "P26/open",
+            "open, lock and close a file that is free, with `wait=`",
+            replace(work, operation="open"),
+            (without, ours),
+            (AtMost(ours, 1.1, without, "cpu"),),  # nothing sleeps in it
+        ),
+    ]
 
 
 def importing(work: Work) -> Case:

@@ -134,6 +134,26 @@ class Each(Goal):
 
 
 @dataclass(frozen=True)
+class Within(Goal):
+    """At most so many seconds."""
+
+    over: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"at most {self.bound * 1e3:g} ms"
+
+    def value(self, results: Round, over: str) -> float:
+        return results[self.of]["time"]
+
+    def format(self, value: float) -> str:
+        return f"{value * 1e3:.3f} ms"
+
+    def needs(self, over: str) -> set[str]:
+        return {self.of}
+
+
+@dataclass(frozen=True)
 class Memory(Goal):
     """At most so many bytes of resident memory at the peak, above the memory before."""
 

@@ -199,11 +199,12 @@ class Measurement:
                     data[at : at + PAGE] == content(offset + at, PAGE)
                     for at in range(0, block, step)
                 )
-            elif self.work.operation in ("write", "save"):
+            elif self.work.operation in ("write", "save", "replace"):
                 with open(path, "r+b", buffering=0) as file:
                     file.seek(offset)
                     file.write(bytes(block))
-                    self.go(array.array("q", [offset]))
+                self.go(array.array("q", [offset]))
+                with open(path, "rb", buffering=0) as file:
                     file.seek(offset)
                     right = file.read(block) == PAYLOAD * (block // PAGE)
             else:

@@ -43,6 +43,7 @@ COLUMNS: tuple[tuple[str, str, Form], ...] = (
     ("p50", "p50", seconds),
     ("p99", "p99", seconds),
     ("p99.9", "p99.9", seconds),
+    ("worst", "worst", seconds),
     ("stall p99.9", "stall p99.9", seconds),
     ("stall worst (of all)", "stall worst", seconds),
     ("idle p99.9", "idle p99.9", seconds),

@@ -99,7 +99,7 @@ def test_a_measurement_has_every_metric(work: Work) -> None:
     assert {"time", "cpu", "p50", "p99.9", "stall worst", "idle p99.9", "memory"} <= metrics.keys()
 
 
-@pytest.mark.parametrize("operation", ["read", "write", "save"])
+@pytest.mark.parametrize("operation", ["read", "write", "save", "replace"])
 def test_wrong_bytes_are_noticed(
     work: Work, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +126,17 @@ def test_c_measures_and_checks_the_same_file(work: Work) -> None:
         assert 0 < metrics["p50"] <= metrics["p99"] <= metrics["p99.9"]
     with pytest.raises(Unavailable, match="other bytes"):
         compare.measure("C", work)
+
+
+def test_c_replaces_the_file(work: Work) -> None:
+    assert compare.measure("C", replace(work, operation="replace"))["p50"] > 0
+    assert Path(work.path).read_bytes() == b"c" * work.block
+
+
+@pytest.mark.parametrize("name", ["C futex", "aiofs_open_wait"])
+def test_processes_go_round(work: Work, name: str) -> None:
+    metrics = compare.measure(name, replace(work, operation="round", depth=5, sweep=3))
+    assert metrics["worst"] >= metrics["time"] > 0
 
 
 def test_c_threads_read_and_save(work: Work) -> None:

@@ -59,10 +59,11 @@ def content(offset: int, size: int) -> bytes:
 class Work:
     """The work of one measurement.
 
-    operation  read, write, save (a write, then fdatasync), open (open, lock, close), import, crowd
-               (the contender's number of reads, of a pipe, or of the file if it is `direct`)
-    depth      operations in flight; each coroutine awaits one at a time
-    sweep      operations in one go; None: as many as take about `seconds`
+    operation  read, write, save (a write, then fdatasync), open (open, lock, close), replace (the
+               whole file, atomically), import, crowd (the contender's number of reads, of a pipe,
+               or of the file if it is `direct`), round (processes hand a lock round)
+    depth      operations in flight; each coroutine awaits one at a time; of a round, the processes
+    sweep      operations in one go; None: as many as take about `seconds`; of a round, the rounds
     seconds    length of the timed pass; 0: only the observed pass runs
     observed   length of the pass with a heartbeat, which records every operation's latency
     """
@@ -103,6 +104,10 @@ class Work:
         """Describes the work, without what is the same in the whole run."""
         if self.operation == "open":
             return f"open, lock and close a file of {size_text(self.file.size)}"
+        if self.operation == "replace":
+            return f"write {size_text(self.block)}, fsync, rename, fsync of the directory"
+        if self.operation == "round":
+            return f"{self.depth} processes, {self.sweep} times each; the time is the median"
         if self.operation == "import":
             return "a fresh interpreter for each"
         if self.operation == "crowd" and not self.direct:

@@ -319,3 +319,84 @@ def test_directory_above_a_mount_point_belongs_to_no_volume():
         failed(errno.EEXIST, fs.symlink, "text", "/above")
         failed(errno.ENOENT, fs.chmod, "/elsewhere", 0)
         assert [entry.name for entry in fs.scandir("/")] == ["above"]
+
+
+# ---- paths that end in '/', beside those of os
+
+
+CALLS = {
+    "create": lambda calls, path: calls.close(calls.open(path, os.O_RDWR | os.O_CREAT)),
+    "create exclusively": lambda calls, path: calls.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL),
+    "open no link": lambda calls, path: calls.open(path, os.O_RDWR | os.O_NOFOLLOW),
+    "lstat": lambda calls, path: bool(calls.stat(path, follow_symlinks=False)),
+    "rmdir": lambda calls, path: calls.rmdir(path),
+    "unlink": lambda calls, path: calls.unlink(path),
+    "truncate": lambda calls, path: calls.truncate(path, 0),
+    "chmod": lambda calls, path: calls.chmod(path, 0o700),
+    "utime": lambda calls, path: calls.utime(path, (1, 2), follow_symlinks=False),
+    "readlink": lambda calls, path: calls.readlink(path),
+    "rename": lambda calls, path: calls.rename(path, f"{path.rstrip('/.')}-renamed"),
+    "rename link": lambda calls, path: calls.rename(calls.link_to_directory, path),
+    "link": lambda calls, path: calls.link(path, f"{path.rstrip('/.')}-2", follow_symlinks=False),
+}
+NAMES = ["file", "directory", "to-file", "to-directory", "nowhere", "circle", "missing", "no/such"]
+
+
+class Calls:
+    """The calls of os, or those of a FileSystem."""
+
+    def __init__(self, functions, root):
+        self._functions = functions
+        self.link_to_directory = f"{root}/to-directory"
+
+    def link(self, source, target, **named):
+        return self._functions.link(source, target, **(named if self._functions is os else {}))
+
+    def __getattr__(self, name):
+        return getattr(self._functions, name)
+
+
+def entries_for_paths(directory):
+    directory.mkdir()
+    (directory / "file").write_bytes(b"data")
+    (directory / "directory").mkdir()
+    (directory / "to-file").symlink_to("file")
+    (directory / "to-directory").symlink_to("directory")
+    (directory / "nowhere").symlink_to("missing")
+    (directory / "circle").symlink_to("circle")
+    return directory
+
+
+def outcome(call, *arguments):
+    try:
+        return call(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("call", CALLS)
+def test_path_that_ends_in_a_slash_does_what_it_does_in_os(tmp_path, call, name):
+    here = entries_for_paths(tmp_path / "here")
+    there = entries_for_paths(tmp_path / "there")
+    with HostVolume(there) as volume, FileSystem() as fs:
+        fs.mount("/", volume)
+        wanted = outcome(CALLS[call], Calls(os, here), f"{here}/{name}/")
+        assert outcome(CALLS[call], Calls(fs, ""), f"/{name}/") == wanted
+        names = [entry for entry in os.listdir(there) if entry != ".aiofs"]
+        assert sorted(names) == sorted(os.listdir(here))
+
+
+def test_path_that_ends_in_a_dot_is_a_directory_that_is_not_removed(tmp_path):
+    there = entries_for_paths(tmp_path / "there")
+    with HostVolume(there) as volume, FileSystem() as fs:
+        fs.mount("/", volume)
+        for name in ("file", "to-file"):
+            failed(errno.ENOTDIR, fs.unlink, f"/{name}/.")
+            failed(errno.ENOTDIR, fs.truncate, f"/{name}/.", 0)
+            failed(errno.ENOTDIR, fs.open, f"/{name}/.", os.O_RDWR)
+        failed(errno.EISDIR, fs.open, "/missing/.", os.O_RDWR | os.O_CREAT)
+        failed(errno.EINVAL, fs.rmdir, "/directory/.")
+        assert sorted(set(os.listdir(there)) - {".aiofs"}) == sorted(
+            os.listdir(entries_for_paths(tmp_path / "here"))
+        )

@@ -374,3 +374,14 @@ int64_t aiofs_file_truncate(aiofs_file *file, int64_t size)
         aiofs_lock_ref_charge_end(file->lock_ref);
     return error;
 }
+
+int64_t aiofs_file_flush(aiofs_file *file)
+{
+    int error;
+    if (file->ops)
+        return file->ops->flush(file->self);
+    error = file_sync_changes(file, atomic_load(&file->fd));
+    if (error == 0 && file->lock_ref)
+        error = aiofs_lock_ref_sync_dir(file->lock_ref);
+    return error;
+}

@@ -82,6 +82,25 @@ struct aiofs_account *aiofs_account_locked(struct aiofs_tree *tree)
     return tree->account >= 0 ? &tree->tally->accounts[tree->account] : NULL;
 }
 
+int aiofs_account_number(struct aiofs_tree *tree)
+{
+    aiofs_namespace_lock();
+    const struct aiofs_account *account = aiofs_quota_counted(tree) ? aiofs_account_locked(tree) : NULL;
+    int number = account ? tree->account : -1;
+    aiofs_namespace_unlock();
+    return number;
+}
+
+bool aiofs_account_is_owned(const struct aiofs_tree *tree, int number)
+{
+    aiofs_namespace_lock();
+    bool owned = number == tree->account || set_lock(tree, number, F_WRLCK) < 0;
+    if (!owned)
+        set_lock(tree, number, F_UNLCK);
+    aiofs_namespace_unlock();
+    return owned;
+}
+
 bool aiofs_accounts_settle_locked(struct aiofs_tree *tree)
 {
     bool found = false;

@@ -144,6 +144,8 @@ static int link_names(aiofs_volume *volume, const struct aiofs_parent *from, con
             aiofs_namespace_unlock();
         }
     }
+    if (begun)
+        atomic_store(&volume->tree->tally->inexact, 1); /* see quota.c */
     aiofs_change_end(volume->tree, begun);
     return status;
 }

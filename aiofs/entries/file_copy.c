@@ -167,16 +167,31 @@ static int copy_xattrs(int from, int to)
     return status;
 }
 
+/* Copies owner and group, or only the group, which a member of it may. Returns the mode of the source without the set-id
+ * bits that would be those of another user or group. */
+static mode_t copy_owner(const struct stat *source, int to, const struct stat *target)
+{
+    bool user = source->st_uid == target->st_uid, group = source->st_gid == target->st_gid;
+    mode_t mode = source->st_mode & 07777;
+    if (!(user && group) && aiofs_sys.fchown(to, source->st_uid, source->st_gid) == 0)
+        user = group = true;
+    else if (!group)
+        group = aiofs_sys.fchown(to, (uid_t)-1, source->st_gid) == 0;
+    return mode & ~(mode_t)((user ? 0 : S_ISUID) | (group ? 0 : S_ISGID));
+}
+
+/* Removes the access control list that the target may have inherited from its directory. */
+static int remove_acl(int to)
+{
+    int status = aiofs_sys.fremovexattr(to, "system.posix_acl_access");
+    return status == -EPERM || status == -EACCES || status == -EOPNOTSUPP || status == -ENODATA ? 0 : status;
+}
+
 int aiofs_copy_attributes(int from, const struct stat *source, int to, const struct stat *target)
 {
-    const mode_t set_id = S_ISUID | S_ISGID;
-    bool owned = source->st_uid == target->st_uid && source->st_gid == target->st_gid;
-    bool changed = !owned && aiofs_sys.fchown(to, source->st_uid, source->st_gid) == 0;
-    mode_t mode = source->st_mode & 07777;
-    if (!owned && !changed)
-        mode &= ~set_id; /* they would be those of another user */
-    int status = 0;
-    if (mode != (target->st_mode & 07777) || (changed && mode & set_id))
+    mode_t mode = copy_owner(source, to, target); /* fchown(2) clears set-id bits */
+    int status = remove_acl(to);
+    if (status == 0 && (mode != (target->st_mode & 07777) || mode & (S_ISUID | S_ISGID)))
         status = aiofs_sys.fchmod(to, mode);
     return status < 0 || from < 0 ? status : copy_xattrs(from, to);
 }

@@ -64,6 +64,7 @@ static void unlock_entry(struct aiofs_tree *tree, struct aiofs_entry *entry, enu
         return;
     entry->lock = AIOFS_LOCK_NONE;
     entry->owner = NULL;
+    entry->charge = NULL; /* lock references that are closed keep it; for who locks next, others may change the file first */
     aiofs_bytes_release(tree, entry->hash);
     aiofs_waits_released_locked(tree, entry->hash);
 }

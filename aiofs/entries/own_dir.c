@@ -260,7 +260,7 @@ int aiofs_own_dir_prepare(struct aiofs_tree *tree, unsigned flags)
     bool host = flags & AIOFS_VOLUME_HOST;
     if (flags & AIOFS_VOLUME_READ_ONLY || tree->writable)
         return 0;
-    int status = aiofs_sys.faccessat(tree->root, ".", W_OK | X_OK, 0);
+    int status = aiofs_sys.faccessat(tree->root, ".", W_OK | X_OK, AT_EACCESS);
     if (status < 0)
         return status;
     if (!host || own_dir_exists(tree))

@@ -6,7 +6,9 @@
  * opens the volume with a quota, or reserves capacity, nothing updates the count; then a walk over the tree initialises
  * it, and every process charges growth before it writes: all of it, or none. Changes that bypass aiofs are found by the
  * next walk: by `estimate`, after a process died during a change, or when a process opens the volume while no other has
- * it open. The sum of a walk becomes the count only if no size changed through aiofs meanwhile.
+ * it open. A file with several names (hard links) counts once for each of them; a change of its size through one name
+ * is charged once only. So the count of a volume with such a file is inexact, and a refusal is preceded by a walk. The
+ * sum of a walk becomes the count only if no size changed through aiofs meanwhile.
  *
  * A charge is how much of an open file's size is in the usage count, so that concurrent requests on one file pay for
  * the same bytes once. The lock references of a file share its charge. A file that is unlinked while it is open keeps
@@ -33,22 +35,28 @@ static unsigned forks; /* of this process's ancestors, since the library was loa
 
 /* ---- the usage count ------------------------------------------------------------------------------------ */
 
+struct counting {
+    int64_t sum;
+    bool linked; /* a file has several names */
+};
+
 static int add_size(const struct aiofs_found *found, void *context)
 {
     struct stat status;
-    int64_t *sum = context;
+    struct counting *counting = context;
     if (found->is_directory)
         return 0;
     int error = aiofs_sys.fstatat(found->directory, found->name, &status, AT_SYMLINK_NOFOLLOW);
     if (error == 0 && S_ISREG(status.st_mode))
-        *sum += status.st_size;
+        counting->sum += status.st_size;
+    counting->linked |= error == 0 && S_ISREG(status.st_mode) && status.st_nlink > 1;
     return error == -ENOENT ? 0 : error;
 }
 
-static int count(const struct aiofs_tree *tree, int64_t *sum)
+static int count(const struct aiofs_tree *tree, struct counting *counting)
 {
-    *sum = 0;
-    return aiofs_tree_walk(tree, "", add_size, sum, true);
+    *counting = (struct counting){0};
+    return aiofs_tree_walk(tree, "", add_size, counting, true);
 }
 
 /* Counts, and makes the sum the usage count. -EAGAIN: sizes changed meanwhile, and the usage count is what it was. */
@@ -58,16 +66,18 @@ static int recount(struct aiofs_tree *tree, int64_t *sum)
     uint32_t changes = atomic_load(&tally->changes);
     bool settled = aiofs_sizes_settled(tree);
     int64_t before = atomic_load(&tally->usage);
-    int status = count(tree, sum);
+    struct counting counting;
+    int status = count(tree, &counting);
     if (status < 0)
         return status;
+    *sum = counting.sum;
     int64_t usage = *sum + aiofs_accounts_sum(tree);
     if (!settled || atomic_load(&tally->changes) != changes)
         return -EAGAIN;
     atomic_fetch_add(&tally->recounts, 1);
     if (!atomic_compare_exchange_strong(&tally->usage, &before, usage))
         return -EAGAIN;
-    atomic_store(&tally->inexact, 0);
+    atomic_store(&tally->inexact, counting.linked);
     return 0;
 }
 
@@ -125,8 +135,12 @@ int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
     *quota = volume->quota;
     if (tree->root < 0)
         return -ENOSYS;
-    if (!aiofs_quota_counted(tree))
-        return count(tree, usage);
+    if (!aiofs_quota_counted(tree)) {
+        struct counting counting;
+        int counted = count(tree, &counting);
+        *usage = counting.sum;
+        return counted;
+    }
     aiofs_namespace_lock();
     aiofs_accounts_settle_locked(tree);
     aiofs_namespace_unlock();

@@ -359,6 +359,22 @@ static int renaming_begin(struct renaming *renaming, const char *from, const cha
     return status < 0 ? status : stat_both(renaming);
 }
 
+/* Looks once more, now that both entries are locked: other processes may have changed them since stat_both. -EBUSY: the
+ * source was a file and is a directory, in which nothing is locked, or the reverse. */
+static int look_again(struct renaming *renaming)
+{
+    const struct aiofs_tree *tree = renaming->set.volume->tree;
+    int status = aiofs_canonical_stat(tree, &renaming->from, &renaming->source);
+    if (status == 0 && S_ISDIR(renaming->source.st_mode) != renaming->directory)
+        status = -EBUSY;
+    if (status < 0)
+        return status;
+    status = aiofs_canonical_stat(tree, &renaming->to, &renaming->target);
+    if (status == -ENOENT)
+        renaming->target.st_mode = 0;
+    return status == -ENOENT ? 0 : status;
+}
+
 /* Locks what is renamed and what is replaced, and renames. */
 static int rename_locked(struct renaming *renaming, const char *from, const char *to, const void *owner)
 {
@@ -373,7 +389,9 @@ static int rename_locked(struct renaming *renaming, const char *from, const char
     if (status == 0 && strcmp(renaming->from.path, renaming->to.path) != 0) {
         bool begun = aiofs_change_begin(volume->tree);
         aiofs_dir_sync_begin(volume->tree, &renaming->to);
-        status = rename_names(renaming);
+        status = look_again(renaming);
+        if (status == 0)
+            status = rename_names(renaming);
         uint64_t number = aiofs_dir_sync_end(volume->tree, &renaming->to, status == 0);
         if (status == 0)
             update_after_rename(renaming, number);

@@ -16,6 +16,8 @@
  * other's byte and both are refused. If a third process shares one of the two bytes, the lock on that byte is
  * compatible, and its process tries again.
  *
+ * Where somebody waits for the entry in its queue, a refusal is final at once: what is released is not for newcomers.
+ *
  * The namespace lock guards all of this, except `aiofs_acquiring`, which is the thread's own.
  */
 #define _GNU_SOURCE
@@ -27,6 +29,7 @@
 #include "sys.h"
 #include "thread.h"
 #include "volume_internal.h"
+#include "wait_table.h"
 
 enum { MOMENT_NS = 50000, PATIENCE_NS = 2000000000 };
 
@@ -145,6 +148,8 @@ static bool wait_for_others(int fd, uint64_t hash, enum aiofs_lock lock, struct 
 bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical,
                                  enum aiofs_lock lock, struct aiofs_patience *patience)
 {
+    if (aiofs_waits_before_locked(tree, canonical->hash, WAIT_NEWCOMER, 1))
+        return false; /* the lock goes to somebody who waits for it */
     const struct aiofs_entry *entry = aiofs_entry_find_locked(tree, canonical);
     if (entry && entry->lock != AIOFS_LOCK_NONE) {
         if (entry->releasing < entry->locks)

@@ -17,9 +17,11 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "swap.h"
 #include "sys.h"
@@ -50,19 +52,42 @@ static int fill(struct aiofs_lock_ref *lock_ref, int fd, int source, bool copy)
         status = aiofs_copy_bytes(source, fd, &found, &lock_ref->volume->tree->cannot_clone, is_wanted, lock_ref);
     if (status == 0)
         status = aiofs_quota_swap_begin(lock_ref, found.st_size);
-    if (status == 0)
+    if (status == 0 && copy) /* an empty file is committed in any case, with its time */
         set_old_time(lock_ref->swap, fd);
+    return status;
+}
+
+static void canonical_of(const struct aiofs_lock_ref *lock_ref, struct aiofs_canonical *canonical)
+{
+    aiofs_namespace_lock();
+    aiofs_canonical_set(canonical, lock_ref->entry->path, lock_ref->entry->length);
+    aiofs_namespace_unlock();
+}
+
+/* Whether the commit may rename in the entry's directory: better refused now than after the work. 0, -EACCES, -EROFS, or
+ * another errno. */
+static int check_directory(const struct aiofs_lock_ref *lock_ref)
+{
+    struct aiofs_canonical canonical;
+    struct aiofs_parent parent;
+    canonical_of(lock_ref, &canonical);
+    int status = aiofs_parent_open(lock_ref->volume->tree, &canonical, &parent);
+    if (status < 0)
+        return status;
+    status = aiofs_sys.faccessat(parent.fd, ".", W_OK | X_OK, AT_EACCESS);
+    aiofs_parent_close(&parent);
     return status;
 }
 
 int aiofs_swap_make(aiofs_lock_ref *lock_ref, int source, bool copy)
 {
     struct aiofs_tree *tree = lock_ref->volume->tree;
-    struct aiofs_swap *swap = calloc(1, sizeof *swap);
+    int refused = check_directory(lock_ref);
+    struct aiofs_swap *swap = refused < 0 ? NULL : calloc(1, sizeof *swap);
     if (!swap)
-        return -ENOMEM;
+        return refused < 0 ? refused : -ENOMEM;
     aiofs_swap_begin(tree);
-    int fd = aiofs_swap_open(tree, swap, "");
+    int fd = aiofs_swap_open(tree, swap, false);
     lock_ref->swap = swap; /* from here on, the release of the lock reference removes the file */
     if (fd < 0) {
         swap->name[0] = 0;
@@ -154,9 +179,7 @@ static int commit_file(struct aiofs_lock_ref *lock_ref, int fd)
         return sync_name(lock_ref);
     if (status < 0)
         return status;
-    aiofs_namespace_lock();
-    aiofs_canonical_set(&canonical, lock_ref->entry->path, lock_ref->entry->length);
-    aiofs_namespace_unlock();
+    canonical_of(lock_ref, &canonical);
     status = aiofs_parent_open(tree, &canonical, &parent);
     if (status == 0) {
         aiofs_dir_sync_begin(tree, &canonical);

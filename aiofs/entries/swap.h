@@ -11,7 +11,7 @@
 #define AIOFS_BESIDE_PREFIX ".aiofs-swap-"
 
 struct aiofs_swap {
-    char name[sizeof AIOFS_SWAP_DIR "/0123456789abcdef" AIOFS_NOTE_SUFFIX]; /* relative to .aiofs; "": there is none */
+    char name[sizeof AIOFS_SWAP_DIR "/0123456789abcdef.159"]; /* relative to .aiofs; "": there is none */
     ino_t ino;
     _Atomic bool changed;
     struct timespec mtime; /* of the swap file as it was made: another one shows changes that bypassed the engine */
@@ -23,8 +23,9 @@ struct aiofs_swap {
 /* Before a swap file is made: removes stale ones, if it is time, and counts the new one. */
 void aiofs_swap_begin(struct aiofs_tree *tree);
 void aiofs_swap_ended(struct aiofs_tree *tree);
-/* Makes a new file of a new name that ends in `suffix`, and locks it. Returns its descriptor, or a negated errno. */
-int aiofs_swap_open(const struct aiofs_tree *tree, struct aiofs_swap *swap, const char *suffix);
+/* Makes a new file of a new name, and locks it; the name of a note has a suffix. Returns its descriptor, or a negated
+ * errno. */
+int aiofs_swap_open(struct aiofs_tree *tree, struct aiofs_swap *swap, bool note);
 void aiofs_swap_remove(const struct aiofs_tree *tree, struct aiofs_swap *swap);
 /* Gives the new file the attributes of the file at the entry's path, and `old` what that is. -ENOENT: the file was
  * removed, or its directory. */

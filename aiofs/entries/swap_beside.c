@@ -56,10 +56,10 @@ static int copy(const struct aiofs_parent *parent, int from, const struct stat *
 int aiofs_swap_replace_beside(struct aiofs_lock_ref *lock_ref, const struct aiofs_canonical *canonical,
                               const struct aiofs_parent *parent, int fd, const struct stat *now, struct stat *old)
 {
-    const struct aiofs_tree *tree = lock_ref->volume->tree;
+    struct aiofs_tree *tree = lock_ref->volume->tree;
     struct aiofs_swap note = {.name = ""};
     char path[PATH_MAX];
-    int locked = aiofs_swap_open(tree, &note, AIOFS_NOTE_SUFFIX);
+    int locked = aiofs_swap_open(tree, &note, true);
     if (locked < 0)
         return locked;
     int status = path_beside(canonical, strrchr(note.name, '/') + 1, path);

@@ -4,6 +4,8 @@
  * The maker has a write lock (F_OFD_SETLK) on the byte SWAP_BYTE of its file, and the kernel frees it when the maker dies.
  * Who can take that lock removes the file: at the opening of a volume, and before a swap file is made if the shared page
  * counts more swap files than this process has. The maker may lose the race for its own new file; then it makes another.
+ * Where sizes are counted, a commit exchanges the swap file and the entry's file, and looks at the latter before it
+ * removes it. Hence the name ends in the number of the maker's account, which also tells whether the maker is alive.
  * The notes of swap_beside.c lie in the same directory. Who removes a stale note removes the file that it tells of.
  *
  * Ownership. The caller owns the struct and the descriptor. Locking. No lock is held.
@@ -13,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "swap.h"
@@ -33,6 +36,15 @@ static bool is_note(const char *name)
 {
     const char *dot = strchr(name, '.');
     return dot && strcmp(dot, AIOFS_NOTE_SUFFIX) == 0;
+}
+
+/* Whether the maker of a file without a lock is alive: it has just exchanged the file with that of an entry. */
+static bool is_being_exchanged(const struct aiofs_tree *tree, const char *name)
+{
+    const char *dot = strchr(name, '.');
+    char *end = NULL;
+    long account = dot && !is_note(name) ? strtol(dot + 1, &end, 10) : -1;
+    return end && *end == 0 && account >= 0 && account < AIOFS_ACCOUNTS && aiofs_account_is_owned(tree, (int)account);
 }
 
 /* Removes the file that a stale note tells of. */
@@ -56,7 +68,7 @@ static bool is_alive_or_removed(const struct aiofs_tree *tree, int directory, co
     int fd = aiofs_sys.openat(directory, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
     if (fd < 0)
         return fd != -ENOENT;
-    bool alive = aiofs_bytes_set(fd, F_WRLCK, SWAP_BYTE, 1) < 0;
+    bool alive = aiofs_bytes_set(fd, F_WRLCK, SWAP_BYTE, 1) < 0 || is_being_exchanged(tree, name);
     if (!alive && is_note(name))
         remove_noted(tree, fd);
     if (!alive && aiofs_sys.unlinkat(directory, name, 0) == 0 && !is_note(name))
@@ -166,9 +178,12 @@ void aiofs_swap_remove(const struct aiofs_tree *tree, struct aiofs_swap *swap)
     swap->name[0] = 0;
 }
 
-int aiofs_swap_open(const struct aiofs_tree *tree, struct aiofs_swap *swap, const char *suffix)
+int aiofs_swap_open(struct aiofs_tree *tree, struct aiofs_swap *swap, bool note)
 {
-    int fd = -EEXIST, status;
+    int account = note ? -1 : aiofs_account_number(tree), fd = -EEXIST, status;
+    char suffix[sizeof ".159"] = AIOFS_NOTE_SUFFIX;
+    if (!note)
+        snprintf(suffix, sizeof suffix, account < 0 ? "" : ".%u", (unsigned)account % AIOFS_ACCOUNTS);
     for (int i = 0; i < TRIES_MAX && fd == -EEXIST; i++) {
         name_swap(swap, suffix);
         fd = create_swap(tree, swap->name);
@@ -210,7 +225,8 @@ int aiofs_swap_rename(const struct aiofs_tree *tree, int directory, const char *
     if (aiofs_quota_counted(tree)) {
         status = aiofs_sys.renameat2(directory, name, parent->fd, parent->name, exchange);
         if (status == 0) {
-            aiofs_sys.fstatat(directory, name, old, AT_SYMLINK_NOFOLLOW);
+            if (aiofs_sys.fstatat(directory, name, old, AT_SYMLINK_NOFOLLOW) < 0)
+                atomic_store(&tree->tally->inexact, 1);
             aiofs_sys.unlinkat(directory, name, 0);
         }
     }

@@ -160,6 +160,10 @@ AIOFS_API void aiofs_acquisition_abandon(struct aiofs_acquisition *acquisition);
 /* Leaves the queue, too. */
 AIOFS_API void aiofs_acquisition_end(struct aiofs_acquisition *acquisition);
 
+/* After how many nanoseconds the first of a queue tries without having been woken: 50 ms. A test raises it, to see that
+ * only killed processes make others wait for it. */
+extern AIOFS_API _Atomic int64_t aiofs_wait_interval;
+
 /* Whether somebody waits for the lock. */
 AIOFS_API bool aiofs_lock_ref_contended(const aiofs_lock_ref *lock_ref);
 /* Waits for that, by this thread's acquisition, which has a `ready`: 0: somebody waits. -EINPROGRESS: ask again after

@@ -268,6 +268,8 @@ int aiofs_check_writable(const aiofs_volume *volume); /* 0, -EROFS, or -ENOSYS f
 /* account.c */
 void aiofs_usage_subtract(struct aiofs_tally *tally, int64_t bytes);
 struct aiofs_account *aiofs_account_locked(struct aiofs_tree *tree); /* this process's; NULL: all are taken */
+int aiofs_account_number(struct aiofs_tree *tree); /* this process's, if the volume is counted; or -1 */
+bool aiofs_account_is_owned(const struct aiofs_tree *tree, int number); /* by a living process */
 /* Subtracts from the usage count what dead processes had in their accounts. Whether there was anything. */
 bool aiofs_accounts_settle_locked(struct aiofs_tree *tree);
 /* Announces a change of sizes, if the volume is counted; and its end. */

@@ -639,7 +639,7 @@ bool aiofs_waits_contended_locked(const struct aiofs_tree *tree, uint64_t hash)
 
 /* ---- the queue ----------------------------------------------------------------------------------------------- */
 
-unsigned aiofs_waits_before_locked(struct aiofs_tree *tree, uint64_t hash, uint64_t ticket, unsigned most)
+unsigned aiofs_waits_before_locked(const struct aiofs_tree *tree, uint64_t hash, uint64_t ticket, unsigned most)
 {
     struct queue_search search = {.hash = hash, .ticket = ticket, .most = most};
     if (!tree->waits || !atomic_load(bucket_of(tree->waits, hash)))

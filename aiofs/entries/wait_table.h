@@ -83,7 +83,7 @@ void aiofs_waits_leave_locked(struct aiofs_tree *tree, struct aiofs_waiter *wait
 /* Whether its slot belongs to another table: this process is a forked child, and its parent has that slot. */
 bool aiofs_waits_is_parents(const struct aiofs_tree *tree, const struct aiofs_waiter *waiter);
 /* How many are before `ticket` in the queue of the entry. `most`: stop counting there. Forgets dead processes. */
-unsigned aiofs_waits_before_locked(struct aiofs_tree *tree, uint64_t hash, uint64_t ticket, unsigned most);
+unsigned aiofs_waits_before_locked(const struct aiofs_tree *tree, uint64_t hash, uint64_t ticket, unsigned most);
 /* After how many of its intervals a waiter should try without having been woken: one for each process before it, so that
  * it notices when those are dead. One that the thread serves may rely on a place of this process that is before it. */
 unsigned aiofs_waits_intervals_locked(struct aiofs_tree *tree, const struct aiofs_waiter *waiter);

@@ -37,7 +37,9 @@
 #include "thread.h"
 #include "wait_table.h"
 
-enum { TRY_NS = 50000000, LINGER_NS = 1000000000 }; /* the thread stays for a second without work */
+enum { LINGER_NS = 1000000000 }; /* the thread stays for a second without work */
+
+_Atomic int64_t aiofs_wait_interval = 50000000;
 
 /* ---- places in a queue --------------------------------------------------------------------------------------- */
 
@@ -67,7 +69,7 @@ static void hurry_next_locked(struct aiofs_tree *tree, uint64_t hash)
     struct aiofs_link *link = list->next;
     while (link != list && CONTAINER(link, struct aiofs_waiter, link)->canonical.hash != hash)
         link = link->next;
-    int64_t soon = aiofs_now() + TRY_NS;
+    int64_t soon = aiofs_now() + aiofs_wait_interval;
     struct aiofs_waiter *next = CONTAINER(link, struct aiofs_waiter, link);
     if (link == list || next->next_try <= soon)
         return;
@@ -111,7 +113,7 @@ static int try_locked(struct aiofs_waiter *waiter)
     int status = aiofs_lock_ref_take_turn_locked(waiter->volume, &waiter->canonical, waiter->lock, waiter->owner,
                                                  waiter->ticket, &waiter->granted);
     if (status == -EBUSY)
-        waiter->next_try = aiofs_now() + (int64_t)TRY_NS * aiofs_waits_intervals_locked(tree, waiter);
+        waiter->next_try = aiofs_now() + aiofs_wait_interval * aiofs_waits_intervals_locked(tree, waiter);
     else if (status == 0)
         aiofs_waits_hold_locked(tree, waiter->granted);
     return status;

@@ -21,6 +21,9 @@ _Static_assert(sizeof(long) == 8, "aiofs needs a 64-bit Linux");
 #ifndef SYS_openat2
 #define SYS_openat2 437
 #endif
+#ifndef SYS_faccessat2
+#define SYS_faccessat2 439
+#endif
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
@@ -211,6 +214,11 @@ static int sys_fsetxattr(int fd, const char *name, const void *value, size_t siz
     return (int)KERNEL(SYS_fsetxattr, fd, name, value, size, flags);
 }
 
+static int sys_fremovexattr(int fd, const char *name)
+{
+    return (int)KERNEL(SYS_fremovexattr, fd, name);
+}
+
 static int sys_eventfd(unsigned count, int flags)
 {
     return (int)KERNEL(SYS_eventfd2, count, flags);
@@ -361,7 +369,8 @@ static int sys_linkat(int fromfd, const char *from, int tofd, const char *to, in
 
 static int sys_faccessat(int dirfd, const char *path, int mode, int flags)
 {
-    return (int)KERNEL(SYS_faccessat, dirfd, path, mode, flags);
+    long status = flags ? KERNEL(SYS_faccessat2, dirfd, path, mode, flags) : -ENOSYS;
+    return (int)(status == -ENOSYS || status == -EPERM ? KERNEL(SYS_faccessat, dirfd, path, mode) : status);
 }
 
 static ssize_t sys_getdents64(int fd, void *buffer, size_t size)
@@ -397,6 +406,7 @@ struct aiofs_sys aiofs_sys = {
     .flistxattr = sys_flistxattr,
     .fgetxattr = sys_fgetxattr,
     .fsetxattr = sys_fsetxattr,
+    .fremovexattr = sys_fremovexattr,
     .eventfd = sys_eventfd,
     .pipe2 = sys_pipe2,
     .pidfd_open = sys_pidfd_open,

@@ -69,6 +69,7 @@ struct aiofs_sys {
     ssize_t (*flistxattr)(int fd, char *names, size_t size);
     ssize_t (*fgetxattr)(int fd, const char *name, void *value, size_t size);
     int (*fsetxattr)(int fd, const char *name, const void *value, size_t size, int flags);
+    int (*fremovexattr)(int fd, const char *name);
     int (*eventfd)(unsigned count, int flags);
     int (*pipe2)(int pair[2], int flags);
     int (*pidfd_open)(pid_t thread, unsigned flags);

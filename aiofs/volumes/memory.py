@@ -26,8 +26,8 @@ class MemoryVolume(DirectoryVolume):
     """A volume in memory (tmpfs). Its files do not survive a restart of the machine.
 
     name: all processes of this user that give the same name share one volume, which exists until
-    the machine restarts. Without a name, the volume is this process's own, and its files are
-    removed when it is closed or collected, or at exit.
+    `MemoryVolume.remove` or until the machine restarts. Without a name, the volume is this
+    process's own, and its files are removed when it is closed or collected, or at exit.
     quota: as for `PrivateVolume`, in bytes.
 
     Raises `ValueError` for a bad name ('', '.', '..', or with '/' or NUL in it), and
@@ -50,6 +50,26 @@ class MemoryVolume(DirectoryVolume):
         except BaseException:
             self._remove()
             raise
+
+    @staticmethod
+    def remove(name: str) -> None:
+        """Removes a named volume with all its files. Blocks.
+
+        Raises `NoModificationAllowedError` (EBUSY) while a process has it open, `NotFoundError` if
+        there is none of that name, `ValueError` for a bad name.
+        """
+        path = os.path.join(_own_directory("named"), check_name(name, "volume name"))
+        if _core.volume_in_use(path):
+            raise errors.from_errno(errno.EBUSY, path, "remove volume")
+        moved = os.path.join(_own_directory("anonymous"), _unused_name())
+        try:
+            os.rename(path, moved)  # who opens the name from now on makes a new volume
+        except FileNotFoundError:
+            raise errors.from_errno(errno.ENOENT, path, "remove volume") from None
+        if _in_use(moved):  # a process opened it before it was renamed
+            os.rename(moved, path)
+            raise errors.from_errno(errno.EBUSY, path, "remove volume")
+        _remove_directory(moved, os.getpid())
 
     def close(self) -> None:
         """Closes the volume, and removes its files unless it has a name. Idempotent."""
@@ -92,7 +112,11 @@ def _anonymous_directory() -> str:
         path = os.path.join(directory, name)
         if not _is_alive(name.partition("-")[0]) and not _in_use(path):
             _remove_directory(path, os.getpid())
-    return os.path.join(directory, f"{os.getpid()}-{os.urandom(8).hex()}")
+    return os.path.join(directory, _unused_name())
+
+
+def _unused_name() -> str:
+    return f"{os.getpid()}-{os.urandom(8).hex()}"
 
 
 def _is_alive(pid: str) -> bool:

@@ -199,10 +199,12 @@ class VirtualOps:
             try:
                 volume_call(volume.rmdir, path)
             except OSError as error:
-                if error.errno == errno.ENOTEMPTY:
-                    with ExitStack() as locks:
-                        self._lock_below(path, locks, shown)
-                raise
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                with ExitStack() as locks:
+                    if self._lock_below(path, locks, shown):
+                        raise
+                _remove_directory(volume, path)
 
     def unlink(self, path: str, owner: int = 0, shown: str | None = None) -> None:
         shown = path if shown is None else shown
@@ -310,9 +312,12 @@ class VirtualOps:
                 locks.enter_context(self._lock(path, 0, shown))
             found = self._lock_below(path, locks, shown)
             for below, kind in reversed(found):
-                volume_call(volume.rmdir if kind == "directory" else volume.unlink, below)
+                if kind == "directory":
+                    _remove_directory(volume, below)
+                else:
+                    volume_call(volume.unlink, below)
             if path:
-                volume_call(volume.rmdir, path)
+                _remove_directory(volume, path)
 
     def same(self, other: object) -> bool:
         return self is other
@@ -351,6 +356,19 @@ def _check_move(volume: VolumeMethods, directory: bool, source: str, target: str
         raise OSError(errno.EEXIST, "")
 
 
+def _remove_directory(volume: VolumeMethods, path: str) -> None:
+    """Removes a directory in which nothing is listed, with what a commit that was killed left."""
+    try:
+        volume_call(volume.rmdir, path)
+    except OSError as error:
+        left = [name for name, _ in volume.entries(path) if is_swap_name(name)]
+        if error.errno != errno.ENOTEMPTY or not left:
+            raise
+        for name in left:
+            volume_call(volume.unlink, f"{path}/{name}")
+        volume_call(volume.rmdir, path)
+
+
 def _entry(name: str, kind: Kind) -> tuple[str, Kind]:
     check_name(name)
     if kind not in ("file", "directory"):
@@ -375,6 +393,9 @@ def _translated(shown: str, doing: str, shown_target: str | None = None) -> Iter
         yield
     except OSError as error:
         if error.errno and (error.filename or "") in (shown, shown_target):
+            error.filename = shown or "/"
+            if shown_target is not None:
+                error.filename2 = shown_target
             raise
         translated = errors.from_errno(_errno_of(error), shown or "/", doing)
         if shown_target is not None:

@@ -21,6 +21,8 @@ PROGRAMS: dict[str, Program] = {
     "C, 100,000": programs.Crowd("C", 100_000),
     "Python, 100": programs.Crowd("Python", 100),
     "Python, 100,000": programs.Crowd("Python", 100_000),
+    "C futex": programs.Round("futex"),
+    "aiofs_open_wait": programs.Round("aiofs"),
     "import uvloop": programs.Importing("uvloop"),
     "import uvloop, aiofs": programs.Importing("uvloop", "aiofs"),
 }
@@ -47,6 +49,9 @@ LIBRARIES: dict[str, Callable[[Work], Library]] = {
     "aiofs SyncAccessHandle": aiofs.SyncHandle,
     "aiofs MemoryVolume": aiofs.MemoryHandle,
     "aiofs open + close": aiofs.Opening,
+    "aiofs open + close, wait=": aiofs.WaitingOpening,
+    "aiofs create_writable": aiofs.Writable,
+    "aiofs SyncAccessHandle, exclusive": aiofs.ExclusiveHandle,
     "os call, blocking": peers.Inline,
     **PEERS,
 }

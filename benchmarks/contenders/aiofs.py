@@ -163,6 +163,35 @@ class Opening(Handle):
             create().close()
 
 
+class WaitingOpening(Opening):
+    """The same with `wait=`, of a file that nobody else has open."""
+
+    def open(self, lane: int, offsets: Offsets) -> None:
+        create = self.file.create_sync_access_handle
+        for _ in offsets:
+            create(wait=60).close()
+
+
+class Writable(Opening):
+    """`create_writable`, one write of the whole content, and the commit."""
+
+    async def replace(self, lane: int, offsets: Offsets) -> None:
+        create, payload = self.file.create_writable, self.payload
+        for _ in offsets:
+            async with create() as stream:
+                await stream.write(payload)
+
+
+class ExclusiveHandle(Opening):
+    """A sync access handle in mode `exclusive`, which begins with a copy of the old content."""
+
+    def replace(self, lane: int, offsets: Offsets) -> None:
+        create, payload = self.file.create_sync_access_handle, self.payload
+        for _ in offsets:
+            with create(mode="exclusive") as handle:
+                handle.write(payload)
+
+
 def batches(offsets: Offsets, size: int) -> Any:
     """The offsets in portions of `size`. The last portion may be smaller."""
     offsets = iter(offsets)

@@ -38,7 +38,7 @@ class Library:
         self.work = work
         self.buffers = [new_buffer(work.block) for _ in range(work.depth)]
         self.payload = PAYLOAD * (work.block // PAGE)
-        if work.operation in ("write", "save"):
+        if work.operation in ("write", "save", "replace"):
             for buffer in self.buffers:
                 buffer[:] = self.payload
 

@@ -54,6 +54,10 @@ class ToThread(Library):
             await asyncio.to_thread(os.pwrite, self.descriptor, self.payload, offset)
             await asyncio.to_thread(os.fdatasync, self.descriptor)
 
+    async def replace(self, lane: int, offsets: Offsets) -> None:
+        for _ in offsets:
+            await asyncio.to_thread(replace_file, self.work.path, self.payload)
+
 
 class Caio(Library):
     """caio's own context, with one of its backends."""
@@ -166,3 +170,16 @@ class Anyio(SeekingFiles):
                 anyio.open_file(self.work.path, "r+b", buffering=0) for _ in range(self.lanes)
             )
         ]
+
+
+def replace_file(path: str, content: bytes) -> None:
+    """Writes a new file, and renames it to `path`; both are durable then."""
+    with open(f"{path}.new", "wb", buffering=0) as file:
+        file.write(content)
+        os.fsync(file)
+    os.rename(f"{path}.new", path)
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

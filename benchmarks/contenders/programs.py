@@ -108,6 +108,28 @@ class Crowd:
         return json.loads(finished.stdout)  # type: ignore[no-any-return]
 
 
+class Round:
+    """Processes that hand a locked file round, or a turn by futexes. `time` is the median."""
+
+    def __init__(self, by: str) -> None:
+        self.by = by
+
+    def command(self, work: Work) -> list[str]:
+        counts = [str(work.depth), str(work.sweep)]
+        if self.by == "futex":
+            return [str(native.futex_round()), *counts]
+        return [str(native.hand_round()), f"{work.path}-volume", *counts]
+
+    def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
+        number = r"([0-9.]+)"
+        form = f"{number} hand-overs in .* time {number} s.*: median {number} us, worst {number} ms"
+        printed = re.match(form, finished.stdout)
+        if printed is None:
+            raise Unavailable(f"printed no hand-overs: {finished.stdout.strip()}")
+        count, cpu, median, worst = map(float, printed.groups())
+        return {"time": median * 1e-6, "cpu": cpu / count, "worst": worst * 1e-3}
+
+
 class Importing:
     """A new Python process that imports modules, one after the other."""
 

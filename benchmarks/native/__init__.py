@@ -47,6 +47,22 @@ def crowd() -> Path:
 
 
 @cache
+def hand_round() -> Path:
+    """Builds the program that hands a locked file round processes, with the installed aiofs."""
+    import aiofs
+
+    package = Path(aiofs.__file__).parent
+    library = str(package / "libaiofs.so")
+    return build("hand_round.c", f"-I{package / 'include'}", library, f"-Wl,-rpath,{package}")
+
+
+@cache
+def futex_round() -> Path:
+    """Builds the program that hands a turn round processes by futexes."""
+    return build("futex_round.c")
+
+
+@cache
 def beside() -> ctypes.CDLL:
     """Builds the library that beats, counts resident pages and runs C threads beside a loop."""
     library = ctypes.CDLL(str(build("beside.c", "-shared", "-fPIC")), use_errno=True)

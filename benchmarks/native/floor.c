@@ -3,7 +3,8 @@
  *
  *     floor OPERATION FILE OFFSETS BLOCK BUFFERS SECONDS
  *
- * OPERATION is read (pread), write (pwrite) or open (open, lock, close). OFFSETS is a file of native
+ * OPERATION is read (pread), write (pwrite), open (open, lock, close) or replace (write a new file, fsync, rename, fsync of
+ * the directory). OFFSETS is a file of native
  * 64-bit integers, in the order that every contender of the case uses; the program repeats it. It
  * uses BUFFERS page-aligned buffers of BLOCK bytes in turn, as the same number of coroutines would.
  * There are three passes: the first is timed as a whole, the second times every operation, and the
@@ -15,6 +16,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,13 +28,14 @@
 enum {
     PAGE = 4096,
     CLOCK_EVERY = 256,   /* operations between two readings of the clock: under 1 ns for each */
+    SLOW_EVERY = 4,      /* the same of operations that take milliseconds */
     LATENCIES = 1 << 16, /* the most operations that are timed one by one */
     CHECKED = 64,
 };
 
 struct work {
     const char *path;
-    int fd;
+    int fd, directory;
     const int64_t *offsets;
     size_t offset_count;
     char *buffers;
@@ -90,19 +93,39 @@ static void open_lock_close(const struct work *w, size_t turn)
     close(fd);
 }
 
-static const char *time_whole(const struct work *w, operation *operate, double limit)
+static void replace_file(const struct work *w, size_t turn)
+{
+    static char fresh[4096];
+    int fd;
+
+    if (!*fresh)
+        snprintf(fresh, sizeof fresh, "%s.new", w->path);
+    fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        die("open");
+    if (write(fd, buffer_at(w, turn), w->block) != (ssize_t)w->block)
+        die("write");
+    if (fsync(fd) || close(fd))
+        die("fsync");
+    if (rename(fresh, w->path))
+        die("rename");
+    if (fsync(w->directory))
+        die("fsync of the directory");
+}
+
+static const char *time_whole(const struct work *w, operation *operate, size_t every, double limit)
 {
     static char line[128];
     size_t turn = 0;
 
-    while (turn < CLOCK_EVERY)
+    while (turn < every)
         operate(w, turn++);
 
     double cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
     double start = seconds_of(CLOCK_MONOTONIC), now;
     size_t first = turn;
     do {
-        for (int i = 0; i < CLOCK_EVERY; i++)
+        for (size_t i = 0; i < every; i++)
             operate(w, turn++);
         now = seconds_of(CLOCK_MONOTONIC);
     } while (now - start < limit);
@@ -167,6 +190,31 @@ static void check_write(const struct work *w, size_t turn)
     free(back);
 }
 
+static void check_replaced(const struct work *w, size_t turn)
+{
+    char *back = malloc(w->block);
+
+    replace_file(w, turn);
+    int fd = open(w->path, O_RDONLY | O_CLOEXEC);
+    if (!back || fd < 0 || pread(fd, back, w->block, 0) != (ssize_t)w->block)
+        die("pread");
+    if (memcmp(back, buffer_at(w, turn), w->block))
+        die("read back other bytes than were written");
+    close(fd);
+    free(back);
+}
+
+static int open_directory(const char *path)
+{
+    char *copy = strdup(path);
+    int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+    if (fd < 0)
+        die(path);
+    free(copy);
+    return fd;
+}
+
 static const int64_t *load_offsets(const char *path, size_t *count)
 {
     struct stat st;
@@ -187,23 +235,26 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         operation *operate, *check;
+        size_t every;
     } operations[] = {
-        {"read", read_block, check_read},
-        {"write", write_block, check_write},
-        {"open", open_lock_close, open_lock_close},
+        {"read", read_block, check_read, CLOCK_EVERY},
+        {"write", write_block, check_write, CLOCK_EVERY},
+        {"open", open_lock_close, open_lock_close, CLOCK_EVERY},
+        {"replace", replace_file, check_replaced, SLOW_EVERY},
     };
     size_t chosen = 0, known = sizeof operations / sizeof *operations;
 
     while (argc == 7 && chosen < known && strcmp(operations[chosen].name, argv[1]))
         chosen++;
     if (argc != 7 || chosen == known) {
-        fprintf(stderr, "usage: floor read|write|open FILE OFFSETS BLOCK BUFFERS SECONDS\n");
+        fprintf(stderr, "usage: floor read|write|open|replace FILE OFFSETS BLOCK BUFFERS SECONDS\n");
         return 2;
     }
 
     struct work w = {
         .path = argv[2],
         .fd = open(argv[2], O_RDWR | O_CLOEXEC),
+        .directory = open_directory(argv[2]),
         .block = strtoull(argv[4], NULL, 10),
         .buffer_count = strtoull(argv[5], NULL, 10),
     };
@@ -216,7 +267,7 @@ int main(int argc, char **argv)
     memset(w.buffers, 'c', w.block * w.buffer_count);
 
     operation *operate = operations[chosen].operate;
-    const char *whole = time_whole(&w, operate, limit);
+    const char *whole = time_whole(&w, operate, operations[chosen].every, limit);
     const char *each = time_each(&w, operate, limit);
     for (size_t turn = 0; turn < CHECKED; turn++)
         operations[chosen].check(&w, turn);

@@ -47,7 +47,7 @@ const char *fault_name(int index);
     X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(futex)                 \
     X(rt_sigqueueinfo) X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat)                \
     X(faccessat) X(getdents64) X(copy_file_range) X(fchmod) X(fchown) X(flistxattr) X(fgetxattr) X(fsetxattr)           \
-    X(utimensat)
+    X(utimensat) X(fremovexattr)
 
 enum fault_call {
 #define X(name) FAULT_##name,
@@ -249,6 +249,7 @@ FAULT_WRAP(ssize_t, flistxattr, (int fd, char *names, size_t size), fd, names, s
 FAULT_WRAP(ssize_t, fgetxattr, (int fd, const char *name, void *to, size_t size), fd, name, to, size)
 FAULT_WRAP(int, fsetxattr, (int fd, const char *name, const void *from, size_t size, int flags), fd, name, from, size,
            flags)
+FAULT_WRAP(int, fremovexattr, (int fd, const char *name), fd, name)
 FAULT_WRAP(int, utimensat, (int dirfd, const char *path, const struct timespec times[2], int flags), dirfd, path, times,
            flags)
 

@@ -45,6 +45,10 @@ class Recorder:
     def mode(self, path, mode):
         self._mark("mode", path, mode)
 
+    def set_directories_apart(self):
+        """From now on each directory is a filesystem of its own."""
+        self._library.record_apart()
+
     def log(self):
         size = ctypes.c_size_t()
         at = self._library.record_take(ctypes.byref(size))
@@ -201,6 +205,8 @@ def move_and_flush(directory, promise):
     changed = b"N" + OLD[1:]
     with PrivateVolume(directory) as volume:
         volume._ops.mkdir("a")
+        with volume._ops.sync_access_handle("a/first", "in-place", True) as handle:
+            handle.flush()  # the names of both directories are on the disk
         promise.whole("file", OLD, changed, None)  # not synced: it may have both names
         promise.whole("a/moved", OLD, None)
         volume._ops.move("file", "a/moved")
@@ -311,6 +317,17 @@ async def commit_in_host_volume(directory, promise):
         async with file_of(volume, "file").create_access_handle() as handle:
             await handle.write(NEW, at=len(OLD))
         promise.whole("file", OLD + NEW)
+
+
+def commit_below_a_mount_point(directory, promise):
+    with PrivateVolume(directory) as volume:
+        promise.set_directories_apart()
+        promise.mode("file", 0o640)
+        promise.whole("file", OLD, NEW)
+        with file_of(volume, "file").create_sync_access_handle(mode="exclusive") as handle:
+            handle.truncate(0)
+            handle.write(NEW, at=0)
+        promise.whole("file", NEW)
 
 
 def commit_by_writable(mode):
@@ -434,6 +451,7 @@ HISTORIES = {
         commit_async,
         commit_new_file,
         commit_in_host_volume,
+        commit_below_a_mount_point,
         aborted_commit,
         sync_in_a_list,
         by_the_c_face,

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,7 @@ static struct aiofs_sys real;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static char *record_log;
 static size_t used, room;
+static bool apart;
 
 static void append(const void *bytes, size_t size)
 {
@@ -321,7 +323,8 @@ static int record_renameat2(int fromfd, const char *from, int tofd, const char *
 {
     pthread_mutex_lock(&mutex);
     struct record record = {.object = object_at(fromfd, from), .parent = parent_of(fromfd, from)};
-    int status = real.renameat2(fromfd, from, tofd, to, flags);
+    bool crosses = apart && record.parent != parent_of(tofd, to);
+    int status = crosses ? -EXDEV : real.renameat2(fromfd, from, tofd, to, flags);
     if (status == 0) {
         record.kind = flags & RENAME_EXCHANGE ? RECORD_EXCHANGE : RECORD_RENAME;
         record.other = parent_of(tofd, to);
@@ -335,6 +338,7 @@ static int record_renameat2(int fromfd, const char *from, int tofd, const char *
 /* ---- for Python ------------------------------------------------------------------------------------------------ */
 
 void record_attach(struct aiofs_sys *table);
+void record_apart(void);
 void record_mark(const char *text);
 const char *record_take(size_t *size);
 
@@ -345,6 +349,12 @@ void record_attach(struct aiofs_sys *table)
     X(write) X(pwritev2) X(pwrite64) X(copy_file_range) X(ioctl) X(ftruncate) X(fchmod) X(fsync) X(fdatasync)
     X(openat) X(openat2) X(mkdirat) X(symlinkat) X(linkat) X(unlinkat) X(renameat2)
 #undef X
+}
+
+/* From now on each directory is a filesystem of its own: nothing is renamed to another one. */
+void record_apart(void)
+{
+    apart = true;
 }
 
 void record_mark(const char *text)

@@ -1,9 +1,13 @@
 """Access handles in the modes exclusive and shared: all changes appear at close, or none do."""
 
+import asyncio
 import errno
 import os
+import shutil
+import struct
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from opened import CONTENT, SIZE, is_locked
@@ -208,6 +212,18 @@ def test_changes_through_the_descriptor_are_committed(on_disk):
     assert on_disk_now(on_disk) == b"raw" + CONTENT[3:]
 
 
+def test_time_of_a_file_that_becomes_empty_is_now(on_disk, directory):
+    before = os.stat(f"{directory}/file").st_mtime_ns
+
+    async def empty():
+        async with on_disk.create_writable():
+            pass
+
+    asyncio.run(empty())
+    assert os.stat(f"{directory}/file").st_size == 0
+    assert os.stat(f"{directory}/file").st_mtime_ns >= before
+
+
 # ---- the file that the commit makes -------------------------------------------------------------
 
 
@@ -233,6 +249,63 @@ def test_commit_keeps_mode_owner_and_extended_attributes(on_disk, directory, mod
     )
     found = {name: os.getxattr(path, name) for name in os.listxattr(path)}
     assert found == {"user.one": b"1", "user.two": b"2" * 1000, "user.late": b"3"}
+
+
+def acl(*entries):
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+@ATOMIC
+def test_commit_keeps_the_access_control_list_and_adds_none(on_disk, directory, mode):
+    nobody = 0xFFFFFFFF
+    theirs = acl((1, 6, nobody), (2, 6, 1234), (4, 4, nobody), (0x10, 6, nobody), (0x20, 0, nobody))
+    try:
+        os.setxattr(directory, "system.posix_acl_default", theirs)
+        os.setxattr(f"{directory}/.aiofs", "system.posix_acl_default", theirs)
+    except OSError:
+        pytest.skip("no access control lists here")
+    path = f"{directory}/file"
+    os.chmod(path, 0o640)
+    with on_disk.create_sync_access_handle(mode=mode) as handle:
+        handle.write(b"new")
+    assert os.listxattr(path) == []
+    assert os.stat(path).st_mode & 0o7777 == 0o640
+    os.setxattr(path, "system.posix_acl_access", theirs)
+    before = os.stat(path).st_mode
+    with on_disk.create_sync_access_handle(mode=mode) as handle:
+        handle.write(b"newer")
+    assert os.getxattr(path, "system.posix_acl_access") == theirs
+    assert os.stat(path).st_mode == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("member", [True, False])
+def test_commit_by_another_user_keeps_the_group_if_it_may_and_no_set_id_bit_that_it_may_not(member):
+    folder = tempfile.mkdtemp()  # pytest's own is closed to others
+    try:
+        os.chmod(folder, 0o777)
+        path = f"{folder}/file"
+        with open(path, "wb") as made:
+            os.chown(path, 4001, 4002)
+            os.chmod(path, 0o6666)
+            made.write(CONTENT)
+            made.flush()
+            os.chmod(path, 0o6666)
+        program = (
+            "import os, sys, aiofs\n"
+            "os.setgroups([4002] * (sys.argv[2] == 'True'))\n"
+            "os.setgid(4003); os.setuid(4003)\n"
+            "with aiofs.HostVolume(sys.argv[1]) as volume:\n"
+            "    with volume._ops.sync_access_handle('file', 'exclusive', False) as handle:\n"
+            "        handle.write(b'new')\n"
+        )
+        python(program, folder, member)
+        found = os.stat(path)
+        assert found.st_uid == 4003
+        assert found.st_gid == (4002 if member else 4003)
+        assert found.st_mode & 0o7777 == (0o2666 if member else 0o666)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_holes_stay_holes(on_disk, directory):

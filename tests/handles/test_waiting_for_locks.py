@@ -452,6 +452,37 @@ def test_a_forked_child_waits_for_its_parent(tmp_path, volume, fs):
     assert os.waitpid(child, 0)[1] == 0
 
 
+SHARER = """
+import sys, aiofs
+volume = aiofs.PrivateVolume(sys.argv[1])
+fs = aiofs.FileSystem()
+fs.mount("/", volume)
+with fs.create_sync_access_handle("/log", mode="shared", create=True):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+async def test_who_would_pass_the_queue_is_refused_at_once(tmp_path, volume, faults):
+    """Also in the mode of the holder, which may share its lock and is not about to release it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHARER, str(tmp_path / "volume")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    file = await volume.root.get_file_handle("log")
+    opening = asyncio.ensure_future(file.create_access_handle(wait=math.inf))
+    await waiting(volume, 1)
+    before = faults.calls("fcntl")
+    with pytest.raises(aiofs.NoModificationAllowedError):
+        volume._ops.sync_access_handle("log", "shared", False)
+    assert faults.calls("fcntl") - before < 200
+    await asyncio.to_thread(process.communicate)
+    await (await opening).close()
+
+
 CROWD = """
 import asyncio, math, sys, aiofs
 

@@ -783,3 +783,33 @@ def _is_locked(volume):
     except aiofs.NoModificationAllowedError:
         return True
     return False
+
+
+WITHOUT_PERMISSION = """
+import asyncio, os, sys, aiofs
+os.setegid(12345)
+os.seteuid(12345)
+async def main():
+    with aiofs.HostVolume(sys.argv[1]) as volume:
+        file = await (await volume.root.get_directory_handle("closed")).get_file_handle("file")
+        for opening in (file.create_access_handle, file.create_writable):
+            try:
+                await opening()
+            except PermissionError as error:
+                assert error.filename == sys.argv[1] + "/closed/file"
+                print("refused")
+        async with file.create_access_handle(mode="in-place") as handle:
+            await handle.write(b"new")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_file_that_could_not_be_replaced_at_the_close_is_refused_at_the_opening():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        os.chmod(directory, 0o777)
+        os.mkdir(f"{directory}/closed")
+        Path(f"{directory}/closed/file").write_bytes(b"old bytes")
+        os.chmod(f"{directory}/closed/file", 0o666)
+        assert python(WITHOUT_PERMISSION, directory) == "refused\nrefused\n"
+        assert Path(f"{directory}/closed/file").read_bytes() == b"new bytes"

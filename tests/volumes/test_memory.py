@@ -1,5 +1,6 @@
 """MemoryVolume: its directory, sharing it between processes, and removing it."""
 
+import errno
 import gc
 import os
 import pickle
@@ -10,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from support import python, write_file
+from support import failed, python, write_file
 
 import aiofs
 from aiofs import MemoryVolume
@@ -146,3 +147,34 @@ def test_only_named_volumes_pickle(name):
         again.close()
     with MemoryVolume() as volume, pytest.raises(TypeError):
         pickle.dumps(volume)
+
+
+def test_removed_volume_is_gone_with_its_files(name):
+    before = directories()
+    with MemoryVolume(name) as volume:
+        write_file(volume, "file", b"data")
+    MemoryVolume.remove(name)
+    assert not os.path.exists(f"{BASE}/named/{name}")
+    assert directories() == before
+    with MemoryVolume(name) as volume:
+        assert volume._ops.scan("") == []
+
+
+def test_volume_that_is_open_is_not_removed(name):
+    path = f"{BASE}/named/{name}"
+    with MemoryVolume(name):
+        error = failed(errno.EBUSY, MemoryVolume.remove, name)
+        assert isinstance(error, aiofs.NoModificationAllowedError)
+        assert error.filename == path
+    program = "import aiofs, sys; v = aiofs.MemoryVolume(sys.argv[1]); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        failed(errno.EBUSY, MemoryVolume.remove, name)
+        assert os.path.exists(path)
+        process.kill()
+    MemoryVolume.remove(name)
+    assert failed(errno.ENOENT, MemoryVolume.remove, name).filename == path
+    with pytest.raises(ValueError, match="bad volume name"):
+        MemoryVolume.remove("..")

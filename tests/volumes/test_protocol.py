@@ -136,6 +136,33 @@ def test_sync_handle_reads_and_writes(fs, volume):
     assert bytes(volume.paths["file"].data) == b"abcd"
 
 
+class CallsVolume(DictVolume):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def write_at(self, file, data, offset):
+        self.calls.append("write")
+        return super().write_at(file, data, offset)
+
+    def flush(self, file):
+        self.calls.append("flush")
+
+    def rename(self, source, target):
+        self.calls.append("rename")
+        super().rename(source, target)
+
+
+def test_commit_to_a_python_volume_flushes_the_new_file_before_the_rename():
+    volume = CallsVolume()
+    with FileSystem() as fs:
+        fs.mount("/d", volume)
+        with fs.create_sync_access_handle("/d/file", mode="exclusive", create=True) as handle:
+            handle.write(b"new")
+    assert volume.calls == ["write", "flush", "rename"]
+    assert bytes(volume.paths["file"].data) == b"new"
+
+
 def test_directory_and_file_handles_work_on_a_python_volume(run, volume):
     async def body():
         root = volume.root
@@ -315,3 +342,21 @@ def test_missing_method_is_a_not_supported_error():
     with FileSystem() as fs:
         fs.mount("/", DictVolume())
         failed(errno.ENOTSUP, aiofs.Volume().stat, "")
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+async def test_directory_with_what_a_killed_commit_left_is_removed(recursive):
+    with DictVolume() as volume:
+        for path in ("top", "top/sub"):
+            volume.mkdir(path)
+        for directory in ("top", "top/sub"):
+            left = volume.open_file(f"{directory}/.aiofs-swap-1", create=True, exclusive=True)
+            volume.close_file(left)
+        if not recursive:
+            await volume.root.get_directory_handle("top")
+            error = await failure(errno.ENOTEMPTY, volume.root.remove_entry("top"))
+            assert error.filename == "top"
+            top = await volume.root.get_directory_handle("top")
+            await top.remove_entry("sub")
+        await volume.root.remove_entry("top", recursive=recursive)
+        assert volume.paths == {"": None}

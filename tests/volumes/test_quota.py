@@ -437,3 +437,63 @@ def test_commit_and_second_name_get_the_capacity_of_a_killed_process(volume):
     assert volume._ops.estimate()[0] == 800
     with pytest.raises(QuotaExceededError):
         volume._ops.link("file", "once more")
+
+
+def test_changes_of_a_file_with_two_names_do_not_use_the_quota_up(volume):
+    for _ in range(5):
+        write_file(volume, "file", b"x" * 400)
+        volume._ops.link("file", "second")
+        volume._ops.truncate("file", 0)
+        volume._ops.unlink("second")
+    assert write_file(volume, "file", b"x" * QUOTA) == QUOTA
+    refused(volume, 1)
+
+
+CHANGER = """
+import errno, os, random, sys, aiofs
+volume = aiofs.PrivateVolume(sys.argv[1], quota=10**6, durable=False)
+fs = aiofs.FileSystem()
+fs.mount("/", volume)
+numbers = random.Random(sys.argv[2])
+
+def write(name):
+    descriptor = fs.open(name, os.O_RDWR | os.O_CREAT)
+    request = aiofs.aio.aiocb(descriptor, b"x" * numbers.randrange(5000))
+    aiofs.aio.aio_write(request)
+    aiofs.aio.aio_suspend([request])
+    fs.close(descriptor)
+
+def commit(name):
+    with fs.create_sync_access_handle(name, mode="shared", create=True) as handle:
+        handle.truncate(numbers.randrange(6000))
+        handle.write(b"y" * 10)
+
+changes = [
+    write,
+    commit,
+    commit,
+    fs.unlink,
+    lambda name: fs.truncate(name, numbers.randrange(5000)),
+    lambda name: fs.rename(name, f"/{numbers.randrange(3)}"),
+    lambda name: fs.close(fs.open(name, os.O_RDWR | os.O_TRUNC)),
+]
+for _ in range(int(sys.argv[3])):
+    try:
+        numbers.choice(changes)(f"/{numbers.randrange(3)}")
+    except OSError as error:
+        assert error.errno in (errno.EBUSY, errno.ENOENT), error
+"""
+
+
+async def test_processes_that_change_the_same_files_leave_the_count_exact(tmp_path):
+    directory = tmp_path / "volume"
+    with PrivateVolume(directory, quota=10**6) as volume:
+        write_file(volume, "0", b"x")  # the first walk is over
+        commands = [
+            [sys.executable, "-c", CHANGER, directory, str(number), "700"] for number in range(3)
+        ]
+        running = [subprocess.Popen(command) for command in commands]
+        assert [process.wait() for process in running] == [0, 0, 0]
+        left = 10**6 - sum(os.path.getsize(path) for path in directory.iterdir() if path.is_file())
+        await failure(errno.EDQUOT, volume.request_capacity(left + 1))
+        assert await volume.request_capacity(left) == left
