@@ -31,19 +31,6 @@ def test_missing_directory_is_made_for_its_user_only(tmp_path):
         assert stat.S_IMODE((tmp_path / "volume").stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize(("durable", "syncs"), [(True, 1), (False, 0)])
-def test_name_of_a_directory_that_is_made_is_synced(tmp_path, faults, durable, syncs):
-    before = faults.calls("fsync")
-    PrivateVolume(tmp_path / "volume", durable=durable).close()
-    assert faults.calls("fsync") == before + syncs
-    PrivateVolume(tmp_path / "volume", durable=durable).close()
-    assert faults.calls("fsync") == before + syncs
-    faults.fail("fsync", errno.EIO, 1)
-    if durable:
-        error = failed(errno.EIO, PrivateVolume, tmp_path / "other")
-        assert error.filename == str(tmp_path / "other")
-
-
 def test_existing_directory_becomes_a_volume_with_its_files(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/file").write_bytes(b"before")
