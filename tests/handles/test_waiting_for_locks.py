@@ -752,6 +752,20 @@ async def test_a_read_only_volume_opened_first_does_not_hide_later_locks_from_ot
             assert listed == f"log {os.getpid()}\n"
 
 
+async def test_a_handle_of_a_read_only_volume_does_not_hide_later_locks_from_others(tmp_path):
+    (tmp_path / "log").write_bytes(b"")
+    (tmp_path / "other").write_bytes(b"")
+    with aiofs.HostVolume(tmp_path, read_only=True) as reading:
+        file = await reading.root.get_file_handle("other")
+        async with await file.create_access_handle(mode="read-only"):
+            with aiofs.HostVolume(tmp_path) as volume:
+                file = await volume.root.get_file_handle("log")
+                async with await file.create_access_handle():
+                    lister = [sys.executable, "-c", LISTER, str(tmp_path)]
+                    listed = await asyncio.to_thread(subprocess.check_output, lister, text=True)
+        assert sorted(listed.splitlines()) == [f"log {os.getpid()}", f"other {os.getpid()}"]
+
+
 @pytest.mark.parametrize("content", [b"", b"cut off", bytes(100_000)])
 async def test_a_damaged_table_of_waiting_openings_is_made_anew(tmp_path, content):
     with aiofs.PrivateVolume(tmp_path) as volume:
