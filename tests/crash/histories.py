@@ -11,6 +11,7 @@ A mark in the log is a promise about one path: `whole` lists the contents that t
 
 import asyncio
 import ctypes
+import inspect
 import json
 import os
 import sys
@@ -471,7 +472,7 @@ HISTORIES = {
 def main(name, directory, library, log):
     history = HISTORIES[name]
     promise = Recorder(library)
-    if asyncio.iscoroutinefunction(history):
+    if inspect.iscoroutinefunction(history):
         asyncio.run(history(directory, promise))
     else:
         history(directory, promise)

@@ -95,7 +95,9 @@ def number_of(data, name, worker=None):
 class Worker:
     def __init__(self, ledger, directory, me, chance):
         self.ledger, self.me, self.chance = ledger, me, chance
-        self.volume = PrivateVolume(directory, quota=chance.choice([None, QUOTA]))
+        self.volume = PrivateVolume(
+            directory, quota=chance.choice([None, QUOTA]), durable=chance.random() < 0.7
+        )
         self.fs = FileSystem()
         self.fs.mount("/v", self.volume)
         with suppress(FileExistsError):
