@@ -132,10 +132,12 @@ class Replacement:
         return os.path.join(directory, f".{short}.{os.urandom(6).hex()}.new")
 
     def _give_name(self, descriptor: int) -> None:
+        unnamed = f"/proc/self/fd/{descriptor}"
         while True:
             named = self._name_beside()
             with suppress(FileExistsError):
-                os.link(f"/proc/self/fd/{descriptor}", named, follow_symlinks=True)
+                # Python follows the link only if it has a directory; an absolute path ignores it.
+                os.link(unnamed, named, src_dir_fd=descriptor, follow_symlinks=True)
                 self._named = named
                 return
 

@@ -105,7 +105,7 @@ class AsyncFile(Generic[AnyStr]):
 
     async def readline(self, size: int | None = -1, /) -> AnyStr:
         """The next line with its line end; at most `size` bytes or characters of it."""
-        line: AnyStr = await self._run("readline", -1 if size is None else size)
+        line: AnyStr = await self._run("readline", size)
         return line
 
     async def readlines(self, hint: int | None = -1, /) -> list[AnyStr]:
