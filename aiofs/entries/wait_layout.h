@@ -1,6 +1,6 @@
 /*
- * wait_layout.h - the layout of the table of holders and waiting openings, and what its three files use of each other:
- * wait_table.c, wait_queue.c and lock_list.c. wait_table.c says who may write what.
+ * wait_layout.h - the layout of the table of holders and waiting openings, and what its files use of each other:
+ * wait_table.c, which says who may write what, wait_slots.c, wait_queue.c and lock_list.c.
  */
 #ifndef AIOFS_WAIT_LAYOUT_H
 #define AIOFS_WAIT_LAYOUT_H
@@ -87,6 +87,8 @@ static inline void wait_clear_bit(_Atomic uint32_t *words, unsigned slot)
 bool wait_process_is_alive(const struct aiofs_waits *waits, unsigned process);
 /* Takes a process out of the table if it is dead. True: it was. */
 bool wait_process_reap_locked(const struct aiofs_waits *waits, unsigned process);
+
+/* wait_slots.c */
 /* A filled slot, whose bit is not set yet; -1: there is none. */
 int wait_slot_make_locked(struct aiofs_waits *waits, const char *path, size_t length, uint64_t hash,
                           enum aiofs_lock lock);

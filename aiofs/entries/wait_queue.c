@@ -1,6 +1,6 @@
 /*
  * wait_queue.c - the queue of an entry in the table of waiting openings: taking a place, leaving it, and waking who is
- * first; and the holders of locks.
+ * first; and who watches it.
  *
  * wait_table.c says how the processes share the table, and in which order they write it.
  *
@@ -107,26 +107,6 @@ void aiofs_waits_released_locked(struct aiofs_tree *tree, uint64_t hash)
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load(wait_bucket_of(waits, hash)))
         wake_first_locked(waits, hash);
-}
-
-/* ---- holders ------------------------------------------------------------------------------------------------ */
-
-void aiofs_waits_hold_locked(struct aiofs_tree *tree, aiofs_lock_ref *lock_ref)
-{
-    const struct aiofs_entry *entry = lock_ref->entry;
-    int slot = wait_slot_make_locked(tree->waits, entry->path, entry->length, entry->hash, lock_ref->lock);
-    if (slot >= 0)
-        wait_set_bit(tree->waits->head->held, (unsigned)slot);
-    lock_ref->slot = (unsigned)(slot + 1);
-}
-
-void aiofs_waits_unhold_locked(struct aiofs_tree *tree, aiofs_lock_ref *lock_ref)
-{
-    if (lock_ref->slot == 0 || !tree->waits)
-        return;
-    wait_clear_bit(tree->waits->head->held, lock_ref->slot - 1);
-    wait_slot_free_locked(tree->waits, lock_ref->slot - 1);
-    lock_ref->slot = 0;
 }
 
 bool aiofs_waits_contended_locked(const struct aiofs_tree *tree, uint64_t hash)

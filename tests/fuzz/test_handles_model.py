@@ -263,6 +263,7 @@ class Handles(RuleBasedStateMachine):
         if done:
             opened = Opened("sync" if sync else "async", path, LOCKS[name], real)
             opened.swapped = name in ("exclusive", "shared")
+            opened.listed = "exclusive" if name == "exclusive" else ""
             opened.writes = name != "read-only"
             self.model.opened(opened)
 
@@ -414,6 +415,7 @@ class Handles(RuleBasedStateMachine):
         real, done = self.expect(expected, call)
         if done:
             opened = Opened("writable", path, LOCKS[mode], real, swapped=True)
+            opened.listed = "exclusive" if mode == "exclusive" else ""
             self.model.opened(opened)
             if not keep:
                 opened.bytes.content.clear()

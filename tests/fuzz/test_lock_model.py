@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -63,13 +64,6 @@ RELEASE = 1.8  # seconds; a call waits for 2 until a dropped or cancelled holder
 PATIENCE = 30  # the longest wait for an outcome, in seconds
 FILES = ["a", "b", "d/a", "d/b", "d/e/c"]
 MODES = {
-    "in-place": "X",
-    "exclusive": "X",
-    "shared": "S",
-    "read-only": "R",
-    "readwrite-unsafe": "U",
-}
-LISTED = {
     "in-place": "X",
     "exclusive": "X",
     "shared": "S",
@@ -215,7 +209,7 @@ class Worker:
         return self.held[number].contended
 
     async def locks(self):
-        return [(lock[0], LISTED[lock[1]], lock[2], lock[4]) for lock in self.volume._ops.locks()]
+        return [(lock[0], MODES[lock[1]], lock[2], lock[4]) for lock in self.volume._ops.locks()]
 
     async def get_file(self, path):
         await self.file(path).get_file()
@@ -414,6 +408,8 @@ class Driver:
         if pid == 0:
             try:
                 work(there, self.kind, self.directory)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         there.close()
@@ -835,7 +831,7 @@ class Driver:
         self.wait_for_stale_files(Path(self.directory, ".aiofs/swap"))
 
     def wait_for_stale_files(self, swap):
-        """Making a swap file removes the stale ones. A killed io_uring keeps its files for a moment."""
+        """A new swap file removes stale ones. A killed io_uring keeps its files for a moment."""
         until = time.monotonic() + PATIENCE
         while swap.exists() and os.listdir(swap):
             assert time.monotonic() < until, "a stale swap file"

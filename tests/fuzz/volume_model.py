@@ -62,6 +62,7 @@ class Opened:
     lock: str
     real: object
     bytes: Bytes | None = None
+    listed: str = ""  # the mode that the list of locks shows, if it is not `lock`
     owner: object = None  # the FileSystem whose descriptor it is
     swapped: bool = False  # it has a copy, which a commit puts in the place of the file
     changed: bool = False
@@ -146,7 +147,8 @@ class Model:
     # ---- locks
 
     def locks(self):
-        return {(each.path, each.lock) for each in self.open if each.lock}
+        """What the volume lists of them."""
+        return {(each.path, each.listed or each.lock) for each in self.open if each.lock}
 
     def locked(self, path, lock=ALONE, owner=None):
         """EBUSY if another holder has the entry in a mode that does not go together with `lock`."""
