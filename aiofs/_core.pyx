@@ -21,6 +21,7 @@ the parts, so the order of the parts does not matter.
     writable            an access handle that a writable stream is made of
     open_file, volume, bridge
                         an open file with a descriptor; a directory as a volume; volumes written in Python
+    copying             copies of files of the machine
 
 Ownership. An aiocb or an Operation (the owner) has a reference to a submission while its request is in
 flight. The submission pins the buffers and holds a reference to the owner, until a thread with the GIL
@@ -75,4 +76,5 @@ include "core/writable.pxi"
 include "core/open_file.pxi"
 include "core/volume.pxi"
 include "core/bridge.pxi"
+include "core/copying.pxi"
 include "core/process.pxi"

@@ -118,8 +118,10 @@ def pytest_pyfunc_call(pyfuncitem):
 ONCE = (
     "crash/test_power_cut.py",
     "engine/",
+    "files/",
     "fuzz/test_bad_arguments.py",
     "fuzz/test_beside_os.py",
+    "fuzz/test_files_beside_open.py",
     "fuzz/test_namespace.py",
     "handles/test_access_handle_opening.py",
     "handles/test_directory_and_file_handles.py",

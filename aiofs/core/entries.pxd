@@ -110,6 +110,10 @@ cdef extern from "entries/volume.h" nogil:
         int pid
         int64_t since
     long aiofs_volume_locks(aiofs_volume *volume, aiofs_listed_lock **list)
+    ctypedef bint c_bool "bool"
+    int aiofs_copy_file_bytes(int source, int target, c_bool (*go_on)(void *context, int64_t copied) noexcept nogil,
+                              void *context)
+    int aiofs_copy_file_attributes(int source, int target)
     void aiofs_volume_locks_free(aiofs_listed_lock *list, long count)
 
 

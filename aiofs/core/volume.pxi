@@ -268,6 +268,19 @@ cdef class DirectoryOps:
             raise self.failed(status, path, shown, "stat")
         return _stat_result(&found)
 
+    def check_exists(self, str path):
+        """Raises as `stat` does, and gives nothing: for many calls in a row."""
+        cdef bytes encoded = _path_bytes(path)
+        cdef const char *c_path = encoded
+        cdef status_of_file found
+        cdef int status
+        cdef aiofs_volume *volume = self.use()
+        with nogil:
+            status = aiofs_volume_stat(volume, c_path, &found)
+            aiofs_volume_release(volume)
+        if status < 0:
+            raise self.failed(status, path, None, "stat")
+
     def lstat(self, str path, shown=None):
         """As `stat`, of a symbolic link itself."""
         cdef bytes encoded = _path_bytes(path)

@@ -5,6 +5,8 @@
  * and only the data between the holes; else through a buffer. Attributes: owner, mode and extended attributes, as far
  * as this process may set them.
  *
+ * The swap files of volumes use it, and programs that copy files of the machine.
+ *
  * The caller owns the descriptors. No lock is taken here.
  */
 #define _GNU_SOURCE
@@ -82,7 +84,7 @@ static int64_t copy_piece(int from, int to, int64_t at, size_t size)
 static int copy_range(int from, int to, int64_t at, int64_t end, aiofs_go_on *go_on, void *context)
 {
     while (at < end) {
-        if (!go_on(context))
+        if (!go_on(context, at))
             return -ECANCELED;
         int64_t moved = copy_piece(from, to, at, end - at < PIECE ? (size_t)(end - at) : PIECE);
         if (moved <= 0)
@@ -129,6 +131,14 @@ int aiofs_copy_bytes(int from, int to, const struct stat *source, _Atomic bool *
             atomic_store_explicit(cannot_clone, true, memory_order_relaxed);
     }
     return copy_data(from, to, source, go_on, context);
+}
+
+int aiofs_copy_file_bytes(int from, int to, aiofs_go_on *go_on, void *context)
+{
+    _Atomic bool cannot_clone = false;
+    struct stat source;
+    int status = aiofs_sys.fstat(from, &source);
+    return status < 0 ? status : aiofs_copy_bytes(from, to, &source, &cannot_clone, go_on, context);
 }
 
 /* ---- attributes ---------------------------------------------------------------------------------------- */
@@ -194,4 +204,13 @@ int aiofs_copy_attributes(int from, const struct stat *source, int to, const str
     if (status == 0 && (mode != (target->st_mode & 07777) || mode & (S_ISUID | S_ISGID)))
         status = aiofs_sys.fchmod(to, mode);
     return status < 0 || from < 0 ? status : copy_xattrs(from, to);
+}
+
+int aiofs_copy_file_attributes(int from, int to)
+{
+    struct stat source, target;
+    int status = aiofs_sys.fstat(from, &source);
+    if (status == 0)
+        status = aiofs_sys.fstat(to, &target);
+    return status < 0 ? status : aiofs_copy_attributes(from, &source, to, &target);
 }

@@ -27,9 +27,10 @@
 #include "sys.h"
 
 /* Whether somebody waits for the copy. The opening of an abandoned handle ends early. */
-static bool is_wanted(void *context)
+static bool is_wanted(void *context, int64_t copied)
 {
     const struct aiofs_lock_ref *lock_ref = context;
+    (void)copied;
     aiofs_namespace_lock();
     bool wanted = !lock_ref->releasing;
     aiofs_namespace_unlock();

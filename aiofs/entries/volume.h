@@ -240,6 +240,16 @@ AIOFS_API bool aiofs_lock_ref_swapped(const aiofs_lock_ref *lock_ref);
  * the lock reference removes a swap file that was not committed. */
 int64_t aiofs_swap_commit(aiofs_lock_ref *lock_ref, int fd);
 
+/* ---- copying files of the machine, which are in no volume; see file_copy.c ----------------------------------- */
+
+/* Called now and then during a copy: `copied` bytes of the source are done. False ends it with -ECANCELED. */
+typedef bool aiofs_go_on(void *context, int64_t copied);
+/* Copies the bytes of the file `from` to the empty file `to`. Holes stay holes, and extents are shared where the
+ * filesystem can. 0 or a negated errno. */
+AIOFS_API int aiofs_copy_file_bytes(int from, int to, aiofs_go_on *go_on, void *context);
+/* Copies owner, mode and extended attributes, as far as this process may set them. */
+AIOFS_API int aiofs_copy_file_attributes(int from, int to);
+
 /* ---- byte-range locks: for preload/, which takes them on descriptors of its own --------------------- */
 
 /* An entry's range of bytes in a lock file; see lock_file.c. */

@@ -344,7 +344,6 @@ typedef int aiofs_directory_visitor(const char *name, int directory, void *conte
 int aiofs_directory_visit(int directory, aiofs_directory_visitor *visit, void *context);
 
 /* file_copy.c */
-typedef bool aiofs_go_on(void *context);
 /* Copies the bytes of `from` to the empty file `to`. `source`: the status of `from`. Holes stay holes. It asks `go_on`
  * now and then; -ECANCELED if that says no. */
 int aiofs_copy_bytes(int from, int to, const struct stat *source, _Atomic bool *cannot_clone, aiofs_go_on *go_on,

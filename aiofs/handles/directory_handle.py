@@ -171,7 +171,7 @@ class DirectoryHandle(Handle):
         ops = self._volume._ops
         for name, kind in await _core.offload(ops.scan, self._path):
             if isinstance(ops, _core.DirectoryOps):
-                ops.stat(self._path)  # does not block: the kernel has cached the directory's inode
+                ops.check_exists(self._path)  # does not block: the directory's inode is cached
             else:
                 await _core.offload(ops.stat, self._path)
             if kind is not None:

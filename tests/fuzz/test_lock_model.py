@@ -831,7 +831,7 @@ class Driver:
         self.wait_for_stale_files(Path(self.directory, ".aiofs/swap"))
 
     def wait_for_stale_files(self, swap):
-        """Making a swap file removes stale ones. A killed io_uring keeps its files for a moment."""
+        """A new swap file removes stale ones. A killed io_uring keeps its files for a moment."""
         until = time.monotonic() + PATIENCE
         while swap.exists() and os.listdir(swap):
             assert time.monotonic() < until, "a stale swap file"

@@ -1,0 +1,188 @@
+"""`open`, and whole files in one call."""
+
+from __future__ import annotations
+
+import builtins
+import os
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from aiofs import _core
+from aiofs.files.replacing import Durable, Replacement
+from aiofs.files.turns import on_host_thread
+from aiofs.files.wrapped import AsyncFile, wrap
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["FileOpening", "open", "read_bytes", "read_text", "write_bytes", "write_text"]
+
+FilePath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+
+
+def open(
+    file: FilePath | int,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Callable[[str, int], int] | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening:
+    """Opens a file of the machine. `await` it for the file, or enter it with `async with`.
+
+    The arguments from `file` to `opener` are those of the built-in `open`, and so are the errors;
+    the file has the methods of `io`'s classes, awaited where they can block. No lock is taken.
+
+    atomic: the bytes go to a new file, which replaces the one at `file` when it is closed. A
+    symbolic link stays one, and the file that it leads to is replaced. The new file has the mode of
+    the old one, and its owner and ACL where that is allowed; "r+" and "a" begin with a copy. If an
+    exception leaves the block, or the file is dropped, or the program killed, nothing has changed.
+    OSError EINVAL: `file` is no regular file. ValueError: a mode that only reads, a descriptor, an
+    opener.
+
+    durable: the close waits until the bytes, and the name, are on the disk (fsync(2)).
+
+    loop, executor: ignored.
+    """
+    if atomic and (isinstance(file, int) or opener is not None):
+        raise ValueError("atomic=True needs a path, and no opener")
+    if atomic and not set(mode) & set("wax+"):
+        raise ValueError(f"atomic=True needs a mode that writes, not {mode!r}")
+    ending: Durable | Replacement | None = None
+    if durable:
+        ending = Durable(file)
+
+    def call() -> AsyncFile[Any]:
+        used, end = opener, ending
+        if atomic:
+            end = replacement = Replacement(file, mode, durable)  # type: ignore[arg-type]
+            used = replacement.opener
+        opened = builtins.open(file, mode, buffering, encoding, errors, newline, closefd, used)
+        return wrap(opened)._ending_with(end)
+
+    return FileOpening(call)
+
+
+class FileOpening:
+    """The operation that opens a file: `await` it for the file, or enter it with `async with`.
+
+    It begins at the await. If that is cancelled, the file is closed, or is never opened.
+    """
+
+    def __init__(self, call: Callable[[], AsyncFile[Any]]) -> None:
+        self._call = call
+        self._abandoned = False
+        self._arrived: AsyncFile[Any] | None = None
+        self._obj: AsyncFile[Any] | None = None
+
+    async def _open(self) -> AsyncFile[Any]:
+        if self._obj is None:
+            try:
+                self._obj = await _core.offload(self._open_here)
+            except BaseException:
+                self._abandoned = True
+                if self._arrived is not None:
+                    _core.offload(self._arrived._discard)
+                raise
+            finally:
+                self._arrived = None
+        return self._obj
+
+    def _open_here(self) -> AsyncFile[Any]:
+        """Runs on a host thread."""
+        self._arrived = file = self._call()
+        if self._abandoned:
+            file._discard()
+        return file
+
+    def __await__(self) -> Generator[Any, Any, AsyncFile[Any]]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> AsyncFile[Any]:
+        return await self._open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        file, self._obj = self._obj, None
+        if file is not None:
+            await file.__aexit__(kind, exception, traceback)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("the opening of a file cannot be copied or pickled: await it")
+
+
+async def read_bytes(path: FilePath) -> bytes:
+    """All bytes of a file. OSError as the built-in `open`."""
+    return await on_host_thread(_read, path)
+
+
+def _read(path: FilePath) -> bytes:
+    with builtins.open(path, "rb", 0) as file:
+        data = file.read()
+        assert data is not None
+        return data
+
+
+async def read_text(
+    path: FilePath,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+) -> str:
+    """A whole file as text; the arguments are those of `open`."""
+    return await on_host_thread(_read_text, path, encoding, errors, newline)
+
+
+def _read_text(
+    path: FilePath, encoding: str | None, errors: str | None, newline: str | None
+) -> str:
+    with builtins.open(path, encoding=encoding, errors=errors, newline=newline) as file:
+        return file.read()
+
+
+async def write_bytes(
+    path: FilePath, data: Buffer, *, atomic: bool = False, durable: bool = False
+) -> int:
+    """Makes `data` the bytes of a file, which is created if it is missing. Returns their count.
+
+    atomic, durable: as for `open`. TypeError, before anything is changed, if `data` is no buffer.
+    """
+    view = memoryview(data)
+    async with open(path, "wb", 0, atomic=atomic, durable=durable) as file:
+        with view.cast("B") if view.nbytes else view as rest:
+            done = 0
+            while done < view.nbytes:
+                done += await file.write(rest[done:])
+        return view.nbytes
+
+
+async def write_text(
+    path: FilePath,
+    data: str,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+) -> int:
+    """Makes `data` the text of a file. Returns the count of characters."""
+    if not isinstance(data, str):
+        raise TypeError(f"data must be str, not {type(data).__name__}")
+    opened = open(
+        path, "w", encoding=encoding, errors=errors, newline=newline, atomic=atomic, durable=durable
+    )
+    async with opened as file:
+        return await file.write(data)
