@@ -36,9 +36,10 @@ static int write_note(int fd, const char *path)
     return wrote < 0 ? (int)wrote : (size_t)wrote == length ? 0 : -ENOSPC;
 }
 
-static bool always(void *context)
+static bool always(void *context, int64_t copied)
 {
     (void)context;
+    (void)copied;
     return true;
 }
 
