@@ -335,7 +335,7 @@ def waiting(scale: Scale, work: Work) -> list[Case]:
             "open, lock and close a file that is free, with `wait=`",
             replace(work, operation="open"),
             (without, ours),
-            (AtMost(ours, 1.1, without, "cpu"),),  # nothing sleeps in it
+            (AtMost(ours, 1.1, without),),
         ),
     ]
 
