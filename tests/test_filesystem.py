@@ -211,15 +211,31 @@ def test_unlinking_an_open_file_works_as_in_posix(fs, other):
     other.close(other.open("/file", os.O_RDWR))
 
 
-def test_lock_follows_a_file_that_is_renamed_while_open(fs, other):
+def test_file_that_is_renamed_while_open_stays_locked_under_both_paths(fs, other):
     fd = fs.open("/old", RDWR)
     fs.rename("/old", "/new")
-    failed(errno.EBUSY, other.open, "/new", os.O_RDWR)
-    other.close(other.open("/old", RDWR))
+    fs.rename("/new", "/newer")
+    for path in ("/old", "/new", "/newer"):
+        failed(errno.EBUSY, other.open, path, RDWR)
     os.write(fd, b"through")
-    assert get(fs, "/new") == b"through"
+    assert get(fs, "/newer") == b"through"
+    fs.close(fs.open("/old", RDWR))  # the lock is the FileSystem's own
     fs.close(fd)
-    other.close(other.open("/new", os.O_RDWR))
+    for path in ("/old", "/new", "/newer"):
+        other.close(other.open(path, RDWR))
+
+
+def test_file_that_is_renamed_there_and_back_is_locked_until_it_is_closed(fs, other):
+    fd = fs.open("/file", RDWR)
+    twin = fs.open("/file", os.O_RDWR)
+    fs.rename("/file", "/other")
+    fs.rename("/other", "/file")
+    fs.close(fd)
+    failed(errno.EBUSY, other.open, "/file", RDWR)
+    failed(errno.EBUSY, other.open, "/other", RDWR)
+    fs.close(twin)
+    other.close(other.open("/file", RDWR))
+    other.close(other.open("/other", RDWR))
 
 
 def test_locks_follow_a_directory_that_is_renamed(fs, other):

@@ -8,6 +8,9 @@
  * Ownership. An open file owns its lock reference. A lock reference owns a share of its entry's lock and a reference to
  * its volume. The namespace lock guards all of it.
  *
+ * Renames. A file that is renamed while it is open stays locked under both paths: its lock reference moves to the new
+ * entry, and leaves another one on the old entry, which ends with it.
+ *
  * Fork. The child closes its copies of the lock files, so that the parent's locks end with the parent. It marks every
  * inherited lock reference as lost, so that releasing one leaves the lock files alone.
  */
@@ -127,37 +130,38 @@ static void unlist(aiofs_lock_ref *lock_ref)
     aiofs_waits_unhold_locked(tree, lock_ref);
 }
 
+static void unlock_locked(aiofs_lock_ref *lock_ref)
+{
+    struct aiofs_tree *tree = lock_ref->volume->tree;
+    unlist(lock_ref);
+    if (!lock_ref->lost)
+        unlock_entry(tree, lock_ref->entry, lock_ref->lock);
+    if (lock_ref->releasing)
+        aiofs_releasing_remove_locked(tree, lock_ref->entry);
+    lock_ref->releasing = false;
+    lock_ref->lock = AIOFS_LOCK_NONE;
+    lock_ref->closed = true;
+}
+
 void aiofs_lock_ref_unlock(aiofs_lock_ref *lock_ref)
 {
     aiofs_swap_end(lock_ref);
     aiofs_namespace_lock();
-    unlist(lock_ref);
-    if (!lock_ref->lost)
-        unlock_entry(lock_ref->volume->tree, lock_ref->entry, lock_ref->lock);
-    if (lock_ref->releasing)
-        aiofs_releasing_remove_locked(lock_ref->volume->tree, lock_ref->entry);
-    lock_ref->releasing = false;
-    lock_ref->lock = AIOFS_LOCK_NONE;
-    lock_ref->closed = true;
+    for (aiofs_lock_ref *each = lock_ref; each; each = each->left)
+        unlock_locked(each);
     if (lock_ref->charge)
         aiofs_charge_unlocked_locked(lock_ref->volume, lock_ref->charge);
     aiofs_namespace_unlock();
 }
 
-void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
+/* Releases one lock reference, and returns the one that it left on another path. */
+static aiofs_lock_ref *release_one(aiofs_lock_ref *lock_ref)
 {
-    aiofs_volume *volume;
-    if (!lock_ref)
-        return;
-    aiofs_swap_end(lock_ref);
+    aiofs_volume *volume = lock_ref->volume;
+    aiofs_lock_ref *left = lock_ref->left;
     aiofs_namespace_lock();
-    volume = lock_ref->volume;
     lock_ref_unlink(lock_ref);
-    unlist(lock_ref);
-    if (!lock_ref->lost)
-        unlock_entry(volume->tree, lock_ref->entry, lock_ref->lock);
-    if (lock_ref->releasing)
-        aiofs_releasing_remove_locked(volume->tree, lock_ref->entry);
+    unlock_locked(lock_ref);
     if (lock_ref->acquisition)
         lock_ref->acquisition->lock_ref = NULL;
     if (lock_ref->charge) {
@@ -169,6 +173,34 @@ void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
     aiofs_namespace_unlock();
     free(lock_ref);
     aiofs_volume_release(volume);
+    return left;
+}
+
+void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
+{
+    if (lock_ref)
+        aiofs_swap_end(lock_ref);
+    while (lock_ref)
+        lock_ref = release_one(lock_ref);
+}
+
+/* Leaves a lock reference on the entry that the open file has been renamed away from, with its share of the lock. */
+static bool leave_behind(aiofs_lock_ref *lock_ref, struct aiofs_entry *from)
+{
+    aiofs_lock_ref *left = calloc(1, sizeof *left);
+    if (!left)
+        return false;
+    left->volume = lock_ref->volume;
+    left->lock = lock_ref->lock;
+    left->temporary = true;
+    left->left = lock_ref->left;
+    lock_ref->left = left;
+    aiofs_volume_retain(left->volume);
+    lock_ref_link(from, left);
+    aiofs_waits_hold_locked(left->volume->tree, left);
+    if (lock_ref->releasing)
+        aiofs_releasing_mark_locked(left);
+    return true;
 }
 
 /* Moves a lock reference to another entry, because its file was renamed. The entry `to` is locked in a mode, and by an
@@ -183,7 +215,8 @@ void aiofs_lock_ref_move_locked(aiofs_lock_ref *lock_ref, struct aiofs_entry *to
         aiofs_waits_unhold_locked(tree, lock_ref);
         aiofs_waits_hold_locked(tree, lock_ref);
         to->locks++;
-        unlock_entry(tree, from, lock_ref->lock);
+        if (!leave_behind(lock_ref, from))
+            unlock_entry(tree, from, lock_ref->lock);
     }
     if (lock_ref->releasing) {
         aiofs_releasing_add_locked(tree, to);

@@ -95,10 +95,12 @@ void aiofs_releasing_remove_locked(const struct aiofs_tree *tree, struct aiofs_e
 
 void aiofs_releasing_mark_locked(aiofs_lock_ref *lock_ref)
 {
-    if (lock_ref->releasing || lock_ref->lost || lock_ref->lock == AIOFS_LOCK_NONE)
-        return;
-    lock_ref->releasing = true;
-    aiofs_releasing_add_locked(lock_ref->volume->tree, lock_ref->entry);
+    for (; lock_ref; lock_ref = lock_ref->left) {
+        if (lock_ref->releasing || lock_ref->lost || lock_ref->lock == AIOFS_LOCK_NONE)
+            continue;
+        lock_ref->releasing = true;
+        aiofs_releasing_add_locked(lock_ref->volume->tree, lock_ref->entry);
+    }
 }
 
 void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref)

@@ -74,7 +74,8 @@ struct aiofs_lock_ref {
     enum aiofs_lock lock;
     unsigned slot;             /* in the table of holders, + 1; 0: none */
     bool releasing;            /* its release is under way; see releasing.c */
-    bool temporary;            /* for one call: a rename does not move it to the new entry */
+    struct aiofs_lock_ref *left; /* on the path before the last rename of the open file; and so on; owned */
+    bool temporary;            /* of no open file: it is for one call, or `left`. A rename does not move it */
     bool closed;               /* unlocked, and its file is closed */
     bool lost;                 /* inherited by a forked child: there is no lock */
     _Atomic uint64_t unsynced; /* sequence number: names created up to it may not be durable; 0: all names are */
