@@ -74,9 +74,8 @@ class TreeCalls(Namespace):
     def rename(self, source: Path, target: Path) -> None:
         """As `os.rename`; EXDEV between mounts, EBUSY if another holder has locked one of the two.
 
-        A file that this FileSystem has open stays locked under both paths until it is closed.
-
-        Descriptors of this FileSystem stay open, and their lock moves to the new path.
+        Descriptors of this FileSystem stay open, and their file stays locked under both paths until
+        they are closed.
         """
         resolved_source = self._changeable(source, "rename")
         resolved_target = self._changeable(target, "rename")
