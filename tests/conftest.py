@@ -127,6 +127,7 @@ ONCE = (
     "handles/test_directory_and_file_handles.py",
     "handles/test_handle_lifetimes.py",
     "handles/test_move.py",
+    "handles/test_reflink.py",
     "run/test_run.py",
     "run/test_run_locks.py",
     "test_cli.py",
