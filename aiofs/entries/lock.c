@@ -322,6 +322,7 @@ void aiofs_volume_fork_child(void)
         tree->presence = tree->account = -1;
         aiofs_waits_fork_child(tree);
         atomic_store(&tree->swaps, 0);
+        atomic_store(&tree->exchanging, 0);
         for (size_t i = 0; i < tree->bucket_count; i++)
             for (struct aiofs_entry *entry = tree->buckets[i]; entry; entry = entry->next)
                 entry_mark_lost(entry);

@@ -130,7 +130,7 @@ bool aiofs_lock_ref_swapped(const aiofs_lock_ref *lock_ref)
 static int rename_swap(struct aiofs_lock_ref *lock_ref, const struct aiofs_canonical *canonical,
                        const struct aiofs_parent *parent, int fd, const struct stat *now, struct stat *old)
 {
-    const struct aiofs_tree *tree = lock_ref->volume->tree;
+    struct aiofs_tree *tree = lock_ref->volume->tree;
     struct aiofs_swap *swap = lock_ref->swap;
     int status = aiofs_swap_rename(tree, tree->own_dir, swap->name, parent, old);
     if (status == 0)

@@ -31,7 +31,7 @@ void aiofs_swap_remove(const struct aiofs_tree *tree, struct aiofs_swap *swap);
  * removed, or its directory. */
 int aiofs_swap_take_attributes(const struct aiofs_parent *parent, int fd, const struct stat *now, struct stat *old);
 /* Renames a new file to the entry's path. `old`: what it replaced. */
-int aiofs_swap_rename(const struct aiofs_tree *tree, int directory, const char *name, const struct aiofs_parent *parent,
+int aiofs_swap_rename(struct aiofs_tree *tree, int directory, const char *name, const struct aiofs_parent *parent,
                       struct stat *old);
 
 /* swap_beside.c: replaces the entry's file by a copy of the swap file `fd`. */

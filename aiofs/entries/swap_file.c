@@ -23,6 +23,7 @@
 
 #define SWAP_BYTE ((int64_t)1 << 62)
 #define TRIES_MAX 1000 /* names, and races with who removes stale files */
+#define MADE_MAX 64    /* swap files between two searches, if nothing tells of a stale one */
 
 /* ---- stale swap files ---------------------------------------------------------------------------------- */
 
@@ -38,13 +39,16 @@ static bool is_note(const char *name)
     return dot && strcmp(dot, AIOFS_NOTE_SUFFIX) == 0;
 }
 
-/* Whether the maker of a file without a lock is alive: it has just exchanged the file with that of an entry. */
+/* Whether the maker of a file without a lock is alive: it has just exchanged the file with that of an entry. The number
+ * of the maker's account may be this process's by now. */
 static bool is_being_exchanged(const struct aiofs_tree *tree, const char *name)
 {
     const char *dot = strchr(name, '.');
     char *end = NULL;
     long account = dot && !is_note(name) ? strtol(dot + 1, &end, 10) : -1;
-    return end && *end == 0 && account >= 0 && account < AIOFS_ACCOUNTS && aiofs_account_is_owned(tree, (int)account);
+    if (!end || *end != 0 || account < 0 || account >= AIOFS_ACCOUNTS)
+        return false;
+    return account == tree->account ? atomic_load(&tree->exchanging) > 0 : aiofs_account_is_owned(tree, (int)account);
 }
 
 /* Removes the file that a stale note tells of. */
@@ -103,16 +107,14 @@ void aiofs_swap_clean(struct aiofs_tree *tree)
         atomic_compare_exchange_strong(&tree->tally->swaps, &counted, 0);
 }
 
-/* A search costs time in proportion to the living swap files, so there is one for as many new ones. */
+/* A search costs time in proportion to the living swap files, so there is one for as many new ones. The counts are wrong
+ * after some deaths, so now and then there is one although they agree. */
 static void clean_if_due(struct aiofs_tree *tree)
 {
-    if (!atomic_load(&tree->swaps_searched)) { /* the volume had no .aiofs open when it was opened */
-        aiofs_swap_clean(tree);
-        return;
-    }
-    if (tree->tally && atomic_load(&tree->tally->swaps) == atomic_load(&tree->swaps))
-        return;
-    if (atomic_fetch_add(&tree->swaps_made, 1) >= atomic_load(&tree->swaps_found))
+    bool searched = atomic_load(&tree->swaps_searched); /* else the volume had no .aiofs open when it was opened */
+    bool differ = !tree->tally || atomic_load(&tree->tally->swaps) != atomic_load(&tree->swaps);
+    unsigned made = atomic_fetch_add(&tree->swaps_made, 1);
+    if (!searched || (made >= atomic_load(&tree->swaps_found) && (differ || made >= MADE_MAX)))
         aiofs_swap_clean(tree);
 }
 
@@ -217,18 +219,20 @@ int aiofs_swap_take_attributes(const struct aiofs_parent *parent, int fd, const 
 
 /* If sizes are counted, it exchanges the two files, so that the size of the file that it replaced is certain: another
  * process may commit at the same moment. */
-int aiofs_swap_rename(const struct aiofs_tree *tree, int directory, const char *name, const struct aiofs_parent *parent,
+int aiofs_swap_rename(struct aiofs_tree *tree, int directory, const char *name, const struct aiofs_parent *parent,
                       struct stat *old)
 {
     const unsigned exchange = 2; /* RENAME_EXCHANGE */
     int status = -EINVAL;
     if (aiofs_quota_counted(tree)) {
+        atomic_fetch_add(&tree->exchanging, 1);
         status = aiofs_sys.renameat2(directory, name, parent->fd, parent->name, exchange);
         if (status == 0) {
             if (aiofs_sys.fstatat(directory, name, old, AT_SYMLINK_NOFOLLOW) < 0)
                 atomic_store(&tree->tally->inexact, 1);
             aiofs_sys.unlinkat(directory, name, 0);
         }
+        atomic_fetch_sub(&tree->exchanging, 1);
     }
     return status == -EINVAL ? aiofs_sys.renameat2(directory, name, parent->fd, parent->name, 0) : status;
 }

@@ -137,6 +137,7 @@ struct aiofs_tree {
     uint64_t name_number; /* the sequence number of the last name that aiofs created */
 
     _Atomic int32_t swaps;                    /* swap files of this process */
+    _Atomic int32_t exchanging;               /* exchanges of a swap file with an entry's that are under way in it */
     _Atomic uint32_t swaps_found, swaps_made; /* living ones at the last search for stale ones, new ones since then */
     _Atomic bool swaps_searched;              /* there was a search for stale ones */
     _Atomic bool cannot_clone;                /* the filesystem refused FICLONE */

@@ -360,7 +360,7 @@ class Model:
         return served
 
     def forget(self, claim):
-        for claims in (self.held(claim.path), self.queue(claim.path)):
+        for claims in (*self.holders.values(), self.queue(claim.path)):
             if claim in claims:
                 claims.remove(claim)
 
@@ -519,7 +519,8 @@ class Driver:
         return self.random.choice(claims) if claims else None
 
     def holders(self):
-        return [claim for claims in self.model.holders.values() for claim in claims]
+        held = {claim.number: claim for claims in self.model.holders.values() for claim in claims}
+        return list(held.values())
 
     def waiters(self):
         return [claim for claims in self.model.queues.values() for claim in claims]
@@ -699,7 +700,9 @@ class Driver:
         """`locks()` tells who holds and who waits; a dropped handle may be there for a moment."""
         number, model = self.random.randrange(WORKERS), self.model
         held = Counter(
-            (claim.path, claim.lock, self.workers[claim.worker], False) for claim in self.holders()
+            (path, claim.lock, self.workers[claim.worker], False)
+            for path, claims in model.holders.items()
+            for claim in claims
         )
 
         def differs():
@@ -776,8 +779,7 @@ class Driver:
         self.expect(self.ask(claim.worker, "rename", path, target, claim.fs), None)
         model.files.remove(path)
         model.files.add(target)
-        model.held(target).extend(model.held(path))
-        model.held(path).clear()
+        model.held(target).extend(model.held(path))  # and the old path stays locked
         for moved in model.held(target):
             moved.path = target
 
@@ -831,7 +833,11 @@ class Driver:
         self.wait_for_stale_files(Path(self.directory, ".aiofs/swap"))
 
     def wait_for_stale_files(self, swap):
-        """A new swap file removes stale ones. A killed io_uring keeps its files for a moment."""
+        """A new swap file removes stale ones. A killed io_uring keeps its files for a moment, and a
+        forked child those that it inherited."""
+        for child in self.children:
+            os.kill(child, signal.SIGKILL)
+        self.children.clear()
         until = time.monotonic() + PATIENCE
         while swap.exists() and os.listdir(swap):
             assert time.monotonic() < until, "a stale swap file"

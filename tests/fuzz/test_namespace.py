@@ -174,7 +174,7 @@ class Model:
         if not path:
             return Place(errors={errno.ENOENT})
         mount = "m" if components[:1] == ("m",) else ""
-        place = Place(mount, components[len(mount) :], path.endswith("/"))
+        place = Place(mount, components[len(mount) :], path.endswith(("/", "/.")))
         place.errors = self.walk(place)
         if place.slash and not place.errors and not self.is_directory(place):
             if place.node is not None:
