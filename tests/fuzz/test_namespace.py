@@ -138,6 +138,11 @@ class Descriptor:
     file: File
     key: tuple
     writes: bool
+    left: set = field(default_factory=set)  # keys before renames, which stay locked
+
+    @property
+    def keys(self):
+        return {self.key, *self.left}
 
 
 def canonical(path):
@@ -224,15 +229,16 @@ class Model:
     # ---- locks
 
     def holders(self, key):
-        return {opened.who for opened in self.open if opened.writes and opened.key == key}
+        return {opened.who for opened in self.open if opened.writes and key in opened.keys}
 
     def holders_below(self, key):
         mount, components = key
         return {
             opened.who
             for opened in self.open
-            if opened.writes and opened.key[0] == mount
-            if opened.key[1][: len(components)] == components
+            if opened.writes
+            for key in opened.keys
+            if key[0] == mount and key[1][: len(components)] == components
         }
 
     def locked(self, place, who):
@@ -244,8 +250,8 @@ class Model:
         flags = step.other
         errors, node = set(place.errors), place.node
         writes, creates = flags & os.O_ACCMODE != os.O_RDONLY, flags & os.O_CREAT
-        if creates and place.slash:
-            errors.add(errno.EISDIR)
+        if creates and place.slash:  # its parent, which may be a file, is looked at first
+            errors |= {errno.EISDIR, *({errno.ENOTDIR, errno.ENOENT} if errors else ())}
         if errors and not place.components:
             return errors
         if isinstance(node, dict):
@@ -376,6 +382,7 @@ class Model:
             mount, components = opened.key
             inside = self.is_directory(source) and components[:length] == source.components
             if mount == source.mount and (components == source.components or inside):
+                opened.left.add(opened.key)
                 opened.key = mount, target.components + components[length:]
 
     def truncate(self, step, place):

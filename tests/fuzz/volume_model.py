@@ -73,6 +73,11 @@ class Opened:
         default_factory=lambda: dict.fromkeys(["handle", "readable", "writable"], 0)
     )
     closed_streams: set = field(default_factory=set)
+    left: set = field(default_factory=set)  # the paths before renames, which stay locked
+
+    @property
+    def paths(self):
+        return {self.path, *self.left}
 
     def write(self, at, data):
         self.bytes.write(at, data)
@@ -148,12 +153,13 @@ class Model:
 
     def locks(self):
         """What the volume lists of them."""
-        return {(each.path, each.listed or each.lock) for each in self.open if each.lock}
+        locking = [each for each in self.open if each.lock]
+        return {(path, each.listed or each.lock) for each in locking for path in each.paths}
 
     def locked(self, path, lock=ALONE, owner=None):
         """EBUSY if another holder has the entry in a mode that does not go together with `lock`."""
         for each in self.open:
-            if each.path != path or not each.lock or lock == NO_LOCK:
+            if path not in each.paths or not each.lock or lock == NO_LOCK:
                 continue
             together = each.lock == lock and lock != ALONE
             if not together and (owner is None or each.owner is not owner):
@@ -164,8 +170,10 @@ class Model:
         """EBUSY if an entry below is locked. A lock can also be that of an unlinked file."""
         errors = Errors()
         for each in self.open:
-            if each.lock and is_below(each.path, path) and (owner is None or each.owner != owner):
-                kept = self.tree.get(each.path) is each.bytes or each.swapped
+            for below in [below for below in each.paths if is_below(below, path)]:
+                if not each.lock or (owner is not None and each.owner == owner):
+                    continue
+                kept = self.tree.get(below) is each.bytes or (each.swapped and below == each.path)
                 errors |= Errors({errno.EBUSY}) if kept else Errors(may={errno.EBUSY})
         return errors
 
@@ -255,6 +263,8 @@ class Model:
             self.touch(moved)
         for each in self.open:
             if each.owner is owner and (each.path == source or is_below(each.path, source)):
+                if each.lock:
+                    each.left.add(each.path)
                 each.path = target + each.path[len(source) :]
 
     # ---- opening
