@@ -11,6 +11,7 @@ import pytest
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = "fio stress-ng xfsprogs btrfs-progs"
 
 
 def make(*arguments):
@@ -102,7 +103,7 @@ def test_all_lists_of_python_versions_agree():
     ("user", "status", "log"),
     [
         (1000, 0, ["make lint", "make test"]),
-        (0, 0, ["apt-get update", "apt-get install fio stress-ng", "make lint", "make test"]),
+        (0, 0, ["apt-get update", f"apt-get install {PACKAGES}", "make lint", "make test"]),
         (0, 1, ["apt-get update", "make lint", "make test"]),
     ],
 )
