@@ -127,6 +127,7 @@ ONCE = (
     "handles/test_access_handle_opening.py",
     "handles/test_directory_and_file_handles.py",
     "handles/test_handle_lifetimes.py",
+    "handles/test_killed_commit.py",
     "handles/test_move.py",
     "handles/test_reflink.py",
     "handles/test_waiting_for_locks.py",

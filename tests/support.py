@@ -6,6 +6,7 @@ Helpers for tests on a loop are in coroutines.py.
 import ctypes
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from aiofs import FileSystem
 from aiofs.aio import aio_error, aio_read, aio_return, aio_suspend, aiocb
 
+SLOW_CALLBACK = re.compile(r"^Executing <.* took \d+\.\d+ seconds\n", re.MULTILINE)
 FORKS_WITH_THREADS = "ignore:This process:DeprecationWarning"  # Python 3.12 warns of these
 CONTENT = bytes(range(256)) * 64  # a byte is its offset modulo 256
 
@@ -105,7 +107,8 @@ def write_file(volume, path, data, at=0):
 def python(program, *arguments, timeout=50, **environment):
     """Runs a program in a new interpreter. It must exit with 0, without output on stderr.
 
-    Returns its output. Newer interpreters warn of a fork in a process with threads.
+    Returns its output. Newer interpreters warn of a fork in a process with threads. In debug mode
+    asyncio warns of slow callbacks, which a busy machine makes of any.
     """
 
     def run():
@@ -124,7 +127,7 @@ def python(program, *arguments, timeout=50, **environment):
             raise
         finished = run()  # another thread may have held a sanitizer's lock at a fork
     assert finished.returncode == 0, finished.stderr
-    assert finished.stderr == "", finished.stderr
+    assert SLOW_CALLBACK.sub("", finished.stderr) == "", finished.stderr
     return finished.stdout
 
 
