@@ -21,6 +21,7 @@ the parts, so the order of the parts does not matter.
     writable            an access handle that a writable stream is made of
     open_file, volume, bridge
                         an open file with a descriptor; a directory as a volume; volumes written in Python
+    cached              what the kernel has in memory is opened, looked at and read inside the call
     copying             copies of files of the machine
 
 Ownership. An aiocb or an Operation (the owner) has a reference to a submission while its request is in
@@ -76,5 +77,6 @@ include "core/writable.pxi"
 include "core/open_file.pxi"
 include "core/volume.pxi"
 include "core/bridge.pxi"
+include "core/cached.pxi"
 include "core/copying.pxi"
 include "core/process.pxi"

@@ -125,13 +125,21 @@ class FileSystem(TreeCalls):
         mode: Mode | None = None,
         create: bool = False,
         wait: float | None = None,
-    ) -> Opening[AccessHandle]:
+    ) -> Opening[AccessHandle] | _core.Opened[AccessHandle]:
         """Opens and locks a file. Gives an `AccessHandle`, by `await` or by `async with`.
 
         mode, wait: as for `FileHandle.create_access_handle`. create: create an empty file if it is
         missing. Raises as that method does; a bad path or mode is refused at the call.
         """
         mount, resolved, checked = self._for_handle(path, mode)
+
+        key = (mount.ops, resolved.path)
+        if wait is not None:
+            _core.deadline_of(wait)  # refuses a bad one
+        opened = _core.cached_access_handle(mount.ops, resolved.path, checked, key, resolved.shown)
+        if opened is not None:
+            self._remember(opened)
+            return _core.Opened(opened)
 
         def open_it() -> AccessHandle:
             with missing(mount.ops, resolved.path, create):
@@ -141,7 +149,7 @@ class FileSystem(TreeCalls):
             self._remember(handle)
             return handle
 
-        return Opening(open_it, wait=wait, key=(mount.ops, resolved.path))
+        return Opening(open_it, wait=wait, key=key)
 
     def create_sync_access_handle(
         self,

@@ -5,6 +5,7 @@ cdef class LoopNotifier
 
 cdef enum:
     GET_SIZE = 100, CLOSE, SEEK, END_STREAM, FILL
+    DONE  # of an operation that was done inside the call
 
 cdef void drop_file(aiofs_file *file) noexcept nogil
 
@@ -39,6 +40,7 @@ cdef class AccessHandle:
     cdef Operation end_stream(self, _Cursor cursor)
     cdef Operation vectored(self, int kind, object buffers, object at)
     cdef Operation finish(self, bint commit)
+    cdef Operation finish_at_once(self, Operation operation, bint commit)
     cdef bint is_closing(self) noexcept
     cdef void close_without_waiting(self) noexcept
     cdef void detach(self, Operation operation) noexcept

@@ -432,6 +432,8 @@ cdef class AccessHandle:
                 self.close_without_waiting()
                 operation.succeed(0)
                 return operation
+            if self.in_flight == 0 and not self.deferred and aiofs_file_finishes_at_once(self.file):
+                return self.finish_at_once(operation, commit)
             operation.state = PENDING
             operation.submission = new_submission()
             operation.submission.request.offset = commit
@@ -445,6 +447,22 @@ cdef class AccessHandle:
                     self.closing = None
                 raise
         return self.closing
+
+    cdef Operation finish_at_once(self, Operation operation, bint commit):
+        """The close cannot block: it is done inside the call."""
+        cdef aiofs_file *file = self.file
+        cdef int64_t status
+        self.file = NULL
+        self.closed = True
+        self.closing = operation
+        with nogil:
+            status = aiofs_file_finish(file, commit)
+            aiofs_file_release(file)
+        if status < 0:
+            operation.fail(make_error(-status, self.path, "close"))
+        else:
+            operation.succeed(0)
+        return operation
 
     cdef bint is_closing(self) noexcept:
         """The close is no longer deferred."""
@@ -648,7 +666,7 @@ cdef class AccessHandle:
 
 cdef str operation_doing(int kind):
     return {AIOFS_READ: "read", AIOFS_WRITE: "write", AIOFS_TRUNCATE: "truncate", AIOFS_FLUSH: "flush",
-            GET_SIZE: "get_size", CLOSE: "close", SEEK: "seek", END_STREAM: "close", FILL: "write"}[kind]
+            GET_SIZE: "get_size", CLOSE: "close", SEEK: "seek", END_STREAM: "close", FILL: "write", DONE: ""}[kind]
 
 
 cdef AccessHandle access_handle_of(aiofs_file *file, str mode, str path):

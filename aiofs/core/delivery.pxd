@@ -47,6 +47,7 @@ cdef class LoopNotifier:
     # for the other parts
     cdef void address(self, aiofs_submission *submission) noexcept
     cdef inline int affords(self, size_t size) except -1
+    cdef inline bint affords_call(self) except -1
     cdef inline void tried(self, int64_t moved) noexcept
     cdef inline object reporter(self)
 

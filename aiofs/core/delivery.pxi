@@ -24,6 +24,7 @@
 #   - a request of more than YIELD_BYTES goes to the engine;
 #   - a smaller request is still copied inside the call, because a submission would take longer than the copy; but a
 #     request of a list, which may have no await, goes to the engine too;
+#   - files are opened and closed inside the call until the turn has lasted CALLS_NS nanoseconds;
 #   - each await lets the loop turn once, even if its request is terminal.
 # A turn is counted from its first copy inside a call, or from its first await that need not wait. A callback that is
 # scheduled then ends it. If a copy was tried and the bytes were not cached, the next MISSES tries count no turn: their
@@ -44,6 +45,7 @@ cdef extern from "<time.h>" nogil:
 cdef enum:
     TURN_BYTES = 4 * 1024 * 1024
     TURN_NS = 500_000
+    CALLS_NS = 4 * TURN_NS
     YIELD_BYTES = 16 * 1024
     CLOCK_BYTES = 64 * 1024
     SLICE_NS = 500_000
@@ -261,6 +263,17 @@ cdef class LoopNotifier:
         if self.must_yield or self.spent - self.clocked >= CLOCK_BYTES:
             return self.look_at_clock(size)
         return 1
+
+    cdef inline bint affords_call(self) except -1:
+        """May the call make a few system calls, as an open does, in this turn? They cost some microseconds, less than a
+        trip to another thread; so they are made for a while after the budget is spent."""
+        cdef int64_t elapsed
+        if not self.counting:
+            self.begin_turn(0)
+            return True
+        elapsed = now_ns() - self.turn_began
+        self.must_yield = self.must_yield or elapsed > TURN_NS
+        return elapsed < CALLS_NS
 
     cdef inline void tried(self, int64_t moved) noexcept:
         """Records the result of a copy that `affords` allowed: the count, or AIOFS_NOT_INLINE."""

@@ -52,6 +52,8 @@ cdef extern from "entries/volume.h" nogil:
     void aiofs_volume_retain(aiofs_volume *volume)
     void aiofs_volume_release(aiofs_volume *volume)
     int aiofs_volume_in_use(const char *directory)
+    int aiofs_volume_stat_cached(aiofs_volume *volume, const char *path, status_of_file *out)
+    int aiofs_volume_snapshot_cached(aiofs_volume *volume, const char *path, status_of_file *out, uint64_t *generation)
     bint aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
     int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota)
     int64_t aiofs_volume_request_capacity(aiofs_volume *volume, int64_t bytes)
@@ -95,6 +97,7 @@ cdef extern from "entries/volume.h" nogil:
         void *waiter
         bint parked
         bint looks
+    bint aiofs_acquisition_expected(uint64_t key)
     void aiofs_acquisition_arrive(aiofs_acquisition *acquisition, uint64_t key)
 
     void aiofs_acquisition_begin(aiofs_acquisition *acquisition)
@@ -118,6 +121,7 @@ cdef extern from "entries/volume.h" nogil:
 
 
 cdef extern from "engine/engine.h" nogil:
+    int aiofs_volume_open_cached(aiofs_volume *volume, const char *path, int flags, aiofs_lock lock, aiofs_file **file)
     int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                aiofs_lock lock, const void *owner, aiofs_file **file)
     int aiofs_volume_open_swap(aiofs_volume *volume, const char *path, int flags, mode_t mode,

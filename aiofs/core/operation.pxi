@@ -148,7 +148,7 @@ cdef class Operation:
     cdef int cancel(self) except -1:
         """Cancels the operation, if the engine has not started it or can cancel it; otherwise it continues."""
         # An offload that has succeeded, and whose value no await has returned.
-        if self.kind == AIOFS_CALL and self.state == SUCCEEDED and not self.retrieved:
+        if self.kind in (AIOFS_CALL, DONE) and self.state == SUCCEEDED and not self.retrieved:
             self.discard_result()
         if self.state != PENDING or self.kind == CLOSE:
             return 0

@@ -6,10 +6,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "cached.h"
 #include "internal.h"
 
 int file_examine(int fd, struct file_facts *facts)
@@ -64,8 +64,7 @@ enum inline_hint file_hint_of(int fd, const struct file_facts *facts)
 {
     if (!S_ISREG(facts->stat.st_mode) || facts->flags & O_DIRECT)
         return HINT_ENGINE;
-    struct statfs system;
-    return aiofs_sys.fstatfs(fd, &system) == 0 && system.f_type == TMPFS_MAGIC ? HINT_MEMORY : HINT_NOWAIT;
+    return filesystem_is_memory(fd, facts->stat.st_dev) ? HINT_MEMORY : HINT_NOWAIT;
 }
 
 int file_classify(int fd)

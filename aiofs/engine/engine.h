@@ -277,6 +277,9 @@ AIOFS_API int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, cons
 /* Opens a file of a volume as aiofs_entry_open does, and returns it as an owned file that holds the lock. */
 AIOFS_API int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                      enum aiofs_lock lock, const void *owner, aiofs_file **file);
+/* As aiofs_volume_open_file, on a thread that must not block. -EAGAIN: on a thread that may. */
+AIOFS_API int aiofs_volume_open_cached(aiofs_volume *volume, const char *path, int flags, enum aiofs_lock lock,
+                                       aiofs_file **file);
 /* The same for a file whose changes appear all or nothing: a swap file, which is open for reading and writing whatever
  * `flags` say. It begins with the bytes of the entry's file; with O_TRUNC it begins empty, and is committed even if
  * nothing is written. */
@@ -301,6 +304,8 @@ AIOFS_API int aiofs_file_close(aiofs_file *file);
 /* Waits for the requests in flight, makes the changes durable or commits the swap file if `commit`, and closes the file
  * as aiofs_file_close does, whatever fails. In a volume that is not durable it only commits. */
 AIOFS_API int64_t aiofs_file_finish(aiofs_file *file, bool commit);
+/* Whether aiofs_file_finish would not block: nothing is in flight, and there is nothing to sync or to commit. */
+AIOFS_API bool aiofs_file_finishes_at_once(aiofs_file *file);
 
 /* The file that a plain descriptor leads to, retained; NULL: no request is in flight on it. */
 AIOFS_API aiofs_file *aiofs_file_in_flight(int fd);

@@ -280,17 +280,22 @@ int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const struct a
                      aiofs_file **out)
 {
     struct file_facts facts = {.flags = flags, .kind = KIND_REGULAR, .seekable = true};
+    int error = ops ? 0 : file_examine(fd, &facts);
+    return error < 0 ? error : file_adopt(fd, &facts, lock_ref, ops, self, out);
+}
+
+int file_adopt(int fd, const struct file_facts *facts, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self,
+               aiofs_file **out)
+{
     int error = aiofs_engine_start();
-    if (error == 0 && !ops)
-        error = file_examine(fd, &facts);
     if (error < 0)
         return error;
-    enum inline_hint hint = ops ? HINT_ENGINE : file_hint_of(fd, &facts);
+    enum inline_hint hint = ops ? HINT_ENGINE : file_hint_of(fd, facts);
     aiofs_file *file = NULL;
     while (error == 0 && !file) {
         error = file_reserve(fd, 1);
         pthread_mutex_lock(&engine.lock);
-        file = error == 0 ? file_new(fd, &facts) : NULL;
+        file = error == 0 ? file_new(fd, facts) : NULL;
         if (file)
             register_owned(file, hint, lock_ref, ops, self);
         pthread_mutex_unlock(&engine.lock);

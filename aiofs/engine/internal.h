@@ -153,6 +153,9 @@ struct file_facts { /* what fstat and F_GETFL return for a descriptor */
 };
 /* 0; -EBADF: it is closed, O_PATH, or the engine's own; another error of fcntl(2) or fstat(2). */
 int file_examine(int fd, struct file_facts *facts);
+/* aiofs_file_adopt of a descriptor that was examined. */
+int file_adopt(int fd, const struct file_facts *facts, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self,
+               aiofs_file **out);
 /* Do all open files of this kind share one inode (eventfd, epoll, ...; /dev/ptmx)? */
 bool file_is_cloned(const struct stat *stat);
 bool file_refuses_nowait(int fd, const struct file_facts *facts);

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sys.h"
+#include "cached.h"
 #include "volume_internal.h"
 
 #define RACES_MAX 8 /* retries while other processes create and remove the file that we open */
@@ -76,6 +76,8 @@ static int open_or_create(struct opening *opening)
             return -EROFS;
         if (opening->canonical.slash)
             return -EISDIR;
+        if (cached_refuse())
+            return -EAGAIN;
         fd = create(opening, plain | O_CREAT | O_EXCL);
         if (fd != -EEXIST || exclusive)
             return fd;
@@ -115,19 +117,18 @@ static int truncate_opened(struct opening *opening, int fd, int64_t before)
 }
 
 /* Opens the entry under its lock: a descriptor. */
-static int open_entry(struct opening *opening)
+static int open_entry(struct opening *opening, struct stat *found)
 {
-    struct stat found;
     int fd = open_or_create(opening);
     if (fd < 0)
         return fd == -ENXIO ? -EOPNOTSUPP : fd; /* -ENXIO: a FIFO without a reader, or a missing device */
-    int status = aiofs_sys.fstat(fd, &found);
+    int status = aiofs_sys.fstat(fd, found);
     if (status == 0)
-        status = check_kind(&found);
+        status = check_kind(found);
     if (status == 0 && !(opening->flags & O_NONBLOCK))
         status = aiofs_sys.fcntl(fd, F_SETFL, opening->flags);
     if (status == 0 && opening->flags & O_TRUNC && !opening->created)
-        status = truncate_opened(opening, fd, found.st_size);
+        status = truncate_opened(opening, fd, found->st_size);
     if (status < 0) {
         aiofs_sys.close(fd);
         return status;
@@ -146,7 +147,7 @@ static int busy_or_exists(const struct opening *opening)
 }
 
 int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
-                     const void *owner, aiofs_lock_ref **lock_ref)
+                     const void *owner, aiofs_lock_ref **lock_ref, struct stat *found)
 {
     struct opening opening = {.volume = volume, .flags = flags, .mode = mode};
     aiofs_lock_ref *guard = NULL; /* O_RDONLY | O_TRUNC needs a lock during the call only */
@@ -170,7 +171,7 @@ int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t m
     if (status == 0)
         status = aiofs_lock_ref_take_at(volume, &opening.canonical, lock, owner, &opening.lock_ref);
     if (status == 0) {
-        status = open_entry(&opening);
+        status = open_entry(&opening, found);
         if (status < 0)
             aiofs_lock_ref_release(opening.lock_ref);
         else
@@ -244,9 +245,31 @@ int aiofs_volume_snapshot(aiofs_volume *volume, const char *path, struct stat *o
     const struct timespec pause = {0, 1000000};
     int status;
     while ((status = aiofs_volume_stat(volume, path, out)) == 0 && !volume->tree->fine_times &&
-           (later_change_may_keep(out->st_mtim) || later_change_may_keep(out->st_ctim)))
+           (later_change_may_keep(out->st_mtim) || later_change_may_keep(out->st_ctim))) {
+        if (cached_refuse())
+            return -EAGAIN;
         nanosleep(&pause, NULL);
+    }
     return status;
+}
+
+int aiofs_volume_stat_cached(aiofs_volume *volume, const char *path, struct stat *out)
+{
+    if (!volume->tree->local)
+        return -EAGAIN;
+    cached_begin();
+    int status = aiofs_volume_stat(volume, path, out);
+    return cached_end() ? -EAGAIN : status;
+}
+
+int aiofs_volume_snapshot_cached(aiofs_volume *volume, const char *path, struct stat *out, uint64_t *generation)
+{
+    if (!volume->tree->local)
+        return -EAGAIN;
+    cached_begin();
+    int status = aiofs_volume_snapshot(volume, path, out);
+    *generation = aiofs_volume_generation(volume, path);
+    return cached_end() ? -EAGAIN : status;
 }
 
 /* ---- mkdir, remove, truncate ---------------------------------------------------------------------------- */

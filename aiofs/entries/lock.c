@@ -286,6 +286,7 @@ void aiofs_volume_fork_prepare(void)
 {
     aiofs_opening_lock();
     aiofs_namespace_lock();
+    aiofs_lock_files_fork_prepare();
 }
 
 void aiofs_volume_fork_parent(void)

@@ -23,7 +23,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include "sys.h"
+#include "cached.h"
 #include "volume_internal.h"
 
 #define SHARED_SIZE (4096 + AIOFS_GENERATIONS * 8) /* of .aiofs/volume: the shared page, then the generations */
@@ -271,6 +271,8 @@ int aiofs_own_dir_prepare(struct aiofs_tree *tree, unsigned flags)
 
 static int create_now(struct aiofs_tree *tree)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     aiofs_opening_lock();
     int status = tree->lazy ? own_dir_open(tree, 0777) : 0;
     aiofs_opening_unlock();
@@ -295,6 +297,8 @@ static void look_for_own_dir(struct aiofs_tree *tree)
 /* In a forked child. */
 static int acquire_again(struct aiofs_tree *tree)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     aiofs_opening_lock();
     int status = presence_acquire(tree, tree->own_dir);
     aiofs_opening_unlock();

@@ -286,6 +286,8 @@ static int resolve(const struct aiofs_tree *tree, const char *path, bool follow,
         if (status < 0 || (!follow && at[strspn(at, "/")] == 0))
             continue;
         ssize_t got = aiofs_sys.readlinkat(tree->root, out->path, link, sizeof link);
+        if (got == -EAGAIN)
+            return -EAGAIN; /* see cached.h */
         if (got < 0)
             continue;
         if (++links > LINKS_MAX)

@@ -26,7 +26,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "sys.h"
+#include "cached.h"
 #include "volume_internal.h"
 
 #define EXACT_TRIES 20 /* walks, 1 ms apart, before the first count is taken as it is */
@@ -105,7 +105,7 @@ void aiofs_quota_start(struct aiofs_tree *tree)
 
 void aiofs_quota_prepare(struct aiofs_tree *tree)
 {
-    if (aiofs_quota_counted(tree))
+    if (aiofs_quota_counted(tree) && atomic_load(&tree->tally->usage) < 0 && !cached_refuse())
         counted_once(tree);
 }
 

@@ -26,7 +26,7 @@
 #include <pthread.h>
 #include <time.h>
 
-#include "sys.h"
+#include "cached.h"
 #include "thread.h"
 #include "volume_internal.h"
 #include "wait_table.h"
@@ -150,8 +150,8 @@ static bool wait_for_others(int fd, uint64_t hash, enum aiofs_lock lock, struct 
 bool aiofs_releasing_wait_locked(const struct aiofs_tree *tree, const struct aiofs_canonical *canonical,
                                  enum aiofs_lock lock, struct aiofs_patience *patience)
 {
-    if (aiofs_waits_before_locked(tree, canonical->hash, WAIT_NEWCOMER, 1))
-        return false; /* the lock goes to somebody who waits for it */
+    if (cached_refuse() || aiofs_waits_before_locked(tree, canonical->hash, WAIT_NEWCOMER, 1))
+        return false; /* the thread must not wait, or the lock goes to somebody who waits for it */
     const struct aiofs_entry *entry = aiofs_entry_find_locked(tree, canonical);
     if (entry && entry->lock != AIOFS_LOCK_NONE) {
         if (entry->releasing < entry->locks)

@@ -22,7 +22,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "sys.h"
+#include "cached.h"
 #include "volume_internal.h"
 #include "wait_table.h"
 
@@ -180,6 +180,7 @@ static int tree_build(int root, const struct stat *status_of_root, unsigned flag
     tree->root = root;
     tree->dev = status_of_root->st_dev;
     tree->ino = status_of_root->st_ino;
+    tree->local = filesystem_is_local(root);
     tree->fine_times = has_fine_times(root);
     int status = collect_ancestors(tree);
     if (status == 0)
@@ -354,6 +355,11 @@ int64_t aiofs_volume_release_capacity(aiofs_volume *volume, int64_t bytes)
 {
     int status = check_reserves(volume);
     return status < 0 ? status : aiofs_quota_release(volume, bytes);
+}
+
+bool aiofs_volume_is_local(const aiofs_volume *volume)
+{
+    return volume->tree->local;
 }
 
 bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)

@@ -60,8 +60,15 @@ AIOFS_API void aiofs_volume_retain(aiofs_volume *volume);
 AIOFS_API void aiofs_volume_release(aiofs_volume *volume);
 /* Whether any process has a directory open as a volume: 1, 0, or a negated errno. */
 AIOFS_API int aiofs_volume_in_use(const char *directory);
+/* Whether opening and closing its files waits for nothing but this kernel; see sys/cached.h. */
+AIOFS_API bool aiofs_volume_is_local(const aiofs_volume *volume);
 /* Whether both volumes are the same directory. */
 AIOFS_API bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b);
+/* As aiofs_volume_stat and aiofs_volume_snapshot, on a thread that must not block; the second one also gives the
+ * generation. -EAGAIN: on a thread that may. */
+AIOFS_API int aiofs_volume_stat_cached(aiofs_volume *volume, const char *path, struct stat *out);
+AIOFS_API int aiofs_volume_snapshot_cached(aiofs_volume *volume, const char *path, struct stat *out,
+                                           uint64_t *generation);
 /* Walks the directory and sums the sizes of its files, in bytes; quota -1: none. */
 AIOFS_API int aiofs_volume_estimate(aiofs_volume *volume, int64_t *usage, int64_t *quota);
 /* Reserves bytes of the quota for the growth of files that are opened through this volume, which then uses them first;
@@ -82,9 +89,10 @@ AIOFS_API long aiofs_volume_lock_count(aiofs_volume *volume, const char *path);
 
 /* Opens a file as open(2) does with `flags` and `mode`, and takes `lock` before it truncates or creates anything.
  * Returns the descriptor or a negated errno, and in `lock_ref` the caller's reference to the lock. With an owner, all
- * lock references of that owner share one EXCLUSIVE lock. -EISDIR for a directory. O_CLOEXEC is always added. */
+ * lock references of that owner share one EXCLUSIVE lock. -EISDIR for a directory. O_CLOEXEC is always added. `found`
+ * becomes the status of the file before O_TRUNC. */
 int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
-                     const void *owner, aiofs_lock_ref **lock_ref);
+                     const void *owner, aiofs_lock_ref **lock_ref, struct stat *found);
 AIOFS_API int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out);
 AIOFS_API int aiofs_volume_lstat(aiofs_volume *volume, const char *path, struct stat *out);
 /* The same for a File. Waits, at most a clock tick, until a later change of the file must also change its mtime. */
@@ -151,6 +159,8 @@ struct aiofs_acquisition {
 };
 /* Fixes its place among the acquisitions of this process with the same key, which are for the same path: it gets the
  * lock, or a place in the queue, after those that arrived before. For calls that run on threads in any order. */
+/* Whether an acquisition with this key has arrived, and has not asked for its lock. */
+AIOFS_API bool aiofs_acquisition_expected(uint64_t key);
 AIOFS_API void aiofs_acquisition_arrive(struct aiofs_acquisition *acquisition, uint64_t key);
 /* Binds the next lock that this thread takes for an open file to `acquisition`; NULL unbinds. */
 AIOFS_API void aiofs_acquisition_begin(struct aiofs_acquisition *acquisition);

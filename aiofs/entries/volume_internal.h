@@ -116,6 +116,7 @@ struct aiofs_tree {
     _Atomic bool writable; /* .aiofs is open for writing */
     _Atomic bool lazy;     /* a host volume in which no lock was taken yet: there is no .aiofs; see own_dir.c */
     _Atomic bool wants_quota;
+    bool local;      /* opening and closing its files waits for nothing but this kernel; see cached.h */
     bool fine_times; /* the filesystem's timestamps distinguish any two changes; see has_fine_times */
     dev_t dev;
     ino_t ino;
@@ -125,7 +126,7 @@ struct aiofs_tree {
     int root;                         /* -1: virtual */
     _Atomic int own_dir;              /* .aiofs; -1: none */
     _Atomic int presence;             /* .aiofs/volume: the read lock on its first byte says that the volume is open */
-    int lock_files[AIOFS_LOCK_FILES]; /* -1 until used */
+    _Atomic int lock_files[AIOFS_LOCK_FILES]; /* -1 until used */
     struct aiofs_tally *_Atomic tally;
     int account; /* the index of this process's account; -1: it has none yet; see account.c */
 
@@ -186,6 +187,11 @@ static inline int64_t aiofs_byte_of(enum aiofs_lock lock)
 {
     return aiofs_excludes_all(lock) ? -1 : (int64_t)lock;
 }
+/* Before the namespace lock is taken for an entry's lock: opens the entry's lock file. 0, also where no other process can
+ * have a lock, or a negated errno. */
+int aiofs_lock_file_prepare(struct aiofs_tree *tree, uint64_t hash);
+/* The process forks now; under the namespace lock. */
+void aiofs_lock_files_fork_prepare(void);
 /* Locks the entry's bytes for `lock`. -EBUSY: another process has a conflicting lock. */
 int aiofs_bytes_take(struct aiofs_tree *tree, uint64_t hash, enum aiofs_lock lock);
 void aiofs_bytes_release(struct aiofs_tree *tree, uint64_t hash);

@@ -50,7 +50,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "sys.h"
+#include "cached.h"
 #include "thread.h"
 #include "wait_layout.h"
 
@@ -333,6 +333,8 @@ static struct aiofs_waits *connect_tree(struct aiofs_tree *tree)
     struct aiofs_waits *waits = atomic_load_explicit(&tree->waits, memory_order_acquire);
     if (is_connected(tree, waits))
         return waits;
+    if (cached_refuse())
+        return NULL;
     aiofs_opening_lock();
     waits = tree->waits;
     if (!waits)
@@ -349,7 +351,8 @@ void aiofs_waits_prepare(struct aiofs_tree *tree, bool reserve, size_t length)
     if (!waits || waits->process < 0 || !reserve)
         return;
     unsigned wanted = FREE_MIN + (unsigned)(length / WAIT_SLOT_PATH);
-    while (atomic_load_explicit(&waits->free_count, memory_order_relaxed) < wanted && claim_block(waits))
+    while (atomic_load_explicit(&waits->free_count, memory_order_relaxed) < wanted && !cached_refuse() &&
+           claim_block(waits))
         ;
 }
 

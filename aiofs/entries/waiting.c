@@ -358,6 +358,10 @@ int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *c
     if (status < 0)
         return status;
     if (lock != AIOFS_LOCK_NONE)
+        status = aiofs_lock_file_prepare(volume->tree, canonical->hash);
+    if (status < 0)
+        return status;
+    if (lock != AIOFS_LOCK_NONE)
         aiofs_waits_prepare(volume->tree, true, canonical->length);
     aiofs_namespace_lock();
     struct aiofs_acquisition *acquisition = aiofs_acquiring;
@@ -388,6 +392,8 @@ int aiofs_lock_ref_take_temporary(aiofs_volume *volume, const struct aiofs_canon
 {
     struct aiofs_patience patience = {0};
     int status = aiofs_tree_prepare(volume->tree, false);
+    if (status == 0)
+        status = aiofs_lock_file_prepare(volume->tree, canonical->hash);
     if (status < 0)
         return status;
     if (volume->tree->root < 0 || volume->tree->own_dir >= 0)
@@ -432,6 +438,14 @@ void aiofs_acquisition_arrive(struct aiofs_acquisition *acquisition, uint64_t ke
     acquisition->key = key;
     list_append(&aiofs_arrivals, &acquisition->arrival);
     aiofs_namespace_unlock();
+}
+
+bool aiofs_acquisition_expected(uint64_t key)
+{
+    aiofs_namespace_lock();
+    bool expected = first_arrival_locked(key) != NULL;
+    aiofs_namespace_unlock();
+    return expected;
 }
 
 /* A call that ended without having asked for a lock lets the next arrival ask. */

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from aiofs import _core
 from aiofs.files.replacing import Durable, Replacement
-from aiofs.files.turns import on_host_thread
+from aiofs.files.turns import let_turn, on_host_thread
 from aiofs.files.wrapped import AsyncFile, wrap
 
 if TYPE_CHECKING:
@@ -125,11 +125,17 @@ class FileOpening:
 
 async def read_bytes(path: FilePath) -> bytes:
     """All bytes of a file. OSError as the built-in `open`."""
-    return await on_host_thread(_read, path)
+    data = _core.cached_bytes(path)
+    if data is None:
+        return await on_host_thread(_read, path)
+    if _core._turn_is_spent():
+        await let_turn()
+    return data
 
 
 def _read(path: FilePath) -> bytes:
     with builtins.open(path, "rb", 0) as file:
+        _core.learn_filesystem(file.fileno())
         data = file.read()
         assert data is not None
         return data

@@ -32,7 +32,11 @@ class DirectoryHandle(Handle):
         `TypeMismatchError` if it is a directory, `ValueError` for a bad name.
         WHATWG File System: `getFileHandle`.
         """
-        return _core.offload(self._get_file, self._below(name), bool(create))
+        path = self._below(name)
+        mode = _core.cached_mode(self._volume._ops, path)
+        if mode is not None and stat.S_ISREG(mode):
+            return _core.completed(FileHandle._of(self._volume, path))
+        return _core.offload(self._get_file, path, bool(create))
 
     def get_directory_handle(self, name: str, *, create: bool = False) -> Async[DirectoryHandle]:
         """`await directory.get_directory_handle(name)`: the handle of the directory `name` in it.
@@ -40,7 +44,11 @@ class DirectoryHandle(Handle):
         create: create the directory if it is missing. Raises as `get_file_handle`, but
         `TypeMismatchError` if it is a file. WHATWG File System: `getDirectoryHandle`.
         """
-        return _core.offload(self._get_directory, self._below(name), bool(create))
+        path = self._below(name)
+        mode = _core.cached_mode(self._volume._ops, path)
+        if mode is not None and stat.S_ISDIR(mode):
+            return _core.completed(DirectoryHandle._of(self._volume, path))
+        return _core.offload(self._get_directory, path, bool(create))
 
     def remove_entry(self, name: str, *, recursive: bool = False) -> Async[None]:
         """`await directory.remove_entry(name)`: removes the file or the empty directory `name`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from typing import ClassVar
 
 from aiofs import _core
@@ -29,11 +30,14 @@ class FileHandle(Handle):
         Raises `NotFoundError` if the file is missing, `TypeMismatchError` if it is a directory now.
         WHATWG File System: `getFile`.
         """
+        known = _core.cached_snapshot(self._volume._ops, self._path)
+        if known is not None and stat.S_ISREG(known[0].st_mode):
+            return _core.completed(File._of(self, *known))
         return _core.offload(self._snapshot)
 
     def create_access_handle(
         self, *, mode: Mode | None = None, wait: float | None = None
-    ) -> Opening[AccessHandle]:
+    ) -> Opening[AccessHandle] | _core.Opened[AccessHandle]:
         """Opens and locks the file. Gives an `AccessHandle`, by `await` or by `async with`.
 
         mode: "in-place" (the same as "readwrite"), "exclusive", "shared", "read-only" or
@@ -47,7 +51,13 @@ class FileHandle(Handle):
         """
         checked = self._checked_mode(mode)
         ops, path = self._volume._ops, self._path
-        return Opening(ops.access_handle, path, checked, False, wait=wait, key=(ops, path))
+        key = (ops, path)
+        if wait is not None:
+            _core.deadline_of(wait)  # refuses a bad one
+        opened = _core.cached_access_handle(ops, path, checked, key)
+        if opened is not None:
+            return _core.Opened(opened)
+        return Opening(ops.access_handle, path, checked, False, wait=wait, key=key)
 
     def create_sync_access_handle(
         self, *, mode: Mode | None = None, wait: float | None = None

@@ -43,12 +43,12 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
         wait: float | None = None,
         key: Hashable = None,
     ) -> None:
+        self._opened: T | None = None
         until = _core.deadline_of(wait)
         self._call = partial(_core.offload_waiting, until, key, function, *arguments)
         self._operation = self._call()
         if until:
             self._call = None  # a refusal is final: the time is up
-        self._opened: T | None = None
 
     def __del__(self) -> None:
         try:

@@ -1,11 +1,12 @@
 /*
- * sys.c - the system calls behind the table aiofs_sys: one function per call, no state, no locks.
+ * sys.c - the system calls behind the table aiofs_sys: one function per call, no state, no locks. In a cached section
+ * (cached.h) those that may wait for a disk are not made.
  *
  * They are raw system calls. libc's wrappers are cancellation points and set errno, and some libcs lack wrappers
  * (cachestat, io_uring, openat2).
  */
 #define _GNU_SOURCE
-#include "sys.h"
+#include "cached.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -118,16 +119,22 @@ static ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags)
 
 static int sys_fsync(int fd)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_fsync, fd);
 }
 
 static int sys_fdatasync(int fd)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_fdatasync, fd);
 }
 
 static int sys_ftruncate(int fd, int64_t size)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_ftruncate, fd, size);
 }
 
@@ -141,6 +148,8 @@ static int sys_cachestat(int fd, int64_t offset, uint64_t length, struct aiofs_c
 
 static ssize_t sys_copy_file_range(int from, int64_t *from_offset, int to, int64_t *to_offset, size_t size)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return KERNEL(SYS_copy_file_range, from, from_offset, to, to_offset, size, 0);
 }
 
@@ -171,6 +180,8 @@ static int sys_fcntl(int fd, int command, long argument)
 
 static int sys_ioctl(int fd, unsigned long request, void *argument)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_ioctl, fd, request, argument);
 }
 
@@ -191,31 +202,43 @@ static int64_t sys_lseek(int fd, int64_t offset, int whence)
 
 static int sys_fchmod(int fd, mode_t mode)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_fchmod, fd, mode);
 }
 
 static int sys_fchown(int fd, uid_t owner, gid_t group)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_fchown, fd, owner, group);
 }
 
 static ssize_t sys_flistxattr(int fd, char *names, size_t size)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return KERNEL(SYS_flistxattr, fd, names, size);
 }
 
 static ssize_t sys_fgetxattr(int fd, const char *name, void *value, size_t size)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return KERNEL(SYS_fgetxattr, fd, name, value, size);
 }
 
 static int sys_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_fsetxattr, fd, name, value, size, flags);
 }
 
 static int sys_fremovexattr(int fd, const char *name)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_fremovexattr, fd, name);
 }
 
@@ -303,11 +326,15 @@ static int sys_rt_sigqueueinfo(pid_t pid, int signo, siginfo_t *info)
 
 static int sys_openat(int dirfd, const char *path, int flags, mode_t mode)
 {
+    if (cached_only)
+        return cached_openat(dirfd, path, flags, 0);
     return (int)KERNEL(SYS_openat, dirfd, path, flags, mode);
 }
 
 static int sys_openat2(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve)
 {
+    if (cached_only && !(resolve & RESOLVE_CACHED))
+        return cached_openat(dirfd, path, flags, resolve);
     struct open_how how = {
         .flags = (uint64_t)(unsigned)flags,
         .mode = flags & (O_CREAT | __O_TMPFILE) ? mode & 07777 : 0,
@@ -318,31 +345,48 @@ static int sys_openat2(int dirfd, const char *path, int flags, mode_t mode, uint
 
 static int sys_fstatat(int dirfd, const char *path, struct stat *out, int flags)
 {
+    if (cached_only)
+        return cached_fstatat(dirfd, path, out, flags);
     return (int)KERNEL(SYS_newfstatat, dirfd, path, out, flags);
+}
+
+static int sys_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *out)
+{
+    return (int)KERNEL(SYS_statx, dirfd, path, flags, mask, out);
 }
 
 static int sys_mkdirat(int dirfd, const char *path, mode_t mode)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_mkdirat, dirfd, path, mode);
 }
 
 static int sys_unlinkat(int dirfd, const char *path, int flags)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_unlinkat, dirfd, path, flags);
 }
 
 static int sys_renameat2(int fromfd, const char *from, int tofd, const char *to, unsigned flags)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_renameat2, fromfd, from, tofd, to, flags);
 }
 
 static ssize_t sys_readlinkat(int dirfd, const char *path, char *out, size_t size)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return KERNEL(SYS_readlinkat, dirfd, path, out, size);
 }
 
 static int sys_fchmodat2(int dirfd, const char *path, mode_t mode, int flags)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     if (flags == 0)
         return (int)KERNEL(SYS_fchmodat, dirfd, path, mode);
 #ifdef SYS_fchmodat2
@@ -354,27 +398,37 @@ static int sys_fchmodat2(int dirfd, const char *path, mode_t mode, int flags)
 
 static int sys_utimensat(int dirfd, const char *path, const struct timespec times[2], int flags)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_utimensat, dirfd, path, times, flags);
 }
 
 static int sys_symlinkat(const char *target, int dirfd, const char *path)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_symlinkat, target, dirfd, path);
 }
 
 static int sys_linkat(int fromfd, const char *from, int tofd, const char *to, int flags)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return (int)KERNEL(SYS_linkat, fromfd, from, tofd, to, flags);
 }
 
 static int sys_faccessat(int dirfd, const char *path, int mode, int flags)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     long status = flags ? KERNEL(SYS_faccessat2, dirfd, path, mode, flags) : -ENOSYS;
     return (int)(status == -ENOSYS || status == -EPERM ? KERNEL(SYS_faccessat, dirfd, path, mode) : status);
 }
 
 static ssize_t sys_getdents64(int fd, void *buffer, size_t size)
 {
+    if (cached_refuse())
+        return -EAGAIN;
     return KERNEL(SYS_getdents64, fd, buffer, size);
 }
 
@@ -426,6 +480,7 @@ struct aiofs_sys aiofs_sys = {
     .openat = sys_openat,
     .openat2 = sys_openat2,
     .fstatat = sys_fstatat,
+    .statx = sys_statx,
     .mkdirat = sys_mkdirat,
     .unlinkat = sys_unlinkat,
     .renameat2 = sys_renameat2,

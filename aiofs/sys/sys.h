@@ -24,6 +24,7 @@
 #include "clock.h"
 
 struct io_uring_params;
+struct statx;
 struct utsname;
 struct aiofs_cachestat {
     uint64_t cached, dirty, writeback, evicted, recently_evicted;
@@ -94,6 +95,7 @@ struct aiofs_sys {
     int (*openat)(int dirfd, const char *path, int flags, mode_t mode);
     int (*openat2)(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve);
     int (*fstatat)(int dirfd, const char *path, struct stat *out, int flags);
+    int (*statx)(int dirfd, const char *path, int flags, unsigned mask, struct statx *out);
     int (*mkdirat)(int dirfd, const char *path, mode_t mode);
     int (*unlinkat)(int dirfd, const char *path, int flags);
     int (*renameat2)(int fromfd, const char *from, int tofd, const char *to, unsigned flags);

@@ -17,14 +17,16 @@ from aiofs.aio import aio_error, aio_read, aio_suspend, aiocb
 
 def slow_down_offload(monkeypatch, seconds):
     """Delays each opening, so that a test can cancel it before it starts."""
-    offload = _core.offload
+    offload = _core.offload_waiting
 
     def later(function, *arguments):
         time.sleep(seconds)
         return function(*arguments)
 
     if seconds:
-        monkeypatch.setattr(_core, "offload", lambda *call: offload(later, *call))
+        monkeypatch.setattr(
+            _core, "offload_waiting", lambda until, key, *call: offload(until, key, later, *call)
+        )
 
 
 @pytest.mark.parametrize("takes", [0, 0.002])
@@ -32,11 +34,12 @@ async def test_cancelled_opening_leaves_no_lock_no_descriptor_and_no_warning(
     file, takes, monkeypatch
 ):
     slow_down_offload(monkeypatch, takes)
+    mode = "exclusive" if takes else "in-place"  # the first makes a copy, on a host thread
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         kept = []
         for turn in range(60):
-            task = asyncio.create_task(wait(file.create_access_handle()))
+            task = asyncio.create_task(wait(file.create_access_handle(mode=mode)))
             for _ in range(turn % 6):
                 await asyncio.sleep(0)
             task.cancel()
@@ -132,7 +135,7 @@ async def test_opening_cancelled_while_it_is_entered_leaves_no_lock(on_disk):
 async def an_entering_that_waits(file):
     """The coroutine of `async with`, once it waits for a file that is open by then."""
     while True:
-        entering = file.create_access_handle().__aenter__()
+        entering = file.create_access_handle(mode="exclusive").__aenter__()
         try:
             future = entering.send(None)
         except StopIteration as entered:  # it was open at once
