@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from aiofs import _core
 from aiofs.files.replacing import Durable, Replacement
 from aiofs.files.turns import on_host_thread
-from aiofs.files.wrapped import AsyncFile, wrap
+from aiofs.files.wrapped import AsyncFile, wrap_opened
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -66,7 +66,7 @@ def open(
             end = replacement = Replacement(file, mode, durable)  # type: ignore[arg-type]
             used = replacement.opener
         opened = builtins.open(file, mode, buffering, encoding, errors, newline, closefd, used)
-        return wrap(opened)._ending_with(end)
+        return wrap_opened(opened, buffering, newline)._ending_with(end)
 
     return FileOpening(call)
 

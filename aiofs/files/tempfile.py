@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from aiofs.files.opening import FileOpening
 from aiofs.files.turns import awaited, on_host_thread
-from aiofs.files.wrapped import AsyncFile, wrap
+from aiofs.files.wrapped import AsyncFile, wrap, wrap_opened
 
 __all__ = [
     "AsyncSpooledTemporaryFile",
@@ -47,7 +47,12 @@ def TemporaryFile(
 ) -> FileOpening:
     """A file without a name, which is gone when it is closed. See `tempfile.TemporaryFile`."""
     arguments: Any = (mode, buffering, encoding, newline, suffix, prefix, dir)
-    return FileOpening(lambda: wrap(tempfile.TemporaryFile(*arguments, errors=errors)))
+
+    def call() -> AsyncFile[Any]:
+        opened = tempfile.TemporaryFile(*arguments, errors=errors)
+        return wrap_opened(opened, buffering, newline)
+
+    return FileOpening(call)
 
 
 def NamedTemporaryFile(
@@ -122,11 +127,11 @@ class AsyncSpooledTemporaryFile(AsyncFile[Any]):
         return self._file.newlines
 
     async def fileno(self) -> int:  # type: ignore[override]
-        return int(await self._run("fileno"))
+        return int(await self._call("fileno"))
 
     async def rollover(self) -> None:
         """Moves the bytes to the disk."""
-        await self._run("rollover")
+        await self._call("rollover")
 
 
 class AsyncTemporaryDirectory:
