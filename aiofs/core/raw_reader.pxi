@@ -32,9 +32,8 @@ cdef extern from "<unistd.h>" nogil:
     int64_t c_lseek "lseek"(int fd, int64_t offset, int whence)
     int C_SEEK_SET "SEEK_SET", C_SEEK_CUR "SEEK_CUR"
 
-cdef enum:
-    WINDOW_LEAST = 16 * 1024
-    WINDOW_MOST = 64 * 1024
+cdef size_t window_least = 16 * 1024  # bytes of the window after a jump, and when the file is read on
+cdef size_t window_most = 64 * 1024
 
 cdef enum:
     PRECEDES_NOTHING = -1  # the read began at the start of the file
@@ -50,6 +49,14 @@ cdef inline int count_copy(size_t size) except -1:
     if notifier is not None:
         notifier.affords(size)
     return 0
+
+
+def _set_windows(size_t least, size_t most):
+    """For tests: the sizes of windows, so that they end anywhere in a line. Returns the sizes before."""
+    global window_least, window_most
+    before = window_least, window_most
+    window_least, window_most = least, most
+    return before
 
 
 @cython.final
@@ -95,7 +102,7 @@ cdef class RawReader:
             return True
         if not self.load(self.next_size()):
             return False
-        if self.limit < 0 and not self.ended and self.size < WINDOW_MOST and not self.load(WINDOW_MOST):
+        if self.limit < 0 and not self.ended and self.size < window_most and not self.load(window_most):
             return False
         return self.limit >= 0 or self.ended
 
@@ -117,7 +124,7 @@ cdef class RawReader:
 
     cdef size_t next_size(self) noexcept:
         """The size of the next window: small after a jump, larger if the file is read on."""
-        return WINDOW_MOST if self.in_window() and self.length > 0 else WINDOW_LEAST
+        return window_most if self.in_window() and self.length > 0 else window_least
 
     cdef bint load(self, size_t size) except -1:
         """Reads the window at the offset. False: that could block."""
@@ -136,8 +143,8 @@ cdef class RawReader:
         bytes.iov_base = self.window
         bytes.iov_len = size
         got = aiofs_read_inline(NULL, self.fd, &bytes, 1, size, offset)
-        if got == AIOFS_NOT_INLINE and size > WINDOW_LEAST:
-            bytes.iov_len = size = WINDOW_LEAST
+        if got == AIOFS_NOT_INLINE and size > window_least:
+            bytes.iov_len = size = window_least
             got = aiofs_read_inline(NULL, self.fd, &bytes, 1, size, offset)
         if got < 0:
             return False

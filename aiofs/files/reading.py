@@ -124,12 +124,14 @@ def _read_kept(file: Any, name: str, size: int) -> Any:
 
 def _kept_line(file: Any, size: int) -> Any:
     kept = file._kept
-    memory: Any = io.BytesIO(kept)
+    memory: Any
     if isinstance(kept, str):
-        memory = io.StringIO(kept, newline=file._line_end)
+        memory = io.StringIO(kept, newline="\n" if file._line_end is None else file._line_end)
+    else:
+        memory = io.BytesIO(kept)
     line = memory.readline(size)
     _take(file, len(line))
-    ends = ("\n",) if file._line_end is None else ("\n", "\r")
+    ends = ("\n", "\r") if file._line_end == "" else file._line_end or "\n"
     whole = line.endswith(ends) if isinstance(line, str) else line.endswith(b"\n")
     if file._kept is not None or whole or len(line) == size:
         return line
