@@ -23,6 +23,7 @@ cdef class BufferedFile:
     cdef public object _kept   # what a cancelled read has read from a stream; None: nothing
     cdef object io             # the object of io, if its calls can be made here; None: all go to host threads
     cdef object readline, read, write  # its bound methods
+    cdef object random         # the BufferedRandom, or None
     cdef RawReader reader
     cdef bint text, readable, unbuffered
     cdef bint plain            # each byte of an ASCII character stands for it, in every state of the decoder
@@ -46,6 +47,9 @@ cdef class BufferedFile:
     cdef object now(self, FileCall call)
     cdef object line_now(self)
     cdef object cut_line(self)
+    cdef inline int set_origin(self) except -1
+    cdef object cut_some(self, object size)
+    cdef int begin_bytes(self) except -1
     cdef void begin_lines(self) noexcept
     cdef object write_now(self, object data)
     cdef int64_t most_bytes(self, object data) noexcept

@@ -109,6 +109,7 @@ cdef class BufferedFile:
         self.appends = "a" in file.mode
         reader.install(raw)
         self.reader = reader
+        self.random = buffer if type(buffer) is _io.BufferedRandom else None
         self.readline, self.read = file.readline, file.read
         self.write = file.write
         self.io = file
@@ -120,7 +121,7 @@ cdef class BufferedFile:
                 self.settle()
             finally:
                 self.reader.remove()
-                self.io = self.readline = self.read = self.write = None
+                self.io = self.readline = self.read = self.write = self.random = None
                 self.writes = False
 
     def _call_on_host(self, file, str name, tuple arguments):
@@ -129,7 +130,6 @@ cdef class BufferedFile:
         if self.io is None:
             return getattr(file, name)(*arguments)
         self.settle()
-        self.reader.position = -1
         if writing:
             if self.writes and not file.closed:
                 self.unflushed = -1
@@ -184,12 +184,17 @@ cdef class BufferedFile:
     cdef object now(self, FileCall call):
         """The result of a call that cannot block, or NOT_NOW. The call has the turn."""
         cdef bint clean = self.unflushed == 0
+        cdef object result
         if self.io is None or self._kept is not None:
             return NOT_NOW
         if call.kind == CALL_LINE or call.kind == CALL_NEXT:
             return self.line_now()
         if call.kind == CALL_OTHER:
             return NOT_NOW
+        if call.kind == CALL_READ and self.at < self.end and call.name == "read":
+            result = self.cut_some(call.arguments[0])
+            if result is not None:
+                return result
         self.settle()
         if call.kind == CALL_WRITE:
             return self.write_now(call.arguments[0])
@@ -198,13 +203,17 @@ cdef class BufferedFile:
                 return NOT_NOW
             if self.unbuffered:
                 return self.unbuffered_now(call.name, call.arguments)
+            self.set_origin()
             if not self.can_read(call.name, call.arguments):
                 return NOT_NOW
-            self.reader.mode = WANTS_BYTES
+            self.reader.inside = True
             try:
-                return getattr(self.io, call.name)(*call.arguments)
+                result = getattr(self.io, call.name)(*call.arguments)
             finally:
-                self.reader.mode = OUTSIDE
+                self.reader.inside = False
+            if not self.text and self.reader.last > self.reader.first:
+                self.begin_bytes()
+            return result
         if call.kind == CALL_MOVE:
             if not clean:
                 return NOT_NOW
@@ -212,10 +221,15 @@ cdef class BufferedFile:
                 # A cookie of a text file may stand for bytes to read.
                 if self.text and not (type(call.arguments[0]) is int and -1 <= call.arguments[0] <= INT64_MAX):
                     return NOT_NOW
-                self.reader.position = -1
                 if self.appends:
                     self.writes = False
         return getattr(self.io, call.name)(*call.arguments)
+
+    cdef inline int set_origin(self) except -1:
+        """A BufferedRandom moves the descriptor's offset back to the cursor before it reads."""
+        if self.random is not None:
+            self.reader.origin = self.random.tell()
+        return 0
 
     cdef object line_now(self):
         cdef object line
@@ -224,14 +238,16 @@ cdef class BufferedFile:
             if line is not None:
                 return line
         self.settle()
-        if self.unflushed != 0 or not self.readable or self.unbuffered or not self.reader.holds_line():
+        if self.unflushed != 0 or not self.readable or self.unbuffered:
             return NOT_NOW
-        self.reader.first = self.reader.last = 0
-        self.reader.mode = WANTS_LINE if self.reader.line_end >= 0 else WANTS_BYTES
+        self.set_origin()
+        if not self.reader.holds_line():
+            return NOT_NOW
+        self.reader.inside = True
         try:
             line = self.readline()
         finally:
-            self.reader.mode = OUTSIDE
+            self.reader.inside = False
         if self.reader.last > self.reader.first:
             self.begin_lines()
         return line
@@ -257,6 +273,26 @@ cdef class BufferedFile:
         self.at = end + 1 - reader.window
         self.end = reader.last
         self.only_ascii = self.text and not self.has_returns and is_ascii(reader.window + self.at, self.end - self.at)
+
+    cdef int begin_bytes(self) except -1:
+        """The object of io has just read bytes from the file, and has some of them in its buffer."""
+        cdef RawReader reader = self.reader
+        cdef int64_t left = reader.start + reader.last - <int64_t>self.io.tell()
+        if 0 < left <= reader.last - reader.first:
+            self.at = reader.last - left
+            self.end = reader.last
+        return 0
+
+    cdef object cut_some(self, object size):
+        """The next bytes or characters; None: not as many are in the window, or only io can cut them."""
+        cdef char *first = self.reader.window + self.at
+        cdef Py_ssize_t count
+        if type(size) is not int or not 0 < size <= self.end - self.at or (self.text and not self.only_ascii):
+            return None
+        count = size
+        self.at += count
+        self.given += count
+        return ascii_line(first, count) if self.text else PyBytes_FromStringAndSize(first, count)
 
     cdef object cut_line(self):
         """The next line of those that end in the window; None: there is none, or one that only io can cut."""
@@ -327,9 +363,11 @@ cdef class BufferedFile:
         cdef object data
         if name != "read" or type(arguments[0]) is not int or not 0 < arguments[0] <= <int64_t>AIOFS_INLINE_MAX:
             return NOT_NOW
-        data = PyBytes_FromStringAndSize(NULL, arguments[0])
+        if not self.reader.holds_bytes(arguments[0]):
+            return NOT_NOW
+        data = PyBytes_FromStringAndSize(NULL, min(<int64_t>arguments[0], self.reader.length))
         got = self.reader.read_now(PyBytes_AS_STRING(data), <size_t>len(data))
-        return NOT_NOW if got == AIOFS_NOT_INLINE else data[:got]
+        return NOT_NOW if got == AIOFS_NOT_INLINE else data
 
     # ---- writes
 

@@ -6,21 +6,133 @@ import builtins
 import os
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
 
 from aiofs import _core
 from aiofs.files.replacing import Durable, Replacement
 from aiofs.files.turns import on_host_thread
-from aiofs.files.wrapped import AsyncFile, wrap_opened
+from aiofs.files.wrapped import (
+    AsyncBufferedIOBase,
+    AsyncBufferedReader,
+    AsyncFile,
+    AsyncFileIO,
+    AsyncTextIOWrapper,
+    wrap_opened,
+)
 
 if TYPE_CHECKING:
+    from _typeshed import (
+        OpenBinaryMode,
+        OpenBinaryModeReading,
+        OpenBinaryModeUpdating,
+        OpenBinaryModeWriting,
+        OpenTextMode,
+    )
     from typing_extensions import Buffer
 
 __all__ = ["FileOpening", "open", "read_bytes", "read_text", "write_bytes", "write_text"]
 
 FilePath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+Opener: TypeAlias = Callable[[str, int], int]
+File = TypeVar("File", bound=AsyncFile[Any])
 
 
+@overload
+def open(
+    file: FilePath | int,
+    mode: OpenTextMode = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncTextIOWrapper]: ...
+@overload
+def open(
+    file: FilePath | int,
+    mode: OpenBinaryMode,
+    buffering: Literal[0],
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncFileIO]: ...
+@overload
+def open(
+    file: FilePath | int,
+    mode: OpenBinaryModeReading | OpenBinaryModeUpdating,
+    buffering: Literal[-1, 1] = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncBufferedReader]: ...
+@overload
+def open(
+    file: FilePath | int,
+    mode: OpenBinaryModeWriting,
+    buffering: Literal[-1, 1] = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncBufferedIOBase]: ...
+@overload
+def open(
+    file: FilePath | int,
+    mode: OpenBinaryMode,
+    buffering: int = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncFile[bytes]]: ...
+@overload
+def open(
+    file: FilePath | int,
+    mode: str,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncFile[Any]]: ...
 def open(
     file: FilePath | int,
     mode: str = "r",
@@ -29,13 +141,13 @@ def open(
     errors: str | None = None,
     newline: str | None = None,
     closefd: bool = True,
-    opener: Callable[[str, int], int] | None = None,
+    opener: Opener | None = None,
     *,
     atomic: bool = False,
     durable: bool = False,
     loop: object = None,
     executor: object = None,
-) -> FileOpening:
+) -> FileOpening[Any]:
     """Opens a file of the machine. `await` it for the file, or enter it with `async with`.
 
     The arguments from `file` to `opener` are those of the built-in `open`, and so are the errors;
@@ -71,19 +183,19 @@ def open(
     return FileOpening(call)
 
 
-class FileOpening:
+class FileOpening(Generic[File]):
     """The operation that opens a file: `await` it for the file, or enter it with `async with`.
 
     It begins at the await. If that is cancelled, the file is closed, or is never opened.
     """
 
-    def __init__(self, call: Callable[[], AsyncFile[Any]]) -> None:
+    def __init__(self, call: Callable[[], File]) -> None:
         self._call = call
         self._abandoned = False
-        self._arrived: AsyncFile[Any] | None = None
-        self._obj: AsyncFile[Any] | None = None
+        self._arrived: File | None = None
+        self._obj: File | None = None
 
-    async def _open(self) -> AsyncFile[Any]:
+    async def _open(self) -> File:
         if self._obj is None:
             try:
                 self._obj = await _core.offload(self._open_here)
@@ -96,17 +208,17 @@ class FileOpening:
                 self._arrived = None
         return self._obj
 
-    def _open_here(self) -> AsyncFile[Any]:
+    def _open_here(self) -> File:
         """Runs on a host thread."""
         self._arrived = file = self._call()
         if self._abandoned:
             file._discard()
         return file
 
-    def __await__(self) -> Generator[Any, Any, AsyncFile[Any]]:
+    def __await__(self) -> Generator[Any, Any, File]:
         return self._open().__await__()
 
-    async def __aenter__(self) -> AsyncFile[Any]:
+    async def __aenter__(self) -> File:
         return await self._open()
 
     async def __aexit__(

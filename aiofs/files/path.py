@@ -258,7 +258,7 @@ class Path(pathlib.PurePosixPath):
         *,
         atomic: bool = False,
         durable: bool = False,
-    ) -> FileOpening:
+    ) -> FileOpening[Any]:
         """As `aiofs.open` of this path."""
         return opening.open(
             self, mode, buffering, encoding, errors, newline, atomic=atomic, durable=durable

@@ -44,7 +44,7 @@ def TemporaryFile(
     errors: str | None = None,
     loop: object = None,
     executor: object = None,
-) -> FileOpening:
+) -> FileOpening[Any]:
     """A file without a name, which is gone when it is closed. See `tempfile.TemporaryFile`."""
     arguments: Any = (mode, buffering, encoding, newline, suffix, prefix, dir)
 
@@ -69,7 +69,7 @@ def NamedTemporaryFile(
     errors: str | None = None,
     loop: object = None,
     executor: object = None,
-) -> FileOpening:
+) -> FileOpening[Any]:
     """A file that is removed when it is closed. See `tempfile.NamedTemporaryFile`.
 
     delete_on_close: if it is False, the file is removed at the end of the block (Python 3.12).
@@ -101,7 +101,7 @@ def SpooledTemporaryFile(
     errors: str | None = None,
     loop: object = None,
     executor: object = None,
-) -> FileOpening:
+) -> FileOpening[Any]:
     """A file in memory, which moves to the disk when it has more than `max_size` bytes.
 
     See `tempfile.SpooledTemporaryFile`.
