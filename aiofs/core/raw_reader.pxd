@@ -19,6 +19,7 @@ cdef class RawReader:
     cdef bint holds_line(self) except -1
     cdef bint holds_bytes(self, int64_t count) except -1
     cdef bint holds_all(self) except -1
+    cdef size_t next_size(self) noexcept
     cdef bint load(self, size_t size) except -1
     cdef int64_t read_now(self, char *into, size_t size) noexcept
     cdef object read_on_host(self, buffer)

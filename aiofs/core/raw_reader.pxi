@@ -29,7 +29,7 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef size_t window_least = 8 * 1024  # bytes; a text file asks for as many
 cdef size_t window_most = 128 * 1024  # of which a line is searched
-cdef size_t window_asked = max(window_least, <size_t>_io.DEFAULT_BUFFER_SIZE)  # the largest of which the buffer asks
+cdef size_t window_asked = 128 * 1024  # the largest of which the buffer asks
 
 cdef enum:
     PRECEDES_NOTHING = -1  # the read began at the start of the file
@@ -90,7 +90,7 @@ cdef class RawReader:
 
     cdef bint holds_line(self) except -1:
         """Reads the window. Is there a line end in it, or the end of the file?"""
-        cdef size_t size = max(self.asked, window_least)
+        cdef size_t size = self.next_size()
         if self.line_end < 0:
             return self.holds_all()
         while self.load(size):
@@ -105,13 +105,19 @@ cdef class RawReader:
         """Reads the window. Are `count` bytes in it, or the end of the file?"""
         if count > <int64_t>AIOFS_INLINE_MAX:
             return False
-        return self.load(max(<size_t>count, self.asked)) and (self.length >= count or self.ended)
+        return self.load(max(<size_t>count, self.next_size())) and (self.length >= count or self.ended)
 
     cdef bint holds_all(self) except -1:
         """Reads the window. Does it reach the end of the file?"""
         cdef int64_t offset = self.origin if self.origin >= 0 else c_lseek(self.fd, 0, C_SEEK_CUR)
         cdef int64_t left = os.fstat(self.fd).st_size - offset
         return left < <int64_t>AIOFS_INLINE_MAX and self.load(<size_t>max(0, left) + 1) and self.ended
+
+    cdef size_t next_size(self) noexcept:
+        """As many bytes as the buffer asks for if the file is read on, few after a jump."""
+        if self.previous_end >= 0 and c_lseek(self.fd, 0, C_SEEK_CUR) == self.previous_end:
+            return max(self.asked, window_least)
+        return window_least
 
     cdef bint load(self, size_t size) except -1:
         """Reads the window at the offset. False: that could block."""

@@ -34,6 +34,7 @@ __all__ = ["FileOpening", "open", "read_bytes", "read_text", "write_bytes", "wri
 
 FilePath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 Opener: TypeAlias = Callable[[str, int], int]
+_BINARY_BUFFER = 64 * 1024  # bytes, of a file that is only read; 128 KiB in Python 3.14 itself
 File = TypeVar("File", bound=AsyncFile[Any])
 
 
@@ -152,6 +153,7 @@ def open(
 
     The arguments from `file` to `opener` are those of the built-in `open`, and so are the errors;
     the file has the methods of `io`'s classes, awaited where they can block. No lock is taken.
+    buffering: -1 is 64 KiB for a binary file that is only read, else as the built-in chooses.
 
     atomic: the bytes go to a new file, which replaces the one at `file` when it is closed. A
     symbolic link stays one, and the file that it leads to is replaced. The new file has the mode of
@@ -168,6 +170,8 @@ def open(
         raise ValueError("atomic=True needs a path, and no opener")
     if atomic and not set(mode) & set("wax+"):
         raise ValueError(f"atomic=True needs a mode that writes, not {mode!r}")
+    if mode in ("rb", "br") and buffering == -1:
+        buffering = _BINARY_BUFFER
     ending: Durable | Replacement | None = None
     if durable:
         ending = Durable(file)

@@ -79,13 +79,13 @@ class Path(pathlib.PurePosixPath):
     # ---- where it is
 
     @classmethod
-    async def cwd(cls) -> Self:
-        """The current directory."""
+    async def cwd(cls, *, limiter: object = None) -> Self:
+        """The current directory. limiter: ignored."""
         return cls(await on_host_thread(os.getcwd))
 
     @classmethod
-    async def home(cls) -> Self:
-        """The user's home directory."""
+    async def home(cls, *, limiter: object = None) -> Self:
+        """The user's home directory. limiter: ignored."""
         return cls(await on_host_thread(pathlib.Path.home))
 
     async def absolute(self) -> Self:

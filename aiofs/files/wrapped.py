@@ -7,11 +7,13 @@ itself where that cannot block: `_core.BufferedFile`.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import stat
 import sys
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from functools import singledispatch
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, AnyStr, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
@@ -206,8 +208,15 @@ class AsyncFile(_core.BufferedFile, Generic[AnyStr]):
                 ending.discard()
 
     async def aclose(self) -> None:
-        """The same as `close`."""
-        await self.close()
+        """As `close`; if the await is cancelled, it ends when the file is closed."""
+        closing = asyncio.ensure_future(self.close())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            while not closing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([closing])
+            raise
 
     if TYPE_CHECKING:
 

@@ -118,8 +118,8 @@ async def test_wrapped_object_has_the_cursor_of_the_file(path):
 
 async def test_changes_by_others_appear_as_in_the_builtin(path):
     with builtins.open(path, "r+b", 0) as other:
-        with builtins.open(path, "rb") as plain:
-            async with files.open(path, "rb") as file:
+        with builtins.open(path, "rb", 4096) as plain:
+            async with files.open(path, "rb", 4096) as file:
                 for number in range(300):
                     assert await file.readline() == plain.readline()
                     other.seek(number * 400)
@@ -270,3 +270,16 @@ async def test_cancelled_read_that_has_returned_already_loses_nothing():
                 data = await file.read(4)
             assert data == b"data"
     os.close(writing)
+
+
+async def test_cancelled_aclose_ends_when_the_file_is_closed(tmp_path):
+    file = await files.open(tmp_path / "new", "w")
+    await file.write("data")
+    closing = asyncio.ensure_future(file.aclose())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        closing.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert file.closed and (tmp_path / "new").read_text() == "data"
