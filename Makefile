@@ -50,7 +50,7 @@ POSIX_TESTS := $(wildcard tests/posix/*.c)
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test test-all fio-all lint bench bench-fio docs dist wheels coverage debug asan tsan valgrind \
-        mutants fuzz crash clean build
+        mutants fuzz crash peers clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -207,6 +207,9 @@ crash: $(VENV)/.with-test build ## kill processes that save files, 1,000 times o
 	    AIOFS_ENGINE=$$engine PYTHONPATH=$(CURDIR) $(PY) tests/crash/kill.py $(ROUNDS) || exit 1; \
 	    AIOFS_ENGINE=$$engine AIOFS_POWER_CUTS=500 $(PYTEST) -q tests/crash/test_power_cut.py || exit 1; \
 	done
+
+peers: $(VENV)/.with-test build ## run the tests of aiofiles and anyio, of files and paths, against aiofs.files
+	@$(PY) tools/peers/run.py
 
 clean: ## remove all files that these commands made
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -1,5 +1,8 @@
 """Asynchronous files: POSIX AIO over files under exclusive locks, on uvloop."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from aiofs import aio
 from aiofs._core import aligned_buffer
 from aiofs.errors import (
@@ -25,6 +28,10 @@ from aiofs.linking import get_include, get_library_dir
 from aiofs.volume_ops import LockInfo
 from aiofs.volumes import HostVolume, MemoryVolume, PrivateVolume, Volume
 
+if TYPE_CHECKING:
+    from aiofs import files
+    from aiofs.files import Path, open, read_bytes, read_text, write_bytes, write_text
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -42,6 +49,7 @@ __all__ = [
     "NoModificationAllowedError",
     "NotFoundError",
     "NotReadableError",
+    "Path",
     "PrivateVolume",
     "QuotaExceededError",
     "SyncAccessHandle",
@@ -50,6 +58,24 @@ __all__ = [
     "WritableFileStream",
     "aio",
     "aligned_buffer",
+    "files",
     "get_include",
     "get_library_dir",
+    "open",
+    "read_bytes",
+    "read_text",
+    "write_bytes",
+    "write_text",
 ]
+
+
+_OF_FILES = ("Path", "open", "read_bytes", "read_text", "write_bytes", "write_text")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `aiofs.files` at its first use: programs that have handles do without it."""
+    if name != "files" and name not in _OF_FILES:
+        raise AttributeError(f"module 'aiofs' has no attribute {name!r}")
+    files = import_module("aiofs.files")
+    globals().update({each: getattr(files, each) for each in _OF_FILES})
+    return globals()[name]

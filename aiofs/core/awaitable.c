@@ -28,3 +28,9 @@ void type_set_send(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObj
 #endif
     PyType_Modified(type);
 }
+
+void type_set_anext(PyTypeObject *type, PyObject *(*next)(PyObject *))
+{
+    type->tp_as_async->am_anext = next;
+    PyType_Modified(type);
+}

@@ -16,4 +16,7 @@ PyObject *next_by_send(PyObject *awaitable);
 /* Makes `send` the am_send of a type, and next_by_send its tp_iternext. */
 void type_set_send(PyTypeObject *type, int (*send)(PyObject *, PyObject *, PyObject **));
 
+/* Makes `next` the am_anext of a type that Python code has derived. Else a lookup of __anext__ would precede each call. */
+void type_set_anext(PyTypeObject *type, PyObject *(*next)(PyObject *));
+
 #endif

@@ -6,3 +6,4 @@ cdef extern from "Python.h":
 cdef extern from "core/awaitable.h":
     void type_set_send(PyTypeObject *type, int (*send)(object, object, PyObject **) except -1)
     object next_by_send(object awaitable)
+    void type_set_anext(PyTypeObject *type, object (*next)(object)) noexcept

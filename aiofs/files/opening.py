@@ -6,21 +6,134 @@ import builtins
 import os
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
 
 from aiofs import _core
 from aiofs.files.replacing import Durable, Replacement
 from aiofs.files.turns import let_turn, on_host_thread
-from aiofs.files.wrapped import AsyncFile, wrap
+from aiofs.files.wrapped import (
+    AsyncBufferedIOBase,
+    AsyncBufferedReader,
+    AsyncFile,
+    AsyncFileIO,
+    AsyncTextIOWrapper,
+    wrap_opened,
+)
 
 if TYPE_CHECKING:
+    from _typeshed import (
+        OpenBinaryMode,
+        OpenBinaryModeReading,
+        OpenBinaryModeUpdating,
+        OpenBinaryModeWriting,
+        OpenTextMode,
+    )
     from typing_extensions import Buffer
 
 __all__ = ["FileOpening", "open", "read_bytes", "read_text", "write_bytes", "write_text"]
 
 FilePath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+Opener: TypeAlias = Callable[[str, int], int]
+_BINARY_BUFFER = 64 * 1024  # bytes, of a file that is only read; 128 KiB in Python 3.14 itself
+File = TypeVar("File", bound=AsyncFile[Any])
 
 
+@overload
+def open(
+    file: FilePath | int,
+    mode: OpenTextMode = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncTextIOWrapper]: ...
+@overload
+def open(
+    file: FilePath | int,
+    mode: OpenBinaryMode,
+    buffering: Literal[0],
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncFileIO]: ...
+@overload
+def open(
+    file: FilePath | int,
+    mode: OpenBinaryModeReading | OpenBinaryModeUpdating,
+    buffering: Literal[-1, 1] = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncBufferedReader]: ...
+@overload
+def open(
+    file: FilePath | int,
+    mode: OpenBinaryModeWriting,
+    buffering: Literal[-1, 1] = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncBufferedIOBase]: ...
+@overload
+def open(
+    file: FilePath | int,
+    mode: OpenBinaryMode,
+    buffering: int = -1,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncFile[bytes]]: ...
+@overload
+def open(
+    file: FilePath | int,
+    mode: str,
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+    *,
+    atomic: bool = False,
+    durable: bool = False,
+    loop: object = None,
+    executor: object = None,
+) -> FileOpening[AsyncFile[Any]]: ...
 def open(
     file: FilePath | int,
     mode: str = "r",
@@ -29,17 +142,18 @@ def open(
     errors: str | None = None,
     newline: str | None = None,
     closefd: bool = True,
-    opener: Callable[[str, int], int] | None = None,
+    opener: Opener | None = None,
     *,
     atomic: bool = False,
     durable: bool = False,
     loop: object = None,
     executor: object = None,
-) -> FileOpening:
+) -> FileOpening[Any]:
     """Opens a file of the machine. `await` it for the file, or enter it with `async with`.
 
     The arguments from `file` to `opener` are those of the built-in `open`, and so are the errors;
     the file has the methods of `io`'s classes, awaited where they can block. No lock is taken.
+    buffering: -1 is 64 KiB for a binary file that is only read, else as the built-in chooses.
 
     atomic: the bytes go to a new file, which replaces the one at `file` when it is closed. A
     symbolic link stays one, and the file that it leads to is replaced. The new file has the mode of
@@ -56,6 +170,8 @@ def open(
         raise ValueError("atomic=True needs a path, and no opener")
     if atomic and not set(mode) & set("wax+"):
         raise ValueError(f"atomic=True needs a mode that writes, not {mode!r}")
+    if mode in ("rb", "br") and buffering == -1:
+        buffering = _BINARY_BUFFER
     ending: Durable | Replacement | None = None
     if durable:
         ending = Durable(file)
@@ -66,24 +182,58 @@ def open(
             end = replacement = Replacement(file, mode, durable)  # type: ignore[arg-type]
             used = replacement.opener
         opened = builtins.open(file, mode, buffering, encoding, errors, newline, closefd, used)
-        return wrap(opened)._ending_with(end)
+        _core.learn_filesystem(opened.fileno())
+        return wrap_opened(opened, buffering, newline)._ending_with(end)
 
-    return FileOpening(call)
+    def call_inside() -> AsyncFile[Any]:
+        used = _open_inside
+        opened = builtins.open(file, mode, buffering, encoding, errors, newline, closefd, used)
+        return wrap_opened(opened, buffering, newline)
+
+    ordinary = not atomic and not durable and opener is None and not isinstance(file, int)
+    inside = ordinary and not set(mode) & set("wx") and encoding in _LOADED_ENCODINGS
+    return FileOpening(call, call_inside if inside else None)
 
 
-class FileOpening:
+# Looking up another one may import a module from the disk.
+_LOADED_ENCODINGS = (None, "utf-8", "utf8", "ascii", "latin-1")
+
+
+def _open_inside(path: str, flags: int) -> int:
+    """An opener for files that the kernel has in memory. BlockingIOError: on a host thread."""
+    descriptor = _core.cached_descriptor(path, flags & ~(os.O_CREAT | os.O_CLOEXEC))
+    if descriptor is None:
+        raise BlockingIOError
+    return descriptor
+
+
+class FileOpening(Generic[File]):
     """The operation that opens a file: `await` it for the file, or enter it with `async with`.
 
     It begins at the await. If that is cancelled, the file is closed, or is never opened.
     """
 
-    def __init__(self, call: Callable[[], AsyncFile[Any]]) -> None:
+    def __init__(
+        self, call: Callable[[], File], call_inside: Callable[[], File] | None = None
+    ) -> None:
         self._call = call
+        self._call_inside = call_inside
         self._abandoned = False
-        self._arrived: AsyncFile[Any] | None = None
-        self._obj: AsyncFile[Any] | None = None
+        self._arrived: File | None = None
+        self._obj: File | None = None
 
-    async def _open(self) -> AsyncFile[Any]:
+    async def _open(self) -> File:
+        if self._obj is None and self._call_inside is not None:
+            try:
+                self._obj = self._call_inside()
+                if _core._turn_is_spent():
+                    await let_turn()
+            except Exception:  # what it is, the host thread finds out
+                pass
+            except BaseException:
+                if self._obj is not None:  # the await was cancelled
+                    self._obj._discard()
+                raise
         if self._obj is None:
             try:
                 self._obj = await _core.offload(self._open_here)
@@ -96,17 +246,17 @@ class FileOpening:
                 self._arrived = None
         return self._obj
 
-    def _open_here(self) -> AsyncFile[Any]:
+    def _open_here(self) -> File:
         """Runs on a host thread."""
         self._arrived = file = self._call()
         if self._abandoned:
             file._discard()
         return file
 
-    def __await__(self) -> Generator[Any, Any, AsyncFile[Any]]:
+    def __await__(self) -> Generator[Any, Any, File]:
         return self._open().__await__()
 
-    async def __aenter__(self) -> AsyncFile[Any]:
+    async def __aenter__(self) -> File:
         return await self._open()
 
     async def __aexit__(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from aiofs.files import opening
+from aiofs.files.status import known_status, look_slowly
 from aiofs.files.turns import on_host_thread
 
 if TYPE_CHECKING:
@@ -79,13 +81,13 @@ class Path(pathlib.PurePosixPath):
     # ---- where it is
 
     @classmethod
-    async def cwd(cls) -> Self:
-        """The current directory."""
+    async def cwd(cls, *, limiter: object = None) -> Self:
+        """The current directory. limiter: ignored."""
         return cls(await on_host_thread(os.getcwd))
 
     @classmethod
-    async def home(cls) -> Self:
-        """The user's home directory."""
+    async def home(cls, *, limiter: object = None) -> Self:
+        """The user's home directory. limiter: ignored."""
         return cls(await on_host_thread(pathlib.Path.home))
 
     async def absolute(self) -> Self:
@@ -107,21 +109,28 @@ class Path(pathlib.PurePosixPath):
     # ---- what it is
 
     async def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        result: os.stat_result = await self._call("stat", follow_symlinks=follow_symlinks)
+        result: os.stat_result = await self._look("stat", bool, follow_symlinks)
         return result
 
     async def lstat(self) -> os.stat_result:
         return await self.stat(follow_symlinks=False)
 
     async def exists(self, *, follow_symlinks: bool = True) -> bool:
-        return bool(await self._call("exists", **_changed(follow_symlinks=(follow_symlinks, True))))
+        return bool(await self._look("exists", lambda mode: True, follow_symlinks))
 
     async def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        return bool(await self._call("is_dir", **_changed(follow_symlinks=(follow_symlinks, True))))
+        return bool(await self._look("is_dir", stat.S_ISDIR, follow_symlinks))
 
     async def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        options = _changed(follow_symlinks=(follow_symlinks, True))
-        return bool(await self._call("is_file", **options))
+        return bool(await self._look("is_file", stat.S_ISREG, follow_symlinks))
+
+    async def _look(self, name: str, kind: Callable[[int], bool], follow: bool) -> Any:
+        """What a method gives: the status itself, or whether `kind` accepts its mode."""
+        found = await known_status(self, follow)
+        if found is not None:
+            return found if name == "stat" else kind(found.st_mode)
+        method = getattr(pathlib.Path(self), name)
+        return await look_slowly(self, method, **_changed(follow_symlinks=(follow, True)))
 
     async def is_symlink(self) -> bool:
         return bool(await self._call("is_symlink"))
@@ -258,7 +267,7 @@ class Path(pathlib.PurePosixPath):
         *,
         atomic: bool = False,
         durable: bool = False,
-    ) -> FileOpening:
+    ) -> FileOpening[Any]:
         """As `aiofs.open` of this path."""
         return opening.open(
             self, mode, buffering, encoding, errors, newline, atomic=atomic, durable=durable

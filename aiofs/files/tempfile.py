@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from aiofs.files.opening import FileOpening
 from aiofs.files.turns import awaited, on_host_thread
-from aiofs.files.wrapped import AsyncFile, wrap
+from aiofs.files.wrapped import AsyncFile, wrap, wrap_opened
 
 __all__ = [
     "AsyncSpooledTemporaryFile",
@@ -44,10 +44,15 @@ def TemporaryFile(
     errors: str | None = None,
     loop: object = None,
     executor: object = None,
-) -> FileOpening:
+) -> FileOpening[Any]:
     """A file without a name, which is gone when it is closed. See `tempfile.TemporaryFile`."""
     arguments: Any = (mode, buffering, encoding, newline, suffix, prefix, dir)
-    return FileOpening(lambda: wrap(tempfile.TemporaryFile(*arguments, errors=errors)))
+
+    def call() -> AsyncFile[Any]:
+        opened = tempfile.TemporaryFile(*arguments, errors=errors)
+        return wrap_opened(opened, buffering, newline)
+
+    return FileOpening(call)
 
 
 def NamedTemporaryFile(
@@ -64,7 +69,7 @@ def NamedTemporaryFile(
     errors: str | None = None,
     loop: object = None,
     executor: object = None,
-) -> FileOpening:
+) -> FileOpening[Any]:
     """A file that is removed when it is closed. See `tempfile.NamedTemporaryFile`.
 
     delete_on_close: if it is False, the file is removed at the end of the block (Python 3.12).
@@ -96,7 +101,7 @@ def SpooledTemporaryFile(
     errors: str | None = None,
     loop: object = None,
     executor: object = None,
-) -> FileOpening:
+) -> FileOpening[Any]:
     """A file in memory, which moves to the disk when it has more than `max_size` bytes.
 
     See `tempfile.SpooledTemporaryFile`.
@@ -122,11 +127,11 @@ class AsyncSpooledTemporaryFile(AsyncFile[Any]):
         return self._file.newlines
 
     async def fileno(self) -> int:  # type: ignore[override]
-        return int(await self._run("fileno"))
+        return int(await self._call("fileno"))
 
     async def rollover(self) -> None:
         """Moves the bytes to the disk."""
-        await self._run("rollover")
+        await self._call("rollover")
 
 
 class AsyncTemporaryDirectory:

@@ -1,18 +1,20 @@
 """One call at a time, on a host thread of the engine: what the objects of `io` need.
 
 Ownership. A call has the turn from its start until its function returned, also if its await was
-cancelled meanwhile: the function runs on, and the next call waits for it.
+cancelled meanwhile: the function runs on, and the next call waits for it. A call with an `undo` has
+it until its await returned, or `undo` did.
 
-Locking. `_lock` guards the queue. It is held for a few instructions.
+Locking. The GIL guards the queue: the methods of `_core.Turn` run no Python code. `_lock` of a call
+decides whether its await or its function has ended first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial, wraps
+from types import coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiofs import _core
@@ -58,60 +60,112 @@ def awaited(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     return call
 
 
-class Turns:
+class Turns(_core.Turn):
     """Calls functions on host threads, one after the other, in the order in which they asked."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._taken = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+    async def run(
+        self, function: Callable[..., T], *arguments: Any, undo: Callable[[], None] | None = None
+    ) -> T:
+        """Returns `function(*arguments)`.
 
-    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        undo: called if the await is cancelled although the function returns, then or later, on the
+        thread that notices; no other call has its turn before that.
+        """
         await self._begin()
+        call = _Call(self, function, arguments, undo)
         try:
-            operation = _core.offload(self._call, function, arguments)
+            operation = _core.offload(call)
         except BaseException:
             self._end()
             raise
-        return await operation
-
-    def _call(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         try:
-            return function(*arguments)
-        finally:
-            self._end()
+            result: T = await _uninterrupted(operation)
+        except BaseException:
+            call.await_ended(abandoned=True)
+            raise
+        call.await_ended(abandoned=False)
+        return result
 
     async def _begin(self) -> None:
-        with self._lock:
-            if not self._taken:
-                self._taken = True
-                return
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._wait(turn):
+            return
         try:
             await turn
-        except asyncio.CancelledError:
-            with self._lock:
-                waits = turn in self._waiting
-                if waits:
-                    self._waiting.remove(turn)
-            if not waits:  # it has been given the turn
+        except BaseException:
+            if not self._withdraw(turn):  # it has been given the turn
                 self._end()
             raise
 
     def _end(self) -> None:
         """Gives the turn to the next call whose loop is open."""
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._taken = False
-                    return
-                turn = self._waiting.popleft()
+        while (turn := self._next()) is not None:
             try:
                 turn.get_loop().call_soon_threadsafe(_resolve, turn)
                 return
             except RuntimeError:  # its loop is closed
                 continue
+
+
+class _Call:
+    """A function that has its turn, and the await of it. The last of both ends the turn."""
+
+    def __init__(
+        self,
+        turns: Turns,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        undo: Callable[[], None] | None,
+    ) -> None:
+        self._turns = turns
+        self._function = function
+        self._arguments = arguments
+        self._undo = undo
+        self._lock = threading.Lock()
+        self._returned = self._failed = self._abandoned = False
+
+    def __call__(self) -> Any:
+        """Runs on a host thread."""
+        try:
+            return self._function(*self._arguments)
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            with self._lock:
+                self._returned = True
+                last = self._undo is None or self._abandoned
+            if last:
+                self._finish()
+
+    def await_ended(self, abandoned: bool) -> None:
+        with self._lock:
+            self._abandoned = abandoned
+            last = self._undo is not None and self._returned
+        if last:
+            self._finish()
+
+    def _finish(self) -> None:
+        try:
+            if self._undo is not None and self._abandoned and not self._failed:
+                self._undo()
+        finally:
+            self._turns._end()
+
+
+@coroutine
+def _uninterrupted(operation: _core.Operation[T]) -> Generator[Any, Any, T]:
+    """Awaits an operation, which goes on if the await is cancelled."""
+    try:
+        while True:
+            try:
+                future = operation.send(None)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            yield future
+    finally:
+        operation.close()
 
 
 def _resolve(turn: asyncio.Future[None]) -> None:

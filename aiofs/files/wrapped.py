@@ -1,18 +1,25 @@
 """Open files whose methods are awaited: objects of `io`, called on host threads.
 
 The names and meanings are those of `io`'s classes. What cannot block (fileno, readable, detach, and
-the attributes) is not awaited.
+the attributes) is not awaited. Calls of a file that `aiofs.open` has opened are made at the await
+itself where that cannot block: `_core.BufferedFile`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Iterable
+import stat
+import sys
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from functools import singledispatch
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, AnyStr, ClassVar, Generic, NoReturn, TypeVar
+from typing import IO, TYPE_CHECKING, Any, AnyStr, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 
+from aiofs import _core
+from aiofs.files.reading import READS, Reading, tell_kept
 from aiofs.files.replacing import Durable, Replacement
 from aiofs.files.turns import Turns
 
@@ -26,18 +33,22 @@ __all__ = [
     "AsyncFileIO",
     "AsyncTextIOWrapper",
     "wrap",
+    "wrap_opened",
 ]
 
 T = TypeVar("T")
+Call: TypeAlias = "Coroutine[Any, Any, T]"
 
 
-class AsyncFile(Generic[AnyStr]):
+@_core._set_anext
+class AsyncFile(_core.BufferedFile, Generic[AnyStr]):
     """An open file. `aiofs.open` opens it; `wrap` makes one of an object of `io`.
 
-    The methods are those of `io`'s classes, and are awaited where they can block. Calls take effect
-    one after the other, in the order in which they were awaited; one whose await was cancelled goes
-    on, and the next one waits for it. `async for` gives lines. As an async context manager it
-    closes at the end of the block.
+    The methods are those of `io`'s classes, and are awaited where they can block. A call begins at
+    its await. Calls take effect one after the other, in the order in which they were awaited; one
+    whose await was cancelled goes on, and the next one waits for it. What a cancelled read has read
+    goes to the next one. `async for` gives lines. As an async context manager it closes at the end
+    of the block.
 
     Raises what the built-in file raises: OSError, UnicodeError, ValueError once it is closed,
     `io.UnsupportedOperation`.
@@ -46,6 +57,12 @@ class AsyncFile(Generic[AnyStr]):
     limiter: ClassVar[None] = None  # the name is anyio's
 
     _ending: Durable | Replacement | None = None  # what the close of an atomic or durable file does
+
+    _line_end: str | None = None  # the argument `newline` of a text file
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        _core._set_anext(cls)
 
     def __init__(self, wrapped: Any) -> None:
         self._target: Any = wrapped
@@ -61,12 +78,33 @@ class AsyncFile(Generic[AnyStr]):
 
     @property
     def wrapped(self) -> IO[AnyStr]:
-        """The object of `io` that this one calls."""
+        """The object of `io` that this one calls. From now on all calls go to host threads."""
+        self._leave()
         file: IO[AnyStr] = self._file
         return file
 
-    async def _run(self, name: str, *arguments: Any) -> Any:
-        return await self._turns.run(getattr(self._file, name), *arguments)
+    async def _call_slowly(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Calls a method of the object of `io` on a host thread."""
+        if name in READS:
+            reading = Reading(self, name, arguments)
+            return await self._turns.run(reading, undo=reading.undo)
+        return await self._turns.run(self._on_host, name, arguments)
+
+    def _on_host(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Runs on a host thread, in the turn of the call."""
+        if self._kept is not None:
+            if name == "tell":
+                return tell_kept(self)
+            if name == "seek" and arguments[1:] == (os.SEEK_CUR,):
+                tell_kept(self)
+        result = self._call_on_host(self._file, name, arguments)
+        if name == "seek":
+            self._kept = None
+        return result
+
+    def _can_tell(self) -> bool:
+        """Whether `tell` flushes nothing; or that does not matter."""
+        return self._is_clean() or not self._is_here()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._file!r}>"
@@ -98,59 +136,70 @@ class AsyncFile(Generic[AnyStr]):
 
     # ---- what can
 
-    async def read(self, size: int | None = -1, /) -> AnyStr:
+    def read(self, size: int | None = -1, /) -> Call[AnyStr]:
         """At most `size` bytes or characters from the cursor; -1 or None: all to the end."""
-        data: AnyStr = await self._run("read", size)
-        return data
+        return self._call("read", size)
 
-    async def readline(self, size: int | None = -1, /) -> AnyStr:
+    def readline(self, size: int | None = -1, /) -> Call[AnyStr]:
         """The next line with its line end; at most `size` bytes or characters of it."""
-        line: AnyStr = await self._run("readline", size)
-        return line
+        return self._call("readline", size)
 
-    async def readlines(self, hint: int | None = -1, /) -> list[AnyStr]:
+    def readlines(self, hint: int | None = -1, /) -> Call[list[AnyStr]]:
         """All lines; or no more once they have `hint` bytes or characters together."""
-        lines: list[AnyStr] = await self._run("readlines", hint)
-        return lines
+        return self._call("readlines", hint)
 
-    async def write(self, data: AnyStr | Buffer, /) -> int:
+    def write(self, data: AnyStr | Buffer, /) -> Call[int]:
         """Writes at the cursor. The count of bytes or characters."""
-        return int(await self._run("write", data))
+        return self._call("write", data)
 
-    async def writelines(self, lines: Iterable[AnyStr | Buffer], /) -> None:
+    def writelines(self, lines: Iterable[AnyStr | Buffer], /) -> Call[None]:
         """Writes each of them, without adding line ends."""
-        await self._run("writelines", lines)
+        return self._call("writelines", lines)
 
-    async def seek(self, offset: int, whence: int | None = os.SEEK_SET, /) -> int:
+    def seek(self, offset: int, whence: int | None = os.SEEK_SET, /) -> Call[int]:
         """Moves the cursor, and returns its new position."""
-        return int(await self._run("seek", offset, os.SEEK_SET if whence is None else whence))
+        return self._call("seek", offset, os.SEEK_SET if whence is None else whence)
 
-    async def tell(self) -> int:
+    def tell(self) -> Call[int]:
         """The position of the cursor."""
-        return int(await self._run("tell"))
+        return self._call("tell")
 
-    async def truncate(self, size: int | None = None, /) -> int:
+    def truncate(self, size: int | None = None, /) -> Call[int]:
         """Makes the file `size` bytes long; None: up to the cursor. Returns the size."""
-        return int(await self._run("truncate", size))
+        return self._call("truncate", size)
 
-    async def flush(self) -> None:
+    def flush(self) -> Call[None]:
         """Gives buffered bytes to the kernel. It does not wait for the disk."""
-        await self._run("flush")
+        return self._call("flush")
 
-    async def seekable(self) -> bool:
-        return bool(await self._run("seekable"))
+    def seekable(self) -> Call[bool]:
+        return self._call("seekable")
 
-    async def writable(self) -> bool:
-        return bool(await self._run("writable"))
+    def writable(self) -> Call[bool]:
+        return self._call("writable")
 
-    async def isatty(self) -> bool:
-        return bool(await self._run("isatty"))
+    def isatty(self) -> Call[bool]:
+        return self._call("isatty")
 
     async def close(self) -> None:
         """Flushes and closes; an atomic file replaces the old one. A second call does nothing."""
-        await self._turns.run(self._close)
+        if not self._close_inside():
+            await self._turns.run(self._close)
+
+    def _close_inside(self) -> bool:
+        """Closes the file in this call, if that cannot block and no other call has its turn."""
+        if self._ending is not None or not self._is_clean() or not self._turns._take():
+            return False
+        try:
+            if not _core.close_is_immediate(self._file.fileno()):
+                return False
+            self._close()
+            return True
+        finally:
+            self._turns._end()
 
     def _close(self) -> None:
+        self._leave()
         file, ending = self._file, self._ending
         if ending is None or file.closed:
             file.close()
@@ -163,6 +212,7 @@ class AsyncFile(Generic[AnyStr]):
 
     def _discard(self) -> None:
         """Closes without a commit."""
+        self._leave()
         ending, self._ending = self._ending, None
         try:
             self._file.close()
@@ -171,17 +221,20 @@ class AsyncFile(Generic[AnyStr]):
                 ending.discard()
 
     async def aclose(self) -> None:
-        """The same as `close`."""
-        await self.close()
+        """As `close`; if the await is cancelled, it ends when the file is closed."""
+        closing = asyncio.ensure_future(self.close())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            while not closing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([closing])
+            raise
 
-    def __aiter__(self) -> AsyncIterator[AnyStr]:
-        return self
+    if TYPE_CHECKING:
 
-    async def __anext__(self) -> AnyStr:
-        line = await self.readline()
-        if not line:
-            raise StopAsyncIteration
-        return line
+        def __aiter__(self) -> Self: ...
+        def __anext__(self) -> Call[AnyStr]: ...  # type: ignore[override]
 
     async def __aenter__(self) -> Self:
         return self
@@ -196,26 +249,30 @@ class AsyncFile(Generic[AnyStr]):
             await self._turns.run(self._discard)
         elif self._ending is not None:
             await self.close()
-        else:
-            await self._run("__exit__", kind, exception, traceback)
+        elif not self._close_inside():
+            await self._turns.run(self._exit, kind, exception, traceback)
+
+    def _exit(self, *raised: Any) -> None:
+        self._leave()
+        self._file.__exit__(*raised)
 
     def _detach(self) -> Any:
         if self._ending is not None:
             raise io.UnsupportedOperation("an atomic or durable file cannot be detached")
+        self._leave()
         return self._file.detach()
 
 
 class AsyncFileIO(AsyncFile[bytes]):
     """A file without a buffer, as `io.FileIO`: each call is one call of the kernel."""
 
-    async def readall(self) -> bytes:
-        data: bytes = await self._run("readall")
-        return data
+    def readall(self) -> Call[bytes]:
+        """All bytes from the cursor to the end."""
+        return self._call("readall")
 
-    async def readinto(self, buffer: Buffer, /) -> int | None:
+    def readinto(self, buffer: Buffer, /) -> Call[int | None]:
         """Reads into `buffer`. The count of bytes."""
-        count: int | None = await self._run("readinto", buffer)
-        return count
+        return self._call("readinto", buffer)
 
 
 class AsyncBufferedIOBase(AsyncFile[bytes]):
@@ -223,6 +280,7 @@ class AsyncBufferedIOBase(AsyncFile[bytes]):
 
     @property
     def raw(self) -> io.RawIOBase:
+        self._leave()
         raw: io.RawIOBase = self._file.raw
         return raw
 
@@ -230,27 +288,25 @@ class AsyncBufferedIOBase(AsyncFile[bytes]):
         raw: io.RawIOBase = self._detach()
         return raw
 
-    async def read1(self, size: int = -1, /) -> bytes:
+    def read1(self, size: int = -1, /) -> Call[bytes]:
         """At most `size` bytes, by at most one call of the kernel."""
-        data: bytes = await self._run("read1", size)
-        return data
+        return self._call("read1", size)
 
-    async def readinto(self, buffer: Buffer, /) -> int:
+    def readinto(self, buffer: Buffer, /) -> Call[int]:
         """Reads into `buffer`. The count of bytes, which is short at the end of the file only."""
-        return int(await self._run("readinto", buffer))
+        return self._call("readinto", buffer)
 
-    async def readinto1(self, buffer: Buffer, /) -> int:
+    def readinto1(self, buffer: Buffer, /) -> Call[int]:
         """Reads into `buffer`, by at most one call of the kernel."""
-        return int(await self._run("readinto1", buffer))
+        return self._call("readinto1", buffer)
 
 
 class AsyncBufferedReader(AsyncBufferedIOBase):
     """A binary file that can be read, as `io.BufferedReader` and `io.BufferedRandom`."""
 
-    async def peek(self, size: int = 0, /) -> bytes:
+    def peek(self, size: int = 0, /) -> Call[bytes]:
         """Bytes from the cursor, which does not move."""
-        data: bytes = await self._run("peek", size)
-        return data
+        return self._call("peek", size)
 
 
 class AsyncTextIOWrapper(AsyncFile[str]):
@@ -258,6 +314,7 @@ class AsyncTextIOWrapper(AsyncFile[str]):
 
     @property
     def buffer(self) -> Any:
+        self._leave()
         return self._file.buffer
 
     @property
@@ -307,3 +364,45 @@ def _(file: Any) -> AsyncBufferedReader:
 @wrap.register(io.RawIOBase)
 def _(file: io.RawIOBase) -> AsyncFileIO:
     return AsyncFileIO(file)
+
+
+def wrap_opened(file: Any, buffering: int = -1, newline: str | None = None) -> AsyncFile[Any]:
+    """As `wrap`, for an object of `io` that was opened just now and that nothing else uses.
+
+    buffering, newline: the arguments of `open` that it was opened with.
+    """
+    wrapped = wrap(file)
+    wrapped._line_end = newline
+    buffer = getattr(file, "buffer", file if isinstance(file, io.BufferedIOBase) else None)
+    raw: Any = file if buffer is None else getattr(buffer, "raw", None)
+    kinds = (type(file), type(buffer), type(raw))
+    if kinds in _ARE_KNOWN and stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        wrapped._begin(file, raw, buffer, newline, _room(file, buffer, raw, buffering))
+    return wrapped
+
+
+_BUFFERS = (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
+_ARE_KNOWN = {
+    (io.FileIO, type(None), io.FileIO),
+    *((kind, kind, io.FileIO) for kind in _BUFFERS),
+    *((io.TextIOWrapper, kind, io.FileIO) for kind in _BUFFERS),
+}
+
+
+def _room(file: Any, buffer: Any, raw: Any, buffering: int) -> int:
+    """How many bytes `file`, which has none, takes before it writes to the kernel; 0: unknown."""
+    if type(buffer) is not io.BufferedWriter:
+        return 0
+    size: int = buffering
+    if buffering <= 1:  # as the built-in `open` chooses it
+        size = getattr(raw, "_blksize", 0)
+        size = size if size > 1 else io.DEFAULT_BUFFER_SIZE
+        if sys.version_info >= (3, 14):
+            size = max(min(size, 8 << 20), io.DEFAULT_BUFFER_SIZE)
+    if file is buffer:
+        return size
+    if file.line_buffering or file.write_through:
+        return 0
+    return max(
+        size, int(file._CHUNK_SIZE) - 1
+    )  # it collects as much before it gives it to the buffer

@@ -4,6 +4,7 @@ import asyncio
 import builtins
 import contextlib
 import copy
+import fcntl
 import gc
 import io
 import os
@@ -142,23 +143,24 @@ async def test_calls_at_the_same_time_take_effect_one_after_the_other(path):
     assert "".join(lines) == TEXT.replace("\r\n", "\n")
 
 
-async def test_cancelled_call_runs_on_and_the_next_one_waits_for_it():
+async def test_cancelled_write_runs_on_and_the_next_call_waits_for_it():
     reading, writing = os.pipe()
-    async with files.open(reading, "rb", 0) as file:
-        first = asyncio.ensure_future(file.read(3))
+    async with files.open(writing, "wb", 0) as file:
+        full = b"x" * fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+        await file.write(full)
+        first = asyncio.ensure_future(file.write(b"abc"))
         await asyncio.sleep(0.01)
-        second, third = (asyncio.ensure_future(file.read(3)) for _ in range(2))
+        second, third = (asyncio.ensure_future(file.write(data)) for data in (b"no", b"def"))
         await asyncio.sleep(0)
         first.cancel()
         second.cancel()
         await asyncio.sleep(0.01)
         assert not third.done()
-        os.write(writing, b"abc")
-        await asyncio.sleep(0.01)
-        os.write(writing, b"def")
-        assert await third == b"def"
+        assert os.read(reading, len(full)) == full
+        assert await third == 3
         assert first.cancelled() and second.cancelled()
-    os.close(writing)
+        assert os.read(reading, 10) == b"abcdef"
+    os.close(reading)
 
 
 async def test_call_behind_one_of_a_closed_loop_goes_on(path):

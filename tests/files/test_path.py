@@ -1,5 +1,6 @@
 """`files.Path`: pathlib's names, awaited where they touch the disk."""
 
+import asyncio
 import copy
 import os
 import pathlib
@@ -150,3 +151,25 @@ async def test_its_bytes(folder):
         await file.write("x")
     assert await path.read_text() == "x"
     assert await files.read_text(path) == "x"
+
+
+async def test_status_is_that_of_os_stat_also_inside_the_call(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "fifo")
+    for _ in range(3):  # the first look learns what filesystem it is
+        for name in (".", "file", "link", "fifo"):
+            path = Path(tmp_path / name)
+            assert await path.stat() == os.stat(path)
+            assert await path.lstat() == os.lstat(path)
+            assert await path.exists()
+            assert await path.is_file() == (name in ("file", "link"))
+            assert await path.is_dir() == (name == ".")
+        for name in ("dangling", "missing", "file/below"):
+            path = Path(tmp_path / name)
+            assert not await path.exists() and not await path.is_file()
+            with pytest.raises(OSError) as caught:
+                await path.stat()
+            assert caught.value.filename == str(path)
+        await asyncio.sleep(0)

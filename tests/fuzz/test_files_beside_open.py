@@ -6,15 +6,33 @@ files stay equal.
 
 import asyncio
 import builtins
+import os
 import random
 
-from aiofs import files
+import pytest
+
+from aiofs import _core, files
 
 SEEDS, STEPS = range(150), 40
+WINDOWS = [
+    None,
+    (1, 1, 1),
+    (7, 30, 7),
+    (100, 100, 100),
+    (3000, 9000, 3000),
+]  # bytes; None: as usual
 MODES = ["r", "r+", "w", "w+", "a", "a+", "rb", "r+b", "wb", "w+b", "ab", "a+b"]
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "latin-1", "ascii", "shift_jis", "utf-7"]
 NEWLINES = [None, "", "\n", "\r", "\r\n"]
 PIECES = ["a", "line\n", "\r\n", "\r", "größer", "日本", "x" * 9000, "\n", ""]
+LINES = [
+    "row;1;2\n" * 40,
+    "a\r\n" * 50,
+    "gr\u00f6\u00dfe\n" * 30,
+    "b\r" * 9,
+    "\u65e5\u672c\r\n" * 20,
+]
+READS = ["read", "readline", "next", "next", "next", "readline", "tell", "back", "seek", "peek"]
 CALLS = [
     *("read", "readline", "readlines", "write", "writelines", "seek", "tell", "truncate", "flush"),
     *("read1", "readinto", "peek", "next", "seekable", "writable", "close", "back"),
@@ -36,8 +54,8 @@ async def outcome(call):
 class Program:
     """A file of each kind, and the random calls on both."""
 
-    def __init__(self, random, ours, plain):
-        self.random, self.ours, self.plain = random, ours, plain
+    def __init__(self, random, ours, plain, calls=CALLS):
+        self.random, self.ours, self.plain, self.calls = random, ours, plain, calls
         self.binary = isinstance(ours, (files.AsyncBufferedIOBase, files.AsyncFileIO))
         self.cookies = [0]
 
@@ -73,7 +91,7 @@ class Program:
         return theirs, await outcome(lambda: getattr(self.ours, name)(*arguments))
 
     async def step(self):
-        name = self.random.choice(CALLS)
+        name = self.random.choice(self.calls)
         if name == "close" and self.random.randrange(10):
             name = "tell"
         if name == "back":
@@ -86,6 +104,13 @@ class Program:
         assert got == theirs, (name, arguments)
         if name == "tell" and isinstance(got, int):
             self.cookies.append(got)
+
+
+def without_amounts(calls, mode, options):
+    """Without the calls that tell the size of the buffer, where `open` has its own."""
+    if mode != "rb" or options["buffering"] != -1:
+        return calls
+    return [name for name in calls if name not in ("peek", "read1")]
 
 
 async def compare(seed, folder):
@@ -104,7 +129,7 @@ async def compare(seed, folder):
         path.write_bytes(begins)
     with builtins.open(paths[1], mode, **options) as plain:
         async with files.open(paths[0], mode, **options) as ours:
-            program = Program(chance, ours, plain)
+            program = Program(chance, ours, plain, without_amounts(CALLS, mode, options))
             try:
                 for _ in range(STEPS):
                     await program.step()
@@ -118,3 +143,76 @@ async def compare(seed, folder):
 async def test_random_programs_have_the_same_outcome(tmp_path):
     for seed in SEEDS:
         await compare(seed, tmp_path)
+
+
+@pytest.fixture(params=WINDOWS)
+def calls(request):
+    """Calls, with windows of few bytes, which end anywhere in lines and characters.
+
+    Then the buffers hold other pieces of the file than the built-in's, which some calls tell.
+    """
+    if request.param is None:
+        yield READS
+        return
+    before = _core._set_windows(*request.param)
+    yield [name for name in READS if name not in ("peek", "tell")]
+    _core._set_windows(*before)
+
+
+def change(chance, paths, size):
+    """Another descriptor writes to both files, cuts them off, or the first leaves the cache."""
+    how = chance.randrange(8)
+    for path in paths:
+        with builtins.open(path, "r+b", 0) as file:
+            if how == 0:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            elif how == 1:
+                file.truncate(chance.randrange(size + 1))
+                return change_of_same(file, paths)
+            else:
+                file.seek(chance.randrange(size + 1))
+                file.write(chance.choice(PIECES).encode())
+                return change_of_same(file, paths)
+
+
+def change_of_same(file, paths):
+    """Makes the second file equal to the first, in place."""
+    with builtins.open(paths[0], "rb") as source, builtins.open(paths[1], "r+b", 0) as target:
+        data = source.read()
+        target.write(data)
+        target.truncate(len(data))
+
+
+async def read_beside_changes(seed, folder, calls=READS):
+    chance = random.Random(seed)
+    mode = chance.choice(["r", "r", "rb", "rb", "r+", "r+b"])
+    options = {"buffering": chance.choice([-1, -1, 0 if "b" in mode else 200, 100])}
+    if "b" not in mode:
+        options |= {"newline": chance.choice(NEWLINES), "errors": "replace"}
+        options["encoding"] = chance.choice([*ENCODINGS, "utf-8", "utf-8"])
+    text = "".join(
+        chance.choices([*PIECES, *LINES, *LINES, *LINES, *LINES], k=chance.randrange(90))
+    )
+    data = text.encode(options.get("encoding", "utf-8"), "replace")
+    paths = folder / f"ours{seed}", folder / f"plain{seed}"
+    for path in paths:
+        path.write_bytes(data)
+    default = (mode, options["buffering"]) == ("rb", -1)
+    changes = chance.choice([0, 0, 3, 20]) if calls is READS and not default else 0
+    with builtins.open(paths[1], mode, **options) as plain:
+        async with files.open(paths[0], mode, **options) as ours:
+            program = Program(chance, ours, plain, without_amounts(calls, mode, options))
+            try:
+                for _ in range(STEPS * 5):
+                    await program.step()
+                    if chance.randrange(100) < changes:
+                        change(chance, paths, len(data))
+            except AssertionError:
+                print(f"seed {seed}: {mode} {options}")
+                raise
+
+
+async def test_reads_have_the_same_outcome_while_others_change_the_file(tmp_path, calls):
+    for seed in SEEDS[:40]:
+        await read_beside_changes(seed, tmp_path, calls)

@@ -1,0 +1,34 @@
+"""What type checkers know of an open file from its mode: `make lint` checks it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import assert_type
+
+from aiofs import files
+
+
+async def kinds(mode: str, size: int) -> None:
+    assert_type(await files.open("file"), files.AsyncTextIOWrapper)
+    assert_type(await files.open("file", "w+", encoding="utf-8"), files.AsyncTextIOWrapper)
+    assert_type(await files.open("file", "rb"), files.AsyncBufferedReader)
+    assert_type(await files.open("file", "r+b", atomic=True), files.AsyncBufferedReader)
+    assert_type(await files.open("file", "wb"), files.AsyncBufferedIOBase)
+    assert_type(await files.open("file", "rb", 0), files.AsyncFileIO)
+    assert_type(await files.open("file", "rb", size), files.AsyncFile[bytes])
+    assert_type(await files.open("file", mode), files.AsyncFile[Any])
+
+
+async def calls() -> None:
+    async with files.open("file") as text:
+        async for line in text:
+            assert_type(line, str)
+        assert_type(await text.read(), str)
+        assert_type(await text.write("data"), int)
+        text.read()  # type: ignore[unused-coroutine]
+    async with files.open("file", "rb") as binary:
+        assert_type([line async for line in binary], list[bytes])
+        assert_type(await binary.peek(), bytes)
+        await binary.write("data")  # type: ignore[arg-type]
+    files.open("file", 3)  # type: ignore[call-overload]
