@@ -9,10 +9,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from aiofs.bench.measuring.spread import Spread
+
 from .cases import NOT_MEASURED
 from .compare import Outcome
 from .goals import Goal
-from .spread import Spread
 
 Document = dict[str, Any]
 Row = Sequence[str]

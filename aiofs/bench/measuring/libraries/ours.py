@@ -9,38 +9,98 @@ import itertools
 import os
 from typing import Any
 
-from ..work import content
-from .base import Library, Offsets
+import aiofs
+from aiofs import _core, aio, files
+from aiofs.bench.measuring.data import content
+from aiofs.bench.measuring.libraries.base import Library, Offsets
+from aiofs.bench.measuring.work import Work
 
 # `for request.aio_offset in offsets` sets the field in each iteration, as C does by
 # `for (...) { request.aio_offset = offsets[i]; ...`.
 
 
-class Requests(Library):
+def by_volume(work: Work) -> Library:
+    """aiofs as a program would use it that has its file in such a volume."""
+    if work.volume == "file":
+        return ByPath(work)
+    if work.volume == "memory":
+        return MemoryHandle(work)
+    return Handle(work)
+
+
+class Ours(Library):
+    """Knows its version and its engine."""
+
+    def about(self) -> dict[str, str]:
+        return {
+            **super().about(),
+            "version": f"aiofs {aiofs.__version__}",
+            "engine": _core.engine(),
+        }
+
+
+class ByPath(Ours):
+    """`await pread(file, buffer, offset)` on a file that `aiofs.files.open` opened."""
+
+    async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
+        opening = files.open(self.work.path, self.mode, buffering=0, opener=self.opener)
+        self.file = await stack.enter_async_context(opening)
+
+    async def read(self, lane: int, offsets: Offsets) -> Any:
+        pread, file, buffer = files.pread, self.file, self.buffers[lane]
+        for offset in offsets:
+            await pread(file, buffer, offset)
+        return buffer
+
+    async def write(self, lane: int, offsets: Offsets) -> None:
+        pwrite, file, buffer = files.pwrite, self.file, self.buffers[lane]
+        for offset in offsets:
+            await pwrite(file, buffer, offset)
+
+    async def mixed(self, lane: int, offsets: Offsets) -> Any:
+        file, buffer = self.file, self.buffers[lane]
+        for offset in offsets:
+            if offset >= 0:
+                await files.pread(file, buffer, offset)
+            else:
+                await files.pwrite(file, buffer, ~offset)
+        return buffer
+
+
+class Requests(Ours):
     """`aio_read(request)`, then `await request`, on a plain descriptor."""
 
     async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
-        from aiofs import aio
-
-        self.aio = aio
         self.descriptor = self.open_descriptor(stack)
         self.requests = [aio.aiocb(self.descriptor, buffer) for buffer in self.buffers]
 
     async def read(self, lane: int, offsets: Offsets) -> Any:
-        aio_read, request = self.aio.aio_read, self.requests[lane]
+        aio_read, request = aio.aio_read, self.requests[lane]
         for request.aio_offset in offsets:
             aio_read(request)
             await request
         return request.aio_buf
 
     async def write(self, lane: int, offsets: Offsets) -> None:
-        aio_write, request = self.aio.aio_write, self.requests[lane]
+        aio_write, request = aio.aio_write, self.requests[lane]
         for request.aio_offset in offsets:
             aio_write(request)
             await request
 
+    async def mixed(self, lane: int, offsets: Offsets) -> Any:
+        aio_read, aio_write, request = aio.aio_read, aio.aio_write, self.requests[lane]
+        for offset in offsets:
+            if offset >= 0:
+                request.aio_offset = offset
+                aio_read(request)
+            else:
+                request.aio_offset = ~offset
+                aio_write(request)
+            await request
+        return request.aio_buf
+
     async def save(self, lane: int, offsets: Offsets) -> None:
-        aio_write, aio_fsync, request = self.aio.aio_write, self.aio.aio_fsync, self.requests[lane]
+        aio_write, aio_fsync, request = aio.aio_write, aio.aio_fsync, self.requests[lane]
         for request.aio_offset in offsets:
             aio_write(request)
             await request
@@ -52,7 +112,7 @@ class PosixCalls(Requests):
     """As in C, without a loop: `aio_read`, `aio_error`, `aio_return` on one request."""
 
     def read(self, lane: int, offsets: Offsets) -> Any:
-        aio, request = self.aio, self.requests[lane]
+        request = self.requests[lane]
         aio_read, aio_error, aio_return = aio.aio_read, aio.aio_error, aio.aio_return
         waiting = [request]
         for request.aio_offset in offsets:
@@ -69,7 +129,7 @@ class Lists(Requests):
     batched = True
 
     async def read(self, lane: int, offsets: Offsets) -> Any:
-        aio, loop = self.aio, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         for request in self.requests:
             request.aio_lio_opcode = aio.LIO_READ
         finished = aio.sigevent(aio.SIGEV_LOOP)
@@ -84,17 +144,19 @@ class Lists(Requests):
         return self.requests[0].aio_buf
 
 
-class Handle(Library):
-    """`await access_handle.read(buffer, at=offset)` in a private volume."""
+class Handle(Ours):
+    """`await access_handle.read(buffer, at=offset)` in a private volume, or in a host volume."""
+
+    can_be_direct = False
+    handle: Any
 
     async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
         file = await self.file_handle(stack)
-        self.handle = await stack.enter_async_context(file.create_access_handle())
+        self.handle = await stack.enter_async_context(file.create_access_handle(mode="in-place"))
 
     async def file_handle(self, stack: contextlib.AsyncExitStack) -> Any:
-        import aiofs
-
-        volume = stack.enter_context(aiofs.PrivateVolume(self.work.directory))
+        kind = aiofs.HostVolume if self.work.volume == "host" else aiofs.PrivateVolume
+        volume = stack.enter_context(kind(self.work.directory))
         return await volume.root.get_file_handle(self.work.file.name)
 
     async def read(self, lane: int, offsets: Offsets) -> Any:
@@ -107,6 +169,15 @@ class Handle(Library):
         write, buffer = self.handle.write, self.buffers[lane]
         for offset in offsets:
             await write(buffer, at=offset)
+
+    async def mixed(self, lane: int, offsets: Offsets) -> Any:
+        handle, buffer = self.handle, self.buffers[lane]
+        for offset in offsets:
+            if offset >= 0:
+                await handle.read(buffer, at=offset)
+            else:
+                await handle.write(buffer, at=~offset)
+        return buffer
 
 
 class Gathered(Handle):
@@ -123,32 +194,64 @@ class Gathered(Handle):
 
 
 class SyncHandle(Handle):
-    """`sync_access_handle.read(buffer, at=offset)` in a private volume."""
+    """`sync_access_handle.read(buffer, at=offset)`, blocking."""
 
     async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
         file = await self.file_handle(stack)
-        self.sync_handle = stack.enter_context(file.create_sync_access_handle())
+        self.handle = stack.enter_context(file.create_sync_access_handle(mode="in-place"))
 
     def read(self, lane: int, offsets: Offsets) -> Any:
-        read, buffer = self.sync_handle.read, self.buffers[lane]
+        read, buffer = self.handle.read, self.buffers[lane]
         for offset in offsets:
             read(buffer, at=offset)
         return buffer
 
+    def write(self, lane: int, offsets: Offsets) -> Any:
+        write, buffer = self.handle.write, self.buffers[lane]
+        for offset in offsets:
+            write(buffer, at=offset)
 
-class MemoryHandle(SyncHandle):
-    """The same in a memory volume, which is filled in the same way as the files on disk."""
+    def mixed(self, lane: int, offsets: Offsets) -> Any:
+        handle, buffer = self.handle, self.buffers[lane]
+        for offset in offsets:
+            if offset >= 0:
+                handle.read(buffer, at=offset)
+            else:
+                handle.write(buffer, at=~offset)
+        return buffer
+
+
+async def in_memory(work: Work, stack: contextlib.AsyncExitStack) -> Any:
+    """A file of a memory volume, which is filled in the same way as the files on disk."""
+    volume = stack.enter_context(aiofs.MemoryVolume())
+    file = await volume.root.get_file_handle(work.file.name, create=True)
+    with file.create_sync_access_handle() as handle:
+        for offset in range(0, work.file.size, work.file.fill):
+            size = min(work.file.fill, work.file.size - offset)
+            handle.write(content(offset, size), at=offset)
+    return file
+
+
+class MemoryHandle(Handle):
+    """The same as Handle in a memory volume."""
+
+    @property
+    def path(self) -> str:
+        return f"/proc/self/fd/{self.handle.fileno()}"
 
     async def file_handle(self, stack: contextlib.AsyncExitStack) -> Any:
-        import aiofs
+        return await in_memory(self.work, stack)
 
-        volume = stack.enter_context(aiofs.MemoryVolume())
-        file = await volume.root.get_file_handle(self.work.file.name, create=True)
-        fill = self.work.file.fill
-        with file.create_sync_access_handle() as handle:
-            for offset in range(0, self.work.file.size, fill):
-                handle.write(content(offset, fill), at=offset)
-        return file
+
+class SyncMemoryHandle(SyncHandle):
+    """The same as SyncHandle in a memory volume."""
+
+    @property
+    def path(self) -> str:
+        return f"/proc/self/fd/{self.handle.fileno()}"
+
+    async def file_handle(self, stack: contextlib.AsyncExitStack) -> Any:
+        return await in_memory(self.work, stack)
 
 
 class Opening(Handle):
