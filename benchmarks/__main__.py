@@ -73,8 +73,8 @@ def choose(known: list[Case], only: str | None) -> list[Case]:
 def run(chosen: list[Case], options: argparse.Namespace) -> report.Document:
     with Comparison(options.directory, options.rounds, options.loop, show_progress) as comparison:
         command = " ".join(["python -m benchmarks", *sys.argv[1:]])
-        facts = machine.facts(comparison.directory, options.loop, command)
-        facts = {"revision": revision(), **facts}
+        described = machine.facts(comparison.directory, command)
+        facts = {"revision": revision(), **described, "loop": options.loop}
         outcomes = [comparison.run(case) for case in chosen]
     show_progress("")
     return report.document(facts, options.rounds, outcomes)

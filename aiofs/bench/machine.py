@@ -16,7 +16,7 @@ from aiofs.bench.programs import first_line
 PACKAGES = ("uvloop", "caio", "aiofile", "ayafileio", "anyio", "aiofiles", "turbofile", "urio")
 
 
-def facts(directory: Path, loop: str, command: str) -> dict[str, str]:
+def facts(directory: Path, command: str) -> dict[str, str]:
     """What a reader must know of a run whose files are in `directory`, by name."""
     return {
         "command": command,
@@ -26,7 +26,6 @@ def facts(directory: Path, loop: str, command: str) -> dict[str, str]:
         "memory": memory(),
         "filesystem": filesystem(directory),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "loop": loop,
         "packages": ", ".join([f"aiofs {aiofs.__version__}", *versions()]),
         "compiler": first_line(*native.compiler(), "--version"),
         "fio": first_line("fio", "--version"),

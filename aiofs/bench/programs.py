@@ -10,6 +10,7 @@ from typing import Protocol
 
 from aiofs.bench.measuring import native
 from aiofs.bench.measuring.cache import Unavailable, drop_cache, load_cache
+from aiofs.bench.measuring.data import PAGE
 from aiofs.bench.measuring.spread import QUANTILES
 from aiofs.bench.measuring.work import Work
 
@@ -95,11 +96,12 @@ class Fio:
             *self.pattern(work),
             f"--bs={work.block}",
             f"--direct={int(work.direct)}",
+            f"--iomem_align={PAGE}",
             f"--invalidate={int(work.direct or work.cold)}",
             f"--ioengine={self.engine or ('psync' if work.depth == 1 else 'io_uring')}",
             f"--iodepth={work.depth}",
             *self.length(work),
-            f"--percentile_list={':'.join(str(part * 100) for part in self.percentiles())}",
+            f"--percentile_list={':'.join(f'{part * 100:g}' for part in self.percentiles())}",
             "--output-format=json",
         ]
 
@@ -119,8 +121,8 @@ class Fio:
         # A second pass over the file would find it in the cache.
         return [runtime] if work.cold else [runtime, "--time_based"]
 
-    def percentiles(self) -> list[float]:
-        return [part for part in QUANTILES.values() if 0 < part < 1]
+    def percentiles(self) -> str:
+        return ":".join(f"{part * 100:g}" for part in QUANTILES.values() if 0 < part < 1)
 
     def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
         job = json.loads(finished.stdout[finished.stdout.index("{") :])["jobs"][0]
@@ -130,7 +132,7 @@ class Fio:
         time, latency = 1 / moved["iops"], moved["clat_ns"]
         # fio counts only its own thread, and posixaio uses other threads.
         cpu = {"cpu": time * (job["usr_cpu"] + job["sys_cpu"]) / 100}
-        each = {float(part) / 100: taken for part, taken in latency["percentile"].items()}
+        each = {round(float(part) / 100, 9): at for part, at in latency["percentile"].items()}
         each |= {0: latency["min"], 1: latency["max"]}
         return {
             "time": time,
@@ -139,7 +141,10 @@ class Fio:
         }
 
     def about(self) -> dict[str, str]:
-        return {"version": first_line("fio", "--version"), "reads into": "its own buffers"}
+        return {
+            "version": first_line("fio", "--version"),
+            "reads into": "its own buffers, page-aligned",
+        }
 
 
 def first_line(*command: str) -> str:

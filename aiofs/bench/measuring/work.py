@@ -40,6 +40,7 @@ class Work:
     verify     whether a last pass checks bytes
     volume     the kind of volume through which aiofs uses the file: private, host, memory; file: by
                its path
+    scratch    the directory of files for programs in C; "": that of the file
     """
 
     file: DataFile
@@ -57,6 +58,7 @@ class Work:
     verify: bool = True
     volume: str = "private"
     directory: str = ""
+    scratch: str = ""
     loop: str = "uvloop"
 
     @property
@@ -91,7 +93,9 @@ class Work:
         """The path of a file with the offsets, for programs in C."""
         kind = "sequential" if self.sequential else "random"
         kind += f"-{self.reads}" if self.operation == "mixed" else ""
-        path = f"{self.path}.{kind}-{self.block}"
+        path = os.path.join(
+            self.scratch or self.directory, f"{self.file.name}.{kind}-{self.block}-{self.file.size}"
+        )
         if not os.path.exists(path):
             Path(path).write_bytes(self.offsets().tobytes())
         return path
@@ -126,6 +130,12 @@ class Work:
             f"{size_text(self.block)} {order} {operation}, {depth}, {state}; "
             f"{place} of {size_text(self.file.size)} {self.file.filled}"
         )
+
+    def describe_buffers(self) -> str:
+        """Says where the buffers lie that every participant is given."""
+        where = f"{self.shift} bytes after a page begins" if self.shift else "page-aligned"
+        count = "one buffer" if self.depth == 1 else f"{self.depth} buffers"
+        return f"{count} of {size_text(self.block)}, {where}, touched before"
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

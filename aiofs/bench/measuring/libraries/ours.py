@@ -11,6 +11,7 @@ from typing import Any
 
 import aiofs
 from aiofs import _core, aio, files
+from aiofs.bench.measuring.cache import Unavailable
 from aiofs.bench.measuring.data import content
 from aiofs.bench.measuring.libraries.base import Library, Offsets
 from aiofs.bench.measuring.work import Work
@@ -26,6 +27,13 @@ def by_volume(work: Work) -> Library:
     if work.volume == "memory":
         return MemoryHandle(work)
     return Handle(work)
+
+
+def sync_by_volume(work: Work) -> Library:
+    """The same by blocking calls, which only handles have."""
+    if work.volume == "file":
+        raise Unavailable("a SyncAccessHandle needs volume=private, host or memory")
+    return SyncMemoryHandle(work) if work.volume == "memory" else SyncHandle(work)
 
 
 class Ours(Library):
