@@ -54,13 +54,17 @@ PARTICIPANTS = {
 }
 
 DEFAULT = ("C", "aiofs", "threads", "aiofiles", "fio")
-MODULES = sorted({p.module for p in PARTICIPANTS.values() if p.module})
 
 PROBE = """
 import importlib.util, json, sys, sysconfig
 names = sys.argv[1:]
 suffix = sysconfig.get_config_var("EXT_SUFFIX")
-has = [name for name in names if importlib.util.find_spec(name)]
+has = []
+for name in names:
+    try:
+        has += [name] if importlib.util.find_spec(name) else []
+    except ImportError:
+        pass
 print(json.dumps([sys.version.split()[0], sys.version_info[:2] >= (3, 10), suffix, has]))
 """
 
@@ -79,7 +83,8 @@ class Interpreter:
 
     @classmethod
     def probed(cls, path: str) -> Interpreter:
-        command = [path, "-c", PROBE, "aiofs", *MODULES]
+        modules = {one.module for one in PARTICIPANTS.values()} - {""}
+        command = [path, "-c", PROBE, "aiofs._core", *sorted(modules)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
@@ -92,7 +97,7 @@ class Interpreter:
         if not is_new:
             raise NoInterpreter(f"{path}: is Python {version}: 3.10 or newer is needed")
         if (PACKAGE / f"_core{suffix}").exists():
-            has.append("aiofs")
+            has.append("aiofs._core")
         return cls(path, version, frozenset(has))
 
     @property
@@ -148,7 +153,7 @@ def home(participant: Participant, interpreters: Sequence[Interpreter]) -> Inter
 
 def of_aiofs(name: str, participant: Participant, one: Interpreter, is_first: bool) -> Entrant:
     label = name if is_first else f"{name} ({one.short})"
-    lacking = "" if "aiofs" in one.modules else f"aiofs is not installed for {one.path}"
+    lacking = "" if "aiofs._core" in one.modules else f"aiofs is not installed for {one.path}"
     return Entrant(label, participant.what, one.path, lacking)
 
 

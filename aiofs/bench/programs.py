@@ -101,7 +101,7 @@ class Fio:
             f"--ioengine={self.engine or ('psync' if work.depth == 1 else 'io_uring')}",
             f"--iodepth={work.depth}",
             *self.length(work),
-            f"--percentile_list={':'.join(f'{part * 100:g}' for part in self.percentiles())}",
+            f"--percentile_list={self.percentiles()}",
             "--output-format=json",
         ]
 

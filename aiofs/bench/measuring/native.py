@@ -30,7 +30,6 @@ def cache_directory() -> Path:
     return directory
 
 
-@cache
 def floor() -> Path:
     """Builds the program that does the same I/O in C."""
     return build(SOURCES / "floor.c")
