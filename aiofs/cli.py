@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import aiofs
 from aiofs import config, doctor, run
+from aiofs.bench import arguments as bench_arguments
 from aiofs.programs import Refused
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ def _doctor(options: argparse.Namespace) -> int:
     return doctor.main(options.directory, options.json)
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from aiofs.bench import command
+
+    return command.main(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aiofs", description=aiofs.__doc__)
     parser.add_argument("--version", action="version", version=f"aiofs {aiofs.__version__}")
@@ -72,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_config(commands)
     _add_doctor(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -169,6 +177,23 @@ def _add_doctor(commands: _Commands) -> None:
     )
     doctor.add_argument("--json", action="store_true", help="print a JSON list of objects instead")
     doctor.set_defaults(run=_doctor)
+
+
+def _add_bench(commands: _Commands) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure aiofs beside C, fio and other libraries, and draw the results",
+        usage="aiofs bench [-h] [JOBS.toml...] [--KEY VALUE]... [--with NAME,...] [--rounds N]\n"
+        "                   [--python PATH] [--directory DIR] [--json FILE] [--csv FILE]\n"
+        "       aiofs bench report RESULT.json... [--output DIR]",
+        description=bench_arguments.DESCRIPTION,
+        epilog="Exit status: 0; 1 if nothing could be measured; 2 if a job, a participant or a "
+        "file was refused; 130 after Ctrl-C.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    bench_arguments.add(bench)
+    bench.set_defaults(run=_bench)
 
 
 if __name__ == "__main__":

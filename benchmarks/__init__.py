@@ -6,14 +6,13 @@
     pytest benchmarks --benchmark-only    the core's operations one by one
 
 Quote only ratios of one run. The contenders are measured in turn, A B A B ..., each in a process
-of its own, for at least five rounds. The files, from the lowest floor up:
+of its own, for at least five rounds. What measures them is that of `aiofs bench`, in aiofs/bench.
+The files here, from the lowest floor up:
 
-    native/       the parts in C: the floor, a heartbeat's clock, threads that do I/O
-    work.py       the work of one measurement
+    native/       programs in C for single goals
     contenders/   what is measured: C, aiofs, its peers, other programs
-    heartbeat.py  measures the loop stall
-    measure.py    measures one Python library, in a process of its own
-    crowd.py      the same, with many requests in flight
+    crowd.py      measures aiofs with many requests in flight
+    goals.py      the kinds of goals
     cases.py      the table of cases: work, contenders, goals
     compare.py    runs the rounds of a case
     report.py     makes the tables

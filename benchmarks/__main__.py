@@ -7,7 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from . import machine, readme, report
+from aiofs.bench import machine
+from aiofs.bench.programs import first_line
+
+from . import readme, report
 from .cases import FULL, NOT_MEASURED, QUICK, Case, cases
 from .compare import Comparison
 
@@ -69,10 +72,20 @@ def choose(known: list[Case], only: str | None) -> list[Case]:
 
 def run(chosen: list[Case], options: argparse.Namespace) -> report.Document:
     with Comparison(options.directory, options.rounds, options.loop, show_progress) as comparison:
-        facts = machine.facts(comparison.directory, options.loop)
+        command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+        described = machine.facts(comparison.directory, command)
+        facts = {"revision": revision(), **described, "loop": options.loop}
         outcomes = [comparison.run(case) for case in chosen]
     show_progress("")
     return report.document(facts, options.rounds, outcomes)
+
+
+def revision() -> str:
+    """The commit of this checkout."""
+    root = str(Path(__file__).parent)
+    name = first_line("git", "-C", root, "rev-parse", "--short", "HEAD")
+    changed = first_line("git", "-C", root, "status", "--porcelain", "--untracked-files=no")
+    return f"{name}, with changes" if changed else name
 
 
 def show_progress(what: str) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from aiofs.bench.measuring.data import DataFile, GiB, KiB, MiB
+from aiofs.bench.measuring.work import Work
+
 from .contenders import PEERS
 from .goals import FASTEST_PEER, AtMost, AtMostMore, Each, Faster, Goal, Memory, Overhead, Within
-from .work import DataFile, GiB, KiB, MiB, Work
 
 REQUESTS, HANDLE = "aiofs await aiocb", "aiofs AccessHandle"
 AWAITED = (REQUESTS, HANDLE)

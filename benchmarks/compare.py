@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from . import native
+from aiofs.bench import running
+from aiofs.bench.measuring.cache import Unavailable
+from aiofs.bench.measuring.data import DataFile
+from aiofs.bench.measuring.native import cache_directory
+from aiofs.bench.measuring.spread import Spread
+from aiofs.bench.measuring.work import Work
+
 from .cases import Case
-from .contenders import PEERS, PROGRAMS
+from .contenders import LIBRARIES, PEERS, PROGRAMS
 from .goals import FASTEST_PEER, Goal, Metrics
-from .spread import Spread
-from .work import DataFile, Unavailable, Work
 
-TIMEOUT = 120
 TMPFS = Path("/dev/shm")
-# The repository is the last directory of the path, and the current directory is not in it. So
-# `import aiofs` imports the installed package, which has the compiled parts.
-START = "import sys; sys.path.append(sys.argv.pop(1)); from benchmarks.measure import main; main()"
 
 
 @dataclass
@@ -68,7 +64,7 @@ class Comparison:
         self.rounds = rounds
         self.loop = loop
         self._progress = progress
-        parent = directory or native.cache_directory()
+        parent = directory or cache_directory()
         self._disk = tempfile.TemporaryDirectory(prefix="data-", dir=parent)
         self._tmpfs = tempfile.TemporaryDirectory(prefix="aiofs-benchmarks-", dir=TMPFS)
 
@@ -112,26 +108,4 @@ class Comparison:
 
 def measure(name: str, work: Work) -> Metrics:
     """Measures one contender once, in a process of its own."""
-    program = PROGRAMS.get(name)
-    if program:
-        command = program.command(work)
-    else:
-        root = Path(__file__).parent.parent
-        command = [sys.executable, "-c", START, str(root), name, work.to_json()]
-    try:
-        finished = subprocess.run(
-            command, cwd=work.directory, capture_output=True, text=True, timeout=TIMEOUT, check=True
-        )
-    except subprocess.TimeoutExpired:
-        raise Unavailable(f"took more than {TIMEOUT} s") from None
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr or error.stdout or "").strip().splitlines()[-1:]
-        raise Unavailable(f"failed: {''.join(last) or error}") from None
-    result: dict[str, Any]
-    if program:
-        result = program.metrics(work, finished)
-    else:
-        result = json.loads(finished.stdout.splitlines()[-1])
-    if "unavailable" in result:
-        raise Unavailable(result["unavailable"])
-    return result
+    return running.measure(PROGRAMS.get(name) or LIBRARIES[name], work).metrics

@@ -18,8 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .measure import memory_field, new_loop
-from .work import PAGE, Unavailable, new_buffer
+from aiofs.bench.measuring.cache import Unavailable
+from aiofs.bench.measuring.data import PAGE
+from aiofs.bench.measuring.measure import memory_field, new_loop
+from aiofs.bench.measuring.work import new_buffer
 
 BATCH, SHARED, WARM_UP = 50, 1024, 1000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .work import MiB
+from aiofs.bench.measuring.data import MiB
 
 Metrics = Mapping[str, float]
 Round = Mapping[str, Metrics]

@@ -6,52 +6,18 @@ The tables are made from the document alone, so a saved document can be printed 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
+
+from aiofs.bench import tables
+from aiofs.bench.measuring.spread import Spread
+from aiofs.bench.tables import NONE, Row, median, seconds, table, times
 
 from .cases import NOT_MEASURED
 from .compare import Outcome
 from .goals import Goal
-from .spread import Spread
 
 Document = dict[str, Any]
-Row = Sequence[str]
-Form = Callable[[float], str]
-
-NONE = "-"
-
-
-def seconds(value: float) -> str:
-    for unit, name in ((1, "s"), (1e-3, "ms")):
-        if value >= unit:
-            return f"{value / unit:.3g} {name}"
-    return f"{value * 1e6:.3g} us"
-
-
-def times(value: float) -> str:
-    return f"{value:.3g}"
-
-
-def count(value: float) -> str:
-    return str(round(value))
-
-
-COLUMNS: tuple[tuple[str, str, Form], ...] = (
-    ("time", "time", seconds),
-    ("x {reference} (spread)", "ratio", times),
-    ("CPU", "cpu", seconds),
-    ("p50", "p50", seconds),
-    ("p99", "p99", seconds),
-    ("p99.9", "p99.9", seconds),
-    ("worst", "worst", seconds),
-    ("stall p99.9", "stall p99.9", seconds),
-    ("stall worst (of all)", "stall worst", seconds),
-    ("idle p99.9", "idle p99.9", seconds),
-    ("idle worst (of all)", "idle worst", seconds),
-    ("bytes each", "memory each", count),
-    ("kernel's bytes each", "kernel memory each", count),
-    ("outstanding", "outstanding", count),
-)
 
 
 def document(facts: dict[str, str], rounds: int, outcomes: Iterable[Outcome]) -> Document:
@@ -167,46 +133,9 @@ def case_text(case: Document) -> Iterable[str]:
     yield case["work"]
     reference = next(iter(case["contenders"]))
     measured = {name: found for name, found in case["contenders"].items() if "time" in found}
-    shown = [
-        (title, metric, form)
-        for title, metric, form in COLUMNS
-        if any(metric in found for found in measured.values())
-    ]
     if measured:
-        yield table(
-            ("contender", *(title.format(reference=reference) for title, _, _ in shown)),
-            [
-                (name, *(column(found, metric, form) for _, metric, form in shown))
-                for name, found in measured.items()
-            ],
-        )
+        head, *rows = tables.measured("contender", reference, measured)
+        yield table(head, rows)
     for name, found in case["contenders"].items():
         if "unavailable" in found:
             yield f"{name}: {found['unavailable']}"
-
-
-def column(found: Document, metric: str, form: Form) -> str:
-    """The median. For ratios also the spread of the rounds, for worst values also the maximum."""
-    shown, spread = median(found, metric, form), found.get(metric)
-    if spread and metric == "ratio":
-        return f"{shown} ({form(spread['least'])} to {form(spread['most'])})"
-    if spread and metric.endswith("worst"):
-        return f"{shown} ({form(spread['most'])})"
-    return shown
-
-
-def median(found: Document, metric: str, form: Form) -> str:
-    return form(found[metric]["median"]) if metric in found else NONE
-
-
-def table(head: Row, rows: Iterable[Row]) -> str:
-    """A Markdown table whose columns are also aligned as plain text."""
-    cells = [head, *rows]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-
-    def line(row: Row) -> str:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        return f"| {' | '.join(padded)} |"
-
-    rule = f"|{'|'.join('-' * (width + 2) for width in widths)}|"
-    return "\n".join([line(head), rule, *map(line, cells[1:])])

@@ -18,8 +18,8 @@ import uvloop
 
 import aiofs
 from aiofs import aio
-
-from .work import PAGE, DataFile, content, new_buffer
+from aiofs.bench.measuring.data import PAGE, DataFile, content
+from aiofs.bench.measuring.work import new_buffer
 
 pytest.importorskip("pytest_benchmark")
 

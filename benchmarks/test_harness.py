@@ -14,15 +14,19 @@ from typing import Any
 import pytest
 import uvloop
 
-from . import compare, measure, report
+from aiofs.bench.measuring import measure
+from aiofs.bench.measuring.cache import Unavailable, drop_cache, pages_in_cache
+from aiofs.bench.measuring.data import DataFile, KiB
+from aiofs.bench.measuring.heartbeat import Heartbeat
+from aiofs.bench.measuring.libraries.base import Offsets
+from aiofs.bench.measuring.libraries.peers import ToThread
+from aiofs.bench.measuring.work import Work, shares
+
+from . import compare, report
 from .cases import FULL, QUICK, Case, cases
 from .compare import Outcome
 from .contenders import LIBRARIES, PROGRAMS
-from .contenders.base import Offsets
-from .contenders.peers import ToThread
 from .goals import FASTEST_PEER, AtMost, AtMostMore, Faster, Overhead
-from .heartbeat import Heartbeat
-from .work import DataFile, KiB, Unavailable, Work, drop_cache, pages_in_cache, shares
 
 
 @pytest.fixture
@@ -95,14 +99,12 @@ def test_a_heartbeat_measures_a_blocked_loop(loop: str) -> None:
 
 
 def test_a_measurement_has_every_metric(work: Work) -> None:
-    metrics = measure.measure("asyncio.to_thread", work)
+    metrics = measure.measure(ToThread, work)["metrics"]
     assert {"time", "cpu", "p50", "p99.9", "stall worst", "idle p99.9", "memory"} <= metrics.keys()
 
 
 @pytest.mark.parametrize("operation", ["read", "write", "save", "replace"])
-def test_wrong_bytes_are_noticed(
-    work: Work, operation: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_bytes_are_noticed(work: Work, operation: str) -> None:
     class Wrong(ToThread):
         """Writes zeros in place of the payload, and reads wrong bytes."""
 
@@ -110,14 +112,21 @@ def test_wrong_bytes_are_noticed(
             super().__init__(work)
             self.payload = b"\0" * work.block
 
+        async def write(self, lane: int, offsets: Offsets) -> None:
+            self.buffers[lane][:] = self.payload
+            await super().write(lane, offsets)
+
+        async def save(self, lane: int, offsets: Offsets) -> None:
+            self.buffers[lane][:] = self.payload
+            await super().save(lane, offsets)
+
         async def read(self, lane: int, offsets: Offsets) -> Any:
             data = await super().read(lane, offsets)
             data[7:8] = b"\xff"
             return data
 
-    monkeypatch.setitem(LIBRARIES, "wrong", Wrong)
     with pytest.raises(AssertionError, match="wrong bytes"):
-        measure.measure("wrong", replace(work, operation=operation))
+        measure.measure(Wrong, replace(work, operation=operation))
 
 
 def test_c_measures_and_checks_the_same_file(work: Work) -> None:

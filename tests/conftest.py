@@ -116,6 +116,7 @@ def pytest_pyfunc_call(pyfuncitem):
 # These tests run in the first round only. They submit only calls to host threads, which are the
 # same on both engines, or they start programs for which one engine is enough.
 ONCE = (
+    "bench/",
     "crash/test_power_cut.py",
     "engine/",
     "files/",

@@ -43,13 +43,13 @@ FLOORS = {
     "filesystem": ["namespace.py", "dir_entry.py", "tree_calls.py", "filesystem.py", "files"],
     "faces": ["aio.py", "sqlite", "fsspec.py", "fuse.py", "sync"],
     "command": [
-        *("__init__.py", "__main__.py", "cli.py", "demo", "doctor.py"),
+        *("__init__.py", "__main__.py", "bench", "cli.py", "demo", "doctor.py"),
         *("config.py", "linking.py", "programs.py", "run.py", "run_session.py"),
     ],
 }
 
-# Imports in a function: the demo needs an extra, and loads modules that no other command uses.
-LATE = {("cli.py", "aiofs.demo")}
+# Imports in a function: the demo and the benchmarks load modules that no other command uses.
+LATE = {("cli.py", "aiofs.demo"), ("cli.py", "aiofs.bench.command")}
 
 # Known uses of a higher floor: (file, the file that it uses). Only remove from this list.
 KNOWN: set[tuple[str, str]] = set()
@@ -195,7 +195,8 @@ def main(options: list[str]) -> int:
     suffixes = {".c", ".h", ".py", ".pyx", ".pxi", ".pxd"}
     generated = {PACKAGE / "_core.c"}
     files = sorted(p for p in PACKAGE.rglob("*") if p.suffix in suffixes and p not in generated)
-    files = [path for path in files if path.parts[-2:-1] != ("demo",) or path.suffix == ".py"]
+    programs = {PACKAGE / "demo", PACKAGE / "bench" / "measuring"}  # C that is no part of aiofs
+    files = [path for path in files if path.parent not in programs or path.suffix == ".py"]
     uses = {path: used_by(path) for path in files}
     names = list(FLOORS)
     for number in reversed(range(len(names))):

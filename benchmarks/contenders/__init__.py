@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from aiofs.bench.programs import Fio, Floor, Program
+from aiofs.bench.running import LIBRARIES as MODULES
+from aiofs.bench.running import Python, ours, peer
 
-from ..work import Work
-from . import aiofs, floor, peers, programs
-from .base import Library, Program
+from . import programs
 
 PROGRAMS: dict[str, Program] = {
-    "C": floor.Floor(),
+    "C": Floor(),
     "dd": programs.Dd(),
-    "fio psync": programs.Fio("psync"),
-    "fio io_uring": programs.Fio("io_uring"),
-    "fio posixaio": programs.Fio("posixaio"),
-    "fio posixaio, aiofs": programs.Fio("posixaio", through="io_uring"),
-    "fio posixaio, aiofs threads": programs.Fio("posixaio", through="threads"),
+    "fio psync": Fio("psync"),
+    "fio io_uring": Fio("io_uring"),
+    "fio posixaio": Fio("posixaio"),
+    "fio posixaio, aiofs": Fio("posixaio", through="io_uring"),
+    "fio posixaio, aiofs threads": Fio("posixaio", through="threads"),
     "C, 100": programs.Crowd("C", 100),
     "C, 100,000": programs.Crowd("C", 100_000),
     "Python, 100": programs.Crowd("Python", 100),
@@ -28,30 +27,30 @@ PROGRAMS: dict[str, Program] = {
 }
 
 # Peers: aiofs must be faster than these.
-PEERS: dict[str, Callable[[Work], Library]] = {
-    "caio linux": partial(peers.Caio, "linux_aio"),
-    "caio io_uring": partial(peers.Caio, "linux_uring"),
-    "caio threads": partial(peers.Caio, "thread_aio"),
-    "aiofile": peers.Aiofile,
-    "ayafileio": peers.Ayafileio,
-    "asyncio.to_thread": peers.ToThread,
-    "anyio": peers.Anyio,
-    "aiofiles": peers.Aiofiles,
+PEERS: dict[str, Python] = {
+    "caio linux": peer("Caio", "linux_aio"),
+    "caio io_uring": peer("Caio", "linux_uring"),
+    "caio threads": peer("Caio", "thread_aio"),
+    "aiofile": peer("Aiofile"),
+    "ayafileio": peer("Ayafileio"),
+    "asyncio.to_thread": peer("ToThread"),
+    "anyio": peer("Anyio"),
+    "aiofiles": peer("Aiofiles"),
 }
 
-LIBRARIES: dict[str, Callable[[Work], Library]] = {
-    "C threads": floor.Threads,
-    "aiofs await aiocb": aiofs.Requests,
-    "aiofs aio_return": aiofs.PosixCalls,
-    "aiofs lio_listio": aiofs.Lists,
-    "aiofs AccessHandle": aiofs.Handle,
-    "aiofs gather": aiofs.Gathered,
-    "aiofs SyncAccessHandle": aiofs.SyncHandle,
-    "aiofs MemoryVolume": aiofs.MemoryHandle,
-    "aiofs open + close": aiofs.Opening,
-    "aiofs open + close, wait=": aiofs.WaitingOpening,
-    "aiofs create_writable": aiofs.Writable,
-    "aiofs SyncAccessHandle, exclusive": aiofs.ExclusiveHandle,
-    "os call, blocking": peers.Inline,
+LIBRARIES: dict[str, Python] = {
+    "C threads": Python(f"{MODULES}.threads:Threads"),
+    "aiofs await aiocb": ours("Requests"),
+    "aiofs aio_return": ours("PosixCalls"),
+    "aiofs lio_listio": ours("Lists"),
+    "aiofs AccessHandle": ours("Handle"),
+    "aiofs gather": ours("Gathered"),
+    "aiofs SyncAccessHandle": ours("SyncHandle"),
+    "aiofs MemoryVolume": ours("SyncMemoryHandle"),
+    "aiofs open + close": ours("Opening"),
+    "aiofs open + close, wait=": ours("WaitingOpening"),
+    "aiofs create_writable": ours("Writable"),
+    "aiofs SyncAccessHandle, exclusive": ours("ExclusiveHandle"),
+    "os call, blocking": peer("Inline"),
     **PEERS,
 }

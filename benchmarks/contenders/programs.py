@@ -1,4 +1,4 @@
-"""Other programs: fio's engines and dd; programs with many requests; Python importing modules."""
+"""Programs of single goals: dd; programs with many requests; Python importing modules."""
 
 from __future__ import annotations
 
@@ -8,64 +8,21 @@ import shutil
 import sys
 from pathlib import Path
 
+from aiofs.bench.measuring.cache import Unavailable
+from aiofs.bench.measuring.work import Work
+from aiofs.bench.programs import Finished
+
 from .. import native
-from ..work import Unavailable, Work, load_cache
-from .base import Finished
-
-AIOFS_RUN = (sys.executable, "-m", "aiofs", "run")
 
 
-class Fio:
-    """fio with one of its engines, on the same file (fio draws random offsets of its own).
+class Named:
+    """A program of which a report says no more than its name."""
 
-    `through`: under `aiofs run`, with this engine of aiofs.
-    """
-
-    def __init__(self, engine: str, through: str | None = None) -> None:
-        self.engine = engine
-        self.through = through
-
-    def command(self, work: Work) -> list[str]:
-        if not shutil.which("fio"):
-            raise Unavailable("fio is not installed")
-        if not work.direct:
-            load_cache(work.path)
-        return [
-            *(AIOFS_RUN if self.through else ()),
-            *((f"--engine={self.through}", "--") if self.through else ()),
-            "fio",
-            "--name=bench",
-            f"--filename={work.path}",
-            f"--size={work.file.size}",
-            "--readonly",
-            "--allow_file_create=0",
-            f"--rw={'read' if work.sequential else 'randread'}",
-            f"--bs={work.block}",
-            f"--direct={int(work.direct)}",
-            f"--invalidate={int(work.direct)}",
-            f"--ioengine={self.engine}",
-            f"--iodepth={work.depth}",
-            f"--runtime={round((work.seconds + work.observed) * 1000)}ms",
-            "--time_based",
-            "--output-format=json",
-        ]
-
-    def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
-        job = json.loads(finished.stdout[finished.stdout.index("{") :])["jobs"][0]
-        read, time = job["read"], 1 / job["read"]["iops"]
-        latency = read["clat_ns"]["percentile"]
-        # fio counts only its own thread, and posixaio uses other threads.
-        cpu = {"cpu": time * (job["usr_cpu"] + job["sys_cpu"]) / 100}
-        return {
-            "time": time,
-            **(cpu if self.engine != "posixaio" else {}),
-            "p50": latency["50.000000"] * 1e-9,
-            "p99": latency["99.000000"] * 1e-9,
-            "p99.9": latency["99.900000"] * 1e-9,
-        }
+    def about(self) -> dict[str, str]:
+        return {}
 
 
-class Dd:
+class Dd(Named):
     """dd from the file to /dev/null, in pieces of the case's size."""
 
     def command(self, work: Work) -> list[str]:
@@ -80,7 +37,7 @@ class Dd:
         return {"time": float(printed[1]) / (work.file.size // work.block)}
 
 
-class Crowd:
+class Crowd(Named):
     """Many requests in flight, by one of aiofs's faces: native/crowd.c, or crowd.py."""
 
     START = (
@@ -108,7 +65,7 @@ class Crowd:
         return json.loads(finished.stdout)  # type: ignore[no-any-return]
 
 
-class Round:
+class Round(Named):
     """Processes that hand a locked file round, or a turn by futexes. `time` is the median."""
 
     def __init__(self, by: str) -> None:
@@ -130,7 +87,7 @@ class Round:
         return {"time": median * 1e-6, "cpu": cpu / count, "worst": worst * 1e-3}
 
 
-class Importing:
+class Importing(Named):
     """A new Python process that imports modules, one after the other."""
 
     def __init__(self, *modules: str) -> None:

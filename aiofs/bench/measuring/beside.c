@@ -1,12 +1,6 @@
 /*
- * beside.c - the C functions that the Python measurements use, as a shared library:
- *
- *   ticker     a descriptor that becomes readable at exact times: the heartbeat's clock. (Timers of
- *              uvloop count whole milliseconds, too coarse to see a loop that is late by 0.1 ms.)
- *   resident   how much of a file is in the page cache: shows whether a cold file is cold.
- *   start and finish
- *              plain C threads that carry out a list of reads or saves, while a heartbeat runs on a
- *              loop beside them: the floor of loop stall.
+ * beside.c - C threads that carry out a list of reads, writes or saves while a heartbeat runs on a loop beside
+ * them: the floor of loop stall. A shared library for the Python measurements.
  *
  * The caller of start owns the job, and keeps it until finish returns. The threads share only `next`,
  * the index of the next operation, and `busy`, the number of running threads. The last thread to end
@@ -19,53 +13,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
-
-int ticker(int64_t first_ns, int64_t period_ns)
-{
-    struct itimerspec when = {
-        .it_value = {first_ns / 1000000000, first_ns % 1000000000},
-        .it_interval = {period_ns / 1000000000, period_ns % 1000000000},
-    };
-    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-
-    if (fd >= 0 && timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL)) {
-        close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-/* Returns how many pages of the file are in the page cache, or -1 and errno. */
-int64_t resident(int fd)
-{
-    struct stat st;
-    int64_t count = -1;
-
-    if (fstat(fd, &st))
-        return -1;
-    size_t pages = ((size_t)st.st_size + 4095) / 4096;
-    unsigned char *in_core = malloc(pages);
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (in_core && map != MAP_FAILED && !mincore(map, (size_t)st.st_size, in_core)) {
-        count = 0;
-        for (size_t i = 0; i < pages; i++)
-            count += in_core[i] & 1;
-    }
-    if (map != MAP_FAILED)
-        munmap(map, (size_t)st.st_size);
-    free(in_core);
-    return count;
-}
 
 struct job {
     int fd;
-    int save; /* write and fdatasync, instead of read */
+    int save; /* fdatasync after each write */
     size_t block;
-    const int64_t *offsets;
+    const int64_t *offsets; /* ~offset: a write there */
     int64_t count;
     int done; /* an eventfd */
     atomic_llong next;
@@ -81,10 +35,10 @@ struct job {
 
 static ssize_t carry_out(const struct job *job, char *buffer, int64_t offset)
 {
-    if (!job->save)
+    if (offset >= 0)
         return pread(job->fd, buffer, job->block, offset);
-    ssize_t moved = pwrite(job->fd, buffer, job->block, offset);
-    return fdatasync(job->fd) ? -1 : moved;
+    ssize_t moved = pwrite(job->fd, buffer, job->block, ~offset);
+    return job->save && fdatasync(job->fd) ? -1 : moved;
 }
 
 static void *work(void *argument)

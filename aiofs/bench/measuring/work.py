@@ -8,64 +8,39 @@ import json
 import mmap
 import os
 import random
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from . import native
+from aiofs.bench.measuring.data import PAGE, DataFile, size_text
 
-# Not a list: the objects of a shuffled list are scattered over memory. Every contender in Python
+# Not a list: the objects of a shuffled list are scattered over memory. Every participant in Python
 # would pay for fetching them, and C would not.
 Offsets: TypeAlias = "array.array[int]"
 
-KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
-PAGE = 4 * KiB
-PAYLOAD = bytes(range(256)) * (PAGE // 256)
 SEED = 20
-
-
-class Unavailable(Exception):
-    """This contender cannot do this work here. The message says why, and the report shows it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DataFile:
-    """A file for measurements. It is made anew for every run, by writes of `fill` bytes.
-
-    The size of these writes matters: large writes give the page cache large folios, and a later
-    small write into a large folio costs many times more.
-    """
-
-    name: str
-    size: int
-    fill: int = PAGE
-    on_tmpfs: bool = False
-
-    def make(self, directory: Path) -> None:
-        with open(directory / self.name, "wb", buffering=0) as file:
-            for offset in range(0, self.size, self.fill):
-                file.write(content(offset, self.fill))
-            os.fsync(file)
-
-
-def content(offset: int, size: int) -> bytes:
-    """The bytes of a data file at an offset: each 8 bytes of a page are the page's own offset."""
-    pages = range(offset, offset + size, PAGE)
-    return b"".join(struct.pack("<q", page) * (PAGE // 8) for page in pages)
+LONGEST = 1 << 21  # offsets; of a file with more blocks, so many are drawn
+MAPPINGS = 1 << 10  # buffers with a mapping of their own: the kernel limits the number of mappings
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
     """The work of one measurement.
 
-    operation  read, write, save (a write, then fdatasync), open (open, lock, close), replace (the
-               whole file, atomically), import, crowd (the contender's number of reads, of a pipe,
-               or of the file if it is `direct`), round (processes hand a lock round)
+    operation  read, write, mixed (reads and writes), save (a write, then fdatasync), open (open,
+               lock, close), replace (the whole file, atomically), import, crowd (the participant's
+               number of reads, of a pipe, or of the file if it is `direct`), round (processes hand
+               a lock round)
     depth      operations in flight; each coroutine awaits one at a time; of a round, the processes
+    reads      how many percent of mixed operations are reads
+    shift      how many bytes after the beginning of a page the buffers begin
     sweep      operations in one go; None: as many as take about `seconds`; of a round, the rounds
     seconds    length of the timed pass; 0: only the observed pass runs
     observed   length of the pass with a heartbeat, which records every operation's latency
+    verify     whether a last pass checks bytes
+    volume     the kind of volume through which aiofs uses the file: private, host, memory; file: by
+               its path
+    scratch    the directory of files for programs in C; "": that of the file
     """
 
     file: DataFile
@@ -75,27 +50,52 @@ class Work:
     sequential: bool = False
     cold: bool = False
     direct: bool = False
+    reads: int = 50
+    shift: int = 0
     sweep: int | None = None
     seconds: float = 0.15
     observed: float = 0.25
+    verify: bool = True
+    volume: str = "private"
     directory: str = ""
+    scratch: str = ""
     loop: str = "uvloop"
 
     @property
     def path(self) -> str:
         return os.path.join(self.directory, self.file.name)
 
+    @property
+    def writes(self) -> bool:
+        return self.operation in ("write", "mixed", "save", "replace")
+
     def offsets(self) -> Offsets:
-        """The offsets of all blocks of the file, in the order that all contenders use."""
-        order = list(range(0, self.file.size - self.block + 1, self.block))
-        if not self.sequential:
-            random.Random(SEED).shuffle(order)
-        return array.array("q", order)
+        """The offsets of the file's blocks, in the order that all participants use.
+
+        Of mixed operations, a write at `offset` is the negative number `~offset`.
+        """
+        count, draw = self.file.size // self.block, random.Random(SEED)
+        if self.sequential:
+            blocks: Sequence[int] = range(min(count, LONGEST))
+        elif count > LONGEST:
+            blocks = draw.sample(range(count), LONGEST)
+        else:
+            blocks = list(range(count))
+            draw.shuffle(blocks)
+        order = array.array("q", (block * self.block for block in blocks))
+        if self.operation == "mixed":
+            for at, offset in enumerate(order):
+                if draw.random() * 100 >= self.reads:
+                    order[at] = ~offset
+        return order
 
     def offsets_path(self) -> str:
         """The path of a file with the offsets, for programs in C."""
         kind = "sequential" if self.sequential else "random"
-        path = f"{self.path}.{kind}-{self.block}"
+        kind += f"-{self.reads}" if self.operation == "mixed" else ""
+        path = os.path.join(
+            self.scratch or self.directory, f"{self.file.name}.{kind}-{self.block}-{self.file.size}"
+        )
         if not os.path.exists(path):
             Path(path).write_bytes(self.offsets().tobytes())
         return path
@@ -113,7 +113,11 @@ class Work:
         if self.operation == "crowd" and not self.direct:
             return f"{size_text(self.block)} reads of one pipe; the oldest are taken and made anew"
         order = "sequential" if self.sequential else "random"
-        names = {"save": "write + fdatasync", "crowd": "read"}
+        names = {
+            "save": "write + fdatasync",
+            "crowd": "read",
+            "mixed": f"read ({self.reads} %) and write",
+        }
         operation = names.get(self.operation, self.operation)
         cache = "cold (POSIX_FADV_DONTNEED)" if self.cold else "cached"
         state = "O_DIRECT" if self.direct else cache
@@ -124,8 +128,14 @@ class Work:
         place = "tmpfs file" if self.file.on_tmpfs else "file"
         return (
             f"{size_text(self.block)} {order} {operation}, {depth}, {state}; "
-            f"{place} of {size_text(self.file.size)} filled by {size_text(self.file.fill)} writes"
+            f"{place} of {size_text(self.file.size)} {self.file.filled}"
         )
+
+    def describe_buffers(self) -> str:
+        """Says where the buffers lie that every participant is given."""
+        where = f"{self.shift} bytes after a page begins" if self.shift else "page-aligned"
+        count = "one buffer" if self.depth == 1 else f"{self.depth} buffers"
+        return f"{count} of {size_text(self.block)}, {where}, touched before"
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -136,13 +146,6 @@ class Work:
         return cls(**{**fields, "file": DataFile(**fields["file"])})
 
 
-def size_text(size: int) -> str:
-    for unit, name in ((GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB")):
-        if size >= unit and size % unit == 0:
-            return f"{size // unit} {name}"
-    return f"{size} bytes"
-
-
 def new_buffer(size: int) -> mmap.mmap:
     """A page-aligned buffer, as the C floor has, with its pages already allocated."""
     buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -151,31 +154,13 @@ def new_buffer(size: int) -> mmap.mmap:
     return buffer
 
 
-def load_cache(path: str) -> None:
-    """Reads a file into the page cache, and checks that it is there."""
-    with open(path, "rb", buffering=0) as file:
-        while file.read(MiB):
-            pass
-    resident, pages = pages_in_cache(path)
-    if resident < pages - pages // 100:
-        raise Unavailable(f"only {resident} of {pages} pages stay in the cache")
-
-
-def drop_cache(path: str) -> None:
-    """Drops a file from the page cache, and checks that it is gone."""
-    with open(path, "rb", buffering=0) as file:
-        os.fdatasync(file)
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    resident, pages = pages_in_cache(path)
-    if resident > pages // 100:
-        raise Unavailable(f"{resident} of {pages} pages stay in the cache: it cannot be made cold")
-
-
-def pages_in_cache(path: str) -> tuple[int, int]:
-    """How many of a file's pages are in the page cache, and how many it has."""
-    with open(path, "rb", buffering=0) as file:
-        pages = -(-os.fstat(file.fileno()).st_size // PAGE)
-        return native.check(native.beside().resident(file.fileno())), pages
+def new_buffers(count: int, size: int, shift: int = 0) -> list[Any]:
+    """Buffers that begin `shift` bytes after the beginning of a page each, as the C floor's do."""
+    if not shift and count <= MAPPINGS:
+        return [new_buffer(size) for _ in range(count)]
+    room = -(-(shift + size) // PAGE) * PAGE
+    whole = memoryview(new_buffer(room * count))
+    return [whole[at + shift : at + shift + size] for at in range(0, room * count, room)]
 
 
 def cycle_to(offsets: Offsets, count: int) -> Offsets:

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
-import subprocess
-import sys
 from pathlib import Path
 
-from . import native
+import aiofs
+from aiofs.bench.measuring import native
+from aiofs.bench.programs import first_line
 
-PACKAGES = ("aiofs", "uvloop", "caio", "aiofile", "ayafileio", "anyio", "aiofiles")
+PACKAGES = ("uvloop", "caio", "aiofile", "ayafileio", "anyio", "aiofiles", "turbofile", "urio")
 
 
-def facts(directory: Path, loop: str) -> dict[str, str]:
+def facts(directory: Path, command: str) -> dict[str, str]:
+    """What a reader must know of a run whose files are in `directory`, by name."""
     return {
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "command": command,
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "revision": revision(),
         "kernel": platform.release(),
         "processor": f"{os.cpu_count()} x {processor()}",
         "memory": memory(),
         "filesystem": filesystem(directory),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "loop": loop,
-        "packages": ", ".join(versions()),
+        "packages": ", ".join([f"aiofs {aiofs.__version__}", *versions()]),
         "compiler": first_line(*native.compiler(), "--version"),
         "fio": first_line("fio", "--version"),
         "load before": f"{os.getloadavg()[0]:.2f}",
@@ -34,20 +34,12 @@ def facts(directory: Path, loop: str) -> dict[str, str]:
 
 
 def versions() -> list[str]:
-    def version(package: str) -> str:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return "not installed"
-
-    return [f"{package} {version(package)}" for package in PACKAGES]
-
-
-def revision() -> str:
-    root = str(Path(__file__).parent)
-    name = first_line("git", "-C", root, "rev-parse", "--short", "HEAD")
-    changed = first_line("git", "-C", root, "status", "--porcelain", "--untracked-files=no")
-    return f"{name}, with changes" if changed else name
+    """The packages that are installed, and their versions."""
+    found = []
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{package} {importlib.metadata.version(package)}")
+    return found
 
 
 def processor() -> str:
@@ -70,11 +62,3 @@ def filesystem(directory: Path) -> str:
         if inside and len(point) >= len(best):
             best, kind = point, f"{name} ({options})"
     return kind
-
-
-def first_line(*command: str) -> str:
-    try:
-        output = subprocess.run(command, capture_output=True, text=True).stdout
-    except OSError:
-        return "not installed"
-    return output.partition("\n")[0]

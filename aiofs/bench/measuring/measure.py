@@ -3,7 +3,7 @@
 The passes, in this order: a warm-up, which also finds how much work fills the time; the timed pass,
 with nothing beside the work (time and CPU per operation, memory); a heartbeat on the idle loop; the
 observed pass, with the heartbeat and the latency of every operation; and a pass that checks bytes.
-The result is one line of JSON, in seconds and bytes.
+Metrics are in seconds and bytes.
 
 The measurement itself must not block the loop. So the garbage collector is off, as in `timeit`, and
 the garbage of a go is freed while the heartbeat is stopped.
@@ -14,32 +14,23 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import functools
 import gc
+import importlib
 import inspect
 import itertools
-import json
 import math
-import sys
+import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
-from .contenders import LIBRARIES
-from .contenders.base import Library
-from .heartbeat import Heartbeat
-from .spread import percentile
-from .work import (
-    PAGE,
-    PAYLOAD,
-    MiB,
-    Offsets,
-    Unavailable,
-    Work,
-    content,
-    cycle_to,
-    drop_cache,
-    shares,
-)
+from aiofs.bench.measuring.cache import Unavailable, drop_cache
+from aiofs.bench.measuring.data import PAGE, MiB, content, payload
+from aiofs.bench.measuring.heartbeat import Heartbeat
+from aiofs.bench.measuring.libraries.base import Library
+from aiofs.bench.measuring.spread import QUANTILES, percentile
+from aiofs.bench.measuring.work import Offsets, Work, cycle_to, shares
 
 Metrics = dict[str, float]
 
@@ -51,22 +42,26 @@ SPAWNED_AT_ONCE = 100
 CHECKED = 64
 
 
-def main() -> None:
-    name, text = sys.argv[1:]
+def in_this_process(library: str, arguments: Sequence[Any], work: str) -> dict[str, Any]:
+    """Measures a class, `module:name`. Returns its metrics and what it is, or why it cannot."""
+    module, _, name = library.partition(":")
     try:
-        result: dict[str, Any] = measure(name, Work.from_json(text))
-    except (ImportError, Unavailable) as error:
-        result = {"unavailable": str(error)}
-    print(json.dumps(result))
+        make = getattr(importlib.import_module(module), name)
+        return measure(functools.partial(make, *arguments), Work.from_json(work))
+    except Unavailable as error:
+        return {"unavailable": str(error)}
+    except OSError as error:
+        return {"unavailable": f"failed: {error}"}
 
 
-def measure(name: str, work: Work) -> Metrics:
+def measure(make: Callable[[Work], Library], work: Work) -> dict[str, Any]:
     loop = new_loop(work.loop)
-    library = LIBRARIES[name](work)
     stack = contextlib.AsyncExitStack()
     try:
+        library = make(work)
         loop.run_until_complete(library.prepare(stack))
-        return Measurement(loop, library).metrics()
+        metrics = Measurement(loop, library).metrics()
+        return {"metrics": metrics, "about": library.about()}
     finally:
         loop.run_until_complete(stack.aclose())
         loop.close()
@@ -98,7 +93,8 @@ class Measurement:
         if self.work.seconds:
             metrics |= self.timed(offsets)
         metrics |= self.observed(offsets, with_time=not self.work.seconds)
-        self.check()
+        if self.work.verify:
+            self.check()
         return metrics
 
     def warm_up(self) -> Offsets:
@@ -106,11 +102,14 @@ class Measurement:
         offsets = self.work.offsets()
         first = cycle_to(offsets, max(1, min(WARM_UP, WARM_UP_BYTES // self.work.block)))
         for _ in range(2):
+            if self.work.cold:
+                drop_cache(self.work.path)
             start = time.perf_counter()
             self.go(first)
             each = (time.perf_counter() - start) / len(first)
         seconds = self.work.seconds or self.work.observed
-        return cycle_to(offsets, self.work.sweep or min(LONGEST, math.ceil(seconds / each)))
+        longest = len(offsets) if self.work.cold else LONGEST
+        return cycle_to(offsets, self.work.sweep or min(longest, math.ceil(seconds / each)))
 
     def timed(self, offsets: Offsets) -> Metrics:
         before = reset_peak_memory()
@@ -131,8 +130,9 @@ class Measurement:
             return (metrics if with_time else {}) | self.latencies(stamps)
 
         idle, busy = Heartbeat(self.loop), Heartbeat(self.loop)
+        idle_seconds = min(max(self.work.observed, IDLE_SECONDS / 5), IDLE_SECONDS)
         with idle:
-            self.loop.run_until_complete(asyncio.sleep(min(self.work.observed, IDLE_SECONDS)))
+            self.loop.run_until_complete(asyncio.sleep(idle_seconds))
         metrics = self.repeat(self.shortened(offsets), self.work.observed, each, busy)
         return {
             **(metrics if with_time else {}),
@@ -147,10 +147,7 @@ class Measurement:
         taken = sorted(
             after - before for times in stamps for before, after in itertools.pairwise(times)
         )
-        return {
-            name: percentile(taken, part) * 1e-9
-            for name, part in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
-        }
+        return {name: percentile(taken, part) * 1e-9 for name, part in QUANTILES.items()}
 
     def shortened(self, offsets: Offsets) -> Offsets:
         """Cuts a calibrated go, so that goes are short enough for the given time."""
@@ -190,27 +187,42 @@ class Measurement:
 
     def check(self) -> None:
         """Checks bytes that are read and written at some offsets; of large blocks, some pages."""
-        block, path = self.work.block, self.work.path
-        step = PAGE * max(1, block // PAGE // CHECKED)
         for offset in self.work.offsets()[:CHECKED]:
-            if self.work.operation == "read":
-                data = memoryview(self.go(array.array("q", [offset])))
-                right = len(data) == block and all(
-                    data[at : at + PAGE] == content(offset + at, PAGE)
-                    for at in range(0, block, step)
-                )
-            elif self.work.operation in ("write", "save", "replace"):
-                with open(path, "r+b", buffering=0) as file:
-                    file.seek(offset)
-                    file.write(bytes(block))
-                self.go(array.array("q", [offset]))
-                with open(path, "rb", buffering=0) as file:
-                    file.seek(offset)
-                    right = file.read(block) == PAYLOAD * (block // PAGE)
-            else:
-                return
-            if not right:
-                raise AssertionError(f"wrong bytes at offset {offset} of {path}")
+            if self.work.operation in ("write", "save", "replace") or offset < 0:
+                self.check_write(offset if offset >= 0 else ~offset, offset)
+            elif self.work.operation in ("read", "mixed"):
+                self.check_read(offset)
+
+    def check_read(self, offset: int) -> None:
+        block, work = self.work.block, self.work
+        self.library.buffers[0][:] = bytes(block)
+        known = work.operation == "read" and work.file.fill
+        data = memoryview(self.go(array.array("q", [offset])))
+        with open(self.library.path, "rb", buffering=0) as file:
+            right = len(data) == block
+            for at in range(0, block, PAGE * max(1, block // PAGE // CHECKED)):
+                size = min(PAGE, block - at)
+                expected = content(offset + at, size) if known else None
+                if expected is None:
+                    expected = os.pread(file.fileno(), size, offset + at)
+                right = right and data[at : at + PAGE] == expected
+        self.insist(right, offset)
+
+    def check_write(self, offset: int, argument: int) -> None:
+        block, path = self.work.block, self.library.path
+        self.library.buffers[0][:] = payload(block)
+        with open(path, "r+b", buffering=0) as file:
+            file.seek(offset)
+            file.write(bytes(block))
+        self.go(array.array("q", [argument]))
+        # The file may be another one now.
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset)
+            self.insist(file.read(block) == payload(block), offset)
+
+    def insist(self, right: bool, offset: int) -> None:
+        if not right:
+            raise AssertionError(f"wrong bytes at offset {offset} of {self.work.path}")
 
 
 async def side_by_side(

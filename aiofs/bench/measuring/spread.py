@@ -1,10 +1,18 @@
-"""The statistics that the comparison uses."""
+"""The statistics of measurements."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# The latencies that are kept of a measurement: their names, and the part of all operations below.
+QUANTILES = {
+    **{f"p{percent}": percent / 100 for percent in (0, 10, 25, 50, 75, 90, 95, 99)},
+    "p99.9": 0.999,
+    "p99.99": 0.9999,
+    "p100": 1.0,
+}
 
 
 def percentile(ascending: Sequence[float], part: float) -> float:

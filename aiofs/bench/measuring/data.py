@@ -1,0 +1,62 @@
+"""The file of a measurement: its size, its bytes, and how it is filled."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+from pathlib import Path
+
+KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
+PAGE = 4 * KiB
+PAYLOAD = bytes(range(256)) * (PAGE // 256)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFile:
+    """A file for measurements. It is made anew for every run, by writes of `fill` bytes.
+
+    The size of these writes matters: large writes give the page cache large folios, and a later
+    small write into a large folio costs many times more. `fill` is 0 for a file that was there
+    before: its bytes are not known.
+    """
+
+    name: str
+    size: int
+    fill: int = PAGE
+    on_tmpfs: bool = False
+
+    @property
+    def filled(self) -> str:
+        if not self.fill:
+            return "that was there before"
+        return f"filled by {size_text(self.fill)} writes"
+
+    def make(self, directory: Path) -> None:
+        """Creates the file. FileExistsError if there is one."""
+        with open(directory / self.name, "xb", buffering=0) as file:
+            for offset in range(0, self.size, self.fill):
+                written = file.write(content(offset, min(self.fill, self.size - offset)))
+                if written != min(self.fill, self.size - offset):
+                    raise OSError(f"{directory / self.name}: a write was short: is the disk full?")
+            os.fsync(file)
+
+
+def content(offset: int, size: int) -> bytes:
+    """The bytes of a data file from an offset on: each 8 bytes of a page are the page's offset."""
+    first = offset // PAGE * PAGE
+    pages = range(first, offset + size, PAGE)
+    data = b"".join(struct.pack("<q", page) * (PAGE // 8) for page in pages)
+    return data[offset - first : offset - first + size]
+
+
+def payload(size: int) -> bytes:
+    """The bytes that a write of this size writes."""
+    return (PAYLOAD * -(-size // PAGE))[:size]
+
+
+def size_text(size: int) -> str:
+    for unit, name in ((GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
