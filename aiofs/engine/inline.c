@@ -5,8 +5,7 @@
  * Inside the call. A read of cached pages needs no submission: preadv2 with RWF_NOWAIT returns the bytes, or -EAGAIN.
  * tmpfs refuses RWF_NOWAIT and never blocks, so a plain pread is made there. ext4 has no RWF_NOWAIT for buffered
  * writes. So a write is made inside the call only if its pages are cached (cachestat(2)), no request in flight changes
- * the file, and no recent write was slow. A write of more than a millisecond (a full journal, throttling)
- * disables inline writes on its volume for a second.
+ * the file, and no recent write was slow (slow_write.c).
  *
  * Hints. What the kernel said about a file is kept as a hint. The hint of a plain descriptor may be out of date,
  * because the program can reuse the number. An outdated hint must cost time only: the kernel refuses a positioned read
@@ -16,8 +15,8 @@
  * Blocking. The functions aiofs_file_read to aiofs_file_flush move all bytes on the calling thread, with the program's
  * descriptor. The owner of the handle keeps it open during the call.
  *
- * Locking. None. The hints and the time until which inline writes are disabled are atomic. An operation
- * inside the call counts itself in file->inside, and aiofs_file_close waits until that count is zero.
+ * Locking. None: the hints are atomic. An operation inside the call counts itself in file->inside, and aiofs_file_close
+ * waits until that count is zero.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,9 +27,7 @@
 #include "internal.h"
 
 enum { PAGE = 4096 };
-enum { SLOW_WRITE_NS = 1000000, BACKOFF_NS = 1000000000 };
 
-static _Atomic int64_t plain_backoff; /* no inline write before this time, on descriptors outside any volume */
 static _Atomic bool no_cachestat;
 
 bool aiofs_sigxfsz_ignored;
@@ -187,17 +184,18 @@ static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int 
     int hint = file ? atomic_load_explicit(&file->hint, memory_order_relaxed) : hint_of_number(fd);
     if (hint == HINT_ENGINE || hint == HINT_UNKNOWN || hint & HINT_SYNC || is_limited())
         return AIOFS_NOT_INLINE;
-    _Atomic int64_t *backoff = lock_ref ? aiofs_lock_ref_write_backoff(lock_ref) : &plain_backoff;
+    struct aiofs_write_backoff *backoff = write_backoff_of(lock_ref);
     int64_t before = aiofs_now();
-    if (before < atomic_load_explicit(backoff, memory_order_relaxed))
+    if (write_backoff_holds(backoff, before))
         return AIOFS_NOT_INLINE;
+    write_begins(before);
     if (hint == HINT_NOWAIT && !pages_cached(fd, offset, total))
         return AIOFS_NOT_INLINE;
 
     ssize_t put = write_once(fd, iov, iovcnt, offset);
     int64_t after = aiofs_now();
-    if (after - before > SLOW_WRITE_NS)
-        atomic_store_explicit(backoff, after + BACKOFF_NS, memory_order_relaxed);
+    if (write_waited(before, after))
+        write_backoff_begin(backoff, after);
     if (put < 0)
         return AIOFS_NOT_INLINE;
     COUNT(inline_writes);

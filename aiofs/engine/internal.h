@@ -258,6 +258,16 @@ static inline int64_t request_outcome(const aiofs_request *request, int64_t erro
     return request->moved ? (int64_t)request->moved : error;
 }
 
+/* Slow writes; slow_write.c. No lock. */
+struct aiofs_write_backoff *write_backoff_of(aiofs_lock_ref *lock_ref); /* NULL: of all files outside volumes */
+/* Do writes inside the call wait until later? */
+bool write_backoff_holds(const struct aiofs_write_backoff *backoff, int64_t now);
+void write_begins(int64_t now); /* this thread is about to write */
+bool write_waited(int64_t begun, int64_t ended); /* the write was slow, and this thread waited in it */
+/* A write inside the call waited; a worker's write waited while the back-off held. */
+void write_backoff_begin(struct aiofs_write_backoff *backoff, int64_t now);
+void write_backoff_prolong(struct aiofs_write_backoff *backoff, int64_t now);
+
 /* ---- carriers: reactor.c with ring.c or poll.c, pool.c, host_threads.c, outside.c ----------------- */
 
 /* The two implementations of the reactor: io_uring (ring.c) and epoll (poll.c). Only the reactor thread calls these. */

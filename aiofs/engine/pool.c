@@ -100,6 +100,23 @@ static ssize_t read_waiting(const aiofs_request *request, int fd, const struct i
     return got;
 }
 
+/* A buffered write inside the call may wait because this one does. */
+static ssize_t write_piece(aiofs_file *file, int fd, const struct iovec *iov, int count, int64_t offset)
+{
+    struct aiofs_write_backoff *backoff = write_backoff_of(file->lock_ref);
+    int64_t before = aiofs_now();
+    bool holds = write_backoff_holds(backoff, before) && !(file->flags & (O_DIRECT | O_DSYNC));
+    if (holds)
+        write_begins(before);
+    ssize_t put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
+    if (holds) {
+        int64_t after = aiofs_now();
+        if (write_waited(before, after))
+            write_backoff_prolong(backoff, after);
+    }
+    return put;
+}
+
 static ssize_t move_piece(const aiofs_request *request, int fd, const struct iovec *iov, int count, size_t length)
 {
     const aiofs_file *file = request->file;
@@ -109,7 +126,7 @@ static ssize_t move_piece(const aiofs_request *request, int fd, const struct iov
         return copies ? read_piece(fd, iov, count, offset) : read_waiting(request, fd, iov, count, offset);
     if (copies)
         copy_begin();
-    ssize_t put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
+    ssize_t put = write_piece(request->file, fd, iov, count, offset);
     if (put == -ESPIPE && request->moved == 0) /* some seekable files of /proc accept no offset */
         put = aiofs_sys.pwritev2(fd, iov, count, -1, 0);
     if (copies)

@@ -230,7 +230,7 @@ aiofs_volume *aiofs_lock_ref_volume(const aiofs_lock_ref *lock_ref)
     return lock_ref->volume;
 }
 
-_Atomic int64_t *aiofs_lock_ref_write_backoff(aiofs_lock_ref *lock_ref)
+struct aiofs_write_backoff *aiofs_lock_ref_write_backoff(aiofs_lock_ref *lock_ref)
 {
     return &lock_ref->volume->tree->write_backoff;
 }

@@ -217,9 +217,13 @@ AIOFS_API void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref);
 int aiofs_lock_ref_sync_dir(aiofs_lock_ref *lock_ref);
 /* Whether that has nothing to do. */
 bool aiofs_lock_ref_dir_is_synced(const aiofs_lock_ref *lock_ref);
-/* The time (CLOCK_MONOTONIC, ns) until which the engine does not write inside the submitting call, for the volume of
- * the lock reference. The engine reads and writes it; entries/ only stores it. */
-_Atomic int64_t *aiofs_lock_ref_write_backoff(aiofs_lock_ref *lock_ref);
+/* When the engine does not write inside the submitting call, because a write of the volume was slow: until a time
+ * (CLOCK_MONOTONIC, ns); `span` is how long that lasts. The engine reads and writes it; entries/ only stores it. Zeroed
+ * memory is the initial state. */
+struct aiofs_write_backoff {
+    _Atomic int64_t until, span;
+};
+struct aiofs_write_backoff *aiofs_lock_ref_write_backoff(aiofs_lock_ref *lock_ref);
 
 /* Limits how many of the engine's threads are inside the methods of one virtual volume. The other requests wait in a
  * list. The engine owns it and guards it with its own lock; entries/ only stores it. Zeroed memory is the initial

@@ -144,7 +144,7 @@ struct aiofs_tree {
     _Atomic bool cannot_clone;                /* the filesystem refused FICLONE */
 
     _Atomic uint64_t *generations; /* counters of changes, by the hash of the path; see aiofs_volume_generation */
-    _Atomic int64_t write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
+    struct aiofs_write_backoff write_backoff; /* the engine's; see aiofs_lock_ref_write_backoff */
 
     struct aiofs_waits *_Atomic waits; /* NULL until the first lock; see wait_table.c */
 };

@@ -277,6 +277,11 @@ static int sys_getrlimit(int resource, struct rlimit *out)
     return (int)KERNEL(SYS_prlimit64, 0, resource, NULL, out);
 }
 
+static int sys_getrusage(int who, struct rusage *out)
+{
+    return (int)KERNEL(SYS_getrusage, who, out);
+}
+
 static int sys_uname(struct utsname *out)
 {
     return (int)KERNEL(SYS_uname, out);
@@ -468,6 +473,7 @@ struct aiofs_sys aiofs_sys = {
     .kcmp = sys_kcmp,
     .socketpair = sys_socketpair,
     .getrlimit = sys_getrlimit,
+    .getrusage = sys_getrusage,
     .uname = sys_uname,
     .io_uring_setup = sys_io_uring_setup,
     .io_uring_enter = sys_io_uring_enter,

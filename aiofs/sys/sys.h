@@ -78,6 +78,7 @@ struct aiofs_sys {
     int (*kcmp)(pid_t one, pid_t other, int type, int first, int second);
     int (*socketpair)(int domain, int type, int protocol, int pair[2]);
     int (*getrlimit)(int resource, struct rlimit *out);
+    int (*getrusage)(int who, struct rusage *out);
     int (*uname)(struct utsname *out);
 
     /* waiting */

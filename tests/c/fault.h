@@ -31,6 +31,7 @@ enum fault_kind {
     FAULT_DELAY, /* the call is made `value` microseconds later */
     FAULT_NOWAIT, /* preadv2 and pwritev2 with RWF_NOWAIT fail with errno `value` */
     FAULT_LOCK, /* the call is made when the fault is cleared or replaced */
+    FAULT_SPIN, /* as FAULT_DELAY, but the thread does not sleep */
 };
 
 int fault_attach(void *table);
@@ -43,7 +44,7 @@ const char *fault_name(int index);
 #define FAULT_CALLS(X)                                                                                                  \
     X(read) X(write) X(preadv2) X(pwritev2) X(pread64) X(pwrite64) X(recvmsg) X(sendmsg) X(fsync) X(fdatasync)          \
     X(ftruncate) X(cachestat) X(close) X(close_range) X(unshare) X(fcntl) X(ioctl) X(fstat) X(fstatfs) X(lseek)                  \
-    X(eventfd) X(pipe2) X(pidfd_open) X(pidfd_getfd) X(kcmp) X(socketpair) X(getrlimit) X(uname) X(io_uring_setup)              \
+    X(eventfd) X(pipe2) X(pidfd_open) X(pidfd_getfd) X(kcmp) X(socketpair) X(getrlimit) X(getrusage) X(uname) X(io_uring_setup)              \
     X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(futex)                 \
     X(rt_sigqueueinfo) X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat)                \
     X(faccessat) X(getdents64) X(copy_file_range) X(fchmod) X(fchown) X(flistxattr) X(fgetxattr) X(fsetxattr)           \
@@ -71,6 +72,15 @@ static struct fault {
 static struct aiofs_sys fault_real;
 static _Atomic long fault_lives; /* calls until the process is killed; 0: it is not */
 
+static void fault_spin(long us)
+{
+    struct timespec now, begun;
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - begun.tv_sec) * 1000000 + (now.tv_nsec - begun.tv_nsec) / 1000 < us);
+}
+
 /* Counts a call, and returns the fault for it. `binds`: the call passes a descriptor; it can fail, but is never delayed
  * or short. */
 static enum fault_kind fault_meet(enum fault_call call, long *value, bool binds)
@@ -88,6 +98,10 @@ static enum fault_kind fault_meet(enum fault_call call, long *value, bool binds)
     if (met && kind == FAULT_DELAY) {
         struct timespec pause = {*value / 1000000, *value % 1000000 * 1000};
         nanosleep(&pause, NULL);
+        return FAULT_NONE;
+    }
+    if (met && kind == FAULT_SPIN) {
+        fault_spin(*value);
         return FAULT_NONE;
     }
     if (met && kind == FAULT_LOCK) {
@@ -218,6 +232,7 @@ FAULT_WRAP(ssize_t, read, (int fd, void *buffer, size_t size), fd, buffer, size)
 FAULT_WRAP(ssize_t, write, (int fd, const void *buffer, size_t size), fd, buffer, size)
 FAULT_WRAP(int, socketpair, (int domain, int type, int protocol, int pair[2]), domain, type, protocol, pair)
 FAULT_WRAP(int, getrlimit, (int resource, struct rlimit *out), resource, out)
+FAULT_WRAP(int, getrusage, (int who, struct rusage *out), who, out)
 FAULT_WRAP(int, uname, (struct utsname * out), out)
 FAULT_WRAP(int, io_uring_enter,
            (int fd, unsigned submit, unsigned complete, unsigned flags, const void *argument, size_t size), fd, submit,

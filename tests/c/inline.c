@@ -43,7 +43,7 @@ static void on_files(const char *name, const char *directory)
               read_plain(fd, in, 10, -1) == AIOFS_NOT_INLINE,
           "%s: too long, empty, before the start: not inside the call", name);
     int64_t put = write_plain(fd, "inline", 6, 10);
-    if (put == AIOFS_NOT_INLINE) /* after a slow write, the engine makes no inline writes for a second */
+    if (put == AIOFS_NOT_INLINE) /* after a slow write, the engine makes no inline writes for a while */
         put = perform(AIOFS_WRITE, fd, "inline", 6, 10);
     CHECK(put == 6 && holds(fd, "inline", 6, 10), "%s: a write over cached pages", name);
     close(fd);
@@ -166,7 +166,51 @@ static void slow_writes_stop_it(void)
     write_byte(file);
     fault_clear();
     CHECK(write_byte(file) == AIOFS_NOT_INLINE, "a slow write turns inline writes off");
-    CHECK(EVENTUALLY(PATIENCE, write_byte(file) == 1), "inline writes stay off for a second");
+    CHECK(EVENTUALLY(PATIENCE, write_byte(file) == 1), "inline writes resume");
+    drop_file(file);
+}
+
+/* The thread is busy instead of asleep, as if it had been preempted: the kernel counts no voluntary switch. */
+static void preempted_writes_do_not(void)
+{
+    aiofs_file *file = page_file();
+    int off = 0;
+    CHECK(EVENTUALLY(PATIENCE, write_byte(file) == 1), "a quick write is made inside the call");
+    for (int i = 0; i < 20; i++) {
+        fault_inject("pwrite64", 1, FAULT_SPIN, 3000);
+        write_byte(file);
+        fault_clear();
+        off += write_byte(file) == AIOFS_NOT_INLINE;
+    }
+    CHECK(off < 20, "a write that took long, but did not wait, does not turn inline writes off");
+    fault_inject("getrusage", 0, FAULT_ERROR, EPERM);
+    pause_ms(1); /* so that the next write asks the kernel again */
+    fault_inject("pwrite64", 1, FAULT_SPIN, 3000);
+    write_byte(file);
+    fault_clear();
+    CHECK(write_byte(file) == AIOFS_NOT_INLINE, "it does if the kernel does not tell");
+    CHECK(EVENTUALLY(PATIENCE, write_byte(file) == 1), "and they resume");
+    drop_file(file);
+}
+
+/* More rounds than the first back-off is long: only the writes of the worker can keep it up. */
+static void slow_workers_prolong_it(void)
+{
+    enum { ROUNDS = 40, FIRST = 10 };
+    aiofs_file *file = page_file();
+    int off = 0;
+    CHECK(EVENTUALLY(PATIENCE, write_byte(file) == 1), "a quick write is made inside the call");
+    pause_ms(1100); /* longer than the longest back-off: the next one is the shortest */
+    fault_inject("pwrite64", 1, FAULT_DELAY, 5000);
+    write_byte(file);
+    fault_inject("pwritev2", 0, FAULT_DELAY, 5000);
+    for (int i = 0; i < ROUNDS; i++) {
+        op_finish(start_on(file, AIOFS_WRITE, -1, "y", 1, 0));
+        off += i >= FIRST && write_byte(file) == AIOFS_NOT_INLINE;
+    }
+    fault_clear();
+    CHECK(off > 0, "while the writes of workers are slow, inline writes stay off");
+    CHECK(EVENTUALLY(PATIENCE, write_byte(file) == 1), "when they are quick again, inline writes resume");
     drop_file(file);
 }
 
@@ -182,5 +226,7 @@ int main(void)
     synchronous_writes_are_left();
     one_bad_descriptor();
     slow_writes_stop_it();
+    preempted_writes_do_not();
+    slow_workers_prolong_it();
     return check_end();
 }
