@@ -5,6 +5,7 @@ import builtins
 import os
 import random
 import threading
+import weakref
 
 import pytest
 
@@ -205,6 +206,18 @@ async def test_call_is_awaited_once(path):
             await call
         one, other = file.__anext__(), file.__anext__()
         assert (await other).startswith("1,") and (await one).startswith("2,")
+
+
+async def test_dropped_file_is_freed_at_once(path):
+    file = await files.open(path, "rb")
+    assert await file.__anext__() == b"0,gr\xc3\xb6\xc3\x9fer,\n"
+    file._target.close()
+    with pytest.raises(ValueError):
+        while True:
+            await file.__anext__()
+    gone = weakref.ref(file)
+    del file
+    assert gone() is None
 
 
 async def cancelled(call):
