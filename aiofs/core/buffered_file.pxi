@@ -4,7 +4,7 @@
 # at the await; all others go to a host thread. It can be shown
 #   - of reads, if what they can need is in the window of the RawReader, and nothing has to be flushed before;
 #   - of writes, if the bytes that were written since the last flush fit in the buffers together;
-#   - of tell, seek and flush of a regular file that has nothing to flush.
+#   - of tell, seek and flush of a regular file that has nothing to flush; a binary file tells in any case.
 # Once the program asks for the object of io, all calls go to host threads: the state is then not known any more.
 #
 # Lines. A call of readline costs more than the line. So after one that has read from the file, the lines that end in the
@@ -215,7 +215,7 @@ cdef class BufferedFile:
                 self.begin_bytes()
             return result
         if call.kind == CALL_MOVE:
-            if not clean:
+            if not clean and (self.text or call.name != "tell"):
                 return NOT_NOW
             if call.name == "seek":
                 # A cookie of a text file may stand for bytes to read.
@@ -384,7 +384,9 @@ cdef class BufferedFile:
     cdef int64_t most_bytes(self, object data) noexcept:
         """The most bytes that the data can be in the buffers; -1: unknown."""
         if not self.text:
-            return len(<bytes>data) if type(data) is bytes else -1
+            if type(data) is bytes:
+                return len(<bytes>data)
+            return len(<bytearray>data) if type(data) is bytearray else -1
         if type(data) is not str:
             return -1
         if PyUnicode_IS_ASCII(data) and self.codec != OTHER_CODEC:
@@ -473,8 +475,11 @@ cdef class FileCall:
     def throw(self, kind, value=None, traceback=None):
         """As the throw method of a coroutine."""
         if self.slow is not None:
-            result = self.slow.throw(kind, value, traceback) if value is not None else self.slow.throw(kind)
-            return result
+            try:
+                return self.slow.throw(kind) if value is None else self.slow.throw(kind, value, traceback)
+            except BaseException:
+                self.file = None
+                raise
         self.drop_turn()
         self.file = None
         if value is None:
@@ -549,13 +554,21 @@ cdef int file_call_send(object self, object value, PyObject **out) except -1:
                 Py_INCREF(result)
                 out[0] = <PyObject *>result
                 return PYGEN_RETURN
-        result = result_now(call)
+        try:
+            result = result_now(call)
+            if result is NOT_NOW:
+                call.start_slow()
+        except BaseException:
+            call.file = None
+            raise
         if call.has_turn:
             outcome = PYGEN_NEXT
-        elif result is NOT_NOW:
-            call.start_slow()
     if call.slow is not None:
-        outcome = PyIter_Send(call.slow, value, out)
+        try:
+            outcome = PyIter_Send(call.slow, value, out)
+        except BaseException:
+            call.file = None
+            raise
         if outcome != PYGEN_RETURN:
             return outcome
         result = <object>out[0]

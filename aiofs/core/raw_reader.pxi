@@ -55,6 +55,14 @@ def _set_windows(size_t least, size_t most, size_t asked):
     return before
 
 
+cdef int64_t blocking_reads = 0
+
+
+def _blocking_reads():
+    """For tests: how many reads inside a call were outside its window, and might have blocked."""
+    return blocking_reads
+
+
 @cython.final
 cdef class RawReader:
     """RawReader()
@@ -188,7 +196,9 @@ cdef class RawReader:
         return self.read_on_host(buffer)
 
     cdef object read_on_host(self, buffer):
+        global blocking_reads
         cdef object raw = self.raw()
+        blocking_reads += self.inside
         if raw is None:
             raise ValueError("I/O operation on closed file")
         self.length = self.first = self.last = 0
@@ -201,6 +211,7 @@ cdef class RawReader:
 
     def readall(self):
         """As the method of io.FileIO."""
+        global blocking_reads
         cdef int64_t size = self.start + self.length - c_lseek(self.fd, 0, C_SEEK_CUR)
         cdef bytes data
         if self.inside and self.ended and 0 <= size <= self.length:
@@ -211,4 +222,5 @@ cdef class RawReader:
         if raw is None:
             raise ValueError("I/O operation on closed file")
         self.previous_end = -1
+        blocking_reads += self.inside
         return FILEIO_READALL(raw)

@@ -5,6 +5,7 @@ import builtins
 import os
 import random
 import threading
+import weakref
 
 import pytest
 
@@ -74,6 +75,29 @@ async def test_written_bytes_go_to_the_kernel_on_a_host_thread(tmp_path, slow_ca
         assert path.read_bytes() == (wanted if "b" in mode else wanted.encode())
         assert 2 < len(slow_calls) < 300
         slow_calls.clear()
+
+
+@pytest.mark.parametrize("newline", [None, "", "\n", "\r", "\r\n", "binary"])
+async def test_windows_may_end_anywhere_in_a_line(tmp_path, newline):
+    path = tmp_path / "file"
+    path.write_bytes("a\rb\r\n\r\r\nß\rlonger\n\n日本\r\ngröße\nlast\r".encode() * 3)
+    options = {"mode": "rb"} if newline == "binary" else {"newline": newline, "encoding": "utf-8"}
+    with builtins.open(path, **options) as plain:
+        wanted = plain.readlines()
+    for size in range(1, 40):
+        before = _core._set_windows(size, 3 * size, size)
+        try:
+            async with files.open(path, **options) as file:
+                assert [line async for line in file] == wanted, size
+            async with files.open(path, **options) as file:
+                pieces = [
+                    part for _ in wanted for part in [await file.readline(2), await file.read(1)]
+                ]
+                pieces.append(await file.read())
+                assert type(wanted[0])().join(pieces) == type(wanted[0])().join(wanted)
+        finally:
+            _core._set_windows(*before)
+    assert _core._blocking_reads() == 0
 
 
 @pytest.mark.parametrize("options", [{"mode": "rb"}, {"mode": "r", "encoding": "utf-8"}])
@@ -182,6 +206,18 @@ async def test_call_is_awaited_once(path):
             await call
         one, other = file.__anext__(), file.__anext__()
         assert (await other).startswith("1,") and (await one).startswith("2,")
+
+
+async def test_dropped_file_is_freed_at_once(path):
+    file = await files.open(path, "rb")
+    assert await file.__anext__() == b"0,gr\xc3\xb6\xc3\x9fer,\n"
+    file._target.close()
+    with pytest.raises(ValueError):
+        while True:
+            await file.__anext__()
+    gone = weakref.ref(file)
+    del file
+    assert gone() is None
 
 
 async def cancelled(call):

@@ -143,6 +143,7 @@ async def compare(seed, folder):
 async def test_random_programs_have_the_same_outcome(tmp_path):
     for seed in SEEDS:
         await compare(seed, tmp_path)
+    assert _core._blocking_reads() == 0
 
 
 @pytest.fixture(params=WINDOWS)
@@ -189,8 +190,8 @@ async def read_beside_changes(seed, folder, calls=READS):
     mode = chance.choice(["r", "r", "rb", "rb", "r+", "r+b"])
     options = {"buffering": chance.choice([-1, -1, 0 if "b" in mode else 200, 100])}
     if "b" not in mode:
-        options |= {"newline": chance.choice(NEWLINES), "errors": "replace"}
-        options["encoding"] = chance.choice([*ENCODINGS, "utf-8", "utf-8"])
+        options |= {"newline": chance.choice([*NEWLINES, None, ""]), "errors": "replace"}
+        options["encoding"] = chance.choice([*ENCODINGS, "utf-8", "utf-8", "utf-8"])
     text = "".join(
         chance.choices([*PIECES, *LINES, *LINES, *LINES, *LINES], k=chance.randrange(90))
     )
@@ -216,3 +217,4 @@ async def read_beside_changes(seed, folder, calls=READS):
 async def test_reads_have_the_same_outcome_while_others_change_the_file(tmp_path, calls):
     for seed in SEEDS[:40]:
         await read_beside_changes(seed, tmp_path, calls)
+    assert _core._blocking_reads() == 0
