@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import stat
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -27,24 +28,47 @@ async def copyfile(source: StrPath, target: Target, *, progress: Progress | None
     """Copies the bytes of a file to `target`, which is created or replaced. Returns `target`.
 
     Extents are shared where the filesystem can (a reflink), and holes stay holes. progress: called
-    on the event loop with the bytes that are done and their total. If the await is cancelled, the
-    copy stops early. OSError as `open`; `shutil.SameFileError` and `shutil.SpecialFileError` as
-    `shutil.copyfile`.
+    on the event loop with the bytes that are done and their total, for the last time before the
+    await returns. If the await is cancelled, the copy stops early. OSError as `open`;
+    `shutil.SameFileError` and `shutil.SpecialFileError` as `shutil.copyfile`.
     """
-    loop = asyncio.get_running_loop()
-    wanted = [True]
-
-    def report(done: int, total: int) -> None:
-        if not wanted:
-            raise asyncio.CancelledError
-        if progress is not None:
-            loop.call_soon_threadsafe(progress, done, total)
-
+    reports = _Reports(progress)
     try:
-        await on_host_thread(_copy, source, target, report)
+        await on_host_thread(_copy, source, target, reports.add)
+        reports.deliver()
     finally:
-        wanted.clear()
+        reports.end()
     return target
+
+
+class _Reports:
+    """Calls a function on the event loop with what a host thread reports."""
+
+    def __init__(self, function: Callable[..., object] | None) -> None:
+        self._function = function
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[Any, ...]] = deque()
+        self._ended = False
+
+    def add(self, *report: Any) -> None:
+        """Runs on a host thread. Raises CancelledError once nobody awaits the operation."""
+        if self._ended:
+            raise asyncio.CancelledError
+        if self._function is not None:
+            self._waiting.append(report)
+            self._loop.call_soon_threadsafe(self.deliver)
+
+    def deliver(self) -> None:
+        while self._waiting and not self._ended and self._function is not None:
+            report = self._waiting.popleft()
+            try:
+                self._function(*report)
+            except Exception as error:
+                message = f"Exception in progress function {self._function!r}"
+                self._loop.call_exception_handler({"message": message, "exception": error})
+
+    def end(self) -> None:
+        self._ended = True
 
 
 def _copy(source: StrPath, target: StrPath, report: Callable[[int, int], None]) -> None:
@@ -88,26 +112,30 @@ async def copytree(
     """Copies a directory with all that is in it, with modes and times. Returns `target`.
 
     The arguments are those of `shutil.copytree`, and so are the errors. progress: called on the
-    event loop with the path of each file that is copied.
+    event loop with the path of each file that is copied. If the await is cancelled, the copy stops
+    at the next file.
     """
-    loop = asyncio.get_running_loop()
+    reports = _Reports(progress)
 
     def copy(one: str, other: str) -> str:
         _copy(one, other, lambda done, total: None)
         shutil.copystat(one, other)
-        if progress is not None:
-            loop.call_soon_threadsafe(progress, other)
+        reports.add(other)
         return other
 
-    await on_host_thread(
-        shutil.copytree,
-        source,
-        target,
-        symlinks=symlinks,
-        ignore=ignore,
-        copy_function=copy,
-        dirs_exist_ok=dirs_exist_ok,
-    )
+    try:
+        await on_host_thread(
+            shutil.copytree,
+            source,
+            target,
+            symlinks=symlinks,
+            ignore=ignore,
+            copy_function=copy,
+            dirs_exist_ok=dirs_exist_ok,
+        )
+        reports.deliver()
+    finally:
+        reports.end()
     return target
 
 
