@@ -23,8 +23,9 @@ the parts, so the order of the parts does not matter.
                         an open file with a descriptor; a directory as a volume; volumes written in Python
     cached              what the kernel has in memory is opened, looked at and read inside the call
     copying             copies of files of the machine
-    raw_reader, buffered_file
-                        open files by path: reads of io's objects that cannot block; calls without a host thread
+    raw_reader, buffered_file, file_call
+                        open files by path: reads of io's objects that cannot block; calls without a host
+                        thread; the awaitable of a call
 
 Ownership. An aiocb or an Operation (the owner) has a reference to a submission while its request is in
 flight. The submission pins the buffers and holds a reference to the owner, until a thread with the GIL
@@ -83,4 +84,5 @@ include "core/cached.pxi"
 include "core/copying.pxi"
 include "core/raw_reader.pxi"
 include "core/buffered_file.pxi"
+include "core/file_call.pxi"
 include "core/process.pxi"

@@ -1,8 +1,7 @@
-# What the open files of aiofs.files have in common, and the awaitable of their methods: buffered_file.pxi.
+# What the open files of aiofs.files have in common: buffered_file.pxi.
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
-    int PyIter_Send(object iterator, object argument, PyObject **result) except -1
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     object PyUnicode_New(Py_ssize_t size, int most)
@@ -13,6 +12,8 @@ cdef extern from "Python.h":
 
 cdef enum:
     OTHER_CODEC, UTF8, ASCII, LATIN1
+
+cdef class FileCall
 
 cdef class Turn:
     cdef bint taken
@@ -58,14 +59,3 @@ cdef class BufferedFile:
 
 cdef enum:
     CALL_LINE, CALL_NEXT, CALL_READ, CALL_WRITE, CALL_MOVE, CALL_ASK, CALL_OTHER
-
-@cython.final
-cdef class FileCall:
-    cdef BufferedFile file     # None: the call has ended
-    cdef str name
-    cdef tuple arguments
-    cdef int kind
-    cdef bint has_turn         # it has yielded to let the loop turn, and has the turn of its file
-    cdef object slow           # the coroutine that makes the call on a host thread
-    cdef int start_slow(self) except -1
-    cdef int drop_turn(self) except -1
