@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from aiofs import _core
 from aiofs.files.path import in_batches
+from aiofs.files.scarce import whole_call
 from aiofs.files.turns import on_host_thread
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def copyfile(source: StrPath, target: Target, *, progress: Progress | None
     """
     reports = _Reports(progress)
     try:
-        await on_host_thread(_copy, source, target, reports.add)
+        await whole_call(_copy, source, target, reports.add)
         reports.deliver()
     finally:
         reports.end()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 
 from aiofs import _core
 from aiofs.files.replacing import Durable, Replacement
-from aiofs.files.turns import let_turn, on_host_thread
+from aiofs.files.scarce import freed_so_far, must_wait, whole_call
+from aiofs.files.turns import let_turn
 from aiofs.files.wrapped import (
     AsyncBufferedIOBase,
     AsyncBufferedReader,
@@ -236,7 +237,7 @@ class FileOpening(Generic[File]):
                 raise
         if self._obj is None:
             try:
-                self._obj = await _core.offload(self._open_here)
+                self._obj = await self._opened_on_host_thread()
             except BaseException:
                 self._abandoned = True
                 if self._arrived is not None:
@@ -245,6 +246,17 @@ class FileOpening(Generic[File]):
             finally:
                 self._arrived = None
         return self._obj
+
+    async def _opened_on_host_thread(self) -> File:
+        while True:
+            before = freed_so_far()
+            try:
+                return await _core.offload(self._open_here)
+            except OSError as error:
+                waiter = must_wait(error, before)
+                if waiter is None:
+                    raise
+            await waiter
 
     def _open_here(self) -> File:
         """Runs on a host thread."""
@@ -277,7 +289,7 @@ async def read_bytes(path: FilePath) -> bytes:
     """All bytes of a file. OSError as the built-in `open`."""
     data = _core.cached_bytes(path)
     if data is None:
-        return await on_host_thread(_read, path)
+        return await whole_call(_read, path)
     if _core._turn_is_spent():
         await let_turn()
     return data
@@ -298,7 +310,7 @@ async def read_text(
     newline: str | None = None,
 ) -> str:
     """A whole file as text; the arguments are those of `open`."""
-    return await on_host_thread(_read_text, path, encoding, errors, newline)
+    return await whole_call(_read_text, path, encoding, errors, newline)
 
 
 def _read_text(
@@ -316,12 +328,33 @@ async def write_bytes(
     atomic, durable: as for `open`. TypeError, before anything is changed, if `data` is no buffer.
     """
     view = memoryview(data)
-    async with open(path, "wb", 0, atomic=atomic, durable=durable) as file:
-        with view.cast("B") if view.nbytes else view as rest:
-            done = 0
-            while done < view.nbytes:
-                done += await file.write(rest[done:])
-        return view.nbytes
+    opening = open(path, "wb", 0, atomic=atomic, durable=durable)
+    await _write_whole(opening, view.cast("B") if view.nbytes else view)
+    return view.nbytes
+
+
+async def _write_whole(opening: FileOpening[AsyncFile[Any]], data: Any) -> None:
+    try:
+        await whole_call(_write, opening, data)
+    except BaseException:
+        opening._abandoned = True
+        raise
+
+
+def _write(opening: FileOpening[AsyncFile[Any]], data: Any) -> None:
+    """Opens, writes and closes. If nobody awaits it any longer, it commits nothing."""
+    file = opening._call()
+    try:
+        done = file._file.write(data)
+        while done < len(data):  # bytes; the file has no buffer
+            done += file._file.write(data[done:])
+    except BaseException:
+        file._discard()
+        raise
+    if opening._abandoned:
+        file._discard()
+    else:
+        file._close()
 
 
 async def write_text(
@@ -340,5 +373,5 @@ async def write_text(
     opened = open(
         path, "w", encoding=encoding, errors=errors, newline=newline, atomic=atomic, durable=durable
     )
-    async with opened as file:
-        return await file.write(data)
+    await _write_whole(opened, data)
+    return len(data)

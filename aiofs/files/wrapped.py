@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, AnyStr, ClassVar, Generic, NoReturn, 
 from aiofs import _core
 from aiofs.files.reading import READS, Reading, tell_kept
 from aiofs.files.replacing import Durable, Replacement
+from aiofs.files.scarce import freeing
 from aiofs.files.turns import Turns
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ class AsyncFile(_core.BufferedFile, Generic[AnyStr]):
     async def close(self) -> None:
         """Flushes and closes; an atomic file replaces the old one. A second call does nothing."""
         if not self._close_inside():
-            await self._turns.run(self._close)
+            with freeing():
+                await self._turns.run(self._close)
 
     def _close_inside(self) -> bool:
         """Closes the file in this call, if that cannot block and no other call has its turn."""
@@ -250,7 +252,8 @@ class AsyncFile(_core.BufferedFile, Generic[AnyStr]):
         elif self._ending is not None:
             await self.close()
         elif not self._close_inside():
-            await self._turns.run(self._exit, kind, exception, traceback)
+            with freeing():
+                await self._turns.run(self._exit, kind, exception, traceback)
 
     def _exit(self, *raised: Any) -> None:
         self._leave()
