@@ -333,7 +333,7 @@ async def write_bytes(
     return view.nbytes
 
 
-async def _write_whole(opening: FileOpening[AsyncFile[Any]], data: Any) -> None:
+async def _write_whole(opening: FileOpening[Any], data: Any) -> None:
     try:
         await whole_call(_write, opening, data)
     except BaseException:
@@ -341,7 +341,7 @@ async def _write_whole(opening: FileOpening[AsyncFile[Any]], data: Any) -> None:
         raise
 
 
-def _write(opening: FileOpening[AsyncFile[Any]], data: Any) -> None:
+def _write(opening: FileOpening[Any], data: Any) -> None:
     """Opens, writes and closes. If nobody awaits it any longer, it commits nothing."""
     file = opening._call()
     try:
