@@ -49,7 +49,7 @@ POSIX_TESTS := $(wildcard tests/posix/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all fio-all lint bench bench-fio docs dist wheels coverage debug asan tsan valgrind \
+.PHONY: help demo test test-all fio-all lint bench bench-quick bench-fio docs dist wheels coverage debug asan tsan valgrind \
         mutants fuzz crash clean build
 
 help: ## print this list
@@ -113,6 +113,9 @@ lint: $(VENV)/.with-dev build ## check style, types, floors and the compilers' w
 
 bench: $(VENV)/.with-bench build ## compare the speed of aiofs with C and its peers
 	@$(PY) -m benchmarks
+
+bench-quick: $(VENV)/.with-bench build ## a first look at all goals of speed, in under two minutes
+	@$(PY) -m benchmarks --brief
 
 bench-fio: $(VENV)/.with-bench build ## compare fio with aiofs to fio with its own engines
 	@$(PY) -m benchmarks --only P7
