@@ -49,8 +49,13 @@ POSIX_TESTS := $(wildcard tests/posix/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
+<<<<<<< HEAD
 .PHONY: help demo test test-all fio-all lint bench bench-fio docs dist wheels coverage debug asan tsan valgrind \
         mutants fuzz crash peers clean build
+=======
+.PHONY: help demo test test-all fio-all lint bench bench-quick bench-fio docs dist wheels coverage debug asan tsan valgrind \
+        mutants fuzz crash clean build
+>>>>>>> bench
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +118,9 @@ lint: $(VENV)/.with-dev build ## check style, types, floors and the compilers' w
 
 bench: $(VENV)/.with-bench build ## compare the speed of aiofs with C and its peers
 	@$(PY) -m benchmarks
+
+bench-quick: $(VENV)/.with-bench build ## a first look at all goals of speed, in under two minutes
+	@$(PY) -m benchmarks --brief
 
 bench-fio: $(VENV)/.with-bench build ## compare fio with aiofs to fio with its own engines
 	@$(PY) -m benchmarks --only P7

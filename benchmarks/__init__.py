@@ -3,6 +3,8 @@
     python -m benchmarks                  the comparison: all cases, in about ten minutes
     python -m benchmarks --list           the list of cases
     python -m benchmarks --only P1,P8     some of the cases
+    python -m benchmarks --brief          a first look at all goals, in under two minutes
+    python -m benchmarks.growth           what an operation costs as there is more of something
     pytest benchmarks --benchmark-only    the core's operations one by one
 
 Quote only ratios of one run. The contenders are measured in turn, A B A B ..., each in a process
@@ -16,4 +18,5 @@ The files here, from the lowest floor up:
     cases.py      the table of cases: work, contenders, goals
     compare.py    runs the rounds of a case
     report.py     makes the tables
+    growth.py     measures what an operation costs as there is more of something, by growing.py
 """

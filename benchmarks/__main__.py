@@ -11,7 +11,7 @@ from aiofs.bench import machine
 from aiofs.bench.programs import first_line
 
 from . import readme, report
-from .cases import FULL, NOT_MEASURED, QUICK, Case, cases
+from .cases import BRIEF, FULL, NOT_MEASURED, QUICK, Case, cases
 from .compare import Comparison
 
 SAVED = Path(__file__).parent / "results" / "latest.json"
@@ -25,7 +25,10 @@ def main() -> None:
     if options.readme:
         readme.README.write_text(readme.filled(readme.README.read_text()))
         return
-    chosen = choose(cases(QUICK if options.quick else FULL), options.only)
+    scale = QUICK if options.quick else BRIEF if options.brief else FULL
+    chosen = choose(cases(scale), options.only)
+    if options.brief:
+        chosen = [case.brief() for case in chosen]
     if options.list:
         for case in chosen:
             print(f"{case.key:16}{case.title}")
@@ -34,7 +37,7 @@ def main() -> None:
         return
     results = run(chosen, options)
     text = report.text(results)
-    print(text)
+    print(brief(results) if options.brief else text)
     if options.json:
         save(results, options.json)
     if options.save:
@@ -48,7 +51,8 @@ def parse() -> argparse.Namespace:
     add("--list", action="store_true", help="list the cases and stop")
     add("--only", metavar="P1,P8/fsync", help="run only these numbers or cases")
     add("--quick", action="store_true", help="only test that every case runs; ignore the numbers")
-    add("--rounds", type=int, help="rounds of A B A B ... (default: 5; quick: 2)")
+    add("--brief", action="store_true", help="a first look at all goals, in under two minutes")
+    add("--rounds", type=int, help="rounds of A B A B ... (default: 5; brief: 1; quick: 2)")
     add("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     add("--directory", type=Path, help="where to make data files (default: the user's cache)")
     add("--json", type=Path, metavar="FILE", help="write the results to FILE")
@@ -56,7 +60,7 @@ def parse() -> argparse.Namespace:
     add("--readme", action="store_true", help="put the saved results into README.md and stop")
     add("--render", type=Path, metavar="FILE", help="print earlier results and stop")
     options = parser.parse_args()
-    options.rounds = options.rounds or (2 if options.quick else 5)
+    options.rounds = options.rounds or (2 if options.quick else 1 if options.brief else 5)
     return options
 
 
@@ -78,6 +82,15 @@ def run(chosen: list[Case], options: argparse.Namespace) -> report.Document:
         outcomes = [comparison.run(case) for case in chosen]
     show_progress("")
     return report.document(facts, options.rounds, outcomes)
+
+
+def brief(results: report.Document) -> str:
+    """The goals alone."""
+    rounds = "one round" if results["rounds"] == 1 else f"{results['rounds']} rounds"
+    return (
+        f"{report.goals(results)}\n\nA first look, by {rounds} over small files: `make bench` "
+        f"decides.\n{report.not_measured()}"
+    )
 
 
 def revision() -> str:

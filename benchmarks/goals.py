@@ -41,6 +41,10 @@ class Goal:
     def met(self, value: float) -> bool:
         return value <= self.bound if self.at_most else value >= self.bound
 
+    def verdict(self, value: float) -> str:
+        """PASS, or how far the value is from the bound."""
+        return "PASS" if self.met(value) else f"{abs(value / self.bound - 1):.0%} off"
+
     def needs(self, over: str) -> set[str]:
         """The contenders that must be measured before the goal can be judged."""
         return {self.of, over}
@@ -90,6 +94,9 @@ class AtMostMore(Goal):
 
     def format(self, value: float) -> str:
         return f"{value * 1e3:+.2f} ms"
+
+    def verdict(self, value: float) -> str:
+        return "PASS" if self.met(value) else f"{(value - self.bound) * 1e3:.2f} ms off"
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def goal_document(outcome: Outcome, goal: Goal) -> Document:
         **described,
         **spread_document(spread),
         "shown": [goal.format(value) for value in dataclasses.astuple(spread)],
-        "verdict": "met" if goal.met(spread.median) else "missed",
+        "verdict": goal.verdict(spread.median),
     }
 
 

@@ -114,7 +114,8 @@ def test_awaited_requests(
             await request_
 
     benchmark(lambda: loop.run_until_complete(pages()))
-    assert request_.aio_buf[:] == content((PAGES - 1) * PAGE, PAGE)
+    buffer: Any = request_.aio_buf
+    assert buffer[:] == content((PAGES - 1) * PAGE, PAGE)
 
 
 def test_awaited_access_handle_reads(

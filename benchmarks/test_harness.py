@@ -5,6 +5,8 @@ from __future__ import annotations
 import array
 import asyncio
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from itertools import chain
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from aiofs.bench import results
 from aiofs.bench.measuring import measure
 from aiofs.bench.measuring.cache import Unavailable, drop_cache, pages_in_cache
 from aiofs.bench.measuring.data import DataFile, KiB
@@ -21,9 +24,10 @@ from aiofs.bench.measuring.heartbeat import Heartbeat
 from aiofs.bench.measuring.libraries.base import Offsets
 from aiofs.bench.measuring.libraries.peers import ToThread
 from aiofs.bench.measuring.work import Work, shares
+from aiofs.bench.plots import plots
 
 from . import compare, report
-from .cases import FULL, QUICK, Case, cases
+from .cases import BRIEF, FULL, QUICK, Case, cases
 from .compare import Outcome
 from .contenders import LIBRARIES, PROGRAMS
 from .goals import FASTEST_PEER, AtMost, AtMostMore, Faster, Overhead
@@ -190,3 +194,47 @@ def test_the_report_names_a_program_that_is_not_installed(
 
 def test_a_file_that_was_dropped_is_cold(work: Work) -> None:
     drop_cache(work.path)
+
+
+def test_a_brief_case_keeps_what_its_goals_compare() -> None:
+    for case in cases(BRIEF):
+        brief = case.brief()
+        assert brief.contenders and brief.goals == case.goals
+        for goal in brief.goals:
+            assert goal.needs(goal.over) - {FASTEST_PEER} <= {*brief.contenders}, case.key
+
+
+@pytest.mark.parametrize(
+    ("goal", "value", "verdict"),
+    [
+        (AtMost("us", 2, "them"), 2, "PASS"),
+        (AtMost("us", 2, "them"), 3, "50% off"),
+        (Faster("us", 2, "them"), 3, "PASS"),
+        (Faster("us", 2, "them"), 1, "50% off"),
+        (AtMostMore("us", 2e-3, "them"), 1e-3, "PASS"),
+        (AtMostMore("us", 2e-3, "them"), 5e-3, "3.00 ms off"),
+    ],
+)
+def test_a_verdict_is_pass_or_the_distance(goal: Any, value: float, verdict: str) -> None:
+    assert goal.verdict(value) == verdict
+
+
+@pytest.mark.parametrize("key", ["requests", "handles", "entries", "bytes", "loops"])
+def test_what_grows_is_measured_at_each_step(tmp_path: Path, key: str) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    result = tmp_path / "growth.json"
+    options = ("--only", key, "--most", "16", "--rounds", "1", "--seconds", "0.001")
+    command = [sys.executable, "-m", "benchmarks.growth", *options]
+    root = Path(report.__file__).parent.parent
+    subprocess.run(
+        [*command, "--json", str(result), "--directory", str(data)],
+        cwd=root,
+        check=True,
+        capture_output=True,
+    )
+    document = results.load(result)
+    for job in document["jobs"]:
+        assert "time" in job["participants"]["aiofs"]["metrics"], job["job"]
+    assert any(plot.title.endswith(f"time against {key}") for plot in plots(document["jobs"]))
+    assert list(data.iterdir()) == []

@@ -141,7 +141,9 @@ KEYS = {
 
 
 def shown(key: str, value: Any) -> str:
-    """A value as a person would write it."""
+    """A value as a person would write it, also of a key that jobs do not have."""
+    if key not in KEYS:
+        return size_text(value) if key == "bytes" else f"{value:,}"
     if KEYS[key].parse is size:
         short = size_text(value)
         return short.replace(" KiB", "k").replace(" MiB", "m").replace(" GiB", "g").split()[0]

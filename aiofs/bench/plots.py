@@ -44,12 +44,15 @@ class Plot:
 
 
 def plots(jobs: Sequence[Job]) -> Iterator[Plot]:
-    """All plots of some jobs: those of a varied key first, then those of each job."""
+    """All plots of some jobs: those of a varied key first, then those of each job.
+
+    What varies beside the keys of jobs grows, and only the cost of that is plotted.
+    """
     groups = itertools.groupby(jobs, key=lambda job: job["group"])
     for group, members in groups:
         yield from by_key(group, list(members))
     for job in jobs:
-        if measured(job):
+        if measured(job) and job["varies"].keys() <= KEYS.keys():
             yield from of_job(job)
 
 
@@ -162,11 +165,22 @@ def draw_lines(
     if ticks[0] > 0:
         axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(ticks, [shown(key, tick) if key in KEYS else f"{tick:,}" for tick in ticks])
+    axes.set_xticks(ticks, [shown(key, tick) for tick in ticks])
     axes.minorticks_off()
+    readable(axes)
     axes.set_xlabel(key)
     axes.set_ylabel(label)
     axes.legend(fontsize=8)
+
+
+def readable(axes: Any) -> None:
+    """Labels at 1, 2 and 5 of each decade: a logarithmic axis may show less than one decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:g}")
+    )
 
 
 # ---- of one job ---------------------------------------------------------------------------------
@@ -273,9 +287,7 @@ def names_of(jobs: Iterable[Job]) -> list[str]:
 
 
 def written(key: str, job: Job) -> str:
-    """The value of a varied key; a key that no job has is one of what grows."""
-    value = job["varies"][key]
-    return shown(key, value) if key in KEYS else f"{value:,}"
+    return shown(key, job["varies"][key])
 
 
 def is_number(job: Job, key: str) -> bool:

@@ -51,8 +51,8 @@ def job_document(outcome: Outcome) -> Document:
         "group": job.group,
         "varies": {key: job[key] for key in job.varies},
         "keys": dict(job.keys),
-        "work": outcome.work.describe(),
-        "buffers": outcome.work.describe_buffers(),
+        "work": outcome.meaning or outcome.work.describe(),
+        "buffers": "" if outcome.meaning else outcome.work.describe_buffers(),
         "reference": outcome.reference,
         "participants": participants,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiofs.bench.jobs import Job
@@ -19,10 +19,14 @@ OPERATIONS = {"read": "read", "write": "write", "rw": "mixed"}
 
 @dataclass
 class Outcome:
-    """What each entrant measured in each round, what it is, or why it measured nothing."""
+    """What each entrant measured in each round, what it is, or why it measured nothing.
+
+    meaning: what was done, if the work does not say it.
+    """
 
     job: Job
     work: Work
+    meaning: str = ""
     rounds: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     about: dict[str, dict[str, str]] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -74,13 +78,25 @@ def run(
     progress: Callable[[str], None],
 ) -> Outcome:
     """Measures a job. `progress` is told what is measured, once for each measurement."""
+    environment = {"AIOFS_ENGINE": job["engine"]} if "engine" in job.given else {}
     outcome = Outcome(job, work_of(job, place))
+    take(outcome, entrants, rounds, progress, environment)
+    return outcome
+
+
+def take(
+    outcome: Outcome,
+    entrants: Sequence[Entrant],
+    rounds: int,
+    progress: Callable[[str], None],
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Fills an outcome by measuring its work, in turn."""
     measured: dict[str, list[dict[str, float]]] = {one.name: [] for one in entrants}
     outcome.unavailable = {one.name: one.missing for one in entrants if one.missing}
-    environment = {"AIOFS_ENGINE": job["engine"]} if "engine" in job.given else {}
     for turn in range(rounds):
         for entrant in entrants:
-            progress(f"{job.name}: {entrant.name}, round {turn + 1} of {rounds}")
+            progress(f"{outcome.job.name}: {entrant.name}, round {turn + 1} of {rounds}")
             if entrant.name in outcome.unavailable:
                 continue
             try:
@@ -93,4 +109,3 @@ def run(
     outcome.rounds = {
         name: all_ for name, all_ in measured.items() if name not in outcome.unavailable
     }
-    return outcome

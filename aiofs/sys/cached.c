@@ -211,6 +211,8 @@ static uint64_t place_of(const char *path, _Atomic uint64_t **slot)
     const char *name = strrchr(path, '/');
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     struct stat here;
+    if (strcmp(name ? name + 1 : path, "..") == 0)
+        return 0;
     if (!name || path[0] != '/') {
         if (status_of(AT_FDCWD, "", AT_EMPTY_PATH, &here) < 0)
             return 0;

@@ -15,6 +15,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+struct job;
+struct job *start(int fd, int save, size_t block, const int64_t *offsets, int64_t count, int done,
+                  char **buffers, int thread_count);
+int finish(struct job *job);
+
 struct job {
     int fd;
     int save; /* fdatasync after each write */

@@ -93,6 +93,7 @@ class Measurement:
         if self.work.seconds:
             metrics |= self.timed(offsets)
         metrics |= self.observed(offsets, with_time=not self.work.seconds)
+        metrics |= self.library.metrics()
         if self.work.verify:
             self.check()
         return metrics
@@ -100,7 +101,8 @@ class Measurement:
     def warm_up(self) -> Offsets:
         """Finds how fast the operation is. Returns the offsets of one go."""
         offsets = self.work.offsets()
-        first = cycle_to(offsets, max(1, min(WARM_UP, WARM_UP_BYTES // self.work.block)))
+        most = min(WARM_UP // self.library.operations, WARM_UP_BYTES // self.work.block)
+        first = cycle_to(offsets, max(1, most))
         for _ in range(2):
             if self.work.cold:
                 drop_cache(self.work.path)
@@ -171,7 +173,7 @@ class Measurement:
                 self.go(offsets, each)
                 wall += time.perf_counter() - start
                 cpu += time.process_time() - cpu_start
-            count += len(offsets)
+            count += len(offsets) * self.library.operations
         return {"time": wall / count, "cpu": cpu / count}
 
     def go(self, offsets: Offsets, each: Callable[[Offsets], Iterable[int]] = iter) -> Any:

@@ -49,6 +49,11 @@ class Library:
                 buffer[:] = self.payload
 
     @property
+    def operations(self) -> int:
+        """The operations that one offset stands for."""
+        return 1
+
+    @property
     def lanes(self) -> int:
         """The coroutines that run concurrently."""
         return 1 if self.batched else self.work.depth
@@ -71,6 +76,10 @@ class Library:
         if operation is None:
             raise Unavailable(f"has no {self.work.operation}")
         return operation  # type: ignore[no-any-return]
+
+    def metrics(self) -> dict[str, float]:
+        """What it measured itself, beside time."""
+        return {}
 
     def about(self) -> dict[str, str]:
         """What a report says of the participant."""
