@@ -49,13 +49,8 @@ POSIX_TESTS := $(wildcard tests/posix/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-<<<<<<< HEAD
-.PHONY: help demo test test-all fio-all lint bench bench-fio docs dist wheels coverage debug asan tsan valgrind \
-        mutants fuzz crash peers clean build
-=======
-.PHONY: help demo test test-all fio-all lint bench bench-quick bench-fio docs dist wheels coverage debug asan tsan valgrind \
-        mutants fuzz crash clean build
->>>>>>> bench
+.PHONY: help demo test test-all fio-all lint bench bench-quick bench-fio docs dist wheels coverage debug asan tsan \
+        valgrind mutants fuzz crash peers clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
