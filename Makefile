@@ -53,7 +53,7 @@ POSIX_TESTS := $(wildcard tests/posix/*.c)
         valgrind mutants fuzz crash peers clean build
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.with-demo build ## run the demonstration, on real files
 	@$(VENV)/bin/aiofs demo $(TREE)

@@ -139,7 +139,7 @@ class FileSystem(TreeCalls):
         opened = _core.cached_access_handle(mount.ops, resolved.path, checked, key, resolved.shown)
         if opened is not None:
             self._remember(opened)
-            return _core.Opened(opened)
+            return _core.opened(opened)
 
         def open_it() -> AccessHandle:
             with missing(mount.ops, resolved.path, create):

@@ -59,8 +59,9 @@ cdef class Opened:
     cdef Operation operation
     cdef object entered
 
-    def __cinit__(self, handle):
-        self.operation = completed_operation(GIVES_OBJECT, handle)
+    def __cinit__(self):
+        self.operation = completed_operation(GIVES_OBJECT, None)
+        self.operation.retrieved = True  # until `opened` gives it a handle
 
     def __del__(self):
         if not self.operation.retrieved:
@@ -101,6 +102,14 @@ cdef class Opened:
 
     def __reduce__(self):
         raise TypeError("an opening cannot be copied or pickled: await it, once")
+
+
+def opened(handle):
+    """An Opened of a handle."""
+    cdef Opened made = Opened.__new__(Opened)
+    made.operation.value = handle
+    made.operation.retrieved = False
+    return made
 
 
 cdef int opened_send(object self, object value, PyObject **out) except -1:
@@ -181,6 +190,7 @@ def cached_bytes(path):
     cdef status_of_file found
     cdef bytes encoded
     cdef int64_t got = -EAGAIN
+    cdef object data = None
     cdef int fd
     if not _affords_call():
         return None

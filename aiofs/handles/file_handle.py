@@ -56,7 +56,7 @@ class FileHandle(Handle):
             _core.deadline_of(wait)  # refuses a bad one
         opened = _core.cached_access_handle(ops, path, checked, key)
         if opened is not None:
-            return _core.Opened(opened)
+            return _core.opened(opened)
         return Opening(ops.access_handle, path, checked, False, wait=wait, key=key)
 
     def create_sync_access_handle(
