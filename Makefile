@@ -202,13 +202,14 @@ mutants: $(VENV)/.with-test ## break each rule of POSIX AIO in turn, and check t
 fuzz: $(VENV)/.with-test build ## compare random operations with models, for five minutes on each engine
 	@$(find-engines); $(PY) tests/fuzz/run.py $(SECONDS) $$engines
 
-# `test` runs a short form of both.
+# `test` runs a short form of all three.
 crash: $(VENV)/.with-test build ## kill processes that save files, 1,000 times on each engine, and cut the power
 	@$(find-engines); \
 	for engine in $$engines; do \
 	    echo "== engine $$engine"; \
 	    AIOFS_ENGINE=$$engine PYTHONPATH=$(CURDIR) $(PY) tests/crash/kill.py $(ROUNDS) || exit 1; \
-	    AIOFS_ENGINE=$$engine AIOFS_POWER_CUTS=500 $(PYTEST) -q tests/crash/test_power_cut.py || exit 1; \
+	    AIOFS_ENGINE=$$engine AIOFS_POWER_CUTS=500 AIOFS_KILL_STEP=1 $(PYTEST) -q \
+	        tests/crash/test_power_cut.py tests/handles/test_killed_commit.py || exit 1; \
 	done
 
 peers: $(VENV)/.with-test build ## run the tests of aiofiles and anyio, of files and paths, against aiofs.files

@@ -117,6 +117,7 @@ def pytest_pyfunc_call(pyfuncitem):
 # same on both engines, or they start programs for which one engine is enough.
 ONCE = (
     "bench/",
+    "bench/",
     "crash/test_power_cut.py",
     "engine/",
     "files/",

@@ -197,13 +197,13 @@ def cached_bytes(path):
     encoded = _plain_path(path)
     if encoded is None:
         return None
-    fd = cached_open(encoded, c_O_RDONLY, &found)
+    fd = aiofs_cached_open(encoded, c_O_RDONLY, &found)
     if fd < 0:
         return None
     try:
         if (found.st_mode & 0o170000) == 0o100000 and found.st_size <= WHOLE_MAX and found.st_nlink > 0:
             data = PyBytes_FromStringAndSize(NULL, found.st_size)
-            got = cached_read(fd, found.st_dev, PyBytes_AS_STRING(data), <size_t>found.st_size)
+            got = aiofs_cached_read(fd, found.st_dev, PyBytes_AS_STRING(data), <size_t>found.st_size)
         return data if got >= 0 else None
     finally:
         c_close(fd)
@@ -219,7 +219,7 @@ def cached_descriptor(path, int flags):
     encoded = _plain_path(path)
     if encoded is None:
         return None
-    fd = cached_open(encoded, flags, &found)
+    fd = aiofs_cached_open(encoded, flags, &found)
     if fd < 0:
         return None
     if not flags & c_O_NONBLOCK:
@@ -234,7 +234,7 @@ def cached_status(path, bint follow=True):
     if not _affords_call():
         return None
     encoded = _plain_path(path)
-    if encoded is None or cached_stat(encoded, 0 if follow else c_O_NOFOLLOW, &found) < 0:
+    if encoded is None or aiofs_cached_stat(encoded, 0 if follow else c_O_NOFOLLOW, &found) < 0:
         return None
     return _stat_result(&found)
 
@@ -242,9 +242,9 @@ def cached_status(path, bint follow=True):
 def learn_filesystem(int fd):
     """Called on a host thread, with a file that it opened: the next one on its filesystem may be opened inside the call."""
     with nogil:
-        filesystem_is_local(fd)
+        aiofs_filesystem_is_local(fd)
 
 
 def close_is_immediate(int fd):
     """Whether closing the descriptor cannot block: nothing was written by it, and its file has a name."""
-    return closes_at_once(fd)
+    return aiofs_closes_at_once(fd)

@@ -64,7 +64,7 @@ enum inline_hint file_hint_of(int fd, const struct file_facts *facts)
 {
     if (!S_ISREG(facts->stat.st_mode) || facts->flags & O_DIRECT)
         return HINT_ENGINE;
-    return filesystem_is_memory(fd, facts->stat.st_dev) ? HINT_MEMORY : HINT_NOWAIT;
+    return aiofs_filesystem_is_memory(fd, facts->stat.st_dev) ? HINT_MEMORY : HINT_NOWAIT;
 }
 
 int file_classify(int fd)

@@ -180,7 +180,7 @@ static int tree_build(int root, const struct stat *status_of_root, unsigned flag
     tree->root = root;
     tree->dev = status_of_root->st_dev;
     tree->ino = status_of_root->st_ino;
-    tree->local = filesystem_is_local(root);
+    tree->local = aiofs_filesystem_is_local(root);
     tree->fine_times = has_fine_times(root);
     int status = collect_ancestors(tree);
     if (status == 0)

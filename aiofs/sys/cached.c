@@ -1,14 +1,14 @@
 /*
  * cached.c - see cached.h: what this kernel answers from memory.
  *
- * Filesystems. The type of a filesystem says whether its open and close can block. Asking for the type (fstatfs) is itself
- * a question to the server of a network filesystem. So a thread that may block asks, and the answer is remembered for a
- * few seconds under the device number; the kernel reuses the numbers of filesystems that were unmounted.
+ * Filesystems. The type of a filesystem says whether its open and close can block. Asking for the type (fstatfs) is
+ * itself a question to the server of a network filesystem. So a thread that may block asks, and the answer is remembered
+ * for a few seconds under the device number; the kernel reuses the numbers of filesystems that were unmounted.
  *
- * Places. Even openat2 with RESOLVE_CACHED calls the open function of the filesystem. So before a path is opened here, an
- * O_PATH descriptor and statx(AT_STATX_DONT_SYNC), which no filesystem sees, say where it leads. This costs as much as the
- * open. So the answer is remembered for the directory, for a second: a path in the same directory, without symbolic
- * links, is on the same filesystem, unless somebody mounts something just then.
+ * Places. Even openat2 with RESOLVE_CACHED calls the open function of the filesystem. So before a path is opened here,
+ * an O_PATH descriptor and statx(AT_STATX_DONT_SYNC), which no filesystem sees, say where it leads. This costs as much
+ * as the open. So the answer is remembered for the directory, for a second: a path in the same directory, without
+ * symbolic links, is on the same filesystem, unless somebody mounts something just then.
  *
  * Locking. None. What is remembered is one atomic word each; a lost one costs a few system calls.
  */
@@ -155,13 +155,13 @@ static unsigned learn(int fd, dev_t filesystem)
     return facts;
 }
 
-bool filesystem_is_local(int fd)
+bool aiofs_filesystem_is_local(int fd)
 {
     struct stat found;
     return aiofs_sys.fstat(fd, &found) == 0 && learn(fd, found.st_dev) & LOCAL;
 }
 
-bool filesystem_is_memory(int fd, dev_t filesystem)
+bool aiofs_filesystem_is_memory(int fd, dev_t filesystem)
 {
     return learn(fd, filesystem) & IN_MEMORY;
 }
@@ -171,7 +171,7 @@ static bool filesystem_is_known_local(dev_t filesystem)
     return facts_of(filesystem) & LOCAL;
 }
 
-bool closes_at_once(int fd)
+bool aiofs_closes_at_once(int fd)
 {
     struct stat found;
     int flags = aiofs_sys.fcntl(fd, F_GETFL, 0);
@@ -245,7 +245,7 @@ static int look_for_opening(const char *path, int flags, struct stat *found)
     return ordinary && filesystem_is_known_local(found->st_dev) ? 0 : -EAGAIN;
 }
 
-int cached_stat(const char *path, int flags, struct stat *found)
+int aiofs_cached_stat(const char *path, int flags, struct stat *found)
 {
     int status = look(path, flags, found);
     return status == 0 && !filesystem_is_known_local(found->st_dev) ? -EAGAIN : status;
@@ -258,7 +258,7 @@ static int open_there(const char *path, int flags, uint64_t resolve)
     return aiofs_sys.openat2(AT_FDCWD, path, flags | O_NONBLOCK | O_CLOEXEC, 0, resolve | RESOLVE_CACHED);
 }
 
-int cached_open(const char *path, int flags, struct stat *found)
+int aiofs_cached_open(const char *path, int flags, struct stat *found)
 {
     _Atomic uint64_t *slot = NULL;
     if (flags & (O_CREAT | O_TRUNC | O_PATH | __O_TMPFILE))
@@ -285,7 +285,7 @@ int cached_open(const char *path, int flags, struct stat *found)
     return fd;
 }
 
-int64_t cached_read(int fd, dev_t filesystem, void *buffer, size_t size)
+int64_t aiofs_cached_read(int fd, dev_t filesystem, void *buffer, size_t size)
 {
     const struct iovec all = {buffer, size};
     if (size == 0)

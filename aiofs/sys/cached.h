@@ -27,19 +27,19 @@ bool cached_refuse(void);
 int cached_openat(int dirfd, const char *path, int flags, uint64_t resolve);
 int cached_fstatat(int dirfd, const char *path, struct stat *out, int flags);
 
-/* Opens a regular file or a directory; `found` is its status. O_NONBLOCK stays set. -EAGAIN: on a thread that may block. */
-AIOFS_API int cached_open(const char *path, int flags, struct stat *found);
+/* Opens a regular file or a directory; `found` is its status. O_NONBLOCK stays set. -EAGAIN: on a thread that may. */
+AIOFS_API int aiofs_cached_open(const char *path, int flags, struct stat *found);
 /* The status of what a path leads to, without opening it. `flags`: 0 or O_NOFOLLOW. */
-AIOFS_API int cached_stat(const char *path, int flags, struct stat *found);
-/* All bytes of an open file of `size` bytes: the count, or -EAGAIN if some are not in memory or the file has another size. */
-AIOFS_API int64_t cached_read(int fd, dev_t filesystem, void *buffer, size_t size);
+AIOFS_API int aiofs_cached_stat(const char *path, int flags, struct stat *found);
+/* All bytes of an open file of `size` bytes: the count, or -EAGAIN if not all are in memory or the size has changed. */
+AIOFS_API int64_t aiofs_cached_read(int fd, dev_t filesystem, void *buffer, size_t size);
 
 /* Whether opens and closes on the filesystem wait for nothing but this kernel. Blocks; remembers the answer, for the
  * functions above. */
-AIOFS_API bool filesystem_is_local(int fd);
+AIOFS_API bool aiofs_filesystem_is_local(int fd);
 /* Whether its files are in memory only, so that no read waits. The descriptor is on that filesystem. */
-AIOFS_API bool filesystem_is_memory(int fd, dev_t filesystem);
+bool aiofs_filesystem_is_memory(int fd, dev_t filesystem);
 /* Whether close(2) of the descriptor cannot block: nothing was written by it, and the file has a name. */
-AIOFS_API bool closes_at_once(int fd);
+AIOFS_API bool aiofs_closes_at_once(int fd);
 
 #endif

@@ -1,7 +1,11 @@
-"""A process is killed before each system call of a save: the file has the old bytes or the new."""
+"""A process is killed before a system call of a save: the file has the old bytes or the new.
+
+Before each AIOFS_KILL_STEP-th call (3), from a random one on; `make crash` does it before each call.
+"""
 
 import asyncio
 import os
+import random
 import signal
 import traceback
 from contextlib import nullcontext
@@ -17,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings(FORKS_WITH_THREADS)
 
 NEW = b"new" * 5000
 MOST = 2000  # system calls of one save
+STEP = int(os.environ.get("AIOFS_KILL_STEP", "3"))
 
 
 @pytest.fixture(params=["unlimited", "quota", "host", "mounted", "mounted, quota"])
@@ -74,7 +79,7 @@ def test_file_has_old_or_new_bytes_wherever_a_save_is_killed(file, faults, save)
     directory = file._volume._directory
     path = f"{directory}/sub/file"
     seen = set()
-    for nth in range(1, MOST):
+    for nth in range(random.randint(1, STEP), MOST, STEP):
         ended = not killed(save, file, faults, nth)
         with open(path, "rb") as opened:
             found = opened.read()
