@@ -6,6 +6,7 @@ order of this table, so the contenders that a goal compares are measured close t
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 from aiofs.bench.measuring.data import DataFile, GiB, KiB, MiB
@@ -16,6 +17,7 @@ from .goals import FASTEST_PEER, AtMost, AtMostMore, Each, Faster, Goal, Memory,
 
 REQUESTS, HANDLE = "aiofs await aiocb", "aiofs AccessHandle"
 AWAITED = (REQUESTS, HANDLE)
+WHOLE = "aiofs read_bytes"
 LISTS = "aiofs lio_listio"
 
 # For cases that would take too long with all peers: the peers that are fast with many requests, and
@@ -39,6 +41,7 @@ class Scale:
     stream: int
     requests: int
     saves: int
+    files: int
     processes: int
     seconds: float
     observed: float
@@ -46,13 +49,22 @@ class Scale:
 
 
 FULL = Scale(
-    256 * MiB, GiB, requests=10_000, saves=256, processes=100, seconds=0.15, observed=0.15, stall=2
+    256 * MiB,
+    GiB,
+    requests=10_000,
+    saves=256,
+    files=4_000,
+    processes=100,
+    seconds=0.15,
+    observed=0.15,
+    stall=2,
 )
 QUICK = Scale(
     16 * MiB,
     64 * MiB,
     requests=500,
     saves=32,
+    files=100,
     processes=10,
     seconds=0.02,
     observed=0.03,
@@ -113,6 +125,8 @@ def cases(scale: Scale) -> list[Case]:
         streaming(replace(cached, file=DataFile("stream", scale.stream, fill=MiB))),
         opening(replace(cached, operation="open")),
         *atomic_saves(replace(cached, operation="replace", seconds=scale.seconds * 4)),
+        *whole_files(scale, cached),
+        *shifted_reads(cached),
         *waiting(scale, cached),
         importing(replace(cached, operation="import")),
     ]
@@ -342,6 +356,60 @@ def atomic_saves(work: Work) -> list[Case]:
             (Faster(ours, 0.8),),
         )
         for key, title, size in (("4K", "4 KiB", 4 * KiB), ("1M", "1 MiB", MiB))
+    ]
+
+
+def whole_files(scale: Scale, cached: Work) -> list[Case]:
+    """Opens, reads and closes: small files by path and by handle, and one large file."""
+    ours, handles, blocking = WHOLE, "aiofs read-only handles", "open().read(), blocking"
+    small = DataFile("small", scale.files * 4 * KiB, apart=True)
+    peers = (blocking, "asyncio.to_thread(open().read)", "aiofiles, whole", "anyio, whole")
+    pieces = replace(cached, file=small)
+    large = replace(cached, operation="whole", block=scale.file, seconds=cached.seconds * 4)
+    cases = []
+    for depth in (1, 32):
+        whole = replace(pieces, operation="whole", depth=depth)
+        locked = replace(pieces, operation="locked", depth=depth)
+        cases += [
+            Case(
+                f"P15/{depth}",
+                f"whole small files, {coroutines(depth)}",
+                whole,
+                ("C", ours, *peers),
+                (AtMost(ours, 1.6),),
+            ),
+            Case(
+                f"P16/{depth}",
+                f"whole small files through handles, {coroutines(depth)}",
+                locked,
+                ("C", handles),
+                (AtMost(handles, 4),),
+            ),
+        ]
+    cases.append(
+        Case(
+            "P17",
+            "a whole large file",
+            large,
+            (blocking, ours, *peers[1:]),
+            (AtMost(ours, 1.0 if (os.cpu_count() or 1) < 4 else 0.6, blocking),),
+        )
+    )
+    return cases
+
+
+def shifted_reads(cached: Work) -> list[Case]:
+    """Reads into buffers that begin where those of large bytearrays do."""
+    aligned = "aiofs AccessHandle, aligned"
+    return [
+        Case(
+            f"P25/{key}",
+            f"cached reads of {key}, 16 bytes after a page begins",
+            replace(cached, block=block, shift=16),
+            ("C", HANDLE, aligned),
+            (AtMost(HANDLE, 1.3, aligned), AtMost(HANDLE, 0.7)),
+        )
+        for key, block in (("4K", 4 * KiB), ("64K", 64 * KiB), ("1M", MiB))
     ]
 
 

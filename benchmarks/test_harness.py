@@ -141,6 +141,29 @@ def test_c_measures_and_checks_the_same_file(work: Work) -> None:
         compare.measure("C", work)
 
 
+@pytest.mark.parametrize("key", ["P15/1", "P15/32", "P16/1", "P16/32", "P17", "P25/4K", "P25/1M"])
+def test_whole_files_and_shifted_reads_are_measured(tmp_path: Path, key: str) -> None:
+    case = next(case for case in cases(QUICK) if case.key == key)
+    case.work.file.make(tmp_path)
+    for name in case.contenders:
+        metrics = compare.measure(name, replace(case.work, directory=str(tmp_path)))
+        assert metrics["time"] > 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "ours"), [("whole", "aiofs read_bytes"), ("locked", "aiofs read-only handles")]
+)
+def test_wrong_bytes_in_small_files_are_noticed(tmp_path: Path, operation: str, ours: str) -> None:
+    file = DataFile("small", 8 * KiB, apart=True)
+    file.make(tmp_path)
+    (tmp_path / "small.4096").write_bytes(b"w" * 4096)
+    work = Work(file, operation, seconds=0.001, observed=0.01, directory=str(tmp_path))
+    with pytest.raises(Unavailable, match="other bytes"):
+        compare.measure("C", work)
+    with pytest.raises(Unavailable, match="wrong bytes"):
+        compare.measure(ours, work)
+
+
 def test_c_replaces_the_file(work: Work) -> None:
     assert compare.measure("C", replace(work, operation="replace"))["p50"] > 0
     assert Path(work.path).read_bytes() == b"c" * work.block

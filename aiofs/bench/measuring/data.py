@@ -18,22 +18,31 @@ class DataFile:
 
     The size of these writes matters: large writes give the page cache large folios, and a later
     small write into a large folio costs many times more. `fill` is 0 for a file that was there
-    before: its bytes are not known.
+    before: its bytes are not known. Of a file that is `apart`, the bytes of each write are in a
+    file of their own, NAME.OFFSET, and NAME is empty.
     """
 
     name: str
     size: int
     fill: int = PAGE
     on_tmpfs: bool = False
+    apart: bool = False
 
     @property
     def filled(self) -> str:
         if not self.fill:
             return "that was there before"
+        if self.apart:
+            return f"in files of {size_text(self.fill)}"
         return f"filled by {size_text(self.fill)} writes"
 
     def make(self, directory: Path) -> None:
         """Creates the file. FileExistsError if there is one."""
+        if self.apart:
+            for offset in range(0, self.size, self.fill):
+                (directory / f"{self.name}.{offset}").write_bytes(content(offset, self.fill))
+            (directory / self.name).touch(exist_ok=False)
+            return
         with open(directory / self.name, "xb", buffering=0) as file:
             for offset in range(0, self.size, self.fill):
                 written = file.write(content(offset, min(self.fill, self.size - offset)))

@@ -3,8 +3,8 @@
  *
  *     floor OPERATION FILE OFFSETS BLOCK BUFFERS SHIFT STATE SECONDS COUNT VERIFY
  *
- * OPERATION is read (pread), write (pwrite), mixed (either), open (open, lock, close) or replace (write a new file,
- * fsync, rename, fsync of the directory). OFFSETS is a file of native 64-bit integers, in the order that every
+ * OPERATION is read (pread), write (pwrite), mixed (either), open (open, lock, close), replace (write a new file,
+ * fsync, rename, fsync of the directory), whole (open, read, close of FILE.OFFSET) or locked (the same with a lock). OFFSETS is a file of native 64-bit integers, in the order that every
  * participant uses; the program repeats it; ~offset is a write of mixed operations. It uses BUFFERS buffers of BLOCK
  * bytes in turn, as the same number of coroutines would; each begins SHIFT bytes after the beginning of a page. STATE
  * is cached, cold (the file is dropped from the page cache before each pass, and when all offsets were used) or direct
@@ -41,6 +41,7 @@ struct work {
     const char *path;
     int fd, directory;
     const int64_t *offsets;
+    char **paths; /* of whole files: one for each offset */
     size_t offset_count;
     char *buffers;
     size_t buffer_count, buffer_room, shift;
@@ -108,6 +109,30 @@ static void open_lock_close(const struct work *w, size_t turn)
     if (fcntl(fd, F_OFD_SETLK, &lock))
         die("fcntl");
     close(fd);
+}
+
+static void read_file(const struct work *w, size_t turn, int is_locked)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    int fd = open(w->paths[turn % w->offset_count], O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        die("open");
+    if (is_locked && fcntl(fd, F_OFD_SETLK, &lock))
+        die("fcntl");
+    if (pread(fd, buffer_at(w, turn), w->block, 0) != (ssize_t)w->block)
+        die("pread");
+    close(fd);
+}
+
+static void read_whole(const struct work *w, size_t turn)
+{
+    read_file(w, turn, 0);
+}
+
+static void read_locked(const struct work *w, size_t turn)
+{
+    read_file(w, turn, 1);
 }
 
 static void replace_file(const struct work *w, size_t turn)
@@ -218,16 +243,35 @@ static void time_each(const struct work *w, operation *operate)
     free(took);
 }
 
-static void check_read(const struct work *w, size_t turn)
+static void check_bytes(const struct work *w, size_t turn)
 {
     const char *buffer = buffer_at(w, turn);
 
-    read_block(w, turn);
     for (size_t at = 0; at < w->block; at += sizeof(int64_t)) {
         int64_t page = offset_at(w, turn) + (int64_t)(at / PAGE * PAGE);
         if (memcmp(buffer + at, &page, sizeof page))
             die("read other bytes than the file was filled with");
     }
+}
+
+static void check_read(const struct work *w, size_t turn)
+{
+    read_block(w, turn);
+    check_bytes(w, turn);
+}
+
+static void check_whole(const struct work *w, size_t turn)
+{
+    memset(buffer_at(w, turn), 0, w->block);
+    read_whole(w, turn);
+    check_bytes(w, turn);
+}
+
+static void check_locked(const struct work *w, size_t turn)
+{
+    memset(buffer_at(w, turn), 0, w->block);
+    read_locked(w, turn);
+    check_bytes(w, turn);
 }
 
 static void check_write(const struct work *w, size_t turn)
@@ -303,6 +347,18 @@ static const int64_t *load_offsets(const char *path, size_t *count)
     return offsets;
 }
 
+static char **name_files(const struct work *w)
+{
+    char **paths = malloc(w->offset_count * sizeof *paths);
+
+    for (size_t i = 0; paths && i < w->offset_count; i++)
+        if (asprintf(&paths[i], "%s.%lld", w->path, (long long)w->offsets[i]) < 0)
+            die("asprintf");
+    if (!paths)
+        die("malloc");
+    return paths;
+}
+
 static enum state state_named(const char *name)
 {
     return !strcmp(name, "cold") ? COLD : !strcmp(name, "direct") ? DIRECT : CACHED;
@@ -329,13 +385,15 @@ int main(int argc, char **argv)
         {"mixed", read_or_write_block, check_mixed, CLOCK_EVERY, O_RDWR},
         {"open", open_lock_close, open_lock_close, CLOCK_EVERY, O_RDONLY},
         {"replace", replace_file, check_replaced, SLOW_EVERY, O_RDONLY},
+        {"whole", read_whole, check_whole, CLOCK_EVERY, O_RDONLY},
+        {"locked", read_locked, check_locked, CLOCK_EVERY, O_RDONLY},
     };
     size_t chosen = 0, known = sizeof operations / sizeof *operations;
 
     while (argc == 11 && chosen < known && strcmp(operations[chosen].name, argv[1]))
         chosen++;
     if (argc != 11 || chosen == known) {
-        fprintf(stderr, "usage: floor read|write|mixed|open|replace FILE OFFSETS BLOCK BUFFERS SHIFT "
+        fprintf(stderr, "usage: floor read|write|mixed|open|replace|whole|locked FILE OFFSETS BLOCK BUFFERS SHIFT "
                         "cached|cold|direct SECONDS COUNT VERIFY\n");
         return 2;
     }
@@ -356,6 +414,7 @@ int main(int argc, char **argv)
     if (w.fd < 0)
         die(w.path);
     make_buffers(&w);
+    w.paths = name_files(&w);
 
     time_whole(&w, operations[chosen].operate, at_once(&w, operations[chosen].every));
     time_each(&w, operations[chosen].operate);

@@ -192,13 +192,13 @@ class Measurement:
         for offset in self.work.offsets()[:CHECKED]:
             if self.work.operation in ("write", "save", "replace") or offset < 0:
                 self.check_write(offset if offset >= 0 else ~offset, offset)
-            elif self.work.operation in ("read", "mixed"):
+            elif self.work.operation in ("read", "mixed", "whole", "locked"):
                 self.check_read(offset)
 
     def check_read(self, offset: int) -> None:
         block, work = self.work.block, self.work
         self.library.buffers[0][:] = bytes(block)
-        known = work.operation == "read" and work.file.fill
+        known = work.operation != "mixed" and work.file.fill
         data = memoryview(self.go(array.array("q", [offset])))
         with open(self.library.path, "rb", buffering=0) as file:
             right = len(data) == block

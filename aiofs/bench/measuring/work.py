@@ -30,7 +30,7 @@ class Work:
     operation  read, write, mixed (reads and writes), save (a write, then fdatasync), open (open,
                lock, close), replace (the whole file, atomically), import, crowd (the participant's
                number of reads, of a pipe, or of the file if it is `direct`), round (processes hand
-               a lock round)
+               a lock round), whole (open, read all, close), locked (open, lock, read all, close)
     depth      operations in flight; each coroutine awaits one at a time; of a round, the processes
     reads      how many percent of mixed operations are reads
     shift      how many bytes after the beginning of a page the buffers begin
@@ -68,6 +68,12 @@ class Work:
     @property
     def writes(self) -> bool:
         return self.operation in ("write", "mixed", "save", "replace")
+
+    def paths(self) -> dict[int, str]:
+        """The path of the file at each offset, of operations on whole files."""
+        if not self.file.apart:
+            return {0: self.path}
+        return {at: f"{self.path}.{at}" for at in range(0, self.file.size, self.block)}
 
     def offsets(self) -> Offsets:
         """The offsets of the file's blocks, in the order that all participants use.
@@ -116,6 +122,8 @@ class Work:
         names = {
             "save": "write + fdatasync",
             "crowd": "read",
+            "whole": "open + read + close",
+            "locked": "open + lock + read + close",
             "mixed": f"read ({self.reads} %) and write",
         }
         operation = names.get(self.operation, self.operation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import itertools
 import os
@@ -73,6 +74,19 @@ class ByPath(Ours):
             else:
                 await files.pwrite(file, buffer, ~offset)
         return buffer
+
+
+class WholeFiles(Ours):
+    """`await aiofs.read_bytes(path)`."""
+
+    async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
+        self.paths = self.work.paths()
+
+    async def whole(self, lane: int, offsets: Offsets) -> Any:
+        read_bytes, paths, data = aiofs.read_bytes, self.paths, b""
+        for offset in offsets:
+            data = await read_bytes(paths[offset])
+        return data
 
 
 class Requests(Ours):
@@ -185,6 +199,30 @@ class Handle(Ours):
                 await handle.read(buffer, at=offset)
             else:
                 await handle.write(buffer, at=~offset)
+        return buffer
+
+
+class AlignedHandle(Handle):
+    """The same, always into buffers that begin with a page."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(dataclasses.replace(work, shift=0))
+
+
+class LockedFiles(Handle):
+    """`get_file_handle`, a read-only access handle, one read, and close."""
+
+    async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
+        volume = stack.enter_context(aiofs.PrivateVolume(self.work.directory))
+        self.root = volume.root
+        self.names = {at: os.path.basename(path) for at, path in self.work.paths().items()}
+
+    async def locked(self, lane: int, offsets: Offsets) -> Any:
+        root, names, buffer = self.root, self.names, self.buffers[lane]
+        for offset in offsets:
+            file = await root.get_file_handle(names[offset])
+            async with file.create_access_handle(mode="read-only") as handle:
+                await handle.read(buffer, at=0)
         return buffer
 
 

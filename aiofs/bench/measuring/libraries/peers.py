@@ -18,6 +18,58 @@ from aiofs.bench.measuring.work import Work
 NEW = "new bytes of each read"
 
 
+class Whole(Library):
+    """Whole files, by a call that returns new bytes."""
+
+    reads_into = NEW
+
+    async def prepare(self, stack: contextlib.AsyncExitStack) -> None:
+        self.paths = self.work.paths()
+
+
+class InlineWhole(Whole):
+    """The built-in `open` and `read` in a coroutine. It holds the loop meanwhile."""
+
+    async def whole(self, lane: int, offsets: Offsets) -> Any:
+        data = b""
+        for offset in offsets:
+            data = read_whole(self.paths[offset])
+        return data
+
+
+class ToThreadWhole(Whole):
+    async def whole(self, lane: int, offsets: Offsets) -> Any:
+        data = b""
+        for offset in offsets:
+            data = await asyncio.to_thread(read_whole, self.paths[offset])
+        return data
+
+
+class AiofilesWhole(Whole):
+    package = "aiofiles"
+
+    async def whole(self, lane: int, offsets: Offsets) -> Any:
+        import aiofiles
+
+        data = b""
+        for offset in offsets:
+            async with aiofiles.open(self.paths[offset], "rb", buffering=0) as file:
+                data = await file.read()
+        return data
+
+
+class AnyioWhole(Whole):
+    package = "anyio"
+
+    async def whole(self, lane: int, offsets: Offsets) -> Any:
+        import anyio
+
+        data = b""
+        for offset in offsets:
+            data = await anyio.Path(self.paths[offset]).read_bytes()
+        return data
+
+
 class Inline(Library):
     """`os.preadv` in a coroutine, without a library. It holds the loop meanwhile."""
 
@@ -271,6 +323,11 @@ class Urio(SeekingFiles):
         import urio
 
         return await stack.enter_async_context(urio.open(self.work.path, self.mode))
+
+
+def read_whole(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def replace_file(path: str, content: bytes) -> None:
