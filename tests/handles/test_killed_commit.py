@@ -1,6 +1,6 @@
 """A process is killed before a system call of a save: the file has the old bytes or the new.
 
-Before each AIOFS_KILL_STEP-th call (3), from a random one on; `make crash` does it before each call.
+Before each AIOFS_KILL_STEP-th call (3), from a random one on; with `make crash` before each call.
 """
 
 import asyncio
