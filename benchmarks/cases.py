@@ -78,6 +78,7 @@ BRIEF = Scale(
     256 * MiB,
     requests=5_000,
     saves=64,
+    files=1_000,
     processes=30,
     seconds=0.06,
     observed=0.03,
