@@ -1,10 +1,13 @@
 """A FUSE server for one file, /file, of 5000 bytes. It speaks the kernel's protocol on /dev/fuse.
 
-    python fuse_server.py MOUNTPOINT
+    python fuse_server.py MOUNTPOINT [slow]
 
 It prints a line when the file system is mounted. It answers a read of HELD bytes when a line comes
 on its standard input, and never answers a read at SECOND or later. It exits at the end of its
 standard input.
+
+If it is slow, it answers what opens, closes and asks in the same way, but lets the kernel keep the
+names and the attributes, so that these are in the cache.
 """
 
 import ctypes
@@ -23,6 +26,10 @@ DIRECT_IO = 1
 MOUNT_DETACH = 2
 
 
+SLOW = sys.argv[2:] == ["slow"]
+KEPT = 1000 if SLOW else 0  # seconds
+
+
 def attributes(node):
     mode = 0o100644 if node > 1 else 0o40755
     return struct.pack(
@@ -36,9 +43,9 @@ def answer(message):
     if operation == INIT:
         return 0, struct.pack("<IIIIHHII", 7, 31, 1 << 17, 1, 16, 12, 1 << 17, 1).ljust(64, b"\0")
     if operation == LOOKUP:
-        return 0, struct.pack("<4QQ", 2, 0, 0, 0, 0) + attributes(2)
+        return 0, struct.pack("<4QQ", 2, 0, KEPT, KEPT, 0) + attributes(2)
     if operation == GETATTR:
-        return 0, struct.pack("<QQ", 0, 0) + attributes(node)
+        return 0, struct.pack("<QQ", KEPT, 0) + attributes(node)
     if operation == OPEN:
         return 0, struct.pack("<QII", 0, DIRECT_IO, 0)
     if operation == READ:
@@ -76,9 +83,10 @@ def serve(device):
         if device in ready:
             message = os.read(device, 1 << 21)
             offset, size = asked(message)
-            if offset >= SECOND:
+            if offset >= SECOND and not SLOW:
                 continue
-            if size == HELD:
+            operation = struct.unpack_from("<I", message, 4)[0]
+            if size == HELD or (SLOW and operation in (OPEN, FLUSH, RELEASE, STATFS, READ)):
                 held.append(message)
             else:
                 send(message)

@@ -240,9 +240,14 @@ def cached_status(path, bint follow=True):
 
 
 def learn_filesystem(int fd):
-    """Called on a host thread, with a file that it opened: the next one on its filesystem may be opened inside the call."""
+    """Whether opens and closes on the filesystem of a descriptor wait for nothing but this kernel.
+
+    Called on a host thread: it may block. The next file there may then be opened inside the call.
+    """
+    cdef bint local
     with nogil:
-        aiofs_filesystem_is_local(fd)
+        local = aiofs_filesystem_is_local(fd)
+    return local
 
 
 def close_is_immediate(int fd):

@@ -9,7 +9,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "cached.h"
 #include "internal.h"
 
 int file_examine(int fd, struct file_facts *facts)
@@ -64,7 +63,8 @@ enum inline_hint file_hint_of(int fd, const struct file_facts *facts)
 {
     if (!S_ISREG(facts->stat.st_mode) || facts->flags & O_DIRECT)
         return HINT_ENGINE;
-    return aiofs_filesystem_is_memory(fd, facts->stat.st_dev) ? HINT_MEMORY : HINT_NOWAIT;
+    /* Only files of tmpfs have seals. fstatfs(2) would say it, too, but asks the server of a network filesystem. */
+    return aiofs_sys.fcntl(fd, F_GET_SEALS, 0) >= 0 ? HINT_MEMORY : HINT_NOWAIT;
 }
 
 int file_classify(int fd)

@@ -105,7 +105,10 @@ bool aiofs_file_finishes_at_once(aiofs_file *file)
 {
     struct stat found;
     aiofs_lock_ref *lock_ref = file->lock_ref;
-    if (file->ops || !lock_ref || !aiofs_volume_is_local(aiofs_lock_ref_volume(lock_ref)) || aiofs_file_busy(file) || file->bound)
+    if (file->ops || !lock_ref || aiofs_file_busy(file) || file->bound)
+        return false;
+    const aiofs_volume *volume = aiofs_lock_ref_volume(lock_ref);
+    if (!aiofs_volume_is_local(volume) || file->dev != aiofs_volume_device(volume))
         return false;
     if (atomic_load(&file->dirty) || atomic_load(&file->syncing) || aiofs_lock_ref_swapped(lock_ref) ||
         !aiofs_lock_ref_dir_is_synced(lock_ref))

@@ -362,6 +362,11 @@ bool aiofs_volume_is_local(const aiofs_volume *volume)
     return volume->tree->local;
 }
 
+dev_t aiofs_volume_device(const aiofs_volume *volume)
+{
+    return volume->tree->dev;
+}
+
 bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b)
 {
     return a->tree == b->tree;

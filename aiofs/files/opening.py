@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
 
@@ -183,13 +184,12 @@ def open(
             end = replacement = Replacement(file, mode, durable)  # type: ignore[arg-type]
             used = replacement.opener
         opened = builtins.open(file, mode, buffering, encoding, errors, newline, closefd, used)
-        _core.learn_filesystem(opened.fileno())
         return wrap_opened(opened, buffering, newline)._ending_with(end)
 
     def call_inside() -> AsyncFile[Any]:
         used = _open_inside
         opened = builtins.open(file, mode, buffering, encoding, errors, newline, closefd, used)
-        return wrap_opened(opened, buffering, newline)
+        return wrap_opened(opened, buffering, newline, local=True)
 
     ordinary = not atomic and not durable and opener is None and not isinstance(file, int)
     inside = ordinary and not set(mode) & set("wx") and encoding in _LOADED_ENCODINGS
@@ -225,16 +225,10 @@ class FileOpening(Generic[File]):
 
     async def _open(self) -> File:
         if self._obj is None and self._call_inside is not None:
-            try:
+            if _core._turn_is_spent():
+                await let_turn()
+            with suppress(Exception):  # what it is, the host thread finds out
                 self._obj = self._call_inside()
-                if _core._turn_is_spent():
-                    await let_turn()
-            except Exception:  # what it is, the host thread finds out
-                pass
-            except BaseException:
-                if self._obj is not None:  # the await was cancelled
-                    self._obj._discard()
-                raise
         if self._obj is None:
             try:
                 self._obj = await self._opened_on_host_thread()
@@ -287,12 +281,10 @@ class FileOpening(Generic[File]):
 
 async def read_bytes(path: FilePath) -> bytes:
     """All bytes of a file. OSError as the built-in `open`."""
-    data = _core.cached_bytes(path)
-    if data is None:
-        return await whole_call(_read, path)
     if _core._turn_is_spent():
         await let_turn()
-    return data
+    data = _core.cached_bytes(path)
+    return data if data is not None else await whole_call(_read, path)
 
 
 def _read(path: FilePath) -> bytes:

@@ -17,10 +17,9 @@ __all__ = ["known_status", "look_slowly"]
 
 async def known_status(path: FilePath, follow: bool = True) -> os.stat_result | None:
     """What `os.stat` gives; None: on a host thread."""
-    found = _core.cached_status(path, follow)
-    if found is not None and _core._turn_is_spent():
+    if _core._turn_is_spent():
         await let_turn()
-    return found
+    return _core.cached_status(path, follow)
 
 
 async def look_slowly(path: FilePath, function: Callable[..., Any], **options: Any) -> Any:

@@ -369,17 +369,22 @@ def _(file: io.RawIOBase) -> AsyncFileIO:
     return AsyncFileIO(file)
 
 
-def wrap_opened(file: Any, buffering: int = -1, newline: str | None = None) -> AsyncFile[Any]:
+def wrap_opened(
+    file: Any, buffering: int = -1, newline: str | None = None, *, local: bool = False
+) -> AsyncFile[Any]:
     """As `wrap`, for an object of `io` that was opened just now and that nothing else uses.
 
-    buffering, newline: the arguments of `open` that it was opened with.
+    buffering, newline: the arguments of `open` that it was opened with. local: it is known that no
+    call to its filesystem waits for another machine or process; else this is found out, which may
+    block. Where they wait, all calls of the file go to host threads.
     """
     wrapped = wrap(file)
     wrapped._line_end = newline
     buffer = getattr(file, "buffer", file if isinstance(file, io.BufferedIOBase) else None)
     raw: Any = file if buffer is None else getattr(buffer, "raw", None)
     kinds = (type(file), type(buffer), type(raw))
-    if kinds in _ARE_KNOWN and stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+    local = local or _core.learn_filesystem(file.fileno())
+    if local and kinds in _ARE_KNOWN and stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
         wrapped._begin(file, raw, buffer, newline, _room(file, buffer, raw, buffering))
     return wrapped
 

@@ -142,28 +142,19 @@ static unsigned facts_of_type(unsigned long type)
     }
 }
 
-/* The facts, remembered or asked for. */
-static unsigned learn(int fd, dev_t filesystem)
-{
-    struct statfs system;
-    unsigned facts = facts_of(filesystem);
-    if (!facts && aiofs_sys.fstatfs(fd, &system) == 0) {
-        facts = facts_of_type((unsigned long)system.f_type);
-        atomic_store_explicit(device_slot(filesystem),
-                              device_number(filesystem) | (seconds_now() & 0x1fff) << 3 | facts, memory_order_relaxed);
-    }
-    return facts;
-}
-
 bool aiofs_filesystem_is_local(int fd)
 {
     struct stat found;
-    return aiofs_sys.fstat(fd, &found) == 0 && learn(fd, found.st_dev) & LOCAL;
-}
-
-bool aiofs_filesystem_is_memory(int fd, dev_t filesystem)
-{
-    return learn(fd, filesystem) & IN_MEMORY;
+    struct statfs system;
+    if (aiofs_sys.fstat(fd, &found) < 0)
+        return false;
+    unsigned facts = facts_of(found.st_dev);
+    if (!facts) { /* one that does not say its type is not in the list */
+        facts = aiofs_sys.fstatfs(fd, &system) == 0 ? facts_of_type((unsigned long)system.f_type) : KNOWN;
+        atomic_store_explicit(device_slot(found.st_dev),
+                              device_number(found.st_dev) | (seconds_now() & 0x1fff) << 3 | facts, memory_order_relaxed);
+    }
+    return facts & LOCAL;
 }
 
 static bool filesystem_is_known_local(dev_t filesystem)

@@ -37,8 +37,6 @@ AIOFS_API int64_t aiofs_cached_read(int fd, dev_t filesystem, void *buffer, size
 /* Whether opens and closes on the filesystem wait for nothing but this kernel. Blocks; remembers the answer, for the
  * functions above. */
 AIOFS_API bool aiofs_filesystem_is_local(int fd);
-/* Whether its files are in memory only, so that no read waits. The descriptor is on that filesystem. */
-bool aiofs_filesystem_is_memory(int fd, dev_t filesystem);
 /* Whether close(2) of the descriptor cannot block: nothing was written by it, and the file has a name. */
 AIOFS_API bool aiofs_closes_at_once(int fd);
 
