@@ -41,6 +41,7 @@ cdef class LoopNotifier:
     cdef size_t spent              # bytes copied inside calls in this turn
     cdef size_t clocked            # `spent` when the clock was last read
     cdef int64_t turn_began        # CLOCK_MONOTONIC, ns
+    cdef object waiting            # a deque of the futures of calls that wait for a turn; or None
     cdef int64_t tick              # CLOCK_MONOTONIC_COARSE when it was last read, ns
     cdef object __weakref__
 
@@ -48,6 +49,7 @@ cdef class LoopNotifier:
     cdef void address(self, aiofs_submission *submission) noexcept
     cdef inline int affords(self, size_t size) except -1
     cdef inline bint affords_call(self) except -1
+    cdef object turn_for_call(self)
     cdef inline void tried(self, int64_t moved) noexcept
     cdef inline object reporter(self)
 

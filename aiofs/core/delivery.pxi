@@ -24,7 +24,9 @@
 #   - a request of more than YIELD_BYTES goes to the engine;
 #   - a smaller request is still copied inside the call, because a submission would take longer than the copy; but a
 #     request of a list, which may have no await, goes to the engine too;
-#   - files are opened and closed inside the call until the turn has lasted CALLS_NS nanoseconds;
+#   - a call that opens a file by its path waits for a turn of its own, first come, first served: CALLS_OF_A_TURN of them
+#     are made in each turn. One that must begin at once, as of a handle, is made inside the call until the turn has
+#     lasted CALLS_NS nanoseconds;
 #   - each await lets the loop turn once, even if its request is terminal.
 # A turn is counted from its first copy inside a call, or from its first await that need not wait. A callback that is
 # scheduled then ends it. If a copy was tried and the bytes were not cached, the next MISSES tries count no turn: their
@@ -46,6 +48,7 @@ cdef enum:
     TURN_BYTES = 4 * 1024 * 1024
     TURN_NS = 500_000
     CALLS_NS = 4 * TURN_NS
+    CALLS_OF_A_TURN = 32
     YIELD_BYTES = 16 * 1024
     CLOCK_BYTES = 64 * 1024
     SLICE_NS = 500_000
@@ -275,6 +278,22 @@ cdef class LoopNotifier:
         self.must_yield = self.must_yield or elapsed > TURN_NS
         return elapsed < CALLS_NS
 
+    cdef object turn_for_call(self):
+        """None if a call may be made in this turn, else a future: it is done when it may.
+
+        So a thousand tasks that open files let the loop turn after some of them.
+        """
+        if not self.counting:
+            self.begin_turn(0)
+            return None
+        if not self.waiting and not self.is_spent():
+            return None
+        if self.waiting is None:
+            self.waiting = deque()
+        future = self.loop.create_future()
+        self.waiting.append(future)
+        return future
+
     cdef inline void tried(self, int64_t moved) noexcept:
         """Records the result of a copy that `affords` allowed: the count, or AIOFS_NOT_INLINE."""
         self.missed = self.missed + 1 if moved == AIOFS_NOT_INLINE else 0
@@ -305,8 +324,16 @@ cdef class LoopNotifier:
         return 1 if not self.must_yield else 2 if size <= YIELD_BYTES else 0
 
     def turned(self):
-        """The callback that ends a counted turn."""
+        """The callback that ends a counted turn. In the next one some of the waiting calls are made."""
+        cdef int woken = 0
         self.counting = False
+        while self.waiting and woken < CALLS_OF_A_TURN:
+            future = self.waiting.popleft()
+            if not future.done():  # its await was cancelled
+                future.set_result(None)
+                woken += 1
+        if self.waiting:
+            self.begin_turn(0)  # it calls this again, after those
 
 
 cdef object no_loop_error(str doing):
@@ -403,6 +430,12 @@ cdef inline bint turn_is_spent() except -1:
     if notifier.is_running():
         notifier.begin_turn(0)
     return False
+
+
+def _turn_for_call():
+    """What to await before a call that opens a file inside it; None: nothing. None, too, where no loop runs."""
+    cdef LoopNotifier notifier = current_notifier()
+    return None if notifier is None else notifier.turn_for_call()
 
 
 def _turn_is_spent():

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 from aiofs import _core
 from aiofs.files.replacing import Durable, Replacement
 from aiofs.files.scarce import freed_so_far, must_wait, whole_call
-from aiofs.files.turns import let_turn
 from aiofs.files.wrapped import (
     AsyncBufferedIOBase,
     AsyncBufferedReader,
@@ -225,8 +224,8 @@ class FileOpening(Generic[File]):
 
     async def _open(self) -> File:
         if self._obj is None and self._call_inside is not None:
-            if _core._turn_is_spent():
-                await let_turn()
+            if (turn := _core._turn_for_call()) is not None:
+                await turn
             with suppress(Exception):  # what it is, the host thread finds out
                 self._obj = self._call_inside()
         if self._obj is None:
@@ -281,8 +280,8 @@ class FileOpening(Generic[File]):
 
 async def read_bytes(path: FilePath) -> bytes:
     """All bytes of a file. OSError as the built-in `open`."""
-    if _core._turn_is_spent():
-        await let_turn()
+    if (turn := _core._turn_for_call()) is not None:
+        await turn
     data = _core.cached_bytes(path)
     return data if data is not None else await whole_call(_read, path)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiofs import _core
-from aiofs.files.turns import let_turn, on_host_thread
+from aiofs.files.turns import on_host_thread
 
 if TYPE_CHECKING:
     from aiofs.files.opening import FilePath
@@ -17,8 +17,8 @@ __all__ = ["known_status", "look_slowly"]
 
 async def known_status(path: FilePath, follow: bool = True) -> os.stat_result | None:
     """What `os.stat` gives; None: on a host thread."""
-    if _core._turn_is_spent():
-        await let_turn()
+    if (turn := _core._turn_for_call()) is not None:
+        await turn
     return _core.cached_status(path, follow)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 
-__all__ = ["Turns", "awaited", "let_turn", "on_host_thread"]
+__all__ = ["Turns", "awaited", "on_host_thread"]
 
 T = TypeVar("T")
 
@@ -34,17 +34,6 @@ async def on_host_thread(function: Callable[..., T], *arguments: Any, **keywords
     if keywords:
         function = partial(function, **keywords)
     return await _core.offload(function, *arguments)
-
-
-class _Turn:
-    """`await` suspends the task for one turn of its loop."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
-
-
-def let_turn() -> _Turn:
-    return _Turn()
 
 
 def awaited(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
