@@ -58,8 +58,8 @@ help: ## print this list
 demo: $(VENV)/.with-demo build ## run the demonstration, on real files
 	@$(VENV)/bin/aiofs demo $(TREE)
 
-# Tests that do not depend on the engine run in the first round only, and the last round runs only tests that use a loop
-# (see tests/conftest.py). A later round may select none of TESTS; pytest then exits with status 5.
+# Tests that do not depend on the engine run once, and the last round runs only tests that use a loop (see
+# tests/conftest.py and tools/rounds.py).
 test: $(VENV)/.with-test build ## run all tests on each engine, and those that use a loop in asyncio's debug mode
 	@$(find-engines); \
 	$(PY) tools/rounds.py $(if $(SERIAL),--serial) $$engines -- $(PYTEST_ARGS) $(TESTS)

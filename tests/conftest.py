@@ -111,12 +111,12 @@ def pytest_pyfunc_call(pyfuncitem):
 
 # ---- which rounds of `make test` a test is in ----------------------------------------------------
 
-# `make test` runs three rounds: on each engine, and in asyncio's debug mode.
+# `make test` runs four rounds: tests that run once, the others on each engine, and those of
+# coroutines in asyncio's debug mode.
 #
-# These tests run in the first round only. They submit only calls to host threads, which are the
-# same on both engines, or they start programs for which one engine is enough.
+# These tests run once. They submit only calls to host threads, which are the same on both engines,
+# or they start programs for which one engine is enough.
 ONCE = (
-    "bench/",
     "bench/",
     "crash/test_power_cut.py",
     "engine/",
@@ -154,6 +154,7 @@ ONCE = (
     "test_packaging.py",
     "test_readme.py",
     "test_sandbox.py",
+    "test_scarce_threads.py",
     "test_waiting_in_c.py",
     "volumes/",
 )
@@ -173,6 +174,12 @@ def pytest_collection_modifyitems(items):
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if parameters.get("new_loop") == "asyncio" or name.startswith(OWN_LOOPS):
             item.add_marker("loop")
+
+
+def pytest_collection_finish():
+    """Thousands of collected tests are objects that each later gc.collect() would visit."""
+    gc.collect()
+    gc.freeze()
 
 
 # ---- files and pipes ----------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
     python tools/rounds.py [--serial] ENGINE... [-- ARGUMENTS]
 
-The first round runs every test on the first engine. Each further engine gets a round of the tests
-that depend on the engine, and the last round runs the tests of coroutines in asyncio's debug mode;
-see the markers in tests/conftest.py. ARGUMENTS are pytest's.
+Tests that do not depend on the engine have a round of their own. Each engine gets a round of the
+others, and the last round runs the tests of coroutines in asyncio's debug mode; see the markers in
+tests/conftest.py. ARGUMENTS are pytest's.
 
-The first round shows its progress. The others run beside it, one after the other, and their output
-follows at the end. With --serial, or with one processor, all rounds run one after the other.
+Two rounds run at a time: those that show their progress, and those that run beside them, whose
+output follows at the end. With --serial, or with one processor, one round runs at a time. No round
+begins after one has failed.
 """
 
 from __future__ import annotations
@@ -17,72 +18,106 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from typing import NamedTuple
+import threading
+from contextlib import suppress
+from typing import IO, NamedTuple
 
-NO_TESTS = 5  # pytest's exit status: a further round may have none of the chosen tests
+NO_TESTS = 5  # pytest's exit status: a round may have none of the chosen tests
 
 
 class Round(NamedTuple):
     title: str
     marks: str
     variables: dict[str, str]
-    may_be_empty: bool = True
 
 
-def rounds_of(engines: list[str]) -> Iterator[Round]:
-    first, *others = engines
-    yield Round(f"engine {first}", "not soak", {"AIOFS_ENGINE": first}, False)
-    for engine in others:
-        yield Round(f"engine {engine}", "not soak and not once", {"AIOFS_ENGINE": engine})
-    yield Round("asyncio debug mode", "loop and not soak", {"PYTHONASYNCIODEBUG": "1"})
+def rounds_of(engines: list[str]) -> list[Round]:
+    """The longest first, so that both lanes end at about the same time."""
+    return [
+        Round("tests that run once", "once and not soak", {"AIOFS_ENGINE": engines[0]}),
+        *(Round(f"engine {e}", "not soak and not once", {"AIOFS_ENGINE": e}) for e in engines),
+        Round("asyncio debug mode", "loop and not soak", {"PYTHONASYNCIODEBUG": "1"}),
+    ]
 
 
-def run(one: Round, arguments: list[str], output: object = None) -> bool:
-    command = [sys.executable, "-m", "pytest", "-m", one.marks, *arguments]
-    print(f"== {one.title}", file=output, flush=True)  # type: ignore[call-overload]
-    if output is not None:
-        command[3:3] = ["-p", "no:cacheprovider"]  # the cache belongs to the first round
-    status = subprocess.run(
-        command, env={**os.environ, **one.variables}, stdout=output, stderr=output
-    ).returncode
-    return status == 0 or (one.may_be_empty and status == NO_TESTS)
+class Runner:
+    """Takes rounds from the list, in one lane or two, until it is empty or a round has failed."""
 
+    def __init__(self, rounds: list[Round], arguments: list[str]) -> None:
+        self._left = rounds
+        self._arguments = arguments
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._statuses: list[int] = []
 
-def run_all(rounds: list[Round], arguments: list[str], output: object = None) -> bool:
-    """Stops at the first round that fails."""
-    return all(run(one, arguments, output) for one in rounds)
-
-
-def run_beside(rounds: list[Round], arguments: list[str]) -> bool:
-    """Runs all rounds but the first in a process of their own, beside the first."""
-    with tempfile.TemporaryFile("w+") as log:
-        beside = os.fork()
-        if beside == 0:
-            os.setpgid(0, 0)
+    def run(self, lanes: int) -> bool:
+        with tempfile.TemporaryFile() as log:
+            beside = threading.Thread(target=self._lane, args=(log,)) if lanes == 2 else None
             try:
-                os._exit(0 if run_all(rounds[1:], arguments, log) else 1)
-            finally:
-                os._exit(1)
-        try:
-            passed = run(rounds[0], arguments)
-            passed &= os.waitpid(beside, 0)[1] == 0
-        except BaseException:
-            os.killpg(beside, signal.SIGKILL)
-            raise
-        log.seek(0)
-        sys.stdout.write(log.read())
-    return passed
+                if beside:
+                    beside.start()
+                self._lane(None)
+                if beside:
+                    beside.join()
+            except BaseException:
+                self._kill()
+                raise
+            log.seek(0)
+            sys.stdout.buffer.write(log.read())
+            sys.stdout.flush()
+        return not self._failed() and 0 in self._statuses
+
+    def _failed(self) -> bool:
+        return any(status not in (0, NO_TESTS) for status in self._statuses)
+
+    def _lane(self, log: IO[bytes] | None) -> None:
+        while process := self._begin(log):
+            status = process.wait()
+            with self._lock:
+                self._running.discard(process)
+                self._statuses.append(status)
+
+    def _begin(self, log: IO[bytes] | None) -> subprocess.Popen[bytes] | None:
+        with self._lock:
+            if not self._left or self._failed():
+                return None
+            one = self._left.pop(0)
+            title = f"== {one.title}\n".encode()
+            if log:
+                log.write(title)
+                log.flush()
+            else:
+                sys.stdout.buffer.write(title)
+                sys.stdout.flush()
+            process = subprocess.Popen(
+                # Two pytests would overwrite each other's cache.
+                [sys.executable, "-m", "pytest", *(["-p", "no:cacheprovider"] if log else []),
+                 "-m", one.marks, *self._arguments],
+                env={**os.environ, **one.variables},
+                stdout=log, stderr=log, start_new_session=log is not None,
+            )  # fmt: skip
+            self._running.add(process)
+            return process
+
+    def _kill(self) -> None:
+        """Ends all rounds. One beside has a session of its own, with all processes of its tests."""
+        with self._lock:
+            self._left.clear()
+            for process in self._running:
+                with suppress(ProcessLookupError):  # its lane has just seen its end
+                    if os.getpgid(process.pid) == process.pid:
+                        os.killpg(process.pid, signal.SIGKILL)
+                    else:
+                        process.kill()
 
 
 def main(arguments: list[str]) -> int:
     split = arguments.index("--") if "--" in arguments else len(arguments)
     engines = [word for word in arguments[:split] if word != "--serial"]
-    rounds, rest = list(rounds_of(engines)), arguments[split + 1 :]
     serial = "--serial" in arguments[:split] or len(os.sched_getaffinity(0)) < 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        return not (run_all(rounds, rest) if serial else run_beside(rounds, rest))
+        return not Runner(rounds_of(engines), arguments[split + 1 :]).run(1 if serial else 2)
     except KeyboardInterrupt:
         return 130
 
