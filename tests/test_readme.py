@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from pages import PAGES, ROOT, blocks_of, check_python, headings_of, links_of, run, text_of
@@ -135,19 +136,41 @@ def test_commands_are_in_the_makefile():
     assert {"demo", "test"} <= commands <= targets
 
 
-def test_table_is_made_from_the_saved_results():
+def benchmarks_say(program):
+    """What a program prints that uses the modules of benchmarks/."""
     done = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "from benchmarks import readme; "
-            "assert (old := readme.README.read_text()) == readme.filled(old)",
-        ],
+        [sys.executable, "-c", f"from benchmarks import plot, readme\n{program}"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
-        text=True,
     )
-    assert done.returncode == 0, "run python -m benchmarks --readme: " + done.stderr
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+RENEW = "run python -m benchmarks --readme"
+
+
+def test_table_is_made_from_the_saved_results():
+    assert (
+        benchmarks_say("print(end=readme.filled(readme.README.read_text()))").decode() == README
+    ), RENEW
+
+
+def test_plot_shows_the_saved_results():
+    (name,) = re.findall(r"<!-- table: (\S+) -->", README)
+    (plot,) = re.findall(r"!\[[^]]*\]\((\S+\.svg)\)", README)
+    assert (ROOT / plot) == (ROOT / name).with_suffix(".svg")
+    description = "{http://purl.org/dc/elements/1.1/}description"
+    drawn = ElementTree.parse(ROOT / plot).getroot().findtext(f".//{description}")
+    results = f"readme.saved(readme.ROOT / {name!r})"
+    assert benchmarks_say(f"print(plot.described({results}))").decode().strip() == drawn, RENEW
+
+    # The bytes are those that the same matplotlib draws.
+    matplotlib = pytest.importorskip("matplotlib")
+    if f"Matplotlib v{matplotlib.__version__}," in (ROOT / plot).read_text():
+        draw = f"import sys; sys.stdout.buffer.write(plot.svg({results}))"
+        assert benchmarks_say(draw) == (ROOT / plot).read_bytes(), RENEW
 
 
 def test_names_that_it_uses_exist():
