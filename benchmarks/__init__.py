@@ -5,6 +5,7 @@
     python -m benchmarks --only P1,P8     some of the cases
     python -m benchmarks --save --readme  all cases; saves them, and the README's table and plot
     python -m benchmarks --brief          a first look at all goals, in under two minutes
+    python -m benchmarks.steps            the system calls of one operation
     python -m benchmarks.growth           what an operation costs as there is more of something
     pytest benchmarks --benchmark-only    the core's operations one by one
 
@@ -21,5 +22,6 @@ The files here, from the lowest floor up:
     report.py     makes the tables
     plot.py       draws the plot of the README
     readme.py     puts table and plot into the README
+    steps.py      counts the system calls of one operation
     growth.py     measures what an operation costs as there is more of something, by growing.py
 """
