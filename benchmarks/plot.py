@@ -1,19 +1,18 @@
-"""Draws the plot of the README from saved results, as SVG, by matplotlib, imported only here.
+"""Draws the plot of the README from saved results.
 
-The same results and the same matplotlib give the same bytes. The description in the file says every
-value that is drawn. So the plot can be compared with the results where matplotlib is missing.
+The description in the file says every value that is drawn. So the plot can be compared with the
+results where matplotlib is missing.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 from aiofs.bench.measuring.spread import Spread
-from aiofs.bench.plots import NotInstalled
 
 from . import report
+from .svg import figure, plain_numbers
 
 Panel = Mapping[str, Mapping[str, Spread]]  # from a line's name to the spreads of the contenders
 
@@ -58,29 +57,14 @@ def described(results: report.Document) -> str:
 
 def svg(results: report.Document) -> bytes:
     """The plot. Raises NotInstalled."""
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter
-    except ImportError as error:
-        raise NotInstalled(f"plots need matplotlib ({error}): pip install 'aiofs[bench]'") from None
     drawn = panels(results)
     names = report.names_in_short(report.cases_in_short(results))
-    out = io.BytesIO()
-    # Text stays text: the file is small, and its bytes do not depend on the fonts of the machine.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "aiofs"}):
-        figure = Figure(figsize=SIZE, layout="constrained")
-        FigureCanvasSVG(figure)
-        for axes, (label, panel) in zip(
-            figure.subplots(1, len(drawn), sharey=True), drawn.items(), strict=True
-        ):
+    with figure(SIZE, "The speed of aiofs", described(results)) as drawing:
+        each = drawing.figure.subplots(1, len(drawn), sharey=True)
+        for axes, (label, panel) in zip(each, drawn.items(), strict=True):
             draw(axes, names, label, panel)
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        metadata = {"Title": "The speed of aiofs", "Description": described(results), "Date": None}
-        figure.savefig(out, format="svg", metadata=metadata)
-    lines = out.getvalue().decode().splitlines()
-    return ("\n".join(line.rstrip() for line in lines) + "\n").encode()
+            plain_numbers(axes.xaxis)
+    return drawing.svg
 
 
 def draw(axes: Any, names: list[str], label: str, panel: Panel) -> None:

@@ -36,7 +36,8 @@ from aiofs.bench.tables import Row, table
 Step = Callable[[], Awaitable[object]]
 
 ROOT = Path(__file__).parent.parent
-PAGES = 4096  # of the large file
+PAGES = 4096  # of the large files
+VOLUME, LARGE = "volume", "volume/large"
 MARK = "between two steps"
 OURS = "getrusage(RUSAGE_SELF"  # in the lines of strace: of this program
 WARM_UP = 5
@@ -45,7 +46,7 @@ UNKNOWN = {"syscall_0x1c3": "cachestat"}  # to an older strace
 
 
 def steps(large: aiofs.AccessHandle, root: aiofs.DirectoryHandle) -> dict[str, Step]:
-    """All steps by name. The current directory has `plain`, `small`, and `large`: the handle's."""
+    """All steps by name. Files: `plain` and `small` in the current directory; `small` in `root`."""
     buffer, page = bytearray(PAGE), mmap.mmap(-1, PAGE)
     whole = bytes(PAGE)
     request = aio.aiocb(os.open("plain", os.O_RDWR), buffer)
@@ -105,23 +106,25 @@ NAMES = (
 
 def take(name: str, times: int) -> None:
     """Takes a step in the current directory, and prints the voluntary context switches."""
-    for path in "plain", "large":
+    os.mkdir(VOLUME, 0o700)
+    for path in "plain", LARGE:
         with open(path, "wb", buffering=0) as file:
             for _ in range(PAGES):
                 file.write(os.urandom(PAGE))
             os.fsync(file.fileno())
-    Path("small").write_bytes(os.urandom(PAGE))
+    for path in "small", f"{VOLUME}/small":
+        Path(path).write_bytes(os.urandom(PAGE))
     os.sync()
     with contextlib.closing(new_loop("uvloop")) as loop:
         loop.run_until_complete(measured(name, times))
 
 
 async def measured(name: str, times: int) -> None:
-    with aiofs.HostVolume(".") as volume:
-        file = await volume.root.get_file_handle("large")
+    with aiofs.PrivateVolume(VOLUME) as volume:
+        file = await volume.root.get_file_handle(Path(LARGE).name)
         async with file.create_access_handle(mode="in-place") as large:
             if name == "cold-read":  # each step reads a page of its own; there is no read-ahead
-                drop_cache("large")
+                drop_cache(LARGE)
                 os.posix_fadvise(large.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             step = steps(large, volume.root)[name]
             for _ in range(WARM_UP):

@@ -139,7 +139,7 @@ def test_commands_are_in_the_makefile():
 def benchmarks_say(program):
     """What a program prints that uses the modules of benchmarks/."""
     done = subprocess.run(
-        [sys.executable, "-c", f"from benchmarks import plot, readme\n{program}"],
+        [sys.executable, "-c", f"from benchmarks import growth_plot, plot, readme\n{program}"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -148,7 +148,7 @@ def benchmarks_say(program):
     return done.stdout
 
 
-RENEW = "run python -m benchmarks --readme"
+RENEW = "run python -m benchmarks --readme, or python -m benchmarks.growth --draw"
 
 
 def test_table_is_made_from_the_saved_results():
@@ -157,20 +157,22 @@ def test_table_is_made_from_the_saved_results():
     ), RENEW
 
 
-def test_plot_shows_the_saved_results():
-    (name,) = re.findall(r"<!-- table: (\S+) -->", README)
-    (plot,) = re.findall(r"!\[[^]]*\]\((\S+\.svg)\)", README)
-    assert (ROOT / plot) == (ROOT / name).with_suffix(".svg")
-    description = "{http://purl.org/dc/elements/1.1/}description"
-    drawn = ElementTree.parse(ROOT / plot).getroot().findtext(f".//{description}")
-    results = f"readme.saved(readme.ROOT / {name!r})"
-    assert benchmarks_say(f"print(plot.described({results}))").decode().strip() == drawn, RENEW
+@pytest.mark.parametrize(
+    ("page", "module"), [("README.md", "plot"), ("docs/growth.md", "growth_plot")]
+)
+def test_plot_shows_the_saved_results(page, module):
+    (drawn,) = [target for link, target, _ in links_of(page) if link.endswith(".svg")]
+    described = "{http://purl.org/dc/elements/1.1/}description"
+    description = ElementTree.parse(drawn).getroot().findtext(f".//{described}")
+    results = f"readme.saved(readme.ROOT / {str(drawn.with_suffix('.json'))!r})"
+    said = benchmarks_say(f"print({module}.described({results}))").decode().strip()
+    assert said == description, RENEW
 
     # The bytes are those that the same matplotlib draws.
     matplotlib = pytest.importorskip("matplotlib")
-    if f"Matplotlib v{matplotlib.__version__}," in (ROOT / plot).read_text():
-        draw = f"import sys; sys.stdout.buffer.write(plot.svg({results}))"
-        assert benchmarks_say(draw) == (ROOT / plot).read_bytes(), RENEW
+    if f"Matplotlib v{matplotlib.__version__}," in drawn.read_text():
+        draw = f"import sys; sys.stdout.buffer.write({module}.svg({results}))"
+        assert benchmarks_say(draw) == drawn.read_bytes(), RENEW
 
 
 def test_names_that_it_uses_exist():
