@@ -72,8 +72,9 @@ cdef inline bint is_mapped(Py_buffer *view) noexcept:
 cdef bint owns_memory(object exporter) noexcept:
     """For an exporter that is, or shows, the memory of an object that allocated it."""
     cdef PyObject *base
-    cdef int depth
-    for depth in range(4):  # a view of a view, or of an array
+    cdef int left = 4  # a view of a view, or of an array
+    while left:
+        left -= 1
         if PyByteArray_Check(exporter) or isinstance(exporter, bytes):
             return True
         kind = type(exporter)
