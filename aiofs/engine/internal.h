@@ -145,13 +145,13 @@ void files_meet_reactor(void);
 
 /* ---- what a descriptor is: descriptor.c ------------------------------------------------------------- */
 
-struct file_facts { /* what fstat and F_GETFL return for a descriptor */
-    struct stat stat;
+struct file_facts { /* what statx and F_GETFL return for a descriptor */
+    struct stat stat; /* of aiofs_fstat_cached, which blocks on no server */
     int flags;
     enum file_kind kind;
     bool seekable;
 };
-/* 0; -EBADF: it is closed, O_PATH, or the engine's own; another error of fcntl(2) or fstat(2). */
+/* 0; -EBADF: it is closed, O_PATH, or the engine's own; another error of fcntl(2) or statx(2). */
 int file_examine(int fd, struct file_facts *facts);
 /* aiofs_file_adopt of a descriptor that was examined. */
 int file_adopt(int fd, const struct file_facts *facts, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self,

@@ -304,6 +304,7 @@ static const struct {
     {"close_range", {ENOSYS, ENOMEM}},                   {"unshare", {EPERM}},
     {"preadv2", {EIO, EINTR, ENOMEM}},                   {"pwritev2", {EIO, EINTR, ENOSPC}},
     {"pread64", {EIO, EINTR}},                           {"pwrite64", {EIO, ENOSPC}},
+    {"statx", {EIO, ENOSYS, EPERM}},
     {"read", {EINTR}},                                   {"write", {EINTR}},
     {"pipe2", {EMFILE, ENFILE}},
 };
