@@ -236,6 +236,8 @@ struct aiofs_limiter {
 };
 struct aiofs_limiter *aiofs_lock_ref_limiter(aiofs_lock_ref *lock_ref);
 
+/* Whether the opening that took the lock created the file. */
+AIOFS_API bool aiofs_lock_ref_created(const aiofs_lock_ref *lock_ref);
 /* Whether closing a file of the volume syncs it. */
 AIOFS_API bool aiofs_lock_ref_is_durable(const aiofs_lock_ref *lock_ref);
 
