@@ -12,7 +12,7 @@ import builtins
 import errno
 import io
 import os
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 from aiofs import _core, errors
@@ -48,7 +48,7 @@ class _FileCall:
         self.mode = mode
         self.buffering = chosen_buffering(mode, buffering)
         self.text = (encoding, errors, newline)
-        self.flags = _flags_of(self.shown, mode, buffering, *self.text)
+        self.flags = _flags_of(mode, buffering, *self.text)
         if atomic:
             check_atomic(mode)
         self.atomic = atomic
@@ -161,8 +161,8 @@ def _check(path: str, flags: int) -> NoReturn:
     raise _Checked(flags)  # in no variable: the traceback would keep the frame, and all below it
 
 
+@lru_cache(typed=True)
 def _flags_of(
-    path: str,
     mode: str,
     buffering: int,
     encoding: str | None,
@@ -171,7 +171,7 @@ def _flags_of(
 ) -> int:
     """The flags of open(2) for arguments of the built-in `open`, which raises if they are bad."""
     try:
-        builtins.open(path, mode, buffering, encoding, errors, newline, opener=_check)
+        builtins.open("", mode, buffering, encoding, errors, newline, opener=_check)
     except _Checked as checked:
         if buffering == 0 and "b" not in mode:
             raise ValueError("can't have unbuffered text I/O") from None

@@ -13,6 +13,7 @@ of them gets the open file, under the GIL.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -197,6 +198,7 @@ class _ChangesByEngine:
         def writable(self) -> bool: ...
 
     def write(self, data: Any, /) -> int:
+        _check_buffer(data)
         self._check_writable()
         at = self._held.get_size() if self._appends else self.tell()
         count = self._held.write(data, at)
@@ -225,11 +227,22 @@ class _ChangesByEngine:
             self._held.drop()
             self._held.warn(source)
 
-    def _check_writable(self) -> None:
+    def _check_open(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file")
+
+    def _check_writable(self) -> None:
+        self._check_open()
         if not self.writable():
             raise io.UnsupportedOperation("File not open for writing")
+
+
+def _check_buffer(data: object) -> None:
+    try:
+        memoryview(data).release()  # type: ignore[arg-type]
+    except TypeError:
+        message = f"a bytes-like object is required, not {type(data).__name__!r}"
+        raise TypeError(message) from None
 
 
 class _DescriptorFile(_ChangesByEngine, io.FileIO):
@@ -264,33 +277,52 @@ class _VolumeFile(_ChangesByEngine, io.RawIOBase):
         return self._held.fileno()
 
     def readable(self) -> bool:
+        self._check_open()
         return self._reads
 
     def writable(self) -> bool:
+        self._check_open()
         return self._writes
 
     def seekable(self) -> bool:
+        self._check_open()
         return True
 
+    def read(self, size: int | None = -1, /) -> bytes | None:
+        return super().read(-1 if size is None else size)
+
     def readinto(self, buffer: Buffer, /) -> int:
-        if not self._reads:
+        if not self.readable():
             raise io.UnsupportedOperation("File not open for reading")
         count = self._held.read(buffer, self._position)
         self._position += count
         return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        from_ends = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: None}
-        if whence not in from_ends:
-            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
-        start = from_ends[whence]
-        position = offset + (self._held.get_size() if start is None else start)
+        self._check_open()
+        if whence == os.SEEK_SET:
+            position = offset
+        elif whence == os.SEEK_CUR:
+            position = self._position + offset
+        else:
+            position = self._seek_in_size(offset, whence)
         if position < 0:
-            raise ValueError(f"negative seek position {position}")
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._position = position
         return position
 
+    def _seek_in_size(self, offset: int, whence: int) -> int:
+        size = self._held.get_size()
+        if whence == os.SEEK_END:
+            return size + offset
+        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if not 0 <= offset < size:
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        return offset if whence == os.SEEK_DATA else size  # the volume tells of no holes
+
     def tell(self) -> int:
+        self._check_open()
         return self._position
 
 
