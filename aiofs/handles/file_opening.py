@@ -64,11 +64,24 @@ class _FileCall:
         if self.only_reads:
             return HeldFile(self._open_to_read(), self.shown)
         owner = new_owner() if self.atomic and self.flags & os.O_CREAT else 0
-        opened, was_created = self.ops.open_locked(self.path, self.flags, self.atomic, owner)
+        opened, was_created = self._open_locked(owner)
         created = CreatedFile(self.ops, self.path, owner) if was_created and owner else None
         lazy = self.durable and not getattr(self.volume, "_durable", True)
         sync = partial(_sync_name, self.shown) if lazy else None
         return HeldFile(opened, self.shown, atomic=self.atomic, created=created, sync=sync)
+
+    def _open_locked(self, owner: int) -> tuple[_core.SyncAccessHandle, bool]:
+        if self.atomic or not self.flags & os.O_TRUNC:
+            return self.ops.open_locked(self.path, self.flags, self.atomic, owner)
+        flags = self.flags & ~os.O_TRUNC
+        opened, created = self.ops.open_locked(self.path, flags, False, owner)
+        try:
+            if opened.get_size():
+                opened.truncate(0)  # a change, which the close syncs; O_TRUNC is none
+        except BaseException:
+            opened._drop()
+            raise
+        return opened, created
 
     def _open_to_read(self) -> _core.OpenFile:
         try:

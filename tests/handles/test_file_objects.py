@@ -7,6 +7,7 @@ import io
 import math
 import os
 import pickle
+import time
 import warnings
 from contextlib import contextmanager
 
@@ -258,6 +259,20 @@ async def test_exclusive_creation_refuses_a_file_that_is_there(text, atomic):
     assert not is_locked(text)
 
 
+@pytest.mark.parametrize("atomic", [False, True])
+async def test_exclusive_creation_refuses_a_file_that_came_during_the_call(atomic):
+    class Late(DictVolume):
+        def stat(self, path):
+            raise OSError(errno.ENOENT, "not yet")
+
+    with Late() as volume:
+        write_file(volume, "file", CONTENT)
+        with pytest.raises(FileExistsError):
+            await FileHandle._of(volume, "file").open("xb", atomic=atomic)
+        assert volume.paths["file"].data == CONTENT
+        assert await volume.locks() == []
+
+
 @pytest.mark.parametrize("mode", ["r", "r+", "w"])
 async def test_directory_in_place_of_the_file_is_a_mismatch(volume, mode):
     await volume.root.get_directory_handle("folder", create=True)
@@ -417,6 +432,17 @@ async def test_dropped_file_warns_flushes_and_releases_the_lock(file, buffering)
     assert await bytes_of(file) == b"new" + CONTENT[3:]
 
 
+async def test_dropped_file_does_not_wait_for_the_disk(on_disk, faults):
+    opened = await on_disk.open("r+b")
+    await opened.write(b"new")
+    before = faults.calls("fdatasync") + faults.calls("fsync")
+    with pytest.warns(ResourceWarning, match="unclosed file"):
+        del opened
+        gc.collect()
+    assert faults.calls("fdatasync") + faults.calls("fsync") == before
+    assert not is_locked(on_disk)
+
+
 async def test_dropped_text_file_warns_and_flushes(text):
     opened = await text.open("w")
     await opened.write("new")
@@ -546,6 +572,22 @@ async def test_cancelled_opening_leaves_no_lock(file, mode):
     assert not is_locked(file)
 
 
+async def test_opening_cancelled_when_its_file_is_open_releases_the_lock_at_once(on_disk, faults):
+    opening = on_disk.open("w")
+    steps = opening.__await__()
+    steps.send(None)
+    while opening._arrived is None:
+        time.sleep(0.001)
+    before = faults.calls("fdatasync") + faults.calls("fsync")
+    with no_warnings():
+        with pytest.raises(asyncio.CancelledError):
+            steps.throw(asyncio.CancelledError())
+        assert faults.calls("fdatasync") + faults.calls("fsync") == before
+        assert not is_locked(on_disk)
+        del opening, steps
+        gc.collect()
+
+
 # ---- what a volume knows of changes ------------------------------------------------------------
 
 
@@ -599,6 +641,14 @@ async def test_close_syncs_what_was_written_as_the_volume_says(tmp_path, faults)
     async with FileHandle._of(volume, "file").open("w", durable=True) as opened:
         await opened.write("text")
     assert volume.flushes == before + 1
+
+
+async def test_emptying_a_file_is_synced_at_the_close(on_disk, faults):
+    opened = await on_disk.open("w")
+    before = faults.calls("fdatasync")
+    await opened.close()
+    assert faults.calls("fdatasync") > before
+    assert await bytes_of(on_disk) == b""
 
 
 async def test_failed_sync_is_raised_and_releases_the_lock(on_disk, faults):

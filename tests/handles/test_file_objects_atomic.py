@@ -101,6 +101,17 @@ async def test_exception_that_leaves_the_block_discards(volume, file, mode):
     assert await bytes_of(file) == CONTENT and await names(volume) == ["file"]
 
 
+async def test_discarding_writes_no_buffers_and_keeps_the_exception(on_disk, faults):
+    with pytest.raises(KeyError):
+        async with on_disk.open("wb", atomic=True) as opened:
+            await opened.write(b"in the buffer")
+            for call in ("pwrite64", "pwritev2"):
+                faults.fail(call, errno.EIO)
+            raise KeyError
+    faults.clear()
+    assert opened.closed and not is_locked(on_disk)
+
+
 @pytest.mark.parametrize("mode", ["w", "a", "x"])
 async def test_created_file_is_there_after_the_close_only(volume, missing, mode):
     with pytest.raises(KeyError):
