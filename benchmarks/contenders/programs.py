@@ -140,7 +140,7 @@ class SaveTree(TreeCopy):
 class SystemCalls(Named):
     """The system calls of an awaited read: system_calls.py."""
 
-    READS = 200
+    READS = 100
     ROOT = Path(__file__).parent.parent.parent
 
     def command(self, work: Work) -> list[str]:
