@@ -1,7 +1,15 @@
 """The types of the core. The docstrings are in the parts, core/*.pxi."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Sequence,
+)
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, final
 
@@ -136,6 +144,7 @@ def cached_status(path: object, follow: bool = True) -> os.stat_result | None: .
 def learn_filesystem(fd: int) -> bool: ...
 def close_is_immediate(fd: int) -> bool: ...
 def copy_bytes(source: int, target: int, each: Callable[[int], object] | None = None) -> None: ...
+
 @final
 class WholeRead:
     def stop(self) -> None: ...
