@@ -23,7 +23,10 @@ cdef class FreshBytes:
 
 @cython.final
 cdef class RangeReads:
-    """RangeReads(file, ranges, buffers): the reads of one call of read_ranges.
+    """RangeReads(file, ranges, buffers)
+--
+
+    The reads of one call of read_ranges.
 
     ranges: a list of pairs (offset, size), ints that are not negative. buffers: a sequence, or None for new bytes.
     """
@@ -33,7 +36,7 @@ cdef class RangeReads:
     cdef readonly list results
     cdef Py_ssize_t next  # the first range that is neither read nor submitted
 
-    def __cinit__(self, file, list ranges, buffers):
+    def __init__(self, file, list ranges, buffers):
         self.file = file
         self.ranges = ranges
         self.buffers = buffers
@@ -115,7 +118,7 @@ cdef class RangeReads:
         cdef int64_t offset, moved = AIOFS_NOT_INLINE
         cdef Py_ssize_t size
         cdef bytes data = None
-        cdef object target
+        cdef object target = None
         cdef aiocb cb
         cdef aiofs_ask ask
         pair = <tuple>self.ranges[index]
