@@ -43,7 +43,7 @@ C_TESTS := $(wildcard tests/c/*.c)
 C_USERS := $(wildcard examples/*.c aiofs/demo/*.c tests/linking/*.c) benchmarks/native/hand_round.c
 CYTHON_USERS := $(wildcard examples/cython/*.pyx tests/linking/*.pyx)
 C_PROGRAMS := $(wildcard tests/programs/*.c tests/run/*.c) benchmarks/native/crowd.c \
-              benchmarks/native/futex_round.c $(wildcard aiofs/bench/measuring/*.c)
+              benchmarks/native/futex_round.c benchmarks/native/save_tree.c $(wildcard aiofs/bench/measuring/*.c)
 POSIX_TESTS := $(wildcard tests/posix/*.c)
 
 .DEFAULT_GOAL := help

@@ -1,7 +1,15 @@
 """The types of the core. The docstrings are in the parts, core/*.pxi."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Sequence,
+)
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, final
 
@@ -137,6 +145,21 @@ def cached_status(path: object, follow: bool = True) -> os.stat_result | None: .
 def learn_filesystem(fd: int) -> bool: ...
 def close_is_immediate(fd: int) -> bool: ...
 def copy_bytes(source: int, target: int, each: Callable[[int], object] | None = None) -> None: ...
+
+@final
+class WholeRead:
+    def stop(self) -> None: ...
+    def run(self, fd: int, size: int) -> bytes | None: ...
+
+@final
+class RangeReads:
+    results: list[Any]
+    def __init__(
+        self, file: _Fildes, ranges: list[tuple[int, int]], buffers: Sequence[Buffer] | None
+    ) -> None: ...
+    def proceed(self) -> aiocb | Literal[True] | None: ...
+    def cancel(self) -> None: ...
+
 def copy_attributes(source: int, target: int) -> None: ...
 def deadline_of(wait: float | None) -> int: ...
 def call_waiting(

@@ -22,7 +22,8 @@ the parts, so the order of the parts does not matter.
     open_file, volume, bridge
                         an open file with a descriptor; a directory as a volume; volumes written in Python
     cached              what the kernel has in memory is opened, looked at and read inside the call
-    copying             copies of files of the machine
+    copying, whole_file, ranges
+                        copies of files of the machine; whole large files; many ranges of one file
     raw_reader, buffered_file, file_call
                         open files by path: reads of io's objects that cannot block; calls without a host
                         thread; the awaitable of a call
@@ -45,7 +46,7 @@ from cpython.buffer cimport PyBuffer_FillInfo, PyBUF_SIMPLE, PyBUF_WRITABLE, PyB
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, EINVAL, EIO, ENOMEM
+from libc.errno cimport EAGAIN, EBADF, EINPROGRESS, EINTR, EINVAL, EIO, ENOMEM, ESPIPE
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
@@ -83,6 +84,8 @@ include "core/volume.pxi"
 include "core/bridge.pxi"
 include "core/cached.pxi"
 include "core/copying.pxi"
+include "core/whole_file.pxi"
+include "core/ranges.pxi"
 include "core/raw_reader.pxi"
 include "core/buffered_file.pxi"
 include "core/file_call.pxi"

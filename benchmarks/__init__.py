@@ -15,9 +15,12 @@ The files here, from the lowest floor up:
 
     native/       programs in C for single goals
     contenders/   what is measured: C, aiofs, its peers, other programs
+    libraries/    libraries by calls that only single goals need
     crowd.py      measures aiofs with many requests in flight
+    system_calls.py  counts the system calls of an awaited read
     goals.py      the kinds of goals
-    cases.py      the table of cases: work, contenders, goals
+    case.py       a case, and the amounts of work
+    cases.py      the table of cases: work, contenders, goals; those of files by path: file_cases.py
     compare.py    runs the rounds of a case
     report.py     makes the tables
     plot.py       draws the plot of the README

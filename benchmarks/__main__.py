@@ -12,7 +12,8 @@ from aiofs.bench.plots import NotInstalled
 from aiofs.bench.programs import first_line
 
 from . import readme, report
-from .cases import BRIEF, FULL, NOT_MEASURED, QUICK, Case, cases
+from .case import BRIEF, FULL, QUICK, Case
+from .cases import NOT_MEASURED, cases
 from .compare import Comparison
 
 SAVED = Path(__file__).parent / "results" / "latest.json"

@@ -6,24 +6,33 @@ order of this table, so the contenders that a goal compares are measured close t
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from aiofs.bench.measuring.data import DataFile, GiB, KiB, MiB
+from aiofs.bench.measuring.data import DataFile, KiB, MiB
 from aiofs.bench.measuring.work import Work
 
+from .case import Case, Scale, coroutines
 from .contenders import PEERS
-from .goals import FASTEST_PEER, AtMost, AtMostMore, Each, Faster, Goal, Memory, Overhead, Within
+from .file_cases import file_cases
+from .goals import (
+    FASTEST_PEER,
+    AtMost,
+    AtMostMore,
+    Each,
+    Faster,
+    Goal,
+    Memory,
+    Overhead,
+    Within,
+)
 
 REQUESTS, HANDLE = "aiofs await aiocb", "aiofs AccessHandle"
 AWAITED = (REQUESTS, HANDLE)
-WHOLE = "aiofs read_bytes"
 LISTS = "aiofs lio_listio"
 
 # For cases that would take too long with all peers: the peers that are fast with many requests, and
 # one peer of each kind that holds the loop (aiofile moves bytes as caio does).
 FAST_PEERS = ("caio linux", "caio io_uring", "aiofile", "ayafileio")
-QUICKEST_PEERS = ("caio linux", "ayafileio", "aiofile")
 STALLING_PEERS = ("caio linux", "caio io_uring", "ayafileio", "asyncio.to_thread", "aiofiles")
 FLOODED_PEERS = ("caio io_uring", "ayafileio", "asyncio.to_thread")
 SAVING_PEERS = ("caio io_uring", "asyncio.to_thread")
@@ -31,82 +40,6 @@ SAVING_PEERS = ("caio io_uring", "asyncio.to_thread")
 NOT_MEASURED = {
     "P8/throttled": "writes while the kernel throttles dirty pages",
 }
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The amount of work: enough for numbers, for a first look, or to test that each case runs."""
-
-    file: int
-    stream: int
-    requests: int
-    saves: int
-    files: int
-    processes: int
-    seconds: float
-    observed: float
-    stall: float
-
-
-FULL = Scale(
-    256 * MiB,
-    GiB,
-    requests=10_000,
-    saves=256,
-    files=4_000,
-    processes=100,
-    seconds=0.15,
-    observed=0.15,
-    stall=2,
-)
-QUICK = Scale(
-    16 * MiB,
-    64 * MiB,
-    requests=500,
-    saves=32,
-    files=100,
-    processes=10,
-    seconds=0.02,
-    observed=0.03,
-    stall=0.05,
-)
-
-
-# All goals in under two minutes: a first look, before the whole comparison.
-BRIEF = Scale(
-    64 * MiB,
-    256 * MiB,
-    requests=5_000,
-    saves=64,
-    files=1_000,
-    processes=30,
-    seconds=0.06,
-    observed=0.03,
-    stall=0.2,
-)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One piece of work for several contenders. Tables show ratios to the first contender."""
-
-    key: str
-    title: str
-    work: Work
-    contenders: tuple[str, ...]
-    goals: tuple[Goal, ...] = ()
-
-    @property
-    def number(self) -> str:
-        return self.key.split("/")[0]
-
-    def brief(self) -> Case:
-        """The case with only those contenders that its goals compare; of the peers, the fastest."""
-        needed = {name for goal in self.goals for name in goal.needs(goal.over)}
-        if FASTEST_PEER in needed:
-            needed |= {*QUICKEST_PEERS}
-        kept = tuple(name for name in self.contenders if name in needed)
-        return replace(self, contenders=kept)
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -126,8 +59,7 @@ def cases(scale: Scale) -> list[Case]:
         streaming(replace(cached, file=DataFile("stream", scale.stream, fill=MiB))),
         opening(replace(cached, operation="open")),
         *atomic_saves(replace(cached, operation="replace", seconds=scale.seconds * 4)),
-        *whole_files(scale, cached),
-        *shifted_reads(cached),
+        *file_cases(scale, cached, replace(cold, direct=True)),
         *waiting(scale, cached),
         importing(replace(cached, operation="import")),
     ]
@@ -360,60 +292,6 @@ def atomic_saves(work: Work) -> list[Case]:
     ]
 
 
-def whole_files(scale: Scale, cached: Work) -> list[Case]:
-    """Opens, reads and closes: small files by path and by handle, and one large file."""
-    ours, handles, blocking = WHOLE, "aiofs read-only handles", "open().read(), blocking"
-    small = DataFile("small", scale.files * 4 * KiB, apart=True)
-    peers = (blocking, "asyncio.to_thread(open().read)", "aiofiles, whole", "anyio, whole")
-    pieces = replace(cached, file=small)
-    large = replace(cached, operation="whole", block=scale.file, seconds=cached.seconds * 4)
-    cases = []
-    for depth in (1, 32):
-        whole = replace(pieces, operation="whole", depth=depth)
-        locked = replace(pieces, operation="locked", depth=depth)
-        cases += [
-            Case(
-                f"P15/{depth}",
-                f"whole small files, {coroutines(depth)}",
-                whole,
-                ("C", ours, *peers),
-                (AtMost(ours, 1.6),),
-            ),
-            Case(
-                f"P16/{depth}",
-                f"whole small files through handles, {coroutines(depth)}",
-                locked,
-                ("C", handles),
-                (AtMost(handles, 4),),
-            ),
-        ]
-    cases.append(
-        Case(
-            "P17",
-            "a whole large file",
-            large,
-            (blocking, ours, *peers[1:]),
-            (AtMost(ours, 1.0 if (os.cpu_count() or 1) < 4 else 0.6, blocking),),
-        )
-    )
-    return cases
-
-
-def shifted_reads(cached: Work) -> list[Case]:
-    """Reads into buffers that begin where those of large bytearrays do."""
-    aligned = "aiofs AccessHandle, aligned"
-    return [
-        Case(
-            f"P25/{key}",
-            f"cached reads of {key}, 16 bytes after a page begins",
-            replace(cached, block=block, shift=16),
-            ("C", HANDLE, aligned),
-            (AtMost(HANDLE, 1.3, aligned), AtMost(HANDLE, 0.7)),
-        )
-        for key, block in (("4K", 4 * KiB), ("64K", 64 * KiB), ("1M", MiB))
-    ]
-
-
 def waiting(scale: Scale, work: Work) -> list[Case]:
     """Waiting for locks: what a hand-over costs, and what `wait=` costs where nobody waits."""
     ours, without = "aiofs open + close, wait=", "aiofs open + close"
@@ -460,7 +338,3 @@ def no_more_stall(ours: tuple[str, ...]) -> tuple[Goal, ...]:
         for name in ours
         for metric, bound in (("stall p99.9", 1e-3), ("stall worst", 5e-3))
     )
-
-
-def coroutines(depth: int) -> str:
-    return "one at a time" if depth == 1 else f"{depth} coroutines"

@@ -14,7 +14,7 @@ from aiofs.bench.measuring.native import cache_directory
 from aiofs.bench.measuring.spread import Spread
 from aiofs.bench.measuring.work import Work
 
-from .cases import Case
+from .case import Case
 from .contenders import LIBRARIES, PEERS, PROGRAMS
 from .goals import FASTEST_PEER, Goal, Metrics
 

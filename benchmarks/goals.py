@@ -141,6 +141,26 @@ class Each(Goal):
 
 
 @dataclass(frozen=True)
+class Calls(Goal):
+    """At most so many system calls."""
+
+    over: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"at most {self.bound:g} system calls"
+
+    def value(self, results: Round, over: str) -> float:
+        return results[self.of]["system calls"]
+
+    def format(self, value: float) -> str:
+        return f"{value:.1f} calls"
+
+    def needs(self, over: str) -> set[str]:
+        return {self.of}
+
+
+@dataclass(frozen=True)
 class Within(Goal):
     """At most so many seconds."""
 

@@ -27,7 +27,8 @@ from aiofs.bench.measuring.work import Work, shares
 from aiofs.bench.plots import plots
 
 from . import compare, report
-from .cases import BRIEF, FULL, QUICK, Case, cases
+from .case import BRIEF, FULL, QUICK, Case
+from .cases import cases
 from .compare import Outcome
 from .contenders import LIBRARIES, PROGRAMS
 from .goals import FASTEST_PEER, AtMost, AtMostMore, Faster, Overhead
@@ -141,8 +142,12 @@ def test_c_measures_and_checks_the_same_file(work: Work) -> None:
         compare.measure("C", work)
 
 
-@pytest.mark.parametrize("key", ["P15/1", "P15/32", "P16/1", "P16/32", "P17", "P25/4K", "P25/1M"])
-def test_whole_files_and_shifted_reads_are_measured(tmp_path: Path, key: str) -> None:
+FILE_CASES = ("P15/1", "P16/32", "P17", "P18/binary", "P18/text", "P19/cached", "P19/buffers")
+MORE_FILE_CASES = ("P19/direct", "P20/copy", "P20/save", "P21", "P25/4K", "P25/1M")
+
+
+@pytest.mark.parametrize("key", [*FILE_CASES, *MORE_FILE_CASES])
+def test_cases_of_files_by_path_are_measured(tmp_path: Path, key: str) -> None:
     case = next(case for case in cases(QUICK) if case.key == key)
     case.work.file.make(tmp_path)
     for name in case.contenders:
@@ -162,6 +167,30 @@ def test_wrong_bytes_in_small_files_are_noticed(tmp_path: Path, operation: str, 
         compare.measure("C", work)
     with pytest.raises(Unavailable, match="wrong bytes"):
         compare.measure(ours, work)
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("P18/binary", "rows"),
+        ("P18/text", "rows"),
+        ("P19/cached", "cached"),
+        ("P19/buffers", "cached"),
+        ("P20/copy", "files.tree/0/7"),
+        ("P20/save", "files.tree/0/7"),
+        ("P21", "cold"),
+    ],
+)
+def test_wrong_bytes_of_files_by_path_are_noticed(tmp_path: Path, key: str, wrong: str) -> None:
+    case = next(case for case in cases(QUICK) if case.key == key)
+    case.work.file.make(tmp_path)
+    path = tmp_path / wrong
+    path.write_bytes(path.read_bytes()[::-1])
+    for name in case.contenders:
+        if name.startswith("fio"):
+            continue
+        with pytest.raises(Unavailable, match=r"wrong bytes|other bytes"):
+            compare.measure(name, replace(case.work, directory=str(tmp_path)))
 
 
 def test_c_replaces_the_file(work: Work) -> None:

@@ -76,7 +76,7 @@ class Fio:
     def command(self, work: Work) -> list[str]:
         if not shutil.which("fio"):
             raise Unavailable("fio is not installed")
-        if work.operation not in ("read", "write", "mixed"):
+        if work.operation not in ("read", "write", "mixed", "ranges_into"):
             raise Unavailable(f"has no {work.operation}")
         if work.shift:
             raise Unavailable("cannot place its buffers off a page boundary")
@@ -94,7 +94,7 @@ class Fio:
             *(() if work.writes else ("--readonly",)),
             "--allow_file_create=0",
             *self.pattern(work),
-            f"--bs={work.block}",
+            *self.sizes(work),
             f"--direct={int(work.direct)}",
             f"--iomem_align={PAGE}",
             f"--invalidate={int(work.direct or work.cold)}",
@@ -106,14 +106,22 @@ class Fio:
         ]
 
     def pattern(self, work: Work) -> list[str]:
-        names = {"read": "read", "write": "write", "mixed": "rw"}
+        names = {"read": "read", "write": "write", "mixed": "rw", "ranges_into": "read"}
         order = "" if work.sequential else "rand"
         rw = f"--rw={order}{names[work.operation]}"
         if work.operation != "mixed":
             return [rw]
         return [rw, f"--rwmixread={work.reads}", "--unified_rw_reporting=1"]
 
+    def sizes(self, work: Work) -> list[str]:
+        if work.operation != "ranges_into":
+            return [f"--bs={work.block}"]
+        # Of a file with a map of what was read, fio would read each block once.
+        return [f"--bsrange={PAGE}-{work.block}", "--norandommap"]
+
     def length(self, work: Work) -> list[str]:
+        if work.operation == "ranges_into":
+            return [f"--number_ios={work.sweep}", f"--io_size={(work.sweep or 1) * work.block}"]
         if work.sweep and work.seconds:
             return [f"--number_ios={work.sweep}"]
         milliseconds = max(1, round((work.seconds + work.observed) * 1000))
@@ -126,7 +134,7 @@ class Fio:
 
     def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
         job = json.loads(finished.stdout[finished.stdout.index("{") :])["jobs"][0]
-        moved = job[work.operation]
+        moved = job["read" if work.operation == "ranges_into" else work.operation]
         if not moved["iops"]:
             raise Unavailable("moved no bytes in this time")
         time, latency = 1 / moved["iops"], moved["clat_ns"]

@@ -51,6 +51,7 @@ COLUMNS: tuple[Column, ...] = (
     ("bytes each", "memory each", count),
     ("kernel's bytes each", "kernel memory each", count),
     ("outstanding", "outstanding", count),
+    ("system calls", "system calls", times),
 )
 
 

@@ -117,6 +117,7 @@ cdef extern from "entries/volume.h" nogil:
     ctypedef bint c_bool "bool"
     int aiofs_copy_file_bytes(int source, int target, c_bool (*go_on)(void *context, int64_t copied) noexcept nogil,
                               void *context)
+    int64_t aiofs_read_stoppable(int fd, char *memory, size_t size, int64_t offset, const int *stop)
     int aiofs_copy_file_attributes(int source, int target)
     void aiofs_volume_locks_free(aiofs_listed_lock *list, long count)
 

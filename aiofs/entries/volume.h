@@ -258,13 +258,16 @@ AIOFS_API bool aiofs_lock_ref_swapped(const aiofs_lock_ref *lock_ref);
  * the lock reference removes a swap file that was not committed. */
 int64_t aiofs_swap_commit(aiofs_lock_ref *lock_ref, int fd);
 
-/* ---- copying files of the machine, which are in no volume; see file_copy.c ----------------------------------- */
+/* ---- copying files of the machine, which are in no volume; see file_copy.c and file_read.c ----------------------------------- */
 
 /* Called now and then during a copy: `copied` bytes of the source are done. False ends it with -ECANCELED. */
 typedef bool aiofs_go_on(void *context, int64_t copied);
 /* Copies the bytes of the file `from` to the empty file `to`. Holes stay holes, and extents are shared where the
  * filesystem can. 0 or a negated errno. */
 AIOFS_API int aiofs_copy_file_bytes(int from, int to, aiofs_go_on *go_on, void *context);
+/* Reads a file's bytes from `offset`. Returns their count, less than `size` at the end of the file, or a negated errno;
+ * -ECANCELED: another thread has made `*stop` true. */
+AIOFS_API int64_t aiofs_read_stoppable(int fd, char *memory, size_t size, int64_t offset, const int *stop);
 /* Copies owner, mode and extended attributes, as far as this process may set them. */
 AIOFS_API int aiofs_copy_file_attributes(int from, int to);
 

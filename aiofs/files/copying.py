@@ -83,7 +83,8 @@ def _copy(source: StrPath, target: StrPath, report: Callable[[int, int], None]) 
             replaced = _regular(writing, target)
             if os.path.samestat(found, replaced):
                 raise shutil.SameFileError(f"{source!r} and {target!r} are the same file")
-            os.ftruncate(writing, 0)
+            if replaced.st_size:  # ext4 writes a truncated file to the disk at its close
+                os.ftruncate(writing, 0)
             _core.copy_bytes(reading, writing, lambda done: report(done, found.st_size))
         finally:
             os.close(writing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import stat
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from types import TracebackType
@@ -57,6 +58,7 @@ __all__ = [
 FilePath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 Opener: TypeAlias = Callable[[str, int], int]
 _BINARY_BUFFER = 64 * 1024  # bytes, of a file that is only read; 128 KiB in Python 3.14 itself
+_LARGE = 4 * 1024 * 1024  # bytes; the read of a larger file can be stopped
 File = TypeVar("File", bound=AsyncFile[Any])
 
 
@@ -366,16 +368,31 @@ class FileOpening(Generic[File]):
 
 
 async def read_bytes(path: FilePath) -> bytes:
-    """All bytes of a file. OSError as the built-in `open`."""
+    """All bytes of a file. OSError as the built-in `open`, MemoryError if they do not fit.
+
+    If the await is cancelled, the read of a large file stops early.
+    """
     if (turn := _core._turn_for_call()) is not None:
         await turn
     data = _core.cached_bytes(path)
-    return data if data is not None else await whole_call(_read, path)
+    if data is not None:
+        return data
+    reading = _core.WholeRead()
+    try:
+        return await whole_call(_read, path, reading)
+    finally:
+        reading.stop()
 
 
-def _read(path: FilePath) -> bytes:
+def _read(path: FilePath, reading: _core.WholeRead) -> bytes:
     with builtins.open(path, "rb", 0) as file:
-        _core.learn_filesystem(file.fileno())
+        descriptor = file.fileno()
+        _core.learn_filesystem(descriptor)
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_size > _LARGE:
+            data = reading.run(descriptor, found.st_size)
+            if data is not None:
+                return data
         data = file.read()
         assert data is not None
         return data

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeAlias, overload
 
 from aiofs import _core
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = ["pread", "pwrite", "read_ranges"]
-
-_IN_FLIGHT = 64  # ranges of one call
 
 
 class _HasDescriptor(Protocol):
@@ -71,26 +69,13 @@ async def read_ranges(
             raise ValueError(f"the range ({offset}, {size}) has a negative number")
     if buffers is not None and len(buffers) != len(pairs):
         raise ValueError(f"{len(pairs)} ranges, but {len(buffers)} buffers")
-    results: list[bytes] = []
-    counts: list[int] = []
-    waiting: list[tuple[_core.aiocb, bytearray | None]] = []
-    todo = iter(enumerate(pairs))
+    reads = _core.RangeReads(file, pairs, buffers)
     try:
-        while True:
-            for number, (offset, size) in islice(todo, _IN_FLIGHT - len(waiting)):
-                own = bytearray(size) if buffers is None else None
-                target = buffers[number] if buffers is not None else own
-                request = _core.aiocb(file, target, aio_nbytes=size, aio_offset=offset)
-                _core.aio_read(request)
-                waiting.append((request, own))
-            if not waiting:
-                return results if buffers is None else counts
-            request, own = waiting.pop(0)
-            count = await request
-            if own is None:
-                counts.append(count)
+        while (request := reads.proceed()) is not None:
+            if request is True:
+                await asyncio.sleep(0)
             else:
-                results.append(bytes(memoryview(own)[:count]))
+                await request
+        return reads.results
     finally:
-        for request, _ in waiting:
-            _core.aio_cancel(request.aio_fildes, request)
+        reads.cancel()

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from aiofs.bench.programs import Fio, Floor, Program
 from aiofs.bench.running import LIBRARIES as MODULES
 from aiofs.bench.running import Python, ours, peer
 
 from . import programs
 
+ROOT = str(Path(__file__).parent.parent.parent)
+
+
+def single(name: str, needs_aiofs: bool = False) -> Python:
+    """A class of ../libraries, `module:name`."""
+    return Python(f"benchmarks.libraries.{name}", needs_aiofs=needs_aiofs, path=(ROOT,))
+
+
 PROGRAMS: dict[str, Program] = {
     "C": Floor(),
     "dd": programs.Dd(),
+    "cp -r": programs.Cp(),
+    "C, 4 threads": programs.SaveTree(),
+    "aiofs await aiocb, under strace": programs.SystemCalls(),
     "fio psync": Fio("psync"),
     "fio io_uring": Fio("io_uring"),
     "fio posixaio": Fio("posixaio"),
@@ -51,6 +64,19 @@ LIBRARIES: dict[str, Python] = {
     "asyncio.to_thread(open().read)": peer("ToThreadWhole"),
     "aiofiles, whole": peer("AiofilesWhole"),
     "anyio, whole": peer("AnyioWhole"),
+    "aiofs open, async for": single("lines:Ours", True),
+    "open(), for, blocking": single("lines:Inline"),
+    "aiofiles, async for, first lines": single("lines:Aiofiles"),
+    "anyio, async for, first lines": single("lines:Anyio"),
+    "aiofs read_ranges": single("ranges:Ours", True),
+    "asyncio.to_thread(os.pread of all)": single("ranges:OneTrip"),
+    "aiofiles, seek and read": single("ranges:Aiofiles"),
+    "aiofs copyfile, 32 tasks": single("trees:Ours", True),
+    "aiofs copytree": single("trees:CopyTree", True),
+    "aiofs write_bytes, atomic and durable": single("trees:Ours", True),
+    "asyncio.to_thread(shutil.copyfile)": single("trees:ToThread"),
+    "asyncio.to_thread(save)": single("trees:ToThread"),
+    "aiofiles, read and write": single("trees:Aiofiles"),
     "aiofs gather": ours("Gathered"),
     "aiofs SyncAccessHandle": ours("SyncHandle"),
     "aiofs MemoryVolume": ours("SyncMemoryHandle"),

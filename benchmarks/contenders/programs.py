@@ -1,4 +1,4 @@
-"""Programs of single goals: dd; programs with many requests; Python importing modules."""
+"""Programs of single goals: dd, cp, strace; programs with many requests; imports by Python."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 from aiofs.bench.measuring.cache import Unavailable
+from aiofs.bench.measuring.data import PER_FOLDER, content
 from aiofs.bench.measuring.work import Work
 from aiofs.bench.programs import Finished
 
-from .. import native
+from .. import native, system_calls
 
 
 class Named:
@@ -85,6 +86,69 @@ class Round(Named):
             raise Unavailable(f"printed no hand-overs: {finished.stdout.strip()}")
         count, cpu, median, worst = map(float, printed.groups())
         return {"time": median * 1e-6, "cpu": cpu / count, "worst": worst * 1e-3}
+
+
+class TreeCopy(Named):
+    """Makes a copy of the data file's tree. `command` removes an old one, `metrics` this one."""
+
+    def command(self, work: Work) -> list[str]:
+        shutil.rmtree(self.target(work), ignore_errors=True)
+        return self.copying(f"{work.path}.tree", self.target(work), work)
+
+    def copying(self, source: str, target: str, work: Work) -> list[str]:
+        raise NotImplementedError
+
+    def target(self, work: Work) -> str:
+        return f"{work.path}.copy"
+
+    def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
+        for at, path in work.paths().items():
+            copy = Path(self.target(work) + path.removeprefix(f"{work.path}.tree"))
+            if not copy.exists() or copy.read_bytes() != content(at, work.block):
+                raise Unavailable(f"wrong bytes in {copy}")
+        shutil.rmtree(self.target(work))
+        return json.loads(finished.stdout)  # type: ignore[no-any-return]
+
+
+class Cp(TreeCopy):
+    """`cp -r`."""
+
+    TIMED = (
+        "import json, os, subprocess, sys, time; start = time.perf_counter(); "
+        "subprocess.run(['cp', '-r', *sys.argv[1:3]], check=True); "
+        "files = int(sys.argv[3]); times = os.times(); "
+        "print(json.dumps({'time': (time.perf_counter() - start) / files, "
+        "'cpu': (times.children_user + times.children_system) / files}))"
+    )
+
+    def copying(self, source: str, target: str, work: Work) -> list[str]:
+        if not shutil.which("cp"):
+            raise Unavailable("cp is not installed")
+        return [sys.executable, "-c", self.TIMED, source, target, str(work.sweep)]
+
+
+class SaveTree(TreeCopy):
+    """Threads that save the files in C."""
+
+    THREADS = 4
+
+    def copying(self, source: str, target: str, work: Work) -> list[str]:
+        numbers = (work.sweep, PER_FOLDER, work.block, self.THREADS)
+        return [str(native.save_tree()), source, target, *map(str, numbers)]
+
+
+class SystemCalls(Named):
+    """The system calls of an awaited read: system_calls.py."""
+
+    READS = 100
+    ROOT = Path(__file__).parent.parent.parent
+
+    def command(self, work: Work) -> list[str]:
+        arguments = (work.path, work.offsets_path(), str(work.block), str(self.READS), work.loop)
+        return [sys.executable, "-c", system_calls.START, str(self.ROOT), "count", *arguments]
+
+    def metrics(self, work: Work, finished: Finished) -> dict[str, float]:
+        return json.loads(finished.stdout)  # type: ignore[no-any-return]
 
 
 class Importing(Named):

@@ -27,6 +27,12 @@ def hand_round() -> Path:
 
 
 @cache
+def save_tree() -> Path:
+    """Builds the program that saves a tree of files by threads."""
+    return build(SOURCES / "save_tree.c")
+
+
+@cache
 def futex_round() -> Path:
     """Builds the program that hands a turn round processes by futexes."""
     return build(SOURCES / "futex_round.c")

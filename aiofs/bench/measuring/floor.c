@@ -4,10 +4,12 @@
  *     floor OPERATION FILE OFFSETS BLOCK BUFFERS SHIFT STATE SECONDS COUNT VERIFY
  *
  * OPERATION is read (pread), write (pwrite), mixed (either), open (open, lock, close), replace (write a new file,
- * fsync, rename, fsync of the directory), whole (open, read, close of FILE.OFFSET) or locked (the same with a lock). OFFSETS is a file of native 64-bit integers, in the order that every
- * participant uses; the program repeats it; ~offset is a write of mixed operations. It uses BUFFERS buffers of BLOCK
- * bytes in turn, as the same number of coroutines would; each begins SHIFT bytes after the beginning of a page. STATE
- * is cached, cold (the file is dropped from the page cache before each pass, and when all offsets were used) or direct
+ * fsync, rename, fsync of the directory), whole (open, read, close of FILE.OFFSET), locked (the same with a lock),
+ * ranges_into (pread of some pages) or ranges (the same into new memory, all of which is freed when all offsets were
+ * used). OFFSETS is a file of native 64-bit integers, in the order that every participant uses; the program repeats it;
+ * ~offset is a write of mixed operations, and a range is an offset plus a count of pages. It uses BUFFERS buffers of
+ * BLOCK bytes in turn, as the same number of coroutines would; each begins SHIFT bytes after the beginning of a page.
+ * STATE is cached, cold (the file is dropped from the page cache before each pass, and when all offsets were used) or direct
  * (O_DIRECT). There are three passes: the first is timed as a whole, the second times every operation, and the third
  * checks bytes if VERIFY is 1. The first two take SECONDS each, or COUNT operations if COUNT is not 0. The result is
  * one line of JSON: seconds per operation, under the same names as in the Python measurements.
@@ -42,6 +44,7 @@ struct work {
     int fd, directory;
     const int64_t *offsets;
     char **paths; /* of whole files: one for each offset */
+    char **kept;  /* of ranges: the memory of each offset, or NULL */
     size_t offset_count;
     char *buffers;
     size_t buffer_count, buffer_room, shift;
@@ -133,6 +136,39 @@ static void read_whole(const struct work *w, size_t turn)
 static void read_locked(const struct work *w, size_t turn)
 {
     read_file(w, turn, 1);
+}
+
+static size_t range_size(int64_t number)
+{
+    return (size_t)(number % PAGE) * PAGE;
+}
+
+static void read_range_to(const struct work *w, size_t turn, char *buffer)
+{
+    int64_t number = offset_at(w, turn);
+
+    if (pread(w->fd, buffer, range_size(number), number - number % PAGE) != (ssize_t)range_size(number))
+        die("pread");
+}
+
+static void read_range_into(const struct work *w, size_t turn)
+{
+    read_range_to(w, turn, buffer_at(w, turn));
+}
+
+static void read_range(const struct work *w, size_t turn)
+{
+    size_t at = turn % w->offset_count;
+
+    for (size_t i = 0; at == 0 && i < w->offset_count; i++) {
+        free(w->kept[i]);
+        w->kept[i] = NULL;
+    }
+    free(w->kept[at]);
+    w->kept[at] = malloc(range_size(offset_at(w, turn)));
+    if (!w->kept[at])
+        die("malloc");
+    read_range_to(w, turn, w->kept[at]);
 }
 
 static void replace_file(const struct work *w, size_t turn)
@@ -243,15 +279,35 @@ static void time_each(const struct work *w, operation *operate)
     free(took);
 }
 
-static void check_bytes(const struct work *w, size_t turn)
+static void check_those(const char *buffer, size_t size, int64_t offset)
 {
-    const char *buffer = buffer_at(w, turn);
-
-    for (size_t at = 0; at < w->block; at += sizeof(int64_t)) {
-        int64_t page = offset_at(w, turn) + (int64_t)(at / PAGE * PAGE);
+    for (size_t at = 0; at < size; at += sizeof(int64_t)) {
+        int64_t page = offset + (int64_t)(at / PAGE * PAGE);
         if (memcmp(buffer + at, &page, sizeof page))
             die("read other bytes than the file was filled with");
     }
+}
+
+static void check_bytes(const struct work *w, size_t turn)
+{
+    check_those(buffer_at(w, turn), w->block, offset_at(w, turn));
+}
+
+static void check_range_into(const struct work *w, size_t turn)
+{
+    int64_t number = offset_at(w, turn);
+
+    memset(buffer_at(w, turn), 0, w->block);
+    read_range_into(w, turn);
+    check_those(buffer_at(w, turn), range_size(number), number - number % PAGE);
+}
+
+static void check_range(const struct work *w, size_t turn)
+{
+    int64_t number = offset_at(w, turn);
+
+    read_range(w, turn);
+    check_those(w->kept[turn % w->offset_count], range_size(number), number - number % PAGE);
 }
 
 static void check_read(const struct work *w, size_t turn)
@@ -387,14 +443,16 @@ int main(int argc, char **argv)
         {"replace", replace_file, check_replaced, SLOW_EVERY, O_RDONLY},
         {"whole", read_whole, check_whole, CLOCK_EVERY, O_RDONLY},
         {"locked", read_locked, check_locked, CLOCK_EVERY, O_RDONLY},
+        {"ranges", read_range, check_range, CLOCK_EVERY, O_RDONLY},
+        {"ranges_into", read_range_into, check_range_into, CLOCK_EVERY, O_RDONLY},
     };
     size_t chosen = 0, known = sizeof operations / sizeof *operations;
 
     while (argc == 11 && chosen < known && strcmp(operations[chosen].name, argv[1]))
         chosen++;
     if (argc != 11 || chosen == known) {
-        fprintf(stderr, "usage: floor read|write|mixed|open|replace|whole|locked FILE OFFSETS BLOCK BUFFERS SHIFT "
-                        "cached|cold|direct SECONDS COUNT VERIFY\n");
+        fprintf(stderr, "usage: floor read|write|mixed|open|replace|whole|locked|ranges|ranges_into FILE OFFSETS "
+                        "BLOCK BUFFERS SHIFT cached|cold|direct SECONDS COUNT VERIFY\n");
         return 2;
     }
 
@@ -415,6 +473,9 @@ int main(int argc, char **argv)
         die(w.path);
     make_buffers(&w);
     w.paths = name_files(&w);
+    w.kept = calloc(w.offset_count, sizeof *w.kept);
+    if (!w.kept)
+        die("calloc");
 
     time_whole(&w, operations[chosen].operate, at_once(&w, operations[chosen].every));
     time_each(&w, operations[chosen].operate);

@@ -104,8 +104,7 @@ class Measurement:
         most = min(WARM_UP // self.library.operations, WARM_UP_BYTES // self.work.block)
         first = cycle_to(offsets, max(1, most))
         for _ in range(2):
-            if self.work.cold:
-                drop_cache(self.work.path)
+            self.make_ready()
             start = time.perf_counter()
             self.go(first)
             each = (time.perf_counter() - start) / len(first)
@@ -166,8 +165,7 @@ class Measurement:
         count, wall, cpu = 0, 0.0, 0.0
         while wall < seconds:
             self.tasks.clear()
-            if self.work.cold:
-                drop_cache(self.work.path)
+            self.make_ready()
             with beside or contextlib.nullcontext():
                 cpu_start, start = time.process_time(), time.perf_counter()
                 self.go(offsets, each)
@@ -175,6 +173,11 @@ class Measurement:
                 cpu += time.process_time() - cpu_start
             count += len(offsets) * self.library.operations
         return {"time": wall / count, "cpu": cpu / count}
+
+    def make_ready(self) -> None:
+        if self.work.cold:
+            drop_cache(self.work.path)
+        self.library.make_ready()
 
     def go(self, offsets: Offsets, each: Callable[[Offsets], Iterable[int]] = iter) -> Any:
         """Carries out the operation once at each offset. Returns the bytes of the last read."""
@@ -189,6 +192,10 @@ class Measurement:
 
     def check(self) -> None:
         """Checks bytes that are read and written at some offsets; of large blocks, some pages."""
+        right = self.loop.run_until_complete(self.library.right_bytes())
+        if right is not None:
+            self.insist(right, 0)
+            return
         for offset in self.work.offsets()[:CHECKED]:
             if self.work.operation in ("write", "save", "replace") or offset < 0:
                 self.check_write(offset if offset >= 0 else ~offset, offset)

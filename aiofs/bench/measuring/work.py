@@ -31,7 +31,10 @@ class Work:
     operation  read, write, mixed (reads and writes), save (a write, then fdatasync), open (open,
                lock, close), replace (the whole file, atomically), import, crowd (the participant's
                number of reads, of a pipe, or of the file if it is `direct`), round (processes hand
-               a lock round), whole (open, read all, close), locked (open, lock, read all, close)
+               a lock round), whole (open, read all, close), locked (open, lock, read all, close),
+               lines, text (the next line of the file, as bytes or as str), ranges, ranges_into
+               (a read of some pages, into new memory or into a buffer), copy_tree, save_tree (a
+               file of a tree is copied, or read and saved durably)
     depth      operations in flight; each coroutine awaits one at a time; of a round, the processes
     reads      how many percent of mixed operations are reads
     shift      how many bytes after the beginning of a page the buffers begin
@@ -72,15 +75,18 @@ class Work:
 
     def paths(self) -> dict[int, str]:
         """The path of the file at each offset, of operations on whole files."""
-        if not self.file.apart:
-            return {0: self.path}
-        return {at: f"{self.path}.{at}" for at in range(0, self.file.size, self.block)}
+        return self.file.paths(self.directory, self.block)
 
     def offsets(self) -> Offsets:
         """The offsets of the file's blocks, in the order that all participants use.
 
-        Of mixed operations, a write at `offset` is the negative number `~offset`.
+        Of mixed operations, a write at `offset` is the negative number `~offset`. Of ranges, a
+        number is an offset plus a count of pages; `range_at` takes it apart.
         """
+        if self.operation in ("lines", "text"):
+            return array.array("q", [0])
+        if self.operation in ("ranges", "ranges_into"):
+            return self.drawn_ranges()
         count, draw = self.file.size // self.block, random.Random(SEED)
         if self.sequential:
             blocks: Sequence[int] = range(min(count, LONGEST))
@@ -96,10 +102,18 @@ class Work:
                     order[at] = ~offset
         return order
 
+    def drawn_ranges(self) -> Offsets:
+        """`sweep` ranges of one page to a block, wherever a page begins."""
+        draw, pages = random.Random(SEED), self.block // PAGE
+        places = self.file.size // PAGE
+        counts = (draw.randint(1, pages) for _ in range(self.sweep or 1))
+        return array.array("q", (draw.randrange(places - n + 1) * PAGE + n for n in counts))
+
     def offsets_path(self) -> str:
         """The path of a file with the offsets, for programs in C."""
         kind = "sequential" if self.sequential else "random"
         kind += f"-{self.reads}" if self.operation == "mixed" else ""
+        kind += f"-{self.sweep}-ranges" if self.operation.startswith("ranges") else ""
         path = os.path.join(
             self.scratch or self.directory, f"{self.file.name}.{kind}-{self.block}-{self.file.size}"
         )
@@ -119,6 +133,24 @@ class Work:
             return "a fresh interpreter for each"
         if self.operation == "crowd" and not self.direct:
             return f"{size_text(self.block)} reads of one pipe; the oldest are taken and made anew"
+        if self.operation in ("lines", "text"):
+            kind = "bytes" if self.operation == "lines" else "str"
+            return f"all lines of a CSV file of {size_text(self.file.size)}, as {kind}, cached"
+        if self.operation in ("copy_tree", "save_tree"):
+            each = {
+                "copy_tree": "copied, not durable",
+                "save_tree": "read and saved in another tree (write, fsync, rename, fsync of the "
+                "directory)",
+            }[self.operation]
+            return f"each of {self.sweep} files of {size_text(self.block)} in directories is {each}"
+        cache = "cold (POSIX_FADV_DONTNEED)" if self.cold else "cached"
+        state = "O_DIRECT" if self.direct else cache
+        if self.operation in ("ranges", "ranges_into"):
+            into = "new memory" if self.operation == "ranges" else f"{self.depth} buffers in turn"
+            return (
+                f"{self.sweep} ranges of {size_text(PAGE)} to {size_text(self.block)}, at random, "
+                f"into {into}, {state}; file of {size_text(self.file.size)} {self.file.filled}"
+            )
         order = "sequential" if self.sequential else "random"
         names = {
             "save": "write + fdatasync",
@@ -128,8 +160,6 @@ class Work:
             "mixed": f"read ({self.reads} %) and write",
         }
         operation = names.get(self.operation, self.operation)
-        cache = "cold (POSIX_FADV_DONTNEED)" if self.cold else "cached"
-        state = "O_DIRECT" if self.direct else cache
         sweep = f", {self.sweep} in a go" if self.sweep else ""
         depth = (
             f"depth {self.depth}{sweep}" if self.operation != "crowd" else "the oldest made anew"
@@ -179,6 +209,12 @@ def new_buffers(count: int, size: int, shift: int = 0) -> list[Any]:
     else:
         whole = memoryview(new_buffer(room * count))
     return [whole[at + shift : at + shift + size] for at in range(0, room * count, room)]
+
+
+def range_at(number: int) -> tuple[int, int]:
+    """The offset and the size of a range in bytes."""
+    pages = number % PAGE
+    return number - pages, pages * PAGE
 
 
 def cycle_to(offsets: Offsets, count: int) -> Offsets:

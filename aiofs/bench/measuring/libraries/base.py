@@ -77,6 +77,13 @@ class Library:
             raise Unavailable(f"has no {self.work.operation}")
         return operation  # type: ignore[no-any-return]
 
+    def make_ready(self) -> None:
+        """Called before each go, outside the measured time."""
+
+    async def right_bytes(self) -> bool | None:
+        """Whether the operation gives the right bytes; None: let the measurement find out."""
+        return None
+
     def metrics(self) -> dict[str, float]:
         """What it measured itself, beside time."""
         return {}

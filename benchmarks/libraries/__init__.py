@@ -1,0 +1,1 @@
+"""Python libraries by calls that only single goals need: lines, ranges, trees."""
