@@ -1,8 +1,8 @@
 # What is done inside the call because the kernel has it in memory: opening, looking, reading whole files.
 #
-# Each function tries, and returns None if the thread would have to wait, if the budget of this turn of the loop is spent
-# several times over, or on any error. The caller then makes the same operation on a host thread, which also gives the
-# error. So these functions have no errors of their own, and none of them needs a loop. See sys/cached.h.
+# Each function tries, and returns None if the thread would have to wait, if this turn of the loop is used up, or on any
+# error. The caller then makes the same operation by offload_in_turn, in a later turn or on a host thread, which also gives
+# the error. So these functions have no errors of their own, and none of them needs a loop. See sys/cached.h.
 
 from posix.unistd cimport close as c_close
 
@@ -32,6 +32,11 @@ cdef bytes _plain_path(path):
 cdef inline bint _affords_call() except -1:
     cdef LoopNotifier notifier = current_notifier()
     return notifier is not None and notifier.affords_call()
+
+
+cdef inline bint _has_turn() except -1:
+    cdef LoopNotifier notifier = current_notifier()
+    return notifier is not None and notifier.has_turn()
 
 
 cdef Operation completed_operation(int gives, object value):
@@ -134,7 +139,7 @@ def cached_mode(ops, str path):
     cdef aiofs_volume *volume
     cdef bytes encoded
     cdef int status
-    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _affords_call():
+    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _has_turn():
         return None
     encoded = _plain_path(path)
     if encoded is None:
@@ -152,7 +157,7 @@ def cached_snapshot(ops, str path):
     cdef aiofs_volume *volume
     cdef bytes encoded
     cdef int status
-    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _affords_call():
+    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _has_turn():
         return None
     encoded = _plain_path(path)
     if encoded is None:
@@ -169,7 +174,7 @@ def cached_access_handle(ops, str path, mode, key, shown=None):
     cdef aiofs_volume *volume
     cdef bytes encoded
     cdef int status, lock, flags
-    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _affords_call():
+    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _has_turn():
         return None
     name, lock, flags = mode_of_handle(mode)
     encoded = _plain_path(path)

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import ClassVar
 
 from aiofs import _core, errors
@@ -33,10 +34,11 @@ class DirectoryHandle(Handle):
         WHATWG File System: `getFileHandle`.
         """
         path = self._below(name)
-        mode = _core.cached_mode(self._volume._ops, path)
-        if mode is not None and stat.S_ISREG(mode):
-            return _core.completed(FileHandle._of(self._volume, path))
-        return _core.offload(self._get_file, path, bool(create))
+        found = self._cached_file(path)
+        if found is not None:
+            return _core.completed(found)
+        attempt = partial(self._cached_file, path)
+        return _core.offload_in_turn(attempt, 0, None, self._get_file, path, bool(create))
 
     def get_directory_handle(self, name: str, *, create: bool = False) -> Async[DirectoryHandle]:
         """`await directory.get_directory_handle(name)`: the handle of the directory `name` in it.
@@ -45,10 +47,11 @@ class DirectoryHandle(Handle):
         `TypeMismatchError` if it is a file. WHATWG File System: `getDirectoryHandle`.
         """
         path = self._below(name)
-        mode = _core.cached_mode(self._volume._ops, path)
-        if mode is not None and stat.S_ISDIR(mode):
-            return _core.completed(DirectoryHandle._of(self._volume, path))
-        return _core.offload(self._get_directory, path, bool(create))
+        found = self._cached_directory(path)
+        if found is not None:
+            return _core.completed(found)
+        attempt = partial(self._cached_directory, path)
+        return _core.offload_in_turn(attempt, 0, None, self._get_directory, path, bool(create))
 
     def remove_entry(self, name: str, *, recursive: bool = False) -> Async[None]:
         """`await directory.remove_entry(name)`: removes the file or the empty directory `name`.
@@ -162,6 +165,16 @@ class DirectoryHandle(Handle):
         ops.remove_tree("")
 
     # ---- internal
+
+    def _cached_file(self, path: str) -> FileHandle | None:
+        mode = _core.cached_mode(self._volume._ops, path)
+        is_file = mode is not None and stat.S_ISREG(mode)
+        return FileHandle._of(self._volume, path) if is_file else None
+
+    def _cached_directory(self, path: str) -> DirectoryHandle | None:
+        mode = _core.cached_mode(self._volume._ops, path)
+        is_directory = mode is not None and stat.S_ISDIR(mode)
+        return DirectoryHandle._of(self._volume, path) if is_directory else None
 
     def _below(self, name: str) -> str:
         check_name(name)
