@@ -40,7 +40,7 @@ cdef class AccessHandle:
     cdef Operation end_stream(self, _Cursor cursor)
     cdef Operation vectored(self, int kind, object buffers, object at)
     cdef Operation finish(self, bint commit)
-    cdef int64_t end_file(self, bint commit)
+    cdef bint end_at_once(self, int64_t *status) noexcept
     cdef int close_in_turn(self, Operation operation) except -1
     cdef bint is_closing(self) noexcept
     cdef void close_without_waiting(self) noexcept

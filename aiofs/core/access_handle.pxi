@@ -429,7 +429,7 @@ cdef class AccessHandle:
         cdef LoopNotifier notifier = current_notifier()
         cdef Operation operation
         cdef bint at_once
-        cdef int64_t status
+        cdef int64_t status = 0
         if self.closing is None or self.made != generation:
             operation = self.prepare(CLOSE, GIVES_NONE, "close", notifier)
             operation.value = None
@@ -437,16 +437,17 @@ cdef class AccessHandle:
                 self.close_without_waiting()
                 operation.succeed(0)
                 return operation
-            at_once = self.in_flight == 0 and not self.deferred and aiofs_file_finishes_at_once(self.file)
-            if at_once and notifier.has_turn():
-                self.closed = True
-                self.closing = operation
-                status = self.end_file(commit)
-                if status < 0:
-                    operation.fail(make_error(-status, self.path, "close"))
-                else:
-                    operation.succeed(0)
-                return operation
+            at_once = False
+            if self.in_flight == 0 and not self.deferred:
+                if not notifier.has_turn():
+                    at_once = aiofs_file_finishes_at_once(self.file)
+                elif self.end_at_once(&status):
+                    self.closing = operation
+                    if status < 0:
+                        operation.fail(make_error(-status, self.path, "close"))
+                    else:
+                        operation.succeed(0)
+                    return operation
             operation.state = PENDING
             operation.submission = new_submission()
             operation.submission.request.offset = commit
@@ -465,22 +466,27 @@ cdef class AccessHandle:
                 raise
         return self.closing
 
-    cdef int64_t end_file(self, bint commit):
-        """Closes the file inside the call, because that cannot block. 0, or a negated errno."""
+    cdef bint end_at_once(self, int64_t *status) noexcept:
+        """Closes the file inside the call, if that cannot block. `status`: 0, or a negated errno."""
         cdef aiofs_file *file = self.file
-        cdef int64_t status
-        self.file = NULL
+        cdef bint ended
+        self.file = NULL  # first: another thread may use the handle
         with nogil:
-            status = aiofs_file_finish(file, commit)
-            aiofs_file_release(file)
-        return status
+            ended = aiofs_file_finish_at_once(file, status)
+            if ended:
+                aiofs_file_release(file)
+        if not ended:
+            self.file = file
+        self.closed = self.closed or ended
+        return ended
 
     cdef int close_in_turn(self, Operation operation) except -1:
         """Makes the close that waited for its turn, unless it was started meanwhile."""
-        if not self.deferred or self.deferred[0] is not operation or not aiofs_file_finishes_at_once(self.file):
+        cdef int64_t status = 0
+        if not self.deferred or self.deferred[0] is not operation or not self.end_at_once(&status):
             return self.start_deferred()
         self.deferred.popleft()
-        return self.end_unsubmitted(operation, self.end_file(operation.submission.request.offset != 0))
+        return self.end_unsubmitted(operation, status)
 
     cdef bint is_closing(self) noexcept:
         """The close is no longer deferred."""

@@ -4,7 +4,11 @@
 # error. The caller then makes the same operation by offload_in_turn, in a later turn or on a host thread, which also gives
 # the error. So these functions have no errors of their own, and none of them needs a loop. See sys/cached.h.
 
+from libc.string cimport strlen
 from posix.unistd cimport close as c_close
+
+cdef extern from "Python.h":
+    bytes PyUnicode_EncodeFSDefault(object text)
 
 cdef extern from "<fcntl.h>" nogil:
     int c_fcntl "fcntl"(int fd, int command, ...)
@@ -23,10 +27,10 @@ cdef bytes _plain_path(path):
         except TypeError:
             return None
     try:
-        encoded = path if type(path) is bytes else os.fsencode(path)
+        encoded = PyUnicode_EncodeFSDefault(path) if isinstance(path, str) else bytes(path)
     except UnicodeError:
         return None
-    return None if b"\0" in encoded else encoded
+    return encoded if strlen(PyBytes_AS_STRING(encoded)) == <size_t>len(encoded) else None
 
 
 cdef inline bint _affords_call() except -1:
@@ -61,15 +65,12 @@ cdef class Opened:
     As every opening it is a collections.abc.Coroutine. If it is dropped before it returned the handle, the handle is
     closed.
     """
-    cdef Operation operation
+    cdef object handle   # until an await has returned it
     cdef object entered
-
-    def __cinit__(self):
-        self.operation = completed_operation(GIVES_OBJECT, None)
-        self.operation.retrieved = True  # until `opened` gives it a handle
+    cdef bint waited     # the await has suspended once
 
     def __del__(self):
-        if not self.operation.retrieved:
+        if self.handle is not None:
             self.close()  # first, because the receiver of the warning gets this object
             warnings.warn("the opening of a handle was never awaited: await it, or use 'async with'", RuntimeWarning,
                           stacklevel=1, source=self)
@@ -88,11 +89,12 @@ cdef class Opened:
 
     def throw(self, kind, value=None, traceback=None):
         self.close()
-        return self.operation.throw(kind, value, traceback)
+        raise_thrown(kind, value, traceback)
 
     def close(self):
-        self.operation.drop()
-        self.operation.retrieved = True
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            mark_unwanted(handle)
 
     async def __aenter__(self):
         self.entered = handle = await self
@@ -103,29 +105,33 @@ cdef class Opened:
         return await handle.__aexit__(kind, exception, traceback)
 
     def __repr__(self):
-        return f"<Opened {'awaited' if self.operation.retrieved else self.operation!r}>"
+        return f"<Opened {'awaited' if self.handle is None else self.handle!r}>"
 
     def __reduce__(self):
         raise TypeError("an opening cannot be copied or pickled: await it, once")
 
 
-def opened(handle):
+cpdef Opened opened(object handle):
     """An Opened of a handle."""
     cdef Opened made = Opened.__new__(Opened)
-    made.operation.value = handle
-    made.operation.retrieved = False
+    made.handle = handle
     return made
 
 
 cdef int opened_send(object self, object value, PyObject **out) except -1:
-    cdef Operation operation = (<Opened>self).operation
-    cdef int outcome
-    if operation.retrieved:
+    cdef Opened opening = <Opened>self
+    cdef object handle = opening.handle
+    if handle is None:
         raise RuntimeError("cannot reuse what was awaited already")
-    outcome = operation_send(operation, value, out)
-    if outcome == PYGEN_RETURN:
-        operation.value = None
-    return outcome
+    if not opening.waited and turn_is_spent():
+        opening.waited = True
+        Py_INCREF(None)
+        out[0] = <PyObject *>None
+        return PYGEN_NEXT
+    opening.handle = None
+    Py_INCREF(handle)
+    out[0] = <PyObject *>handle
+    return PYGEN_RETURN
 
 
 type_set_send(<PyTypeObject *>Opened, opened_send)
@@ -133,8 +139,19 @@ type_set_send(<PyTypeObject *>Opened, opened_send)
 
 # ---- entries of volumes ---------------------------------------------------------------------------------------
 
-def cached_mode(ops, str path):
-    """The st_mode of an entry; None: on a host thread."""
+def cached_entry(kind, volume, str path, int wanted):
+    """The handle of an entry, of the class `kind`, if its st_mode is of the type `wanted`; None: on a host thread."""
+    mode = cached_mode(volume._ops, path)
+    if mode is None or (<int>mode & 0o170000) != wanted:
+        return None
+    handle = kind.__new__(kind)
+    handle._volume = volume
+    handle._path = path
+    return handle
+
+
+cdef object cached_mode(ops, str path):
+    """The st_mode of an entry, or None."""
     cdef status_of_file found
     cdef aiofs_volume *volume
     cdef bytes encoded
@@ -168,8 +185,14 @@ def cached_snapshot(ops, str path):
     return (_stat_result(&found), changes) if status == 0 else None
 
 
+def cached_opening(ops, str path, mode, key):
+    """An Opened of an existing file; None: on a host thread. `key`: as for offload_waiting."""
+    handle = cached_access_handle(ops, path, mode, key)
+    return None if handle is None else opened(handle)
+
+
 def cached_access_handle(ops, str path, mode, key, shown=None):
-    """An AccessHandle of an existing file; None: on a host thread. `key`: as for offload_waiting."""
+    """The AccessHandle itself, or None."""
     cdef aiofs_file *file = NULL
     cdef aiofs_volume *volume
     cdef bytes encoded

@@ -137,11 +137,7 @@ cdef class Operation:
         """As the throw method of a coroutine: cancels the operation and raises the exception."""
         self.cancel()
         self.retrieved = True
-        if value is None:
-            value = kind() if isinstance(kind, type) else kind
-        if traceback is not None:
-            value = value.with_traceback(traceback)
-        raise value
+        raise_thrown(kind, value, traceback)
 
     def close(self):
         """As the close method of a coroutine: the operation continues without an await."""
@@ -189,6 +185,15 @@ cdef int operation_send(object self, object value, PyObject **out) except -1:
 
 
 type_set_send(<PyTypeObject *>Operation, operation_send)
+
+
+cdef int raise_thrown(kind, value, traceback) except -1:
+    """Raises what the throw method of a coroutine was called with."""
+    if value is None:
+        value = kind() if isinstance(kind, type) else kind
+    if traceback is not None:
+        value = value.with_traceback(traceback)
+    raise value
 
 
 cdef Operation pending_operation(int kind, int gives):

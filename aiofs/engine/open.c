@@ -24,6 +24,8 @@ int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mo
     int fd = aiofs_entry_open(volume, path, flags, mode, lock, owner, &lock_ref, &facts.stat);
     if (fd < 0)
         return fd;
+    facts.on_disk = aiofs_volume_is_local(volume) && !aiofs_volume_in_memory(volume) &&
+                    facts.stat.st_dev == aiofs_volume_device(volume);
     int status = file_adopt(fd, &facts, lock_ref, NULL, NULL, file);
     if (status < 0) {
         aiofs_sys.close(fd);
@@ -101,9 +103,10 @@ int64_t aiofs_file_finish(aiofs_file *file, bool commit)
     return outcome < 0 ? outcome : closed;
 }
 
-bool aiofs_file_finishes_at_once(aiofs_file *file)
+/* Whether there is nothing to wait for, to sync or to commit, and the file has a name: closing the last descriptor of one
+ * without a name frees its blocks. */
+static bool is_finished(aiofs_file *file, struct stat *found)
 {
-    struct stat found;
     aiofs_lock_ref *lock_ref = file->lock_ref;
     if (file->ops || !lock_ref || aiofs_file_busy(file) || file->bound)
         return false;
@@ -113,8 +116,22 @@ bool aiofs_file_finishes_at_once(aiofs_file *file)
     if (atomic_load(&file->dirty) || atomic_load(&file->syncing) || aiofs_lock_ref_swapped(lock_ref) ||
         !aiofs_lock_ref_dir_is_synced(lock_ref))
         return false;
-    /* Closing the last descriptor of a file without a name frees its blocks. */
-    return aiofs_sys.fstat(aiofs_file_fd(file), &found) == 0 && found.st_nlink > 0;
+    return aiofs_sys.fstat(aiofs_file_fd(file), found) == 0 && found->st_nlink > 0;
+}
+
+bool aiofs_file_finishes_at_once(aiofs_file *file)
+{
+    struct stat found;
+    return is_finished(file, &found);
+}
+
+bool aiofs_file_finish_at_once(aiofs_file *file, int64_t *status)
+{
+    struct stat found;
+    if (!is_finished(file, &found))
+        return false;
+    *status = file_close(file, found.st_dev != file->dev || found.st_ino != file->ino);
+    return true;
 }
 
 /* Requests of the kernel, and operations on host threads, complete without help of the program. A volume that completes

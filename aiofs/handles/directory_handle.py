@@ -34,10 +34,11 @@ class DirectoryHandle(Handle):
         WHATWG File System: `getFileHandle`.
         """
         path = self._below(name)
-        found = self._cached_file(path)
+        looking = FileHandle, self._volume, path, stat.S_IFREG
+        found = _core.cached_entry(*looking)
         if found is not None:
             return _core.completed(found)
-        attempt = partial(self._cached_file, path)
+        attempt = partial(_core.cached_entry, *looking)
         return _core.offload_in_turn(attempt, 0, None, self._get_file, path, bool(create))
 
     def get_directory_handle(self, name: str, *, create: bool = False) -> Async[DirectoryHandle]:
@@ -47,10 +48,11 @@ class DirectoryHandle(Handle):
         `TypeMismatchError` if it is a file. WHATWG File System: `getDirectoryHandle`.
         """
         path = self._below(name)
-        found = self._cached_directory(path)
+        looking = DirectoryHandle, self._volume, path, stat.S_IFDIR
+        found = _core.cached_entry(*looking)
         if found is not None:
             return _core.completed(found)
-        attempt = partial(self._cached_directory, path)
+        attempt = partial(_core.cached_entry, *looking)
         return _core.offload_in_turn(attempt, 0, None, self._get_directory, path, bool(create))
 
     def remove_entry(self, name: str, *, recursive: bool = False) -> Async[None]:
@@ -165,16 +167,6 @@ class DirectoryHandle(Handle):
         ops.remove_tree("")
 
     # ---- internal
-
-    def _cached_file(self, path: str) -> FileHandle | None:
-        mode = _core.cached_mode(self._volume._ops, path)
-        is_file = mode is not None and stat.S_ISREG(mode)
-        return FileHandle._of(self._volume, path) if is_file else None
-
-    def _cached_directory(self, path: str) -> DirectoryHandle | None:
-        mode = _core.cached_mode(self._volume._ops, path)
-        is_directory = mode is not None and stat.S_ISDIR(mode)
-        return DirectoryHandle._of(self._volume, path) if is_directory else None
 
     def _below(self, name: str) -> str:
         check_name(name)

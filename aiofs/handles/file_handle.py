@@ -55,9 +55,9 @@ class FileHandle(Handle):
         key = (ops, path)
         if wait is not None:
             _core.deadline_of(wait)  # refuses a bad one
-        opened = _core.cached_access_handle(ops, path, checked, key)
+        opened = _core.cached_opening(ops, path, checked, key)
         if opened is not None:
-            return _core.opened(opened)
+            return opened
         attempt = partial(_core.cached_access_handle, ops, path, checked, key)
         return Opening(
             ops.access_handle, path, checked, False, wait=wait, key=key, attempt=attempt

@@ -53,15 +53,15 @@ def made_inside(monkeypatch):
     def spy(name):
         function = getattr(_core, name)
 
-        def call(ops, path, *arguments):
-            result = function(ops, path, *arguments)
+        def call(*arguments):
+            result = function(*arguments)
             if result is not None:
-                made.append((name, path))
+                made.append((name, next(each for each in arguments if isinstance(each, str))))
             return result
 
         monkeypatch.setattr(_core, name, call)
 
-    for name in ("cached_mode", "cached_snapshot", "cached_access_handle"):
+    for name in ("cached_entry", "cached_snapshot", "cached_access_handle"):
         spy(name)
     return made
 
@@ -78,10 +78,8 @@ async def test_hundreds_of_tasks_open_files_inside_the_call_and_let_the_loop_tur
 
     with counted_turns() as counted:
         assert await asyncio.gather(*[read() for _ in range(600)]) == [CONTENT] * 600
-    assert made_inside.count(("cached_mode", "file")) == 600
-    # With many holders at once a thread has to make room for more in the table of waiting openings.
-    assert made_inside.count(("cached_access_handle", "file")) > 500
-    assert len(counted) > 20  # each of the 1,800 calls needed a place among 32 in a turn
+    assert made_inside.count(("cached_entry", "file")) == 600
+    assert len(counted) > 20  # each of 1,200 calls needed a place among 32 in a turn
     assert await volume.locks() == []
 
 
@@ -100,8 +98,8 @@ async def test_calls_are_made_in_the_order_in_which_they_came(volume, made_insid
     assert (found.name, directory.name, snapshot.size) == ("file", "sub", len(CONTENT))
     await handle.close()
     assert made_inside == [
-        ("cached_mode", "file"),
-        ("cached_mode", "sub"),
+        ("cached_entry", "file"),
+        ("cached_entry", "sub"),
         ("cached_snapshot", "file"),
         ("cached_access_handle", "file"),
     ]
@@ -302,32 +300,27 @@ def test_what_waits_on_a_stopped_loop_can_be_awaited_on_another(volume, new_loop
     stopped.close()
 
 
-def test_interrupt_of_one_call_leaves_the_others_their_turn(volume, new_loop, monkeypatch):
-    finding = []
-    cached_mode = _core.cached_mode
+async def test_interrupt_of_one_call_leaves_the_others_their_turn(
+    volume, monkeypatch, loop_errors
+):
+    class Interrupt(BaseException):
+        """As a KeyboardInterrupt, which would end the loop."""
 
-    def interrupted(ops, path):
-        if finding:
-            monkeypatch.setattr(_core, "cached_mode", cached_mode)
-            raise KeyboardInterrupt
-        return cached_mode(ops, path)
+    calls, raised = [], []
+    cached_entry = _core.cached_entry
 
-    async def begin():
-        await use_up_turn(volume)
-        monkeypatch.setattr(_core, "cached_mode", interrupted)
-        calls = [volume.root.get_file_handle("file") for _ in range(3)]
-        finding.extend(calls)
+    def interrupted(*arguments):
+        if calls and not raised:
+            raised.append(True)
+            raise Interrupt
+        return cached_entry(*arguments)
+
+    await use_up_turn(volume)
+    monkeypatch.setattr(_core, "cached_entry", interrupted)
+    calls.extend([volume.root.get_file_handle("file") for _ in range(3)])
+    with pytest.raises(Interrupt):
         await calls[0]
-
-    async def names():
-        return [(await finding.pop(1)).name for _ in range(2)]
-
-    loop = new_loop()
-    beginning = loop.create_task(begin())
-    try:
-        while not beginning.done():  # the call raises it, and its await, in one run or in two
-            with pytest.raises(KeyboardInterrupt):
-                loop.run_until_complete(beginning)
-        assert loop.run_until_complete(names()) == ["file", "file"]
-    finally:
-        loop.close()
+    assert [(await call).name for call in calls[1:]] == ["file", "file"]
+    reported = [type(context["exception"]) for context in loop_errors]
+    loop_errors.clear()  # the tracebacks hold the loop
+    assert reported == [Interrupt]
