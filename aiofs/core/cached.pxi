@@ -169,20 +169,59 @@ cdef object cached_mode(ops, str path):
 
 def cached_snapshot(ops, str path):
     """What `snapshot` and `generation` give, as a tuple; None: on a host thread."""
-    cdef status_of_file found
-    cdef uint64_t changes = 0
-    cdef aiofs_volume *volume
     cdef bytes encoded
-    cdef int status
     if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _has_turn():
         return None
     encoded = _plain_path(path)
     if encoded is None:
         return None
-    volume = (<DirectoryOps>ops).use()
-    status = aiofs_volume_snapshot_cached(volume, encoded, &found, &changes)
+    return snapshot_of(ops, encoded)
+
+
+cdef object snapshot_of(DirectoryOps ops, bytes path):
+    cdef status_of_file found
+    cdef uint64_t changes = 0
+    cdef aiofs_volume *volume = ops.use()
+    cdef int status = aiofs_volume_snapshot_cached(volume, path, &found, &changes)
     aiofs_volume_release(volume)
     return (_stat_result(&found), changes) if status == 0 else None
+
+
+def cached_part(ops, str path, int64_t start, size_t size):
+    """Bytes of an entry, and then what `cached_snapshot` gives: (bytes, stat_result, int). None: on a host thread."""
+    cdef aiofs_volume *volume
+    cdef aiofs_file *file = NULL
+    cdef bytes encoded
+    cdef object data = None
+    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or size > WHOLE_MAX or not _has_turn():
+        return None
+    encoded = _plain_path(path)
+    if encoded is None:
+        return None
+    volume = (<DirectoryOps>ops).use()
+    try:
+        if aiofs_volume_open_cached(volume, encoded, c_O_RDONLY, AIOFS_LOCK_NONE, &file) == 0:
+            data = cached_bytes_of(file, start, size)
+    finally:
+        aiofs_volume_release(volume)
+        if file != NULL:
+            if aiofs_file_close_at_once(file):
+                aiofs_file_release(file)
+            else:
+                drop_file_on_host_thread(file)
+    known = None if data is None else snapshot_of(ops, encoded)
+    return None if known is None else (data, *known)
+
+
+cdef object cached_bytes_of(aiofs_file *file, int64_t start, size_t size):
+    """`size` bytes from byte `start`; None if they are not in memory, or are fewer."""
+    cdef object data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+    cdef iovec piece
+    piece.iov_base = PyBytes_AS_STRING(data)
+    piece.iov_len = size
+    if size and aiofs_read_inline(file, -1, &piece, 1, size, start) != <int64_t>size:
+        return None
+    return data
 
 
 def cached_opening(ops, str path, mode, key):
@@ -213,8 +252,8 @@ def cached_access_handle(ops, str path, mode, key, shown=None):
 
 # ---- files by path ---------------------------------------------------------------------------------------------
 
-def cached_bytes(path):
-    """All bytes of a file; None: on a host thread."""
+def cached_bytes(path, int64_t most=WHOLE_MAX):
+    """All bytes of a file that has at most so many; None: on a host thread."""
     cdef status_of_file found
     cdef bytes encoded
     cdef int64_t got = -EAGAIN
@@ -229,7 +268,7 @@ def cached_bytes(path):
     if fd < 0:
         return None
     try:
-        if (found.st_mode & 0o170000) == 0o100000 and found.st_size <= WHOLE_MAX and found.st_nlink > 0:
+        if (found.st_mode & 0o170000) == 0o100000 and found.st_size <= most and found.st_nlink > 0:
             data = PyBytes_FromStringAndSize(NULL, found.st_size)
             got = aiofs_cached_read(fd, found.st_dev, PyBytes_AS_STRING(data), <size_t>found.st_size)
         return data if got >= 0 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import io
 import os
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -197,6 +198,8 @@ def open(
 
 # Looking up another one may import a module from the disk.
 _LOADED_ENCODINGS = (None, "utf-8", "utf8", "ascii", "latin-1")
+_QUICK_ERRORS = (None, "strict", "ignore", "replace", "surrogateescape")
+_TEXT_INSIDE = 64 * 1024  # bytes; to decode more, with errors, would keep the loop from turning
 
 
 def _open_inside(path: str, flags: int) -> int:
@@ -301,6 +304,12 @@ async def read_text(
     newline: str | None = None,
 ) -> str:
     """A whole file as text; the arguments are those of `open`."""
+    if encoding in _LOADED_ENCODINGS and errors in _QUICK_ERRORS:
+        if (turn := _core._turn_for_call()) is not None:
+            await turn
+        data = _core.cached_bytes(path, _TEXT_INSIDE)
+        if data is not None:
+            return io.TextIOWrapper(io.BytesIO(data), encoding, errors, newline).read()
     return await whole_call(_read_text, path, encoding, errors, newline)
 
 
@@ -308,6 +317,7 @@ def _read_text(
     path: FilePath, encoding: str | None, errors: str | None, newline: str | None
 ) -> str:
     with builtins.open(path, encoding=encoding, errors=errors, newline=newline) as file:
+        _core.learn_filesystem(file.fileno())
         return file.read()
 
 
