@@ -53,6 +53,7 @@ import os
 import signal
 import sys
 import warnings
+from array import array
 from collections import deque
 from contextvars import copy_context
 from weakref import ref as weakref

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from aiofs.bench import machine
+from aiofs.bench.plots import NotInstalled
 from aiofs.bench.programs import first_line
 
 from . import readme, report
@@ -22,8 +23,8 @@ def main() -> None:
     if options.render:
         print(report.text(json.loads(options.render.read_text())))
         return
-    if options.readme:
-        readme.README.write_text(readme.filled(readme.README.read_text()))
+    if options.readme and not options.save:
+        write_readme()
         return
     scale = QUICK if options.quick else BRIEF if options.brief else FULL
     chosen = choose(cases(scale), options.only)
@@ -43,6 +44,8 @@ def main() -> None:
     if options.save:
         save(results, SAVED)
         SAVED.with_suffix(".md").write_text(text + "\n")
+        if options.readme:
+            write_readme()
 
 
 def parse() -> argparse.Namespace:
@@ -57,7 +60,11 @@ def parse() -> argparse.Namespace:
     add("--directory", type=Path, help="where to make data files (default: the user's cache)")
     add("--json", type=Path, metavar="FILE", help="write the results to FILE")
     add("--save", action="store_true", help=f"write {SAVED.parent.name}/{SAVED.name} and .md")
-    add("--readme", action="store_true", help="put the saved results into README.md and stop")
+    add(
+        "--readme",
+        action="store_true",
+        help="put the saved results, their table and plot, into README.md",
+    )
     add("--render", type=Path, metavar="FILE", help="print earlier results and stop")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 1 if options.brief else 5)
@@ -91,6 +98,13 @@ def brief(results: report.Document) -> str:
         f"{report.goals(results)}\n\nA first look, by {rounds} over small files: `make bench` "
         f"decides.\n{report.not_measured()}"
     )
+
+
+def write_readme() -> None:
+    try:
+        readme.write()
+    except NotInstalled as missing:
+        sys.exit(f"benchmarks: {missing}")
 
 
 def revision() -> str:

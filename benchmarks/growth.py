@@ -2,7 +2,9 @@
 
     python -m benchmarks.growth --json growth.json     everything, in about five minutes
     python -m benchmarks.growth --only handles,bytes
-    aiofs bench report growth.json                     the plots
+    python -m benchmarks.growth --save                 everything; saves results and their plot
+    python -m benchmarks.growth --draw                 draws the saved results again
+    aiofs bench report growth.json                     plots of time and memory
 
 What grows: requests in flight, open handles, bytes of a file, entries of a directory, loops with a
 thread each. Beside aiofs, blocking calls of `os` do the same: their line is the kernel's part.
@@ -24,15 +26,17 @@ from aiofs.bench.measuring.data import PAGE, DataFile, GiB, MiB
 from aiofs.bench.measuring.native import cache_directory
 from aiofs.bench.measuring.work import Work
 from aiofs.bench.participants import Entrant
+from aiofs.bench.plots import NotInstalled
 from aiofs.bench.programs import Program
 from aiofs.bench.progress import progress
 from aiofs.bench.running import Python
 
-from . import growing
+from . import growing, growth_plot
 from .contenders.programs import Crowd
 from .crowd import BATCH
 
 ROOT = str(Path(__file__).parent.parent)
+SAVED = Path(__file__).parent / "results" / "growth.json"
 SMALL = DataFile("data", 16 * MiB)
 
 
@@ -69,7 +73,10 @@ def growths(seconds: float) -> list[Growth]:
             "so many loops, with a thread each",
             "cached 4 KiB read; the time is that of all threads, divided by all reads",
             [1, 2, 4, 8],
-            lambda directory, count: replace(filled(work, directory), depth=count),
+            # Longer, because each pass starts the threads.
+            lambda directory, count: replace(
+                filled(work, directory), depth=count, seconds=work.seconds * 4
+            ),
             pair("Loops", "OsThreads"),
         ),
     ]
@@ -153,6 +160,9 @@ def main() -> int:
     options = parse()
     chosen = [growth for growth in growths(options.seconds) if growth.key in options.only]
     try:
+        if options.draw:
+            draw()
+            return 0
         if options.json:
             places.may_replace(options.json)
         with interruptible():
@@ -160,11 +170,21 @@ def main() -> int:
         print(tables.text(document))
         if options.json:
             places.replace(options.json, results.as_json(document))
+        if options.save:
+            SAVED.write_bytes(results.as_json(document))
+            draw()
+    except NotInstalled as missing:
+        sys.exit(f"benchmarks.growth: {missing}")
     except places.Refused as refused:
         sys.exit(f"benchmarks.growth: {refused}")
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
+
+
+def draw() -> None:
+    """Draws the saved results."""
+    SAVED.with_suffix(".svg").write_bytes(growth_plot.svg(results.load(SAVED)))
 
 
 def parse() -> argparse.Namespace:
@@ -177,6 +197,8 @@ def parse() -> argparse.Namespace:
     add("--rounds", type=int, default=3)
     add("--seconds", type=float, default=0.15, help="length of a pass (default: 0.15)")
     add("--json", type=Path, metavar="FILE", help="write the results to FILE")
+    add("--save", action="store_true", help=f"write {SAVED.parent.name}/{SAVED.name} and .svg")
+    add("--draw", action="store_true", help="draw the saved results and stop")
     add("--directory", type=Path, help="where to make files (default: the user's cache)")
     options = parser.parse_args()
     options.only = options.only.split(",") if options.only else [*keys]

@@ -102,18 +102,21 @@ def not_measured() -> str:
     return f"Not measured yet: {'; '.join(named)}."
 
 
+RATIOS = {"P1": "read", "P2/32": "32 reads", "P4/1": "write", "P4/32": "32 writes"}
+STALL = "P8/cached-file"
+
+
 def in_short(results: Document) -> Iterable[str]:
     """A short table: awaited reads and writes as multiples of C's, and the loop stall."""
-    ratios = {"P1": "read", "P2/32": "32 reads", "P4/1": "write", "P4/32": "32 writes"}
-    found = {case["key"]: case["contenders"] for case in results["cases"]}
-    if not {*ratios, "P8/cached-file"} <= found.keys():
+    found = cases_in_short(results)
+    if not found:
         return
 
     def row(name: str) -> Row:
-        stall = found["P8/cached-file"].get(name, {})
+        stall = found[STALL].get(name, {})
         return (
             name,
-            *(median(found[key].get(name, {}), "ratio", times) for key in ratios),
+            *(median(found[key].get(name, {}), "ratio", times) for key in RATIOS),
             median(stall, "stall worst", seconds),
         )
 
@@ -124,8 +127,18 @@ def in_short(results: Document) -> Iterable[str]:
         "which the loop was blocked while the file was read in one piece. C threads read it beside "
         "the loop: their row shows how much the machine itself delays the loop. -: not measured."
     )
-    names = [*(name for name in found["P4/1"] if name != "C"), "C threads"]
-    yield table(("", *ratios.values(), "loop stall"), [row(name) for name in names])
+    yield table(("", *RATIOS.values(), "loop stall"), map(row, names_in_short(found)))
+
+
+def cases_in_short(results: Document) -> dict[str, Document]:
+    """The contenders of the cases of the short table; empty if one of them was not measured."""
+    found = {case["key"]: case["contenders"] for case in results["cases"]}
+    keys = (*RATIOS, STALL)
+    return {key: found[key] for key in keys} if {*keys} <= found.keys() else {}
+
+
+def names_in_short(found: dict[str, Document]) -> list[str]:
+    return [*(name for name in found["P4/1"] if name != "C"), "C threads"]
 
 
 def case_text(case: Document) -> Iterable[str]:

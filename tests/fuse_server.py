@@ -1,13 +1,14 @@
 """A FUSE server for one file, /file, of 5000 bytes. It speaks the kernel's protocol on /dev/fuse.
 
-    python fuse_server.py MOUNTPOINT [slow]
+    python fuse_server.py MOUNTPOINT [slow [forgetful]]
 
 It prints a line when the file system is mounted. It answers a read of HELD bytes when a line comes
 on its standard input, and never answers a read at SECOND or later. It exits at the end of its
 standard input.
 
 If it is slow, it answers what opens, closes and asks in the same way, but lets the kernel keep the
-names and the attributes, so that these are in the cache.
+names and the attributes, so that these are in the cache. If it is forgetful, too, the kernel asks
+for the attributes each time, and the answer is slow.
 """
 
 import ctypes
@@ -26,8 +27,11 @@ DIRECT_IO = 1
 MOUNT_DETACH = 2
 
 
-SLOW = sys.argv[2:] == ["slow"]
+SLOW = sys.argv[2:3] == ["slow"]
+FORGETFUL = sys.argv[3:] == ["forgetful"]
 KEPT = 1000 if SLOW else 0  # seconds
+KEPT_ATTRIBUTES = 0 if FORGETFUL else KEPT
+HELD_CALLS = {OPEN, FLUSH, RELEASE, STATFS, READ} | ({GETATTR} if FORGETFUL else set())
 
 
 def attributes(node):
@@ -43,9 +47,9 @@ def answer(message):
     if operation == INIT:
         return 0, struct.pack("<IIIIHHII", 7, 31, 1 << 17, 1, 16, 12, 1 << 17, 1).ljust(64, b"\0")
     if operation == LOOKUP:
-        return 0, struct.pack("<4QQ", 2, 0, KEPT, KEPT, 0) + attributes(2)
+        return 0, struct.pack("<4QQ", 2, 0, KEPT, KEPT_ATTRIBUTES, 0) + attributes(2)
     if operation == GETATTR:
-        return 0, struct.pack("<QQ", KEPT, 0) + attributes(node)
+        return 0, struct.pack("<QQ", KEPT_ATTRIBUTES, 0) + attributes(node)
     if operation == OPEN:
         return 0, struct.pack("<QII", 0, DIRECT_IO, 0)
     if operation == READ:
@@ -86,7 +90,7 @@ def serve(device):
             if offset >= SECOND and not SLOW:
                 continue
             operation = struct.unpack_from("<I", message, 4)[0]
-            if size == HELD or (SLOW and operation in (OPEN, FLUSH, RELEASE, STATFS, READ)):
+            if size == HELD or (SLOW and operation in HELD_CALLS):
                 held.append(message)
             else:
                 send(message)

@@ -137,7 +137,7 @@ async def test_awaited_failure_is_raised_once_for_each_await(file, faults, calls
         assert caught.value.errno == errno.EIO
 
 
-@pytest.mark.parametrize("name", ["fcntl", "fstat"])
+@pytest.mark.parametrize("name", ["fcntl", "statx"])
 def test_descriptor_that_cannot_be_examined_fails_the_request_only(tmp_path, faults, name):
     fd = os.open(tmp_path / "new", os.O_RDWR | os.O_CREAT)
     faults.fail(name, errno.EIO)
@@ -257,7 +257,7 @@ def test_failed_truncate_changes_nothing(open_handle, faults):
         assert handle.get_size() == SIZE
 
 
-@pytest.mark.parametrize("name", ["openat", "openat2", "fcntl", "fstat"])
+@pytest.mark.parametrize("name", ["openat", "openat2", "fcntl", "fstat", "statx"])
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EINTR])
 def test_opening_that_fails_leaves_nothing_and_can_be_repeated(

@@ -3,6 +3,9 @@
 import builtins
 import re
 import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pkgutil import resolve_name
 
 import pytest
 from native import SANITIZE, compile_c, needs_compiler
@@ -36,8 +39,12 @@ def all_blocks(*languages):
     return [block for page in DOCS for block in blocks_of(page, *languages)]
 
 
-# Without the setup.py of the page on porting: tests/test_packaging.py uses that.
-PYTHON_PROGRAMS = [block for block in all_blocks("python") if "setup(" not in block.source]
+PYTHON_PROGRAMS = [
+    block
+    for block in all_blocks("python")
+    if "setup(" not in block.source  # of the page on porting: tests/test_packaging.py uses that
+    and "import aiofiles\n" not in block.source  # of the recipes of aiofiles: see below
+]
 C_PROGRAMS = [block for block in all_blocks("c") if "int main(" in block.source]
 C_SYNOPSES = [block for block in all_blocks("c") if "int main(" not in block.source]
 
@@ -78,6 +85,58 @@ def test_c_programs_do_the_same_unchanged_and_preloaded(program, tmp_path):
     library = str(PACKAGE / "libaiofs.so")
     check(program, [plain], tmp_path, LD_PRELOAD=library)
     assert run([plain], tmp_path, LD_PRELOAD=library, AIOFS_ENGINE="none").returncode != 0
+
+
+# ---- coming from aiofiles -----------------------------------------------------------------------
+
+RECIPE = re.compile(r"^\| \[(.*)\]\(files\.md#.*\) \| (\d+) \| (\d+) \|$", re.MULTILINE)
+RECIPES = RECIPE.findall(text_of("docs/aiofiles.md"))
+# Makes `import aiofiles` give aiofs.files.
+IN_ITS_PLACE = """import sys, aiofs.files
+names = {"aiofiles" + name: getattr(aiofs.files, name[1:], aiofs.files) for name in ("", ".os")}
+sys.modules.update(names)
+"""
+
+
+def recipe(page, title):
+    """The first program below a heading."""
+    _, _, section = text_of(page).partition(f"\n## {title}\n")
+    return next(b for b in blocks_of(page, "python") if b.source in section.partition("\n## ")[0])
+
+
+def lines_of_code(block):
+    return sum(1 for line in block.source.splitlines() if line.strip())
+
+
+def test_recipes_take_no_more_lines_than_with_aiofiles_and_as_many_as_the_table_says():
+    assert len(RECIPES) == 5
+    for title, ours, theirs in RECIPES:
+        blocks = recipe("docs/files.md", title), recipe("docs/aiofiles.md", title)
+        assert [lines_of_code(block) for block in blocks] == [int(ours), int(theirs)], title
+        assert int(ours) <= int(theirs), title
+        assert blocks[0].output == blocks[1].output, title
+        assert "aiofiles" not in blocks[0].source and "aiofs" not in blocks[1].source
+
+
+@pytest.mark.parametrize("title", [title for title, _, _ in RECIPES])
+def test_recipes_of_aiofiles_do_the_same_with_aiofiles_and_with_aiofs_in_its_place(title, tmp_path):
+    block = recipe("docs/aiofiles.md", title)
+    places = tmp_path / "aiofs", tmp_path / "aiofiles"
+    for place in places:
+        place.mkdir()
+    check_python(replace(block, source=IN_ITS_PLACE + block.source), places[0])
+    pytest.importorskip("aiofiles")
+    check_python(block, places[1])
+
+
+def test_names_of_aiofiles_and_anyio_in_the_tables_exist():
+    names = re.findall(
+        r"`(?:await |async with )?((?:aiofs|aiofiles|anyio)(?:\.\w+)+)", text_of("docs/aiofiles.md")
+    )
+    assert {name.split(".")[0] for name in names} == {"aiofs", "aiofiles", "anyio"}
+    for name in names:
+        if find_spec(name.split(".")[0]):
+            assert resolve_name(name) is not None
 
 
 # ---- synopses -----------------------------------------------------------------------------------

@@ -73,10 +73,13 @@ def sdist(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheel(sdist, tmp_path_factory):
-    """The wheel, made from the source archive only."""
+    """The wheel, made from the source archive only.
+
+    The tests are about what it holds and how it is used. To optimise the core takes a minute more.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     pip_wheel = [sys.executable, "-m", "pip", "wheel", "--no-index", "--no-build-isolation"]
-    run(*pip_wheel, "--no-deps", "--wheel-dir", folder, sdist, cwd=folder)
+    run(*pip_wheel, "--no-deps", "--wheel-dir", folder, sdist, cwd=folder, CFLAGS="-O0")
     (archive,) = folder.glob("aiofs-*.whl")
     return archive
 

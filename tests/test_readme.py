@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from pages import PAGES, ROOT, blocks_of, check_python, headings_of, links_of, run, text_of
@@ -135,19 +136,43 @@ def test_commands_are_in_the_makefile():
     assert {"demo", "test"} <= commands <= targets
 
 
-def test_table_is_made_from_the_saved_results():
+def benchmarks_say(program):
+    """What a program prints that uses the modules of benchmarks/."""
     done = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "from benchmarks import readme; "
-            "assert (old := readme.README.read_text()) == readme.filled(old)",
-        ],
+        [sys.executable, "-c", f"from benchmarks import growth_plot, plot, readme\n{program}"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
-        text=True,
     )
-    assert done.returncode == 0, "run python -m benchmarks --readme: " + done.stderr
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+RENEW = "run python -m benchmarks --readme, or python -m benchmarks.growth --draw"
+
+
+def test_table_is_made_from_the_saved_results():
+    assert (
+        benchmarks_say("print(end=readme.filled(readme.README.read_text()))").decode() == README
+    ), RENEW
+
+
+@pytest.mark.parametrize(
+    ("page", "module"), [("README.md", "plot"), ("docs/growth.md", "growth_plot")]
+)
+def test_plot_shows_the_saved_results(page, module):
+    (drawn,) = [target for link, target, _ in links_of(page) if link.endswith(".svg")]
+    described = "{http://purl.org/dc/elements/1.1/}description"
+    description = ElementTree.parse(drawn).getroot().findtext(f".//{described}")
+    results = f"readme.saved(readme.ROOT / {str(drawn.with_suffix('.json'))!r})"
+    said = benchmarks_say(f"print({module}.described({results}))").decode().strip()
+    assert said == description, RENEW
+
+    # The bytes are those that the same matplotlib draws.
+    matplotlib = pytest.importorskip("matplotlib")
+    if f"Matplotlib v{matplotlib.__version__}," in drawn.read_text():
+        draw = f"import sys; sys.stdout.buffer.write({module}.svg({results}))"
+        assert benchmarks_say(draw) == drawn.read_bytes(), RENEW
 
 
 def test_names_that_it_uses_exist():

@@ -391,6 +391,7 @@ cdef class AccessHandle:
 
     cdef int64_t transfer_inline(self, Operation operation, Py_buffer *view, LoopNotifier notifier) except? -1:
         cdef aiofs_file *file = self.file
+        cdef bint mapped = is_mapped(view)
         cdef iovec bytes
         cdef int64_t moved
         cdef int affords
@@ -404,11 +405,11 @@ cdef class AccessHandle:
         bytes.iov_base = view.buf
         bytes.iov_len = <size_t>view.len
         if operation.kind == AIOFS_READ:
-            moved = aiofs_read_inline(file, -1, &bytes, 1, bytes.iov_len, operation.start)
+            moved = aiofs_read_inline(file, -1, &bytes, 1, bytes.iov_len, operation.start, mapped)
         else:
             aiofs_file_retain(file)  # another thread may close the handle
             with nogil:
-                moved = aiofs_write_inline(file, -1, &bytes, 1, bytes.iov_len, operation.start)
+                moved = aiofs_write_inline(file, -1, &bytes, 1, bytes.iov_len, operation.start, mapped)
                 aiofs_file_release(file)
         notifier.tried(moved)
         return moved

@@ -56,6 +56,45 @@ cdef int check_items(object exporter, Py_buffer *view) except -1:
     return 0
 
 
+cdef extern from "Python.h":
+    bint PyByteArray_Check(object)
+    bint PyMemoryView_Check(object)
+    PyObject *PyMemoryView_GET_BASE(object)  # borrowed; NULL: the memory belongs to no object
+
+
+cdef inline bint is_mapped(Py_buffer *view) noexcept:
+    """Is the memory of a view certainly mapped? That of a mapped file is not, once the file was cut."""
+    if <PyObject *>view.obj == NULL:
+        return False
+    return PyByteArray_Check(view.obj) or isinstance(view.obj, bytes) or owns_memory(view.obj)
+
+
+cdef bint owns_memory(object exporter) noexcept:
+    """For an exporter that is, or shows, the memory of an object that allocated it."""
+    cdef PyObject *base
+    cdef int left = 4  # a view of a view, or of an array
+    while left:
+        left -= 1
+        if PyByteArray_Check(exporter) or isinstance(exporter, bytes):
+            return True
+        kind = type(exporter)
+        if PyMemoryView_Check(exporter):
+            base = PyMemoryView_GET_BASE(exporter)
+            if base == NULL:
+                return False
+            exporter = <object>base
+        elif kind is _Aligned or kind is array:
+            return True
+        elif kind.__name__ == "ndarray" and kind.__module__ == "numpy":
+            owner = exporter.base
+            if owner is None:
+                return exporter.flags.owndata
+            exporter = owner
+        else:
+            return False
+    return False
+
+
 # ---- memory for O_DIRECT --------------------------------------------------------------------------------
 
 cdef extern from "<stdlib.h>" nogil:

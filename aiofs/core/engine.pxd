@@ -29,6 +29,7 @@ cdef extern from "engine/engine.h" nogil:
         iovec single
         int64_t offset
         bint ordered
+        bint mapped
         int64_t (*call)(aiofs_request *) noexcept nogil
         void (*done)(aiofs_request *) noexcept nogil
         void (*destroy)(aiofs_request *) noexcept nogil
@@ -86,9 +87,9 @@ cdef extern from "engine/engine.h" nogil:
     void aiofs_file_cancel_soon(aiofs_file *file)
 
     int64_t aiofs_read_inline(aiofs_file *file, int fd, const iovec *iov, int iovcnt, size_t total,
-                              int64_t offset)
+                              int64_t offset, bint mapped)
     int64_t aiofs_write_inline(aiofs_file *file, int fd, const iovec *iov, int iovcnt, size_t total,
-                               int64_t offset)
+                               int64_t offset, bint mapped)
     bint aiofs_sigxfsz_ignored
 
     int aiofs_file_adopt(int fd, int flags, aiofs_lock_ref *lock_ref, const aiofs_ops *ops, void *self,
@@ -103,8 +104,8 @@ cdef extern from "engine/engine.h" nogil:
     aiofs_lock_ref *aiofs_file_lock_ref(const aiofs_file *file)
     bint aiofs_file_blocks(const aiofs_file *file)
     bint aiofs_file_busy(const aiofs_file *file)
-    int64_t aiofs_file_read(aiofs_file *file, const iovec *iov, int iovcnt, int64_t offset)
-    int64_t aiofs_file_write(aiofs_file *file, const iovec *iov, int iovcnt, int64_t offset)
+    int64_t aiofs_file_read(aiofs_file *file, const iovec *iov, int iovcnt, int64_t offset, bint mapped)
+    int64_t aiofs_file_write(aiofs_file *file, const iovec *iov, int iovcnt, int64_t offset, bint mapped)
     int64_t aiofs_file_size(aiofs_file *file)
     int64_t aiofs_file_truncate(aiofs_file *file, int64_t size)
     int64_t aiofs_file_flush(aiofs_file *file)

@@ -24,6 +24,7 @@ cdef extern from "engine/aio_rules.h" nogil:
         int reqprio
         iovec bytes
         int64_t offset
+        bint mapped
 
     struct aiofs_list_call:
         bint waits

@@ -52,7 +52,7 @@ cdef class OpenFile:
         piece.iov_len = <size_t>size
         aiofs_file_retain(file)
         with nogil:
-            got = aiofs_file_read(file, &piece, 1, offset)
+            got = aiofs_file_read(file, &piece, 1, offset, True)
             aiofs_file_release(file)
         if got < 0:
             raise make_error(-got, self.path, "read")

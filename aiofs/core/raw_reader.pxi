@@ -145,7 +145,7 @@ cdef class RawReader:
             self.capacity = size
         bytes.iov_base = self.window
         bytes.iov_len = size
-        got = aiofs_read_inline(NULL, self.fd, &bytes, 1, size, offset)
+        got = aiofs_read_inline(NULL, self.fd, &bytes, 1, size, offset, True)
         if got < 0:
             return False
         count_copy(<size_t>got)

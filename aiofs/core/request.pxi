@@ -167,6 +167,7 @@ cdef aiofs_ask ask_of(plan *what) noexcept:
     ask.file = what.file
     ask.reqprio = what.reqprio
     ask.offset = what.offset
+    ask.mapped = what.has_view and is_mapped(&what.view)
     ask.bytes.iov_base = what.view.buf if what.has_view else NULL
     ask.bytes.iov_len = what.nbytes
     return ask

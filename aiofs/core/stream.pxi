@@ -87,7 +87,7 @@ cdef int64_t call_read_bytes(aiofs_request *request) noexcept nogil:
         return moved
     bytes.iov_base = view.buf
     bytes.iov_len = <size_t>view.len
-    moved = aiofs_file_read(file, &bytes, 1, request.offset)
+    moved = aiofs_file_read(file, &bytes, 1, request.offset, True)
     with gil:
         PyBuffer_Release(&view)
     return moved

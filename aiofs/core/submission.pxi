@@ -20,6 +20,7 @@ cdef void pin_view(aiofs_submission *submission, Py_buffer *view) noexcept:
     """Takes over a view, the only one of the request."""
     submission.view = view[0]
     submission.pinned = 1
+    submission.request.mapped = is_mapped(view)
     submission.request.single.iov_base = submission.view.buf
     submission.request.single.iov_len = <size_t>submission.view.len
     submission.request.iov = &submission.request.single
@@ -36,9 +37,12 @@ cdef int pin_all(aiofs_submission *submission, object buffers, bint writable) ex
     submission.vector = <iovec *>calloc(<size_t>count, sizeof(iovec))
     if submission.views == NULL or submission.vector == NULL:
         raise MemoryError
+    submission.request.mapped = True
     for i in range(count):
         take_buffer(items[i], &submission.views[i], PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
         submission.pinned = <int>i + 1
+        if not is_mapped(&submission.views[i]):
+            submission.request.mapped = False
         submission.vector[i].iov_base = submission.views[i].buf
         submission.vector[i].iov_len = <size_t>submission.views[i].len
     submission.request.iov = submission.vector

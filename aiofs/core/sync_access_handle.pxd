@@ -26,7 +26,7 @@ cdef class SyncAccessHandle:
     cdef inline int check(self, str doing) except -1
     cdef inline int check_change(self, str doing) except -1
     cdef object vectored(self, bint writes, object buffers, object at)
-    cdef int64_t block(self, bint writes, const iovec *iov, int count, int64_t offset) noexcept
+    cdef int64_t block(self, bint writes, const iovec *iov, int count, int64_t offset, bint mapped) noexcept
     cdef int finish(self, bint commit) except -1
 
 cdef int warn_unclosed(object handle, str path, str what) except -1

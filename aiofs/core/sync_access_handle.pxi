@@ -129,7 +129,7 @@ cdef class SyncAccessHandle:
             self.check("read")
         bytes.iov_base = view.buf
         bytes.iov_len = <size_t>view.len
-        moved = self.block(False, &bytes, 1, offset)
+        moved = self.block(False, &bytes, 1, offset, is_mapped(&view))
         PyBuffer_Release(&view)
         if moved < 0:
             raise make_error(-moved, self.path, "read")
@@ -156,7 +156,7 @@ cdef class SyncAccessHandle:
             self.check_change("write")
         bytes.iov_base = view.buf
         bytes.iov_len = <size_t>view.len
-        moved = self.block(True, &bytes, 1, offset)
+        moved = self.block(True, &bytes, 1, offset, is_mapped(&view))
         PyBuffer_Release(&view)
         if moved < 0:
             raise make_error(-moved, self.path, "write")
@@ -189,7 +189,7 @@ cdef class SyncAccessHandle:
                 self.check_change(doing)
             else:
                 self.check(doing)
-            moved = self.block(writes, pins.request.iov, pins.request.iovcnt, offset)
+            moved = self.block(writes, pins.request.iov, pins.request.iovcnt, offset, pins.request.mapped)
         finally:
             discard(pins)
         if moved < 0:
@@ -197,13 +197,13 @@ cdef class SyncAccessHandle:
         self.cursor = offset + moved
         return moved
 
-    cdef int64_t block(self, bint writes, const iovec *iov, int count, int64_t offset) noexcept:
+    cdef int64_t block(self, bint writes, const iovec *iov, int count, int64_t offset, bint mapped) noexcept:
         cdef aiofs_file *file = self.file
         cdef int64_t moved
         self.users += 1
         with nogil:
-            moved = (aiofs_file_write(file, iov, count, offset) if writes
-                     else aiofs_file_read(file, iov, count, offset))
+            moved = (aiofs_file_write(file, iov, count, offset, mapped) if writes
+                     else aiofs_file_read(file, iov, count, offset, mapped))
         self.users -= 1
         return moved
 

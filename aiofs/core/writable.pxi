@@ -20,13 +20,15 @@ cdef int64_t fill(Operation operation, int64_t offset) noexcept:
     cdef int64_t moved = 0, put
     cdef Py_buffer view
     cdef iovec bytes
+    cdef bint mapped
     try:
         for piece in operation.function():
             take_buffer(piece, &view, PyBUF_SIMPLE)
             bytes.iov_base = view.buf
             bytes.iov_len = <size_t>view.len
+            mapped = is_mapped(&view)
             with nogil:
-                put = aiofs_file_write(file, &bytes, 1, offset + moved)
+                put = aiofs_file_write(file, &bytes, 1, offset + moved, mapped)
             if 0 <= put < view.len:
                 put = -ENOSPC
             PyBuffer_Release(&view)

@@ -40,8 +40,9 @@ int64_t aiofs_ask_inline(const struct aiofs_ask *ask, struct aiofs_list_call *ca
     const struct iovec *bytes = &ask->bytes;
     if (!aiofs_ask_is_quick(ask, call) || (call && !aiofs_list_affords(call, bytes->iov_len)))
         return AIOFS_NOT_INLINE;
-    return ask->op == AIOFS_READ ? aiofs_read_inline(ask->file, ask->fd, bytes, 1, bytes->iov_len, ask->offset)
-                                 : aiofs_write_inline(ask->file, ask->fd, bytes, 1, bytes->iov_len, ask->offset);
+    if (ask->op == AIOFS_READ)
+        return aiofs_read_inline(ask->file, ask->fd, bytes, 1, bytes->iov_len, ask->offset, ask->mapped);
+    return aiofs_write_inline(ask->file, ask->fd, bytes, 1, bytes->iov_len, ask->offset, ask->mapped);
 }
 
 void aiofs_aio_fill(aiofs_aio *aio, const struct aiofs_ask *ask)
@@ -54,6 +55,7 @@ void aiofs_aio_fill(aiofs_aio *aio, const struct aiofs_ask *ask)
     request->single = ask->bytes;
     request->iov = &request->single;
     request->iovcnt = 1;
+    request->mapped = ask->mapped;
     request->offset = ask->offset;
     request->reqprio = ask->reqprio;
 }

@@ -62,6 +62,7 @@ struct aiofs_ask {
     int reqprio;      /* this and the following fields: of reads and writes only */
     struct iovec bytes;
     int64_t offset;
+    bool mapped;      /* as in aiofs_request */
 };
 
 /* The operation for aio_fsync's O_SYNC or O_DSYNC; -EINVAL: another value. */

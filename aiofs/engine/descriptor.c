@@ -9,6 +9,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "cached.h"
 #include "internal.h"
 
 int file_examine(int fd, struct file_facts *facts)
@@ -20,7 +21,7 @@ int file_examine(int fd, struct file_facts *facts)
         return flags;
     if (flags & O_PATH)
         return -EBADF;
-    int error = aiofs_sys.fstat(fd, &facts->stat);
+    int error = aiofs_fstat_cached(fd, &facts->stat);
     if (error < 0)
         return error;
     facts->flags = flags;

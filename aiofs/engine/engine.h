@@ -124,6 +124,7 @@ struct aiofs_request {
     struct iovec single;
     int64_t offset;
     bool ordered;                   /* the file's ordered requests act as if they ran one after the other */
+    bool mapped;                    /* the buffers are certainly mapped: a thread of the engine may copy to them itself */
     int64_t (*call)(aiofs_request *);
     void (*done)(aiofs_request *);
     void (*destroy)(aiofs_request *);
@@ -244,11 +245,16 @@ AIOFS_API void aiofs_file_cancel_soon(aiofs_file *file);
 
 /* Moves bytes inside the call if that cannot block: a cached read, or a write whose pages are cached. Returns the
  * count, a negated errno, or AIOFS_NOT_INLINE: submit a request instead. `file` NULL: `fd` is a
- * plain descriptor. */
+ * plain descriptor. `mapped`: see aiofs_request. */
 AIOFS_API int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total,
-                                    int64_t offset);
+                                    int64_t offset, bool mapped);
 AIOFS_API int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total,
-                                     int64_t offset);
+                                     int64_t offset, bool mapped);
+
+/* Are cached bytes copied through a bounce buffer where the caller's buffer lies badly? Measured at the first such
+ * buffer; see bounce.c. A test sets it. */
+enum { AIOFS_BOUNCE_UNKNOWN, AIOFS_BOUNCE_NEVER, AIOFS_BOUNCE_ALWAYS };
+extern AIOFS_API _Atomic int aiofs_bounce;
 
 /* A face sets this if the process ignores SIGXFSZ, as Python does. It saves one getrlimit per inline write. */
 extern AIOFS_API bool aiofs_sigxfsz_ignored;
@@ -320,9 +326,10 @@ AIOFS_API bool aiofs_file_blocks(const aiofs_file *file); /* the file has its ow
 AIOFS_API bool aiofs_file_busy(const aiofs_file *file); /* requests are in flight */
 
 /* For synchronous handles: these functions block the calling thread and move all bytes; a count is short only at the
- * end of the file, or when the disk is full. They obey the entry's quota and mark the entry changed. */
-AIOFS_API int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset);
-AIOFS_API int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset);
+ * end of the file, or when the disk is full. They obey the entry's quota and mark the entry changed. `mapped`: see
+ * aiofs_request. */
+AIOFS_API int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset, bool mapped);
+AIOFS_API int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset, bool mapped);
 AIOFS_API int64_t aiofs_file_size(aiofs_file *file);
 AIOFS_API int64_t aiofs_file_truncate(aiofs_file *file, int64_t size);
 AIOFS_API int64_t aiofs_file_flush(aiofs_file *file); /* syncs the file if it changed since the last flush */

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "cached.h"
 #include "fd_table.h"
 
 static struct aiofs_link retired = {&retired, &retired}; /* memory of files, free for use; engine lock */
@@ -308,7 +309,7 @@ bool file_number_lost(const aiofs_file *file)
 {
     struct stat stat;
     int fd = atomic_load(&file->fd);
-    int error = fd < 0 ? -EBADF : aiofs_sys.fstat(fd, &stat);
+    int error = fd < 0 ? -EBADF : aiofs_fstat_cached(fd, &stat);
     if (error < 0)
         return error == -EBADF; /* another error does not mean that the number was closed */
     return !file->ops && (stat.st_dev != file->dev || stat.st_ino != file->ino);

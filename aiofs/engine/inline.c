@@ -102,6 +102,16 @@ static inline ssize_t write_once(int fd, const struct iovec *iov, int iovcnt, in
 
 /* ---- reads ------------------------------------------------------------------------------------------ */
 
+/* A read of cached bytes. `hint`: HINT_NOWAIT or HINT_MEMORY. */
+static inline ssize_t read_cached(int fd, int hint, const struct iovec *iov, int iovcnt, int64_t offset, bool mapped)
+{
+    ssize_t got;
+    int flags = hint == HINT_NOWAIT ? RWF_NOWAIT : 0;
+    if (mapped && bounce_suits(iov, iovcnt, offset, false) && bounce_read(fd, iov, iovcnt, offset, flags, &got))
+        return got;
+    return flags ? aiofs_sys.preadv2(fd, iov, iovcnt, offset, flags) : read_once(fd, iov, iovcnt, offset);
+}
+
 /* A short read with RWF_NOWAIT ended at the end of the file or before a page that is not cached. A read behind it shows
  * which: it returns 0 only at the end of the file. */
 static bool ends_there(int fd, int64_t offset)
@@ -111,7 +121,8 @@ static bool ends_there(int fd, int64_t offset)
     return aiofs_sys.preadv2(fd, &one, 1, offset, RWF_NOWAIT) == 0;
 }
 
-static int64_t read_now(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+static int64_t read_now(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset,
+                        bool mapped)
 {
     if (total > AIOFS_INLINE_MAX || total == 0 || offset < 0)
         return AIOFS_NOT_INLINE;
@@ -121,8 +132,7 @@ static int64_t read_now(aiofs_file *file, int fd, const struct iovec *iov, int i
     if (hint == HINT_ENGINE || hint == HINT_UNKNOWN)
         return AIOFS_NOT_INLINE;
 
-    ssize_t got = hint == HINT_NOWAIT ? aiofs_sys.preadv2(fd, iov, iovcnt, offset, RWF_NOWAIT)
-                                      : read_once(fd, iov, iovcnt, offset);
+    ssize_t got = read_cached(fd, hint, iov, iovcnt, offset, mapped);
     if (got == (ssize_t)total || (got >= 0 && (hint == HINT_MEMORY || ends_there(fd, offset + got)))) {
         COUNT(inline_reads);
         return got;
@@ -132,11 +142,12 @@ static int64_t read_now(aiofs_file *file, int fd, const struct iovec *iov, int i
     return AIOFS_NOT_INLINE; /* also after an error: the submitted request will report it */
 }
 
-int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+int64_t aiofs_read_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset,
+                          bool mapped)
 {
     if (!enter(file))
         return AIOFS_NOT_INLINE;
-    int64_t got = read_now(file, fd, iov, iovcnt, total, offset);
+    int64_t got = read_now(file, fd, iov, iovcnt, total, offset, mapped);
     leave(file);
     return got;
 }
@@ -168,7 +179,17 @@ static bool is_limited(void)
            (aiofs_sys.getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur != RLIM_INFINITY);
 }
 
-static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+/* A write of cached pages. It is one system call, because the descriptor may append. */
+static inline ssize_t write_cached(int fd, const struct iovec *iov, int iovcnt, int64_t offset, bool mapped)
+{
+    ssize_t put;
+    if (mapped && bounce_suits(iov, iovcnt, offset, true) && bounce_write(fd, iov, iovcnt, offset, true, &put))
+        return put;
+    return write_once(fd, iov, iovcnt, offset);
+}
+
+static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset,
+                         bool mapped)
 {
     if (total > AIOFS_INLINE_MAX || total == 0 || offset < 0 || offset > INT64_MAX - (int64_t)total)
         return AIOFS_NOT_INLINE;
@@ -192,7 +213,7 @@ static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int 
     if (hint == HINT_NOWAIT && !pages_cached(fd, offset, total))
         return AIOFS_NOT_INLINE;
 
-    ssize_t put = write_once(fd, iov, iovcnt, offset);
+    ssize_t put = write_cached(fd, iov, iovcnt, offset, mapped);
     int64_t after = aiofs_now();
     if (write_waited(before, after))
         write_backoff_begin(backoff, after);
@@ -207,16 +228,52 @@ static int64_t write_now(aiofs_file *file, int fd, const struct iovec *iov, int 
     return put;
 }
 
-int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset)
+int64_t aiofs_write_inline(aiofs_file *file, int fd, const struct iovec *iov, int iovcnt, size_t total, int64_t offset,
+                           bool mapped)
 {
     if (!enter(file))
         return AIOFS_NOT_INLINE;
-    int64_t put = write_now(file, fd, iov, iovcnt, total, offset);
+    int64_t put = write_now(file, fd, iov, iovcnt, total, offset, mapped);
     leave(file);
     return put;
 }
 
 /* ---- blocking ----------------------------------------------------------------------------------------- */
+
+/* A transfer on the calling thread. */
+struct transfer {
+    int fd;
+    bool writes;
+    bool once;    /* return after a short read, because a further read may block */
+    bool bounces; /* its buffers and its file allow the way through a bounce buffer */
+    int flags;    /* for reads through it */
+};
+
+static struct transfer transfer_of(const aiofs_file *file, bool writes, bool mapped)
+{
+    int hint = atomic_load_explicit(&file->hint, memory_order_relaxed);
+    bool cached = hint == HINT_MEMORY || (hint == HINT_NOWAIT && !file->refuses);
+    return (struct transfer){
+        .fd = atomic_load(&file->fd),
+        .writes = writes,
+        .once = !writes && file->refuses,
+        .bounces = mapped && cached && !(writes && file->flags & (O_APPEND | O_DSYNC)),
+        .flags = hint == HINT_MEMORY ? 0 : RWF_NOWAIT,
+    };
+}
+
+/* One system call, or several with a bounce buffer. What is not cached is read directly. */
+static ssize_t move_some(const struct transfer *how, const struct iovec *iov, int iovcnt, int64_t offset)
+{
+    ssize_t moved;
+    if (how->bounces && bounce_suits(iov, iovcnt, offset, how->writes)) {
+        if (how->writes && bounce_write(how->fd, iov, iovcnt, offset, false, &moved))
+            return moved;
+        if (!how->writes && bounce_read(how->fd, iov, iovcnt, offset, how->flags, &moved) && moved > 0)
+            return moved;
+    }
+    return how->writes ? write_once(how->fd, iov, iovcnt, offset) : read_once(how->fd, iov, iovcnt, offset);
+}
 
 /* Did the kernel move less than was asked for, and less than its own limit for one call? */
 static bool is_short(ssize_t moved, size_t asked)
@@ -225,9 +282,9 @@ static bool is_short(ssize_t moved, size_t asked)
     return (size_t)moved < asked && moved < MOST;
 }
 
-/* Moves the bytes behind the first `before` ones, with as many system calls as the kernel needs. `once`: return after a
- * short read, because a further read may block. The request on the stack only keeps the position. */
-static int64_t move_rest(int fd, bool writes, bool once, const struct iovec *iov, int iovcnt, int64_t offset,
+/* Moves the bytes behind the first `before` ones, with as many system calls as the kernel needs. The request on the
+ * stack only keeps the position. */
+static int64_t move_rest(const struct transfer *how, const struct iovec *iov, int iovcnt, int64_t offset,
                          uint64_t before)
 {
     enum { PIECES = 16 };
@@ -239,26 +296,26 @@ static int64_t move_rest(int fd, bool writes, bool once, const struct iovec *iov
         if (count == 0)
             return (int64_t)position.moved;
         int64_t at = offset + (int64_t)position.moved;
-        ssize_t moved = writes ? write_once(fd, rest, count, at) : read_once(fd, rest, count, at);
+        ssize_t moved = move_some(how, rest, count, at);
         if (moved == -EINTR)
             continue;
         if (moved <= 0)
             return request_outcome(&position, moved);
         position.moved += (uint64_t)moved;
-        if (once && is_short(moved, length))
+        if (how->once && is_short(moved, length))
             return (int64_t)position.moved;
     }
 }
 
-static int64_t move_all(int fd, bool writes, bool once, const struct iovec *iov, int iovcnt, int64_t offset)
+static int64_t move_all(const struct transfer *how, const struct iovec *iov, int iovcnt, int64_t offset)
 {
     if (iovcnt != 1)
-        return move_rest(fd, writes, once, iov, iovcnt, offset, 0);
-    ssize_t moved = writes ? write_once(fd, iov, 1, offset) : read_once(fd, iov, 1, offset);
+        return move_rest(how, iov, iovcnt, offset, 0);
+    ssize_t moved = move_some(how, iov, 1, offset);
     if (moved == (ssize_t)iov->iov_len || (moved <= 0 && moved != -EINTR) ||
-        (once && moved > 0 && is_short(moved, iov->iov_len)))
+        (how->once && moved > 0 && is_short(moved, iov->iov_len)))
         return moved;
-    return move_rest(fd, writes, once, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
+    return move_rest(how, iov, 1, offset, moved > 0 ? (uint64_t)moved : 0);
 }
 
 static size_t total_of(const struct iovec *iov, int iovcnt)
@@ -270,13 +327,13 @@ static size_t total_of(const struct iovec *iov, int iovcnt)
 }
 
 /* Reads up to the last byte that a file can have: the kernel refuses a read that reaches beyond it. */
-static int64_t read_to_the_last_byte(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
+static int64_t read_to_the_last_byte(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset, bool mapped)
 {
     int64_t moved = 0;
     for (int i = 0; i < iovcnt; i++) {
         size_t room = (size_t)(INT64_MAX - offset - moved);
         struct iovec piece = {iov[i].iov_base, iov[i].iov_len < room ? iov[i].iov_len : room};
-        int64_t got = piece.iov_len ? aiofs_file_read(file, &piece, 1, offset + moved) : 0;
+        int64_t got = piece.iov_len ? aiofs_file_read(file, &piece, 1, offset + moved, mapped) : 0;
         if (got < 0)
             return moved ? moved : got;
         moved += got;
@@ -286,13 +343,14 @@ static int64_t read_to_the_last_byte(aiofs_file *file, const struct iovec *iov, 
     return moved;
 }
 
-int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
+int64_t aiofs_file_read(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset, bool mapped)
 {
     if (offset > INT64_MAX - (int64_t)total_of(iov, iovcnt))
-        return read_to_the_last_byte(file, iov, iovcnt, offset);
+        return read_to_the_last_byte(file, iov, iovcnt, offset, mapped);
     if (file->ops)
         return file->ops->read(file->self, iov, iovcnt, offset);
-    return move_all(atomic_load(&file->fd), false, file->refuses, iov, iovcnt, offset);
+    struct transfer how = transfer_of(file, false, mapped);
+    return move_all(&how, iov, iovcnt, offset);
 }
 
 static void changed(aiofs_file *file)
@@ -322,7 +380,7 @@ static void return_unused_quota(aiofs_file *file)
     }
 }
 
-int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset)
+int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, int64_t offset, bool mapped)
 {
     size_t total = total_of(iov, iovcnt);
     if (offset > INT64_MAX - (int64_t)total)
@@ -334,7 +392,8 @@ int64_t aiofs_file_write(aiofs_file *file, const struct iovec *iov, int iovcnt, 
     int charged = charge(file, offset + (int64_t)total, false);
     if (charged < 0)
         return charged;
-    int64_t put = move_all(atomic_load(&file->fd), true, false, iov, iovcnt, offset);
+    struct transfer how = transfer_of(file, true, mapped);
+    int64_t put = move_all(&how, iov, iovcnt, offset);
     if (put > 0)
         changed(file);
     if (charged && put > 0)

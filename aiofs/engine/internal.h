@@ -147,14 +147,14 @@ void files_meet_reactor(void);
 
 /* ---- what a descriptor is: descriptor.c ------------------------------------------------------------- */
 
-struct file_facts { /* what fstat and F_GETFL return for a descriptor */
-    struct stat stat;
+struct file_facts { /* what statx and F_GETFL return for a descriptor */
+    struct stat stat; /* of aiofs_fstat_cached, which blocks on no server */
     int flags;
     enum file_kind kind;
     bool seekable;
     bool on_disk; /* it is known not to be on tmpfs */
 };
-/* 0; -EBADF: it is closed, O_PATH, or the engine's own; another error of fcntl(2) or fstat(2). */
+/* 0; -EBADF: it is closed, O_PATH, or the engine's own; another error of fcntl(2) or statx(2). */
 int file_examine(int fd, struct file_facts *facts);
 /* aiofs_file_adopt of a descriptor that was examined. */
 int file_adopt(int fd, const struct file_facts *facts, aiofs_lock_ref *lock_ref, const struct aiofs_ops *ops, void *self,
@@ -270,6 +270,33 @@ bool write_waited(int64_t begun, int64_t ended); /* the write was slow, and this
 /* A write inside the call waited; a worker's write waited while the back-off held. */
 void write_backoff_begin(struct aiofs_write_backoff *backoff, int64_t now);
 void write_backoff_prolong(struct aiofs_write_backoff *backoff, int64_t now);
+
+/* ---- buffers that lie badly: bounce.c. No lock. --------------------------------------------------------- */
+
+enum { BOUNCE_LEAST = 512, BOUNCE_MAX = 128 * 1024 }; /* bytes of a piece that is worth it; bytes of one system call */
+
+/* Does the kernel copy slowly between these buffers and the cached bytes at `offset`? False also where it is known that
+ * no copy is slow on this processor. */
+static inline bool bounce_suits(const struct iovec *iov, int iovcnt, int64_t offset, bool writes)
+{
+    enum { NEAR = 31, PAGE_MASK = 4095 };
+    if (atomic_load_explicit(&aiofs_bounce, memory_order_relaxed) == AIOFS_BOUNCE_NEVER)
+        return false;
+    uintptr_t position = (uintptr_t)offset;
+    for (int i = 0; i < iovcnt; position += iov[i++].iov_len) {
+        uintptr_t buffer = (uintptr_t)iov[i].iov_base;
+        uintptr_t after = (writes ? position - buffer : buffer - position) & PAGE_MASK; /* the destination's distance */
+        if (after - 1 < NEAR && iov[i].iov_len >= BOUNCE_LEAST)
+            return true;
+    }
+    return false;
+}
+/* Reads through a bounce buffer, in pieces. `flags`: RWF_NOWAIT; 0 for a file that never blocks. False: make the call
+ * directly. `got` is as preadv2 returns it. The buffers must be mapped. */
+bool bounce_read(int fd, const struct iovec *iov, int iovcnt, int64_t offset, int flags, ssize_t *got);
+/* Writes by one system call, at most BOUNCE_MAX bytes. False: make the call directly; also if the bytes are more and
+ * `whole` forbids a short count. */
+bool bounce_write(int fd, const struct iovec *iov, int iovcnt, int64_t offset, bool whole, ssize_t *put);
 
 /* ---- carriers: reactor.c with ring.c or poll.c, pool.c, host_threads.c, outside.c ----------------- */
 

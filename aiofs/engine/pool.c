@@ -77,12 +77,34 @@ static void copy_end(void)
 
 /* ---- moving bytes --------------------------------------------------------------------------------------- */
 
+/* May the request take the way through a bounce buffer? */
+static bool may_bounce(const aiofs_request *request)
+{
+    const aiofs_file *file = request->file;
+    return request->mapped && file->kind == KIND_REGULAR && !file->refuses && !(file->flags & O_DIRECT);
+}
+
+/* The flags of a read that does not block: tmpfs refuses RWF_NOWAIT. */
+static int nowait_of(const aiofs_file *file)
+{
+    return atomic_load_explicit(&file->hint, memory_order_relaxed) == HINT_MEMORY ? 0 : RWF_NOWAIT;
+}
+
+static bool read_bounced(const aiofs_request *request, int fd, const struct iovec *iov, int count, int64_t offset,
+                         ssize_t *got)
+{
+    return may_bounce(request) && bounce_suits(iov, count, offset, false) &&
+           bounce_read(fd, iov, count, offset, nowait_of(request->file), got);
+}
+
 /* One piece of a long buffered read. Between copy_begin and copy_end it copies cached bytes only. If none are cached,
  * it then reads one page and waits for the disk; the kernel reads ahead meanwhile. */
-static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t offset)
+static ssize_t read_piece(const aiofs_request *request, int fd, const struct iovec *iov, int count, int64_t offset)
 {
+    ssize_t got;
     copy_begin();
-    ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, RWF_NOWAIT);
+    if (!read_bounced(request, fd, iov, count, offset, &got))
+        got = aiofs_sys.preadv2(fd, iov, count, offset, RWF_NOWAIT);
     copy_end();
     if (got > 0 || (got < 0 && got != -EAGAIN && got != -EOPNOTSUPP))
         return got;
@@ -94,21 +116,28 @@ static ssize_t read_piece(int fd, const struct iovec *iov, int count, int64_t of
 
 static ssize_t read_waiting(const aiofs_request *request, int fd, const struct iovec *iov, int count, int64_t offset)
 {
-    ssize_t got = aiofs_sys.preadv2(fd, iov, count, offset, 0);
+    ssize_t got;
+    if (read_bounced(request, fd, iov, count, offset, &got) && got > 0)
+        return got;
+    got = aiofs_sys.preadv2(fd, iov, count, offset, 0);
     if (got == -ESPIPE && request->moved == 0) /* some regular files of /proc accept no offset */
         got = aiofs_sys.preadv2(fd, iov, count, -1, 0);
     return got;
 }
 
 /* A buffered write inside the call may wait because this one does. */
-static ssize_t write_piece(aiofs_file *file, int fd, const struct iovec *iov, int count, int64_t offset)
+static ssize_t write_piece(const aiofs_request *request, int fd, const struct iovec *iov, int count, int64_t offset)
 {
+    const aiofs_file *file = request->file;
+    bool bounces = may_bounce(request) && !(file->flags & (O_APPEND | O_DSYNC)) && bounce_suits(iov, count, offset, true);
+    ssize_t put;
     struct aiofs_write_backoff *backoff = write_backoff_of(file->lock_ref);
     int64_t before = aiofs_now();
     bool holds = write_backoff_holds(backoff, before) && !(file->flags & (O_DIRECT | O_DSYNC));
     if (holds)
         write_begins(before);
-    ssize_t put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
+    if (!bounces || !bounce_write(fd, iov, count, offset, false, &put))
+        put = aiofs_sys.pwritev2(fd, iov, count, offset, 0);
     if (holds) {
         int64_t after = aiofs_now();
         if (write_waited(before, after))
@@ -123,10 +152,10 @@ static ssize_t move_piece(const aiofs_request *request, int fd, const struct iov
     int64_t offset = position_of(request, file);
     bool copies = length > SMALL && file->kind == KIND_REGULAR && !(file->flags & O_DIRECT) && !file->refuses;
     if (request->op == AIOFS_READ)
-        return copies ? read_piece(fd, iov, count, offset) : read_waiting(request, fd, iov, count, offset);
+        return copies ? read_piece(request, fd, iov, count, offset) : read_waiting(request, fd, iov, count, offset);
     if (copies)
         copy_begin();
-    ssize_t put = write_piece(request->file, fd, iov, count, offset);
+    ssize_t put = write_piece(request, fd, iov, count, offset);
     if (put == -ESPIPE && request->moved == 0) /* some seekable files of /proc accept no offset */
         put = aiofs_sys.pwritev2(fd, iov, count, -1, 0);
     if (copies)

@@ -335,6 +335,29 @@ static void begin_on_device(aiofs_request *request)
         adopt(request);
 }
 
+/* Copies cached bytes through a bounce buffer, on this thread, as io_uring would. False: the ring must perform the rest
+ * of the request. */
+static bool bounced(aiofs_request *request)
+{
+    const aiofs_file *file = request->file;
+    struct iovec pieces[PIECES];
+    size_t length;
+    ssize_t got;
+    if (!request->mapped || request->op != AIOFS_READ || file->kind != KIND_REGULAR || file->flags & O_DIRECT)
+        return false;
+    int count = request_rest(request, pieces, PIECES, LENGTH_MAX, &length);
+    int64_t offset = position_of(request, file);
+    int flags = atomic_load_explicit(&file->hint, memory_order_relaxed) == HINT_MEMORY ? 0 : RWF_NOWAIT;
+    if (!bounce_suits(pieces, count, offset, false) ||
+        !bounce_read(engine_fd_of(request->file), pieces, count, offset, flags, &got) || got <= 0)
+        return false;
+    request->moved += (uint64_t)got;
+    if (request->moved < request->total)
+        return false;
+    finish(request, (int64_t)request->moved);
+    return true;
+}
+
 static void ring_begin(aiofs_request *request)
 {
     aiofs_file *file = request->file;
@@ -346,7 +369,7 @@ static void ring_begin(aiofs_request *request)
         finish(request, -EAGAIN);
     else if (is_empty(request))
         move_nothing(request);
-    else if (attempted(request))
+    else if (attempted(request) || bounced(request))
         return;
     else if (file->type == S_IFCHR)
         begin_on_device(request);

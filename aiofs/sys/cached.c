@@ -201,6 +201,12 @@ static int status_of(int dirfd, const char *path, int flags, struct stat *out)
     return 0;
 }
 
+int aiofs_fstat_cached(int fd, struct stat *found)
+{
+    int status = status_of(fd, "", AT_EMPTY_PATH, found);
+    return status == -ENOSYS || status == -EPERM ? aiofs_sys.fstat(fd, found) : status; /* a sandbox */
+}
+
 /* The word that stands for the directory of a path, now; 0: it has none. A relative path begins where this process is. */
 static uint64_t place_of(const char *path, _Atomic uint64_t **slot)
 {

@@ -31,6 +31,8 @@ int cached_fstatat(int dirfd, const char *path, struct stat *out, int flags);
 AIOFS_API int aiofs_cached_open(const char *path, int flags, struct stat *found);
 /* The status of what a path leads to, without opening it. `flags`: 0 or O_NOFOLLOW. */
 AIOFS_API int aiofs_cached_stat(const char *path, int flags, struct stat *found);
+/* fstat(2) without a question to a server: what the file is, and which; its size and times may be out of date. */
+AIOFS_API int aiofs_fstat_cached(int fd, struct stat *found);
 /* All bytes of an open file of `size` bytes: the count, or -EAGAIN if not all are in memory or the size has changed. */
 AIOFS_API int64_t aiofs_cached_read(int fd, dev_t filesystem, void *buffer, size_t size);
 

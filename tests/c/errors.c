@@ -111,7 +111,7 @@ static void no_signals(void)
     setrlimit(RLIMIT_FSIZE, &small); /* which also holds for what a check prints into a log */
     int64_t across = perform(AIOFS_WRITE, fd, bytes, 2000, 9000), at = perform(AIOFS_WRITE, fd, bytes, 2000, 10000);
     int64_t past = perform(AIOFS_WRITE, fd, bytes, 2000, 1000000);
-    int64_t inside = aiofs_write_inline(NULL, fd, &piece, 1, 2000, 10000);
+    int64_t inside = aiofs_write_inline(NULL, fd, &piece, 1, 2000, 10000, true);
     int64_t aligned_past = direct >= 0 ? perform(AIOFS_WRITE, direct, buffer, 4096, 40960) : -EFBIG;
     setrlimit(RLIMIT_FSIZE, &before);
     CHECK(across == 1000, "a write across RLIMIT_FSIZE is short");

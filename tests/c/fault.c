@@ -304,6 +304,7 @@ static const struct {
     {"close_range", {ENOSYS, ENOMEM}},                   {"unshare", {EPERM}},
     {"preadv2", {EIO, EINTR, ENOMEM}},                   {"pwritev2", {EIO, EINTR, ENOSPC}},
     {"pread64", {EIO, EINTR}},                           {"pwrite64", {EIO, ENOSPC}},
+    {"statx", {EIO, ENOSYS, EPERM}},
     {"read", {EINTR}},                                   {"write", {EINTR}},
     {"pipe2", {EMFILE, ENFILE}},
 };
@@ -465,8 +466,8 @@ static int move_all_kinds(void)
     }
     aiofs_file *file;
     struct iovec piece = {out, 20000}, back = {in, 20000};
-    if (aiofs_file_adopt(fd, O_RDWR, NULL, NULL, NULL, &file) != 0 || aiofs_file_write(file, &piece, 1, 5) != 20000 ||
-        aiofs_file_read(file, &back, 1, 5) != 20000 || memcmp(in, out, 20000) != 0 || aiofs_file_flush(file) != 0 ||
+    if (aiofs_file_adopt(fd, O_RDWR, NULL, NULL, NULL, &file) != 0 || aiofs_file_write(file, &piece, 1, 5, true) != 20000 ||
+        aiofs_file_read(file, &back, 1, 5, true) != 20000 || memcmp(in, out, 20000) != 0 || aiofs_file_flush(file) != 0 ||
         aiofs_file_truncate(file, 77) != 0 || aiofs_file_size(file) != 77)
         return 16;
     aiofs_file_close(file);

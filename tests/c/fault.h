@@ -48,7 +48,7 @@ const char *fault_name(int index);
     X(io_uring_enter) X(io_uring_register) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(futex)                 \
     X(rt_sigqueueinfo) X(openat) X(openat2) X(fstatat) X(mkdirat) X(unlinkat) X(renameat2) X(readlinkat)                \
     X(faccessat) X(getdents64) X(copy_file_range) X(fchmod) X(fchown) X(flistxattr) X(fgetxattr) X(fsetxattr)           \
-    X(utimensat) X(fremovexattr)
+    X(utimensat) X(fremovexattr) X(statx)
 
 enum fault_call {
 #define X(name) FAULT_##name,
@@ -251,6 +251,8 @@ FAULT_WRAP(int, openat, (int dirfd, const char *path, int flags, mode_t mode), d
 FAULT_WRAP(int, openat2, (int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve), dirfd, path, flags,
            mode, resolve)
 FAULT_WRAP(int, fstatat, (int dirfd, const char *path, struct stat *out, int flags), dirfd, path, out, flags)
+FAULT_WRAP(int, statx, (int dirfd, const char *path, int flags, unsigned mask, struct statx *out), dirfd, path, flags,
+           mask, out)
 FAULT_WRAP(int, mkdirat, (int dirfd, const char *path, mode_t mode), dirfd, path, mode)
 FAULT_WRAP(int, unlinkat, (int dirfd, const char *path, int flags), dirfd, path, flags)
 FAULT_WRAP(int, renameat2, (int fromfd, const char *from, int tofd, const char *to, unsigned flags), fromfd, from, tofd,

@@ -157,7 +157,7 @@ static void drains(void)
     fault_clear();
     CHECK(op_finish(start_on(file, AIOFS_WRITE, -1, "x", 1, 0)) == -EBADF, "a drained file takes no more requests");
     char byte = 'x';
-    CHECK(aiofs_write_inline(file, -1, &(struct iovec){&byte, 1}, 1, 1, 0) == AIOFS_NOT_INLINE,
+    CHECK(aiofs_write_inline(file, -1, &(struct iovec){&byte, 1}, 1, 1, 0, true) == AIOFS_NOT_INLINE,
           "a drained file takes no request inside the call");
     aiofs_file_close(file);
     aiofs_file_release(file);
@@ -166,7 +166,7 @@ static void drains(void)
 static void *write_inside_the_call(void *file)
 {
     char bytes[] = "mine";
-    aiofs_write_inline(file, -1, &(struct iovec){bytes, 4}, 1, 4, 0);
+    aiofs_write_inline(file, -1, &(struct iovec){bytes, 4}, 1, 4, 0, true);
     return NULL;
 }
 

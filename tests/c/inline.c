@@ -14,13 +14,13 @@ static struct aiofs_counters counters(void)
 static int64_t read_plain(int fd, void *buffer, size_t size, int64_t offset)
 {
     const struct iovec piece = {buffer, size};
-    return aiofs_read_inline(NULL, fd, &piece, 1, size, offset);
+    return aiofs_read_inline(NULL, fd, &piece, 1, size, offset, true);
 }
 
 static int64_t write_plain(int fd, const void *buffer, size_t size, int64_t offset)
 {
     const struct iovec piece = {(void *)buffer, size};
-    return aiofs_write_inline(NULL, fd, &piece, 1, size, offset);
+    return aiofs_write_inline(NULL, fd, &piece, 1, size, offset, true);
 }
 
 static void on_files(const char *name, const char *directory)
@@ -115,7 +115,7 @@ static void synchronous_writes_are_left(void)
         if (aiofs_file_adopt(fd, O_RDWR | flags[i], NULL, NULL, NULL, &file) != 0)
             exit(1);
         const struct iovec bytes = {page, 10};
-        CHECK(aiofs_write_inline(file, -1, &bytes, 1, 10, 0) == AIOFS_NOT_INLINE,
+        CHECK(aiofs_write_inline(file, -1, &bytes, 1, 10, 0, true) == AIOFS_NOT_INLINE,
               "a write on a file of aiofs is left to the engine");
         aiofs_file_close(file);
         aiofs_file_release(file);
@@ -136,7 +136,7 @@ static aiofs_file *page_file(void)
 static int64_t write_byte(aiofs_file *file)
 {
     const struct iovec piece = {(void *)"x", 1};
-    return aiofs_write_inline(file, -1, &piece, 1, 1, 0);
+    return aiofs_write_inline(file, -1, &piece, 1, 1, 0, true);
 }
 
 static void drop_file(aiofs_file *file)

@@ -14,17 +14,20 @@ import pytest
 from fuse_server import DATA, SECOND
 
 import aiofs
-from aiofs import HostVolume, files
+from aiofs import HostVolume, aio, files
 
 SERVER = Path(__file__).parents[1] / "fuse_server.py"
 
 
 @contextlib.asynccontextmanager
-async def slow_filesystem(mountpoint):
+async def slow_filesystem(mountpoint, *how):
     """The loop lets the server answer every few milliseconds."""
     pipe = subprocess.PIPE
     server = subprocess.Popen(
-        [sys.executable, str(SERVER), str(mountpoint), "slow"], stdin=pipe, stdout=pipe, stderr=pipe
+        [sys.executable, str(SERVER), str(mountpoint), "slow", *how],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
     )
     if server.stdout.readline() != b"mounted\n":
         pytest.skip(server.communicate()[1].decode())
@@ -86,3 +89,21 @@ async def test_files_of_a_slow_server_that_is_mounted_in_a_volume_are_opened_wit
                         buffer = bytearray(5)
                         assert await handle.read(buffer, at=0) == 5
                         assert buffer == content[:5]
+
+
+@pytest.mark.parametrize("prio", [0, 1])
+async def test_requests_on_a_file_whose_attributes_the_kernel_must_ask_for_do_not_hold_the_loop(
+    places, prio
+):
+    async with slow_filesystem(places / "mnt", "forgetful"):
+        descriptor = await asyncio.to_thread(os.open, places / "mnt/file", os.O_RDONLY)
+        for offset in (0, 100):
+            cb = aio.aiocb(descriptor, bytearray(10), aio_offset=offset, aio_reqprio=prio)
+            aio.aio_read(cb)
+            assert await cb == 10
+            assert cb.aio_buf == DATA[offset : offset + 10]
+        syncing = aio.aiocb(descriptor)
+        with contextlib.suppress(OSError):  # the server has no fsync
+            aio.aio_fsync(os.O_SYNC, syncing)
+            await syncing
+        await asyncio.to_thread(os.close, descriptor)

@@ -137,7 +137,8 @@ async def an_entering_that_waits(file):
     while True:
         entering = file.create_access_handle(mode="exclusive").__aenter__()
         try:
-            future = entering.send(None)
+            while (future := entering.send(None)) is None:  # the turn is spent, as in sleep(0)
+                await asyncio.sleep(0)
         except StopIteration as entered:  # it was open at once
             await entered.value.close()
         else:

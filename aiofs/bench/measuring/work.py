@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import dataclasses
 import json
 import mmap
@@ -141,7 +142,8 @@ class Work:
 
     def describe_buffers(self) -> str:
         """Says where the buffers lie that every participant is given."""
-        where = f"{self.shift} bytes after a page begins" if self.shift else "page-aligned"
+        shifted = f"of a bytearray, {self.shift} bytes after a page begins"
+        where = shifted if self.shift else "page-aligned"
         count = "one buffer" if self.depth == 1 else f"{self.depth} buffers"
         return f"{count} of {size_text(self.block)}, {where}, touched before"
 
@@ -163,11 +165,19 @@ def new_buffer(size: int) -> mmap.mmap:
 
 
 def new_buffers(count: int, size: int, shift: int = 0) -> list[Any]:
-    """Buffers that begin `shift` bytes after the beginning of a page each, as the C floor's do."""
+    """Buffers that begin `shift` bytes after the beginning of a page each, as the C floor's do.
+
+    With a shift they are parts of a bytearray, which is the memory that programs have there.
+    """
     if not shift and count <= MAPPINGS:
         return [new_buffer(size) for _ in range(count)]
     room = -(-(shift + size) // PAGE) * PAGE
-    whole = memoryview(new_buffer(room * count))
+    if shift:
+        memory = bytearray(b"\1") * (room * count + PAGE)
+        first = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % PAGE
+        whole = memoryview(memory)[first:]
+    else:
+        whole = memoryview(new_buffer(room * count))
     return [whole[at + shift : at + shift + size] for at in range(0, room * count, room)]
 
 
