@@ -5,7 +5,6 @@ Helpers for tests on a loop are in coroutines.py.
 
 import ctypes
 import errno
-import mmap
 import os
 import re
 import signal
@@ -165,19 +164,3 @@ def tmpfs(directory):
         yield
     finally:
         libc.umount2(at, detach)
-
-
-def drop_from_memory(path):
-    """Writes a file to the disk, and lets the kernel forget its pages."""
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def dropped(fd, pages):
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        cached = (ctypes.c_ubyte * -(-len(pages) // mmap.PAGESIZE))()
-        start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
-        assert libc.mincore(ctypes.c_void_p(start), ctypes.c_size_t(len(pages)), cached) == 0
-        return not any(bits & 1 for bits in cached)
-
-    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
-        eventually(lambda: dropped(file.fileno(), pages))

@@ -219,7 +219,7 @@ cdef object cached_bytes_of(aiofs_file *file, int64_t start, size_t size):
     cdef iovec piece
     piece.iov_base = PyBytes_AS_STRING(data)
     piece.iov_len = size
-    if size and aiofs_read_inline(file, -1, &piece, 1, size, start) != <int64_t>size:
+    if size and aiofs_read_inline(file, -1, &piece, 1, size, start, False) != <int64_t>size:
         return None
     return data
 

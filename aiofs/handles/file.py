@@ -18,6 +18,7 @@ __all__ = ["File"]
 # What opening gives if something that is no file, or a link that is not followed, is there now.
 _NO_FILE = (errno.EOPNOTSUPP, errno.ELOOP, errno.EXDEV)
 
+_READ_INSIDE = 256 * 1024  # bytes; to copy more would keep the loop from turning
 _TEXT_INSIDE = 64 * 1024  # bytes; to decode more, with errors, would keep the loop from turning
 
 
@@ -158,6 +159,8 @@ class File:
         return self._cached_part(start, size)
 
     def _cached_part(self, start: int, size: int) -> bytes | None:
+        if size > _READ_INSIDE:
+            return None
         part = _core.cached_part(self._ops, self._path, start, size)
         if part is None:
             return None

@@ -2,7 +2,6 @@
 
 import pytest
 from coroutines import at_once, turns
-from support import drop_from_memory
 
 from aiofs import files
 from aiofs.files import opening
@@ -32,7 +31,9 @@ async def test_cached_text_is_read_inside_the_call(path):
         assert await at_once(files.read_text, path, **arguments) == expected
 
 
-async def test_long_uncached_and_rarely_encoded_text_is_read_on_a_host_thread(path, monkeypatch):
+async def test_long_uncached_and_rarely_encoded_text_is_read_on_a_host_thread(
+    path, monkeypatch, faults
+):
     on_threads = []
     read_text = opening._read_text
 
@@ -45,9 +46,10 @@ async def test_long_uncached_and_rarely_encoded_text_is_read_on_a_host_thread(pa
     on_threads.clear()
     assert await files.read_text(path, "utf-7", "replace") == path.read_text("utf-7", "replace")
     assert await files.read_text(path, errors="backslashreplace") == path.read_text()
-    drop_from_memory(path)
+    faults.forget_pages()
     assert await files.read_text(path, newline="\n") == TEXT
     assert len(on_threads) == 3
+    faults.clear()
     assert await files.read_text(path) == path.read_text()
     assert len(on_threads) == 3
     path.write_text("long" * 100_000)

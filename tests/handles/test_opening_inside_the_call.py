@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 from coroutines import at_once, turns, waits
-from support import CONTENT, drop_from_memory, tmpfs
+from support import CONTENT, tmpfs
 
 import aiofs
 from aiofs import HostVolume, PrivateVolume, _core
@@ -177,26 +177,18 @@ async def test_snapshot_of_a_cached_file_is_read_inside_the_call(volume, on_thre
 
 
 async def test_snapshot_that_is_not_cached_or_long_is_read_on_a_host_thread(
-    volume, on_threads, monkeypatch
+    volume, on_threads, faults
 ):
-    inside = []
-    cached_part = _core.cached_part
-
-    def spy(*arguments):
-        inside.append(cached_part(*arguments))
-        return inside[-1]
-
-    monkeypatch.setattr(_core, "cached_part", spy)
     await warm(volume)
     path = f"{volume._ops.directory}/file"
     file = await volume.root.get_file_handle("file")
     with open(path, "r+b") as opened:
         opened.write(b"\xff" * 200_000)
     snapshot = await file.get_file()
-    drop_from_memory(path)
-    await turns(2)
+    faults.forget_pages()
     assert await snapshot.read() == b"\xff" * 200_000
-    assert inside[0] is None  # and now it is cached
+    assert on_threads[:1] == ["_read"]
+    faults.clear()
     on_threads.clear()
     assert await snapshot.read() == b"\xff" * 200_000
     assert on_threads == []
