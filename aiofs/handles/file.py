@@ -134,8 +134,10 @@ class File:
                 size = min(chunk_size, self._end - start)
                 piece = await self._cached_piece(start, size) if opened is None else None
                 if piece is None:
-                    opened = opened or await _core.offload(self._open)
-                    piece = await _core.offload(self._read_from, opened, start, size)
+                    if opened is None:
+                        opened = await _core.offload(self._open)
+                    reading = _core.offload(self._read_from, opened, start, size)
+                    piece = await reading
                 if not piece:
                     return
                 start += size

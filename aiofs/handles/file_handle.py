@@ -59,9 +59,7 @@ class FileHandle(Handle):
         if opened is not None:
             return opened
         attempt = partial(_core.cached_access_handle, ops, path, checked, key)
-        return Opening(
-            ops.access_handle, path, checked, False, wait=wait, key=key, attempt=attempt
-        )
+        return Opening(ops.access_handle, path, checked, False, wait=wait, key=key, attempt=attempt)
 
     def create_sync_access_handle(
         self, *, mode: Mode | None = None, wait: float | None = None

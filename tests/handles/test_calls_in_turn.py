@@ -300,9 +300,7 @@ def test_what_waits_on_a_stopped_loop_can_be_awaited_on_another(volume, new_loop
     stopped.close()
 
 
-async def test_interrupt_of_one_call_leaves_the_others_their_turn(
-    volume, monkeypatch, loop_errors
-):
+async def test_interrupt_of_one_call_leaves_the_others_their_turn(volume, monkeypatch, loop_errors):
     class Interrupt(BaseException):
         """As a KeyboardInterrupt, which would end the loop."""
 
