@@ -136,9 +136,17 @@ class FileSystem(TreeCalls):
         key = (mount.ops, resolved.path)
         if wait is not None:
             _core.deadline_of(wait)  # refuses a bad one
-        opened = _core.cached_access_handle(mount.ops, resolved.path, checked, key, resolved.shown)
+
+        def attempt() -> AccessHandle | None:
+            opened = _core.cached_access_handle(
+                mount.ops, resolved.path, checked, key, resolved.shown
+            )
+            if opened is not None:
+                self._remember(opened)
+            return opened
+
+        opened = attempt()
         if opened is not None:
-            self._remember(opened)
             return _core.opened(opened)
 
         def open_it() -> AccessHandle:
@@ -149,7 +157,7 @@ class FileSystem(TreeCalls):
             self._remember(handle)
             return handle
 
-        return Opening(open_it, wait=wait, key=key)
+        return Opening(open_it, wait=wait, key=key, attempt=attempt)
 
     def create_sync_access_handle(
         self,

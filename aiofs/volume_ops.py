@@ -50,7 +50,8 @@ def check_name(name: str, what: str = "name") -> str:
         raise ValueError(f"bad {what} {name!r}: no entry can be called that")
     if "/" in name or "\0" in name:
         raise ValueError(f"bad {what} {name!r}: it is one component of a path, without '/' and NUL")
-    os.fsencode(name)  # a surrogate that stands for no byte: UnicodeEncodeError, a ValueError
+    if not name.isascii():
+        os.fsencode(name)  # a surrogate that stands for no byte: UnicodeEncodeError, a ValueError
     return name
 
 

@@ -10,6 +10,7 @@ before the engine starts, so any test can use the fixture `faults`.
 
 import asyncio
 import ctypes
+import errno
 import gc
 import inspect
 import math
@@ -285,7 +286,7 @@ _faults = None
 class Faults:
     """Faults in the engine's system calls, until the end of the test. See c/fault.h."""
 
-    ERROR, SHORT, DELAY, AFTER = 1, 2, 3, 4
+    ERROR, SHORT, DELAY, NOWAIT = 1, 2, 3, 4
 
     def __init__(self, library):
         self._library = library
@@ -308,6 +309,10 @@ class Faults:
     def delay(self, name, seconds, nth=0):
         """Each call is delayed."""
         self._inject(name, nth, self.DELAY, int(seconds * 1_000_000))
+
+    def forget_pages(self):
+        """Reads that must not wait find nothing in memory."""
+        self._inject("preadv2", 0, self.NOWAIT, errno.EAGAIN)
 
     def calls(self, name):
         """The number of calls so far."""

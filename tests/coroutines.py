@@ -56,3 +56,24 @@ def counted_turns():
         yield counted
     finally:
         counting.cancel()
+
+
+async def at_once(function, *arguments, **keywords):
+    """The result of an await that waits for nothing; it may let the loop turn.
+
+    It begins in a new turn of the loop: one that has lasted long sends calls to host threads.
+    """
+    await turns(2)
+    steps = function(*arguments, **keywords).__await__()
+    try:
+        while (waits_for := steps.send(None)) is None:
+            await turns(1)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError(f"it waits for {waits_for!r}")
+
+
+async def waits(function):
+    """Whether the await of what a function returns waits for a host thread."""
+    with pytest.raises(AssertionError, match="it waits for"):
+        await at_once(function)

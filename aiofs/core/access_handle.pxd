@@ -40,12 +40,15 @@ cdef class AccessHandle:
     cdef Operation end_stream(self, _Cursor cursor)
     cdef Operation vectored(self, int kind, object buffers, object at)
     cdef Operation finish(self, bint commit)
-    cdef Operation finish_at_once(self, Operation operation, bint commit)
+    cdef bint end_at_once(self, int64_t *status) noexcept
+    cdef int close_in_turn(self, Operation operation) except -1
     cdef bint is_closing(self) noexcept
     cdef void close_without_waiting(self) noexcept
     cdef void detach(self, Operation operation) noexcept
     cdef bint ready(self, Operation operation) noexcept
     cdef int start(self, Operation operation) except -1
+    cdef void attach(self, Operation operation) noexcept
+    cdef int defer(self, Operation operation) except -1
     cdef int submit(self, Operation operation) except -1
     cdef void limit(self, Operation operation) noexcept
     cdef int operation_ended(self, Operation operation, int64_t result) except -1

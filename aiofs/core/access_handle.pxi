@@ -5,7 +5,8 @@
 #   - an operation at a cursor waits for the operation before it that moves that cursor;
 #   - a read whose size depends on the file's waits for the writes and truncations before it;
 #   - get_size and close wait for all operations before them;
-#   - if a volume that may block is asked for its size, every later operation waits for the answer.
+#   - if a volume that may block is asked for its size, every later operation waits for the answer;
+#   - a close that cannot block waits for a turn of the loop, if those of the present one are used up (turn.pxi).
 # A cursor is set by the last operation, in the order of the calls, that succeeds. The order of completions does not
 # matter. The handle has a cursor, and each of its streams; see stream.pxi.
 #
@@ -225,7 +226,8 @@ cdef class AccessHandle:
                 aiofs_file_cancel_soon(file)  # the close waits for what cannot be cancelled
                 aiofs_file_release(file)
         operation = self.finish(False)
-        self.start_deferred()
+        if not operation.queued:
+            self.start_deferred()
         return operation
 
     @property
@@ -425,23 +427,39 @@ cdef class AccessHandle:
         return operation
 
     cdef Operation finish(self, bint commit):
+        cdef LoopNotifier notifier = current_notifier()
         cdef Operation operation
+        cdef bint at_once
+        cdef int64_t status = 0
         if self.closing is None or self.made != generation:
-            operation = self.prepare(CLOSE, GIVES_NONE, "close", current_notifier())
+            operation = self.prepare(CLOSE, GIVES_NONE, "close", notifier)
             operation.value = None
             if self.file == NULL or self.made != generation:
                 self.close_without_waiting()
                 operation.succeed(0)
                 return operation
-            if self.in_flight == 0 and not self.deferred and aiofs_file_finishes_at_once(self.file):
-                return self.finish_at_once(operation, commit)
+            at_once = False
+            if self.in_flight == 0 and not self.deferred:
+                if not notifier.has_turn():
+                    at_once = aiofs_file_finishes_at_once(self.file)
+                elif self.end_at_once(&status):
+                    self.closing = operation
+                    if status < 0:
+                        operation.fail(make_error(-status, self.path, "close"))
+                    else:
+                        operation.succeed(0)
+                    return operation
             operation.state = PENDING
             operation.submission = new_submission()
             operation.submission.request.offset = commit
             self.closed = True
             self.closing = operation
             try:
-                self.start(operation)
+                if at_once:
+                    queue_call(operation, None, notifier)
+                    self.defer(operation)
+                else:
+                    self.start(operation)
             except MemoryError:
                 if operation.handle != NULL and aiofs_request_state(&operation.submission.request) == AIOFS_NEW:
                     self.closed = False  # nothing was submitted: the program can call close again
@@ -449,21 +467,27 @@ cdef class AccessHandle:
                 raise
         return self.closing
 
-    cdef Operation finish_at_once(self, Operation operation, bint commit):
-        """The close cannot block: it is done inside the call."""
+    cdef bint end_at_once(self, int64_t *status) noexcept:
+        """Closes the file inside the call, if that cannot block. `status`: 0, or a negated errno."""
         cdef aiofs_file *file = self.file
-        cdef int64_t status
-        self.file = NULL
-        self.closed = True
-        self.closing = operation
+        cdef bint ended
+        self.file = NULL  # first: another thread may use the handle
         with nogil:
-            status = aiofs_file_finish(file, commit)
-            aiofs_file_release(file)
-        if status < 0:
-            operation.fail(make_error(-status, self.path, "close"))
-        else:
-            operation.succeed(0)
-        return operation
+            ended = aiofs_file_finish_at_once(file, status)
+            if ended:
+                aiofs_file_release(file)
+        if not ended:
+            self.file = file
+        self.closed = self.closed or ended
+        return ended
+
+    cdef int close_in_turn(self, Operation operation) except -1:
+        """Makes the close that waited for its turn, unless it was started meanwhile."""
+        cdef int64_t status = 0
+        if not self.deferred or self.deferred[0] is not operation or not self.end_at_once(&status):
+            return self.start_deferred()
+        self.deferred.popleft()
+        return self.end_unsubmitted(operation, status)
 
     cdef bint is_closing(self) noexcept:
         """The close is no longer deferred."""
@@ -499,16 +523,23 @@ cdef class AccessHandle:
             operation.kind != AIOFS_TRUNCATE and operation.submission.request.offset >= 0)
 
     cdef int start(self, Operation operation) except -1:
-        operation.handle = <PyObject *>self
-        self.attached += 1
         if self.deferred or not self.ready(operation):
             if operation.submission == NULL:
                 operation.submission = new_submission()  # an await needs one
-            if self.deferred is None:
-                self.deferred = deque()
-            self.deferred.append(operation)
-            return 0
+            return self.defer(operation)
+        self.attach(operation)
         return self.submit(operation)
+
+    cdef void attach(self, Operation operation) noexcept:
+        operation.handle = <PyObject *>self
+        self.attached += 1
+
+    cdef int defer(self, Operation operation) except -1:
+        self.attach(operation)
+        if self.deferred is None:
+            self.deferred = deque()
+        self.deferred.append(operation)
+        return 0
 
     cdef int submit(self, Operation operation) except -1:
         """Submits an operation to the engine. The size of a file whose volume does not block is found at once."""

@@ -8,3 +8,4 @@ cdef extern from "sys/cached.h" nogil:
     bint aiofs_closes_at_once(int fd)
 
 cdef Operation completed_operation(int gives, object value)
+cdef object cached_mode(ops, str path)

@@ -1,10 +1,14 @@
 # What is done inside the call because the kernel has it in memory: opening, looking, reading whole files.
 #
-# Each function tries, and returns None if the thread would have to wait, if the budget of this turn of the loop is spent
-# several times over, or on any error. The caller then makes the same operation on a host thread, which also gives the
-# error. So these functions have no errors of their own, and none of them needs a loop. See sys/cached.h.
+# Each function tries, and returns None if the thread would have to wait, if this turn of the loop is used up, or on any
+# error. The caller then makes the same operation by offload_in_turn, in a later turn or on a host thread, which also gives
+# the error. So these functions have no errors of their own, and none of them needs a loop. See sys/cached.h.
 
+from libc.string cimport strlen
 from posix.unistd cimport close as c_close
+
+cdef extern from "Python.h":
+    bytes PyUnicode_EncodeFSDefault(object text)
 
 cdef extern from "<fcntl.h>" nogil:
     int c_fcntl "fcntl"(int fd, int command, ...)
@@ -23,15 +27,20 @@ cdef bytes _plain_path(path):
         except TypeError:
             return None
     try:
-        encoded = path if type(path) is bytes else os.fsencode(path)
+        encoded = PyUnicode_EncodeFSDefault(path) if isinstance(path, str) else bytes(path)
     except UnicodeError:
         return None
-    return None if b"\0" in encoded else encoded
+    return encoded if strlen(PyBytes_AS_STRING(encoded)) == <size_t>len(encoded) else None
 
 
 cdef inline bint _affords_call() except -1:
     cdef LoopNotifier notifier = current_notifier()
     return notifier is not None and notifier.affords_call()
+
+
+cdef inline bint _has_turn() except -1:
+    cdef LoopNotifier notifier = current_notifier()
+    return notifier is not None and notifier.has_turn()
 
 
 cdef Operation completed_operation(int gives, object value):
@@ -56,15 +65,12 @@ cdef class Opened:
     As every opening it is a collections.abc.Coroutine. If it is dropped before it returned the handle, the handle is
     closed.
     """
-    cdef Operation operation
+    cdef object handle   # until an await has returned it
     cdef object entered
-
-    def __cinit__(self):
-        self.operation = completed_operation(GIVES_OBJECT, None)
-        self.operation.retrieved = True  # until `opened` gives it a handle
+    cdef bint waited     # the await has suspended once
 
     def __del__(self):
-        if not self.operation.retrieved:
+        if self.handle is not None:
             self.close()  # first, because the receiver of the warning gets this object
             warnings.warn("the opening of a handle was never awaited: await it, or use 'async with'", RuntimeWarning,
                           stacklevel=1, source=self)
@@ -83,11 +89,12 @@ cdef class Opened:
 
     def throw(self, kind, value=None, traceback=None):
         self.close()
-        return self.operation.throw(kind, value, traceback)
+        raise_thrown(kind, value, traceback)
 
     def close(self):
-        self.operation.drop()
-        self.operation.retrieved = True
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            mark_unwanted(handle)
 
     async def __aenter__(self):
         self.entered = handle = await self
@@ -98,29 +105,33 @@ cdef class Opened:
         return await handle.__aexit__(kind, exception, traceback)
 
     def __repr__(self):
-        return f"<Opened {'awaited' if self.operation.retrieved else self.operation!r}>"
+        return f"<Opened {'awaited' if self.handle is None else self.handle!r}>"
 
     def __reduce__(self):
         raise TypeError("an opening cannot be copied or pickled: await it, once")
 
 
-def opened(handle):
+cpdef Opened opened(object handle):
     """An Opened of a handle."""
     cdef Opened made = Opened.__new__(Opened)
-    made.operation.value = handle
-    made.operation.retrieved = False
+    made.handle = handle
     return made
 
 
 cdef int opened_send(object self, object value, PyObject **out) except -1:
-    cdef Operation operation = (<Opened>self).operation
-    cdef int outcome
-    if operation.retrieved:
+    cdef Opened opening = <Opened>self
+    cdef object handle = opening.handle
+    if handle is None:
         raise RuntimeError("cannot reuse what was awaited already")
-    outcome = operation_send(operation, value, out)
-    if outcome == PYGEN_RETURN:
-        operation.value = None
-    return outcome
+    if not opening.waited and turn_is_spent():
+        opening.waited = True
+        Py_INCREF(None)
+        out[0] = <PyObject *>None
+        return PYGEN_NEXT
+    opening.handle = None
+    Py_INCREF(handle)
+    out[0] = <PyObject *>handle
+    return PYGEN_RETURN
 
 
 type_set_send(<PyTypeObject *>Opened, opened_send)
@@ -128,13 +139,24 @@ type_set_send(<PyTypeObject *>Opened, opened_send)
 
 # ---- entries of volumes ---------------------------------------------------------------------------------------
 
-def cached_mode(ops, str path):
-    """The st_mode of an entry; None: on a host thread."""
+def cached_entry(kind, volume, str path, int wanted):
+    """The handle of an entry, of the class `kind`, if its st_mode is of the type `wanted`; None: on a host thread."""
+    mode = cached_mode(volume._ops, path)
+    if mode is None or (<int>mode & 0o170000) != wanted:
+        return None
+    handle = kind.__new__(kind)
+    handle._volume = volume
+    handle._path = path
+    return handle
+
+
+cdef object cached_mode(ops, str path):
+    """The st_mode of an entry, or None."""
     cdef status_of_file found
     cdef aiofs_volume *volume
     cdef bytes encoded
     cdef int status
-    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _affords_call():
+    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _has_turn():
         return None
     encoded = _plain_path(path)
     if encoded is None:
@@ -147,29 +169,74 @@ def cached_mode(ops, str path):
 
 def cached_snapshot(ops, str path):
     """What `snapshot` and `generation` give, as a tuple; None: on a host thread."""
+    cdef bytes encoded
+    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _has_turn():
+        return None
+    encoded = _plain_path(path)
+    if encoded is None:
+        return None
+    return snapshot_of(ops, encoded)
+
+
+cdef object snapshot_of(DirectoryOps ops, bytes path):
     cdef status_of_file found
     cdef uint64_t changes = 0
+    cdef aiofs_volume *volume = ops.use()
+    cdef int status = aiofs_volume_snapshot_cached(volume, path, &found, &changes)
+    aiofs_volume_release(volume)
+    return (_stat_result(&found), changes) if status == 0 else None
+
+
+def cached_part(ops, str path, int64_t start, size_t size):
+    """Bytes of an entry, and then what `cached_snapshot` gives: (bytes, stat_result, int). None: on a host thread."""
     cdef aiofs_volume *volume
+    cdef aiofs_file *file = NULL
     cdef bytes encoded
-    cdef int status
-    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _affords_call():
+    cdef object data = None
+    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or size > WHOLE_MAX or not _has_turn():
         return None
     encoded = _plain_path(path)
     if encoded is None:
         return None
     volume = (<DirectoryOps>ops).use()
-    status = aiofs_volume_snapshot_cached(volume, encoded, &found, &changes)
-    aiofs_volume_release(volume)
-    return (_stat_result(&found), changes) if status == 0 else None
+    try:
+        if aiofs_volume_open_cached(volume, encoded, c_O_RDONLY, AIOFS_LOCK_NONE, &file) == 0:
+            data = cached_bytes_of(file, start, size)
+    finally:
+        aiofs_volume_release(volume)
+        if file != NULL:
+            if aiofs_file_close_at_once(file):
+                aiofs_file_release(file)
+            else:
+                drop_file_on_host_thread(file)
+    known = None if data is None else snapshot_of(ops, encoded)
+    return None if known is None else (data, *known)
+
+
+cdef object cached_bytes_of(aiofs_file *file, int64_t start, size_t size):
+    """`size` bytes from byte `start`; None if they are not in memory, or are fewer."""
+    cdef object data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+    cdef iovec piece
+    piece.iov_base = PyBytes_AS_STRING(data)
+    piece.iov_len = size
+    if size and aiofs_read_inline(file, -1, &piece, 1, size, start, False) != <int64_t>size:
+        return None
+    return data
+
+
+def cached_opening(ops, str path, mode, key):
+    """An Opened of an existing file; None: on a host thread. `key`: as for offload_waiting."""
+    handle = cached_access_handle(ops, path, mode, key)
+    return None if handle is None else opened(handle)
 
 
 def cached_access_handle(ops, str path, mode, key, shown=None):
-    """An AccessHandle of an existing file; None: on a host thread. `key`: as for offload_waiting."""
+    """The AccessHandle itself, or None."""
     cdef aiofs_file *file = NULL
     cdef aiofs_volume *volume
     cdef bytes encoded
     cdef int status, lock, flags
-    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _affords_call():
+    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _has_turn():
         return None
     name, lock, flags = mode_of_handle(mode)
     encoded = _plain_path(path)
@@ -202,8 +269,8 @@ def cached_open_file(ops, str path, int flags):
 
 # ---- files by path ---------------------------------------------------------------------------------------------
 
-def cached_bytes(path):
-    """All bytes of a file; None: on a host thread."""
+def cached_bytes(path, int64_t most=WHOLE_MAX):
+    """All bytes of a file that has at most so many; None: on a host thread."""
     cdef status_of_file found
     cdef bytes encoded
     cdef int64_t got = -EAGAIN
@@ -218,7 +285,7 @@ def cached_bytes(path):
     if fd < 0:
         return None
     try:
-        if (found.st_mode & 0o170000) == 0o100000 and found.st_size <= WHOLE_MAX and found.st_nlink > 0:
+        if (found.st_mode & 0o170000) == 0o100000 and found.st_size <= most and found.st_nlink > 0:
             data = PyBytes_FromStringAndSize(NULL, found.st_size)
             got = aiofs_cached_read(fd, found.st_dev, PyBytes_AS_STRING(data), <size_t>found.st_size)
         return data if got >= 0 else None

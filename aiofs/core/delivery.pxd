@@ -41,7 +41,9 @@ cdef class LoopNotifier:
     cdef size_t spent              # bytes copied inside calls in this turn
     cdef size_t clocked            # `spent` when the clock was last read
     cdef int64_t turn_began        # CLOCK_MONOTONIC, ns
-    cdef object waiting            # a deque of the futures of calls that wait for a turn; or None
+    cdef bint turning              # the loop will call turned()
+    cdef bint making               # turned() makes some of the calls that wait
+    cdef object waiting            # a deque of what waits for a turn: futures and QueuedCalls; or None
     cdef int64_t tick              # CLOCK_MONOTONIC_COARSE when it was last read, ns
     cdef object __weakref__
 
@@ -49,7 +51,10 @@ cdef class LoopNotifier:
     cdef void address(self, aiofs_submission *submission) noexcept
     cdef inline int affords(self, size_t size) except -1
     cdef inline bint affords_call(self) except -1
+    cdef inline bint has_turn(self) except -1
     cdef object turn_for_call(self)
+    cdef int append(self, object waiting) except -1
+    cdef bint calls_wait(self) noexcept
     cdef inline void tried(self, int64_t moved) noexcept
     cdef inline object reporter(self)
 
@@ -65,6 +70,7 @@ cdef class LoopNotifier:
     cdef int begin_turn(self, size_t size) except -1
     cdef inline bint is_spent(self) noexcept
     cdef int look_at_clock(self, size_t size) noexcept
+    cdef int make_calls(self) except -1
 
 # The loop that runs in this thread
 cdef LoopNotifier current_notifier()

@@ -24,9 +24,10 @@
 #   - a request of more than YIELD_BYTES goes to the engine;
 #   - a smaller request is still copied inside the call, because a submission would take longer than the copy; but a
 #     request of a list, which may have no await, goes to the engine too;
-#   - a call that opens a file by its path waits for a turn of its own, first come, first served: CALLS_OF_A_TURN of them
-#     are made in each turn. One that must begin at once, as of a handle, is made inside the call until the turn has
-#     lasted CALLS_NS nanoseconds;
+#   - a call that finds, opens or closes a file waits for a turn of its own, first come, first served: CALLS_OF_A_TURN of
+#     them are made in each turn. Those of a handle are made by the callback that ends a turn (see turn.pxi). One that
+#     opens a file by its path is a coroutine, and is made by its task. So it is made in a turn that others may have
+#     used up; once that has lasted CALLS_NS nanoseconds, it goes to a host thread;
 #   - each await lets the loop turn once, even if its request is terminal.
 # A turn is counted from its first copy inside a call, or from its first await that need not wait. A callback that is
 # scheduled then ends it. If a copy was tried and the bytes were not cached, the next MISSES tries count no turn: their
@@ -114,6 +115,10 @@ cdef class LoopNotifier:
         self.collect(submission)
         while self.first != NULL:
             deliver_completion(self.next_ready(), None)
+        while self.waiting:
+            first = self.waiting.popleft()
+            if type(first) is QueuedCall:
+                (<QueuedCall>first).without_turn()
         queue_release(self.queue)
         self.queue = NULL
         os.close(self.eventfd)
@@ -268,8 +273,8 @@ cdef class LoopNotifier:
         return 1
 
     cdef inline bint affords_call(self) except -1:
-        """May the call make a few system calls, as an open does, in this turn? They cost some microseconds, less than a
-        trip to another thread; so they are made for a while after the budget is spent."""
+        """May a call that has waited for its turn make a few system calls, as an open does? They cost some microseconds,
+        less than a trip to another thread; so they are made for a while after the budget is spent."""
         cdef int64_t elapsed
         if not self.counting:
             self.begin_turn(0)
@@ -278,28 +283,48 @@ cdef class LoopNotifier:
         self.must_yield = self.must_yield or elapsed > TURN_NS
         return elapsed < CALLS_NS
 
-    cdef object turn_for_call(self):
-        """None if a call may be made in this turn, else a future: it is done when it may.
+    cdef inline bint has_turn(self) except -1:
+        """May a call that opens a file be made now? If not, it waits behind those that wait.
 
         So a thousand tasks that open files let the loop turn after some of them.
         """
+        if self.making:
+            return True
+        if self.waiting:
+            self.must_yield = True
+            return False
         if not self.counting:
             self.begin_turn(0)
+        elif not self.must_yield:
+            self.must_yield = now_ns() - self.turn_began > TURN_NS
+        return not self.must_yield
+
+    cdef object turn_for_call(self):
+        """None if a call may be made in this turn, else a future: it is done when it may."""
+        if self.has_turn():
             return None
-        if not self.waiting and not self.is_spent():
-            return None
+        future = self.loop.create_future()
+        self.append(future)
+        return future
+
+    cdef int append(self, object waiting) except -1:
+        """Adds a future, or a QueuedCall, to what waits for a turn. `has_turn` has said no: a turn is counted."""
         if self.waiting is None:
             self.waiting = deque()
-        future = self.loop.create_future()
-        self.waiting.append(future)
-        return future
+        self.waiting.append(waiting)
+        return 0
+
+    cdef bint calls_wait(self) noexcept:
+        return self.waiting is not None and len(self.waiting) > 0
 
     cdef inline void tried(self, int64_t moved) noexcept:
         """Records the result of a copy that `affords` allowed: the count, or AIOFS_NOT_INLINE."""
         self.missed = self.missed + 1 if moved == AIOFS_NOT_INLINE else 0
 
     cdef int begin_turn(self, size_t size) except -1:
-        self.loop.call_soon(self.turned)
+        if not self.turning:
+            self.loop.call_soon(self.turned)
+            self.turning = True
         self.counting = True
         self.must_yield = False
         self.spent = self.clocked = size
@@ -325,15 +350,26 @@ cdef class LoopNotifier:
 
     def turned(self):
         """The callback that ends a counted turn. In the next one some of the waiting calls are made."""
-        cdef int woken = 0
-        self.counting = False
-        while self.waiting and woken < CALLS_OF_A_TURN:
-            future = self.waiting.popleft()
-            if not future.done():  # its await was cancelled
-                future.set_result(None)
-                woken += 1
-        if self.waiting:
-            self.begin_turn(0)  # it calls this again, after those
+        self.counting = self.turning = False
+        if not self.waiting:
+            return
+        self.begin_turn(0)  # first: whatever happens, the others have their turn
+        self.making = True
+        try:
+            self.make_calls()
+        finally:
+            self.making = False
+
+    cdef int make_calls(self) except -1:
+        cdef int made = 0
+        while self.waiting and made < CALLS_OF_A_TURN and (not made or now_ns() - self.turn_began < TURN_NS):
+            first = self.waiting.popleft()
+            if type(first) is QueuedCall:
+                made += (<QueuedCall>first).make()
+            elif not first.done():  # else its await was cancelled
+                first.set_result(None)
+                made += 1
+        return 0
 
 
 cdef object no_loop_error(str doing):

@@ -111,4 +111,6 @@ cdef extern from "engine/engine.h" nogil:
     int64_t aiofs_file_flush(aiofs_file *file)
     int64_t aiofs_file_finish(aiofs_file *file, bint commit)
     bint aiofs_file_finishes_at_once(aiofs_file *file)
+    bint aiofs_file_close_at_once(aiofs_file *file)
+    bint aiofs_file_finish_at_once(aiofs_file *file, int64_t *status)
     bint aiofs_file_swapped(const aiofs_file *file)

@@ -94,6 +94,7 @@ cdef extern from "entries/volume.h" nogil:
     struct aiofs_acquisition:
         bint abandoned
         int64_t until
+        uint64_t key
         void (*ready)(aiofs_acquisition *acquisition) noexcept nogil
         void *waiter
         bint parked

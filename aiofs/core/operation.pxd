@@ -26,6 +26,7 @@ cdef class Operation:
     cdef waiting_call waits      # of offload: the acquisition of the first lock that the function takes
     cdef bint beyond             # a write past the last byte that a file can have
     cdef bint waited             # the current await has suspended once
+    cdef bint queued             # it is in a queue of calls that wait for their turn: see turn.pxi
     cdef int64_t start           # first byte, of a transfer at the cursor or elsewhere
     cdef int64_t wanted          # of a read whose size depends on the file's: the most bytes, -1 for all; else 0
     cdef _Cursor cursor          # that it moves, or None
@@ -42,3 +43,5 @@ cdef class Operation:
 
 cdef Operation pending_operation(int kind, int gives)
 cdef Operation start_offload(int64_t until, uint64_t key, function, tuple arguments)
+cdef Operation prepared_offload(int64_t until, uint64_t key, function, tuple arguments, LoopNotifier notifier)
+cdef int submit_offload(Operation operation, LoopNotifier notifier) noexcept

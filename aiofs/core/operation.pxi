@@ -101,6 +101,8 @@ cdef class Operation:
     cdef object wait(self):
         """The object to yield: a future that is done when the operation is complete, or None to let the loop turn."""
         self.waited = True
+        if self.queued:
+            begin_if_elsewhere(self)
         if self.state != PENDING or self.submission == NULL:  # NULL: its completion is being delivered
             return None
         return await_end(self.submission, "awaiting an operation")
@@ -135,11 +137,7 @@ cdef class Operation:
         """As the throw method of a coroutine: cancels the operation and raises the exception."""
         self.cancel()
         self.retrieved = True
-        if value is None:
-            value = kind() if isinstance(kind, type) else kind
-        if traceback is not None:
-            value = value.with_traceback(traceback)
-        raise value
+        raise_thrown(kind, value, traceback)
 
     def close(self):
         """As the close method of a coroutine: the operation continues without an await."""
@@ -187,6 +185,15 @@ cdef int operation_send(object self, object value, PyObject **out) except -1:
 
 
 type_set_send(<PyTypeObject *>Operation, operation_send)
+
+
+cdef int raise_thrown(kind, value, traceback) except -1:
+    """Raises what the throw method of a coroutine was called with."""
+    if value is None:
+        value = kind() if isinstance(kind, type) else kind
+    if traceback is not None:
+        value = value.with_traceback(traceback)
+    raise value
 
 
 cdef Operation pending_operation(int kind, int gives):
@@ -247,29 +254,45 @@ def offload(function, *arguments):
 
 
 cdef Operation start_offload(int64_t until, uint64_t key, function, tuple arguments):
-    cdef Operation operation = pending_operation(AIOFS_CALL, GIVES_OBJECT)
     cdef LoopNotifier notifier = current_notifier()
-    cdef aiofs_submission *submission
-    cdef int error
+    cdef Operation operation = prepared_offload(until, key, function, arguments, notifier)
+    cdef int error = submit_offload(operation, notifier)
+    if error < 0:
+        aiofs_request_release(&operation.submission.request)
+        operation.submission = NULL
+        raise offload_error(error)
+    return operation
+
+
+cdef Operation prepared_offload(int64_t until, uint64_t key, function, tuple arguments, LoopNotifier notifier):
+    """An offload that is not submitted yet. `until`, `key`: see offload_waiting."""
+    cdef Operation operation = pending_operation(AIOFS_CALL, GIVES_OBJECT)
     if notifier is None:
         raise no_loop_error("aiofs")
     operation.function = function
     operation.arguments = arguments
     operation.reporter = notifier.reporter()
-    submission = new_submission()
-    submission.request.op = AIOFS_CALL
-    submission.request.call = call_function
+    operation.submission = new_submission()
+    operation.submission.request.op = AIOFS_CALL
+    operation.submission.request.call = call_function
     operation.waits.acquisition.until = until
+    operation.waits.acquisition.key = key
     operation.waits.acquisition.ready = call_again
-    operation.waits.request = &submission.request
-    if until:
-        aiofs_acquisition_arrive(&operation.waits.acquisition, key)
-    aiofs_request_retain(&submission.request)
-    operation.submission = submission
+    operation.waits.request = &operation.submission.request
+    return operation
+
+
+cdef int submit_offload(Operation operation, LoopNotifier notifier) noexcept:
+    """0, or a negated errno: nothing was started."""
+    cdef aiofs_submission *submission = operation.submission
+    cdef int error
+    if operation.waits.acquisition.until:
+        aiofs_acquisition_arrive(&operation.waits.acquisition, operation.waits.acquisition.key)
+    aiofs_request_retain(&submission.request)  # it may be delivered before submit_request returns
     error = submit_request(submission, NULL, operation, notifier)
     aiofs_request_release(&submission.request)
-    if error < 0:
-        aiofs_request_release(&submission.request)
-        operation.submission = NULL
-        raise make_error(-error, None, "starting a call", engine_reason(aiofs_engine_start()))
-    return operation
+    return error
+
+
+cdef object offload_error(int error):
+    return make_error(-error, None, "starting a call", engine_reason(aiofs_engine_start()))

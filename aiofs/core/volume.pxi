@@ -17,6 +17,11 @@ _MODES = {
     "readwrite-unsafe": AIOFS_LOCK_READWRITE_UNSAFE,
 }
 
+_OPENINGS = {
+    mode: ("in-place" if mode == "readwrite" else mode, lock, os.O_RDONLY if mode == "read-only" else os.O_RDWR)
+    for mode, lock in _MODES.items()
+}
+
 LOCK_NONE = AIOFS_LOCK_NONE
 LOCK_EXCLUSIVE = AIOFS_LOCK_EXCLUSIVE
 LOCK_SHARED = AIOFS_LOCK_SHARED
@@ -37,14 +42,13 @@ def mode_of_handle(mode):
     """
     if not isinstance(mode, str):
         raise TypeError(f"mode must be a str, not {type(mode).__name__}")
-    lock = _MODES.get(mode)
-    if lock is None:
+    opening = _OPENINGS.get(mode)
+    if opening is None:
         raise ValueError(f"unknown mode {mode!r}: one of {', '.join(map(repr, _MODES))}")
-    flags = os.O_RDONLY if mode == "read-only" else os.O_RDWR
-    return "in-place" if mode == "readwrite" else mode, lock, flags
+    return opening
 
 
-def is_atomic(str mode):
+cpdef bint is_atomic(str mode) noexcept:
     """Whether the changes of an access handle in this mode appear all or nothing, at its close."""
     return mode == "exclusive" or mode == "shared"
 

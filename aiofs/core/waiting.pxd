@@ -7,4 +7,5 @@ cdef struct waiting_call:
     aiofs_request *request
 
 cdef void call_again(aiofs_acquisition *acquisition) noexcept nogil
+cdef uint64_t key_of_acquisition(key) except 0
 cdef list list_locks(aiofs_volume *volume, str doing, shown)

@@ -66,7 +66,11 @@ def offload_waiting(int64_t until, key, function, *arguments):
 
     Calls with an equal `key` take that lock in the order of the calls.
     """
-    return start_offload(until, <uint64_t>hash(key) | 1, function, arguments)
+    return start_offload(until, key_of_acquisition(key), function, arguments)
+
+
+cdef uint64_t key_of_acquisition(key) except 0:
+    return <uint64_t>hash(key) | 1
 
 
 def _await_contention(AccessHandle handle):

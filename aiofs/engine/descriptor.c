@@ -64,6 +64,8 @@ enum inline_hint file_hint_of(int fd, const struct file_facts *facts)
 {
     if (!S_ISREG(facts->stat.st_mode) || facts->flags & O_DIRECT)
         return HINT_ENGINE;
+    if (facts->on_disk)
+        return HINT_NOWAIT;
     /* Only files of tmpfs have seals. fstatfs(2) would say it, too, but asks the server of a network filesystem. */
     return aiofs_sys.fcntl(fd, F_GET_SEALS, 0) >= 0 ? HINT_MEMORY : HINT_NOWAIT;
 }

@@ -312,6 +312,10 @@ AIOFS_API int aiofs_file_close(aiofs_file *file);
 AIOFS_API int64_t aiofs_file_finish(aiofs_file *file, bool commit);
 /* Whether aiofs_file_finish would not block: nothing is in flight, and there is nothing to sync or to commit. */
 AIOFS_API bool aiofs_file_finishes_at_once(aiofs_file *file);
+/* aiofs_file_close, if it would not block. Else false, and nothing is done. */
+AIOFS_API bool aiofs_file_close_at_once(aiofs_file *file);
+/* aiofs_file_finish, if it would not block: `status` is its result. Else false, and nothing is done. */
+AIOFS_API bool aiofs_file_finish_at_once(aiofs_file *file, int64_t *status);
 
 /* The file that a plain descriptor leads to, retained; NULL: no request is in flight on it. */
 AIOFS_API aiofs_file *aiofs_file_in_flight(int fd);

@@ -330,8 +330,12 @@ static void wait_for_those_inside(const aiofs_file *file)
 
 int aiofs_file_close(aiofs_file *file)
 {
+    return file_close(file, file_number_lost(file));
+}
+
+int file_close(aiofs_file *file, bool lost)
+{
     int fd = atomic_load(&file->fd);
-    bool lost = file_number_lost(file);
     bool wake = false;
 
     pthread_mutex_lock(&engine.lock);

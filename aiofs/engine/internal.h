@@ -134,6 +134,8 @@ bool file_keep(aiofs_file *file);
 int files_expire_kept(void);
 /* fdatasync, if the file changed since the last flush; `fd` is its number in this thread's table. No lock. */
 int file_sync_changes(aiofs_file *file, int fd);
+/* aiofs_file_close, if it is known whether the number is lost. */
+int file_close(aiofs_file *file, bool lost);
 bool file_number_lost(const aiofs_file *file); /* owned: the program closed the number with close(2). No lock. */
 /* Releases the entry's lock, after the opener's close and the last request. On the program's table, no lock held. */
 void file_end_use(aiofs_file *file);
@@ -150,6 +152,7 @@ struct file_facts { /* what statx and F_GETFL return for a descriptor */
     int flags;
     enum file_kind kind;
     bool seekable;
+    bool on_disk; /* it is known not to be on tmpfs */
 };
 /* 0; -EBADF: it is closed, O_PATH, or the engine's own; another error of fcntl(2) or statx(2). */
 int file_examine(int fd, struct file_facts *facts);

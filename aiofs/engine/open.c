@@ -24,6 +24,8 @@ int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mo
     int fd = aiofs_entry_open(volume, path, flags, mode, lock, owner, &lock_ref, &facts.stat);
     if (fd < 0)
         return fd;
+    facts.on_disk = aiofs_volume_is_local(volume) && !aiofs_volume_in_memory(volume) &&
+                    facts.stat.st_dev == aiofs_volume_device(volume);
     int status = file_adopt(fd, &facts, lock_ref, NULL, NULL, file);
     if (status < 0) {
         aiofs_sys.close(fd);
@@ -101,20 +103,55 @@ int64_t aiofs_file_finish(aiofs_file *file, bool commit)
     return outcome < 0 ? outcome : closed;
 }
 
+/* Whether close(2) waits for nothing: no request is in flight, nothing was changed, and the file has a name. Closing the
+ * last descriptor of a file without a name frees its blocks. */
+static bool closes_at_once(aiofs_file *file, struct stat *found)
+{
+    if (file->ops || !file->lock_ref || aiofs_file_busy(file) || file->bound)
+        return false;
+    const aiofs_volume *volume = aiofs_lock_ref_volume(file->lock_ref);
+    if (!aiofs_volume_is_local(volume) || file->dev != aiofs_volume_device(volume))
+        return false;
+    if (atomic_load(&file->dirty) || atomic_load(&file->syncing))
+        return false;
+    return aiofs_sys.fstat(aiofs_file_fd(file), found) == 0 && found->st_nlink > 0;
+}
+
+/* Whether there is nothing to sync or to commit, either. */
+static bool is_finished(aiofs_file *file, struct stat *found)
+{
+    aiofs_lock_ref *lock_ref = file->lock_ref;
+    return lock_ref && !aiofs_lock_ref_swapped(lock_ref) && aiofs_lock_ref_dir_is_synced(lock_ref) &&
+           closes_at_once(file, found);
+}
+
+static int close_found(aiofs_file *file, const struct stat *found)
+{
+    return file_close(file, found->st_dev != file->dev || found->st_ino != file->ino);
+}
+
+bool aiofs_file_close_at_once(aiofs_file *file)
+{
+    struct stat found;
+    if (!closes_at_once(file, &found))
+        return false;
+    close_found(file, &found);
+    return true;
+}
+
 bool aiofs_file_finishes_at_once(aiofs_file *file)
 {
     struct stat found;
-    aiofs_lock_ref *lock_ref = file->lock_ref;
-    if (file->ops || !lock_ref || aiofs_file_busy(file) || file->bound)
+    return is_finished(file, &found);
+}
+
+bool aiofs_file_finish_at_once(aiofs_file *file, int64_t *status)
+{
+    struct stat found;
+    if (!is_finished(file, &found))
         return false;
-    const aiofs_volume *volume = aiofs_lock_ref_volume(lock_ref);
-    if (!aiofs_volume_is_local(volume) || file->dev != aiofs_volume_device(volume))
-        return false;
-    if (atomic_load(&file->dirty) || atomic_load(&file->syncing) || aiofs_lock_ref_swapped(lock_ref) ||
-        !aiofs_lock_ref_dir_is_synced(lock_ref))
-        return false;
-    /* Closing the last descriptor of a file without a name frees its blocks. */
-    return aiofs_sys.fstat(aiofs_file_fd(file), &found) == 0 && found.st_nlink > 0;
+    *status = close_found(file, &found);
+    return true;
 }
 
 /* Requests of the kernel, and operations on host threads, complete without help of the program. A volume that completes

@@ -181,6 +181,7 @@ static int tree_build(int root, const struct stat *status_of_root, unsigned flag
     tree->dev = status_of_root->st_dev;
     tree->ino = status_of_root->st_ino;
     tree->local = aiofs_filesystem_is_local(root);
+    tree->in_memory = aiofs_filesystem_in_memory(tree->dev);
     tree->fine_times = has_fine_times(root);
     int status = collect_ancestors(tree);
     if (status == 0)
@@ -360,6 +361,11 @@ int64_t aiofs_volume_release_capacity(aiofs_volume *volume, int64_t bytes)
 bool aiofs_volume_is_local(const aiofs_volume *volume)
 {
     return volume->tree->local;
+}
+
+bool aiofs_volume_in_memory(const aiofs_volume *volume)
+{
+    return volume->tree->in_memory;
 }
 
 dev_t aiofs_volume_device(const aiofs_volume *volume)

@@ -64,6 +64,8 @@ AIOFS_API int aiofs_volume_in_use(const char *directory);
 AIOFS_API bool aiofs_volume_is_local(const aiofs_volume *volume);
 /* The device of its directory. Files below it may be on others, which are mounted there. */
 dev_t aiofs_volume_device(const aiofs_volume *volume);
+/* Whether the bytes of its files are always in memory. It is known only if the volume is local. */
+bool aiofs_volume_in_memory(const aiofs_volume *volume);
 /* Whether both volumes are the same directory. */
 AIOFS_API bool aiofs_volume_same(const aiofs_volume *a, const aiofs_volume *b);
 /* As aiofs_volume_stat and aiofs_volume_snapshot, on a thread that must not block; the second one also gives the

@@ -118,6 +118,7 @@ struct aiofs_tree {
     _Atomic bool lazy;     /* a host volume in which no lock was taken yet: there is no .aiofs; see own_dir.c */
     _Atomic bool wants_quota;
     bool local;      /* opening and closing its files waits for nothing but this kernel; see cached.h */
+    bool in_memory;  /* the bytes of its files are, as on tmpfs; known only if `local` */
     bool fine_times; /* the filesystem's timestamps distinguish any two changes; see has_fine_times */
     dev_t dev;
     ino_t ino;

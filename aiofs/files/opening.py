@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import io
 import os
 import stat
 from collections.abc import Awaitable, Callable, Generator
@@ -58,6 +59,8 @@ __all__ = [
 FilePath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 Opener: TypeAlias = Callable[[str, int], int]
 _BINARY_BUFFER = 64 * 1024  # bytes, of a file that is only read; 128 KiB in Python 3.14 itself
+_QUICK_ERRORS = (None, "strict", "ignore", "replace", "surrogateescape")
+_TEXT_INSIDE = 64 * 1024  # bytes; to decode more, with errors, would keep the loop from turning
 _LARGE = 4 * 1024 * 1024  # bytes; the read of a larger file can be stopped
 File = TypeVar("File", bound=AsyncFile[Any])
 
@@ -405,6 +408,12 @@ async def read_text(
     newline: str | None = None,
 ) -> str:
     """A whole file as text; the arguments are those of `open`."""
+    if is_loaded(encoding) and errors in _QUICK_ERRORS:
+        if (turn := _core._turn_for_call()) is not None:
+            await turn
+        data = _core.cached_bytes(path, _TEXT_INSIDE)
+        if data is not None:
+            return io.TextIOWrapper(io.BytesIO(data), encoding, errors, newline).read()
     return await whole_call(_read_text, path, encoding, errors, newline)
 
 
@@ -412,6 +421,7 @@ def _read_text(
     path: FilePath, encoding: str | None, errors: str | None, newline: str | None
 ) -> str:
     with builtins.open(path, encoding=encoding, errors=errors, newline=newline) as file:
+        _core.learn_filesystem(file.fileno())
         return file.read()
 
 

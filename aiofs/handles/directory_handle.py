@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import ClassVar
 
 from aiofs import _core, errors
@@ -33,10 +34,12 @@ class DirectoryHandle(Handle):
         WHATWG File System: `getFileHandle`.
         """
         path = self._below(name)
-        mode = _core.cached_mode(self._volume._ops, path)
-        if mode is not None and stat.S_ISREG(mode):
-            return _core.completed(FileHandle._of(self._volume, path))
-        return _core.offload(self._get_file, path, bool(create))
+        looking = FileHandle, self._volume, path, stat.S_IFREG
+        found = _core.cached_entry(*looking)
+        if found is not None:
+            return _core.completed(found)
+        attempt = partial(_core.cached_entry, *looking)
+        return _core.offload_in_turn(attempt, 0, None, self._get_file, path, bool(create))
 
     def get_directory_handle(self, name: str, *, create: bool = False) -> Async[DirectoryHandle]:
         """`await directory.get_directory_handle(name)`: the handle of the directory `name` in it.
@@ -45,10 +48,12 @@ class DirectoryHandle(Handle):
         `TypeMismatchError` if it is a file. WHATWG File System: `getDirectoryHandle`.
         """
         path = self._below(name)
-        mode = _core.cached_mode(self._volume._ops, path)
-        if mode is not None and stat.S_ISDIR(mode):
-            return _core.completed(DirectoryHandle._of(self._volume, path))
-        return _core.offload(self._get_directory, path, bool(create))
+        looking = DirectoryHandle, self._volume, path, stat.S_IFDIR
+        found = _core.cached_entry(*looking)
+        if found is not None:
+            return _core.completed(found)
+        attempt = partial(_core.cached_entry, *looking)
+        return _core.offload_in_turn(attempt, 0, None, self._get_directory, path, bool(create))
 
     def remove_entry(self, name: str, *, recursive: bool = False) -> Async[None]:
         """`await directory.remove_entry(name)`: removes the file or the empty directory `name`.

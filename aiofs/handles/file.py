@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 from collections.abc import AsyncIterator
@@ -17,12 +18,16 @@ __all__ = ["File"]
 # What opening gives if something that is no file, or a link that is not followed, is there now.
 _NO_FILE = (errno.EOPNOTSUPP, errno.ELOOP, errno.EXDEV)
 
+_READ_INSIDE = 256 * 1024  # bytes; to copy more would keep the loop from turning
+_TEXT_INSIDE = 64 * 1024  # bytes; to decode more, with errors, would keep the loop from turning
+
 
 class File:
     """The state of a file at the time of `get_file`: its size, its time, and its bytes.
 
     It keeps nothing open and no lock, and can be read whatever lock the file has. The bytes are
-    read from the file later, by `read`, `text` or `stream`, on a thread of the engine. If the file
+    read from the file later, by `read`, `text` or `stream`: inside the call if the kernel has them
+    in memory and they are not many, else on a thread of the engine. If the file
     may have changed since `get_file`, these raise `NotReadableError` (ESTALE); `NotFoundError` if
     it was removed. A change through aiofs is always noticed, also one by another process; another
     change if the file's size or times show it. WHATWG File API: `File` and `Blob`.
@@ -92,7 +97,10 @@ class File:
 
         WHATWG File API: `arrayBuffer`.
         """
-        return _core.offload(self._read)
+        data = self._cached_read()
+        if data is not None:
+            return _core.completed(data)
+        return _core.offload_in_turn(self._cached_read, 0, None, self._read)
 
     def text(self) -> Async[str]:
         """`await file.text()`: the bytes decoded as UTF-8.
@@ -100,7 +108,10 @@ class File:
         A byte-order mark at the start is left out; invalid bytes become U+FFFD. WHATWG File API:
         `text`.
         """
-        return _core.offload(self._text)
+        text = self._cached_text()
+        if text is not None:
+            return _core.completed(text)
+        return _core.offload_in_turn(self._cached_text, 0, None, self._text)
 
     def stream(self, chunk_size: int = 65536) -> AsyncIterator[bytes]:
         """An asynchronous iterator of the bytes, in pieces of `chunk_size` bytes.
@@ -116,16 +127,47 @@ class File:
         return f"<File {self.name!r}, {self.size} bytes>"
 
     async def _pieces(self, chunk_size: int) -> AsyncIterator[bytes]:
-        opened = await _core.offload(self._open)
+        opened: _core.OpenFile | None = None
+        start = self._start
         try:
-            start = self._start
-            while piece := await _core.offload(
-                self._read_from, opened, start, min(chunk_size, self._end - start)
-            ):
-                start += len(piece)
+            while True:
+                size = min(chunk_size, self._end - start)
+                piece = await self._cached_piece(start, size) if opened is None else None
+                if piece is None:
+                    if opened is None:
+                        opened = await _core.offload(self._open)
+                    reading = _core.offload(self._read_from, opened, start, size)
+                    piece = await reading
+                if not piece:
+                    return
+                start += size
                 yield piece
         finally:
-            await _core.offload(opened.close)
+            if opened is not None:
+                await _core.offload(opened.close)
+
+    # ---- inside the call; None: on a worker thread
+
+    def _cached_read(self) -> bytes | None:
+        return self._cached_part(self._start, self.size)
+
+    def _cached_text(self) -> str | None:
+        data = self._cached_read() if self.size <= _TEXT_INSIDE else None
+        return None if data is None else _decoded(data)
+
+    async def _cached_piece(self, start: int, size: int) -> bytes | None:
+        if (turn := _core._turn_for_call()) is not None:
+            await turn
+        return self._cached_part(start, size)
+
+    def _cached_part(self, start: int, size: int) -> bytes | None:
+        if size > _READ_INSIDE:
+            return None
+        part = _core.cached_part(self._ops, self._path, start, size)
+        if part is None:
+            return None
+        data, found, generation = part
+        return data if self._is_as_found(found, generation) else None
 
     # ---- run on a worker thread
 
@@ -153,21 +195,24 @@ class File:
         return data
 
     def _text(self) -> str:
-        return self._read().decode("utf-8-sig", "replace")
+        return _decoded(self._read())
 
     def _check(self) -> None:
-        """Raises if the file may have changed. Called after its bytes were read.
+        """Raises if the file may have changed. Called after its bytes were read."""
+        if not self._is_as_found(self._ops.stat(self._path), self._ops.generation(self._path)):
+            raise self._stale()
+
+    def _is_as_found(self, found: os.stat_result, generation: int) -> bool:
+        """Whether the file has not changed, by its present status.
 
         A file's times show every change but those that a later `utime` hides; the generation shows
         these. It is shared with some entries of other paths, so it counts only if the time of the
         last change of the inode, which `utime` cannot set, has changed too.
         """
-        found, generation = self._ops.stat(self._path), self._ops.generation(self._path)
         changed = generation != self._generation
         if changed and isinstance(self._ops, _core.DirectoryOps):
             changed = found.st_ctime_ns != self._found.st_ctime_ns
-        if changed or _identity(found) != _identity(self._found):
-            raise self._stale()
+        return not changed and _identity(found) == _identity(self._found)
 
     def _stale(self) -> OSError:
         return errors.from_errno(errno.ESTALE, self._ops.show(self._path), "read")
@@ -175,6 +220,10 @@ class File:
     @property
     def _ops(self) -> VolumeOps:
         return self._volume._ops
+
+
+def _decoded(data: bytes) -> str:
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
 
 
 def _clamped(number: int, size: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from functools import partial
 from typing import ClassVar
 
 from aiofs import _core
@@ -31,10 +32,10 @@ class FileHandle(OpensFile, Handle):
         Raises `NotFoundError` if the file is missing, `TypeMismatchError` if it is a directory now.
         WHATWG File System: `getFile`.
         """
-        known = _core.cached_snapshot(self._volume._ops, self._path)
-        if known is not None and stat.S_ISREG(known[0].st_mode):
-            return _core.completed(File._of(self, *known))
-        return _core.offload(self._snapshot)
+        known = self._cached_snapshot()
+        if known is not None:
+            return _core.completed(known)
+        return _core.offload_in_turn(self._cached_snapshot, 0, None, self._snapshot)
 
     def create_access_handle(
         self, *, mode: Mode | None = None, wait: float | None = None
@@ -55,10 +56,11 @@ class FileHandle(OpensFile, Handle):
         key = (ops, path)
         if wait is not None:
             _core.deadline_of(wait)  # refuses a bad one
-        opened = _core.cached_access_handle(ops, path, checked, key)
+        opened = _core.cached_opening(ops, path, checked, key)
         if opened is not None:
-            return _core.opened(opened)
-        return Opening(ops.access_handle, path, checked, False, wait=wait, key=key)
+            return opened
+        attempt = partial(_core.cached_access_handle, ops, path, checked, key)
+        return Opening(ops.access_handle, path, checked, False, wait=wait, key=key, attempt=attempt)
 
     def create_sync_access_handle(
         self, *, mode: Mode | None = None, wait: float | None = None
@@ -96,6 +98,12 @@ class FileHandle(OpensFile, Handle):
         missing. WHATWG File System: `remove`.
         """
         return _core.offload(self._remove)
+
+    def _cached_snapshot(self) -> File | None:
+        known = _core.cached_snapshot(self._volume._ops, self._path)
+        if known is None or not stat.S_ISREG(known[0].st_mode):
+            return None
+        return File._of(self, *known)
 
     def _checked_mode(self, mode: Mode | None) -> str:
         name, _, _ = _core.mode_of_handle(self._volume.default_mode if mode is None else mode)

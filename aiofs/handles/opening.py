@@ -30,6 +30,8 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
 
     wait: how many seconds to wait for the lock; None does not wait. The wait begins at the call.
     key: openings that wait and have equal keys take their places in the order of the calls.
+    attempt: opens it inside the call, or gives None; None: that cannot be done. See
+    _core.offload_in_turn.
     """
 
     _operation: _core.Operation[T] | None = None
@@ -42,13 +44,14 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
         *arguments: Any,
         wait: float | None = None,
         key: Hashable = None,
+        attempt: Callable[[], T | None] | None = None,
     ) -> None:
         self._opened: T | None = None
         until = _core.deadline_of(wait)
-        self._call = partial(_core.offload_waiting, until, key, function, *arguments)
-        self._operation = self._call()
-        if until:
-            self._call = None  # a refusal is final: the time is up
+        self._operation = _core.offload_in_turn(attempt, until, key, function, *arguments)
+        # With a time, a refusal is final: the time is up.
+        again = partial(_core.offload_waiting, until, key, function, *arguments)
+        self._call = None if until else again
 
     def __del__(self) -> None:
         try:

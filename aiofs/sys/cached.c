@@ -157,6 +157,11 @@ bool aiofs_filesystem_is_local(int fd)
     return facts & LOCAL;
 }
 
+bool aiofs_filesystem_in_memory(dev_t filesystem)
+{
+    return facts_of(filesystem) & IN_MEMORY;
+}
+
 static bool filesystem_is_known_local(dev_t filesystem)
 {
     return facts_of(filesystem) & LOCAL;

@@ -39,6 +39,8 @@ AIOFS_API int64_t aiofs_cached_read(int fd, dev_t filesystem, void *buffer, size
 /* Whether opens and closes on the filesystem wait for nothing but this kernel. Blocks; remembers the answer, for the
  * functions above. */
 AIOFS_API bool aiofs_filesystem_is_local(int fd);
+/* Whether the bytes of its files are always in memory, as on tmpfs. After the function above, of the same descriptor. */
+bool aiofs_filesystem_in_memory(dev_t filesystem);
 /* Whether close(2) of the descriptor cannot block: nothing was written by it, and the file has a name. */
 AIOFS_API bool aiofs_closes_at_once(int fd);
 

@@ -9,7 +9,7 @@ import sys
 import warnings
 
 import pytest
-from coroutines import turns
+from coroutines import at_once, turns, waits
 from support import CONTENT, tmpfs
 
 import aiofs
@@ -23,27 +23,6 @@ def volume(tmp_path, request):
     (tmp_path / "volume/sub/file").write_bytes(CONTENT)
     with request.param(tmp_path / "volume") as volume:
         yield volume
-
-
-async def at_once(function, *arguments, **keywords):
-    """The result of an await that waits for nothing; it may let the loop turn.
-
-    It begins in a new turn of the loop: one that has lasted long sends calls to host threads.
-    """
-    await turns(2)
-    steps = function(*arguments, **keywords).__await__()
-    try:
-        while (waits_for := steps.send(None)) is None:
-            await turns(1)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError(f"it waits for {waits_for!r}")
-
-
-async def waits(function):
-    """Whether the await of what a function returns waits for a host thread."""
-    with pytest.raises(AssertionError, match="it waits for"):
-        await at_once(function)
 
 
 async def warm(volume, path="file"):
@@ -98,7 +77,8 @@ async def test_file_on_a_filesystem_that_is_mounted_inside_is_opened_too(volume)
     with tmpfs(f"{volume._ops.directory}/sub"):
         with open(f"{volume._ops.directory}/sub/file", "wb") as file:
             file.write(b"mounted")
-        assert _core.cached_mode(volume._ops, "sub/file") is None  # it may be any filesystem
+        looking = aiofs.FileHandle, volume, "sub/file", stat.S_IFREG
+        assert _core.cached_entry(*looking) is None  # it may be any filesystem
         file = aiofs.FileHandle._of(volume, "sub/file")
         async with file.create_access_handle(mode="read-only") as handle:
             assert await handle.get_size() == 7
@@ -161,6 +141,107 @@ async def test_file_without_a_name_is_closed_on_a_host_thread(volume):
     await turns(2)
     await waits(handle.close)
     await handle.close()
+
+
+@pytest.fixture
+def on_threads(monkeypatch):
+    """The names of the functions of File that host threads were given, in order."""
+    names = []
+
+    def spy(name):
+        function = getattr(aiofs.File, name)
+
+        def call(self, *arguments):
+            names.append(name)
+            return function(self, *arguments)
+
+        monkeypatch.setattr(aiofs.File, name, call)
+
+    for name in ("_open", "_read", "_read_from", "_text"):
+        spy(name)
+    return names
+
+
+async def test_snapshot_of_a_cached_file_is_read_inside_the_call(volume, on_threads):
+    await warm(volume)
+    file = await (await volume.root.get_file_handle("file")).get_file()
+    assert await at_once(file.read) == CONTENT
+    assert await at_once(file.slice(10, 20).read) == CONTENT[10:20]
+    assert await at_once(file.slice(5, 5).read) == b""
+    assert await at_once(file.text) == CONTENT.decode("utf-8", "replace")
+    pieces = [piece async for piece in file.stream(5000)]
+    assert b"".join(pieces) == CONTENT
+    assert [len(piece) for piece in pieces[:-1]] == [5000] * (len(CONTENT) // 5000)
+    assert on_threads == []
+    assert await volume.locks() == []
+
+
+async def test_snapshot_that_is_not_cached_or_long_is_read_on_a_host_thread(
+    volume, on_threads, faults
+):
+    await warm(volume)
+    path = f"{volume._ops.directory}/file"
+    file = await volume.root.get_file_handle("file")
+    with open(path, "r+b") as opened:
+        opened.write(b"\xff" * 200_000)
+    snapshot = await file.get_file()
+    faults.forget_pages()
+    assert await snapshot.read() == b"\xff" * 200_000
+    assert on_threads[:1] == ["_read"]
+    faults.clear()
+    on_threads.clear()
+    assert await snapshot.read() == b"\xff" * 200_000
+    assert on_threads == []
+    assert await snapshot.text() == "\ufffd" * 200_000
+    assert on_threads[:1] == ["_text"]  # to decode it takes long
+    on_threads.clear()
+    with open(path, "ab") as opened:
+        opened.truncate(2 << 20)
+    assert len(await (await file.get_file()).read()) == 2 << 20
+    assert on_threads[:1] == ["_read"]
+
+
+async def test_snapshot_of_a_changed_file_is_refused_as_on_a_host_thread(volume):
+    await warm(volume)
+    snapshot = await (await volume.root.get_file_handle("file")).get_file()
+    with open(f"{volume._ops.directory}/file", "ab") as file:
+        file.write(b"more")
+
+    async def stream():
+        return [piece async for piece in snapshot.stream()]
+
+    for read in (snapshot.read, snapshot.text, stream):
+        with pytest.raises(aiofs.NotReadableError):
+            await read()
+    os.unlink(f"{volume._ops.directory}/file")
+    for read in (snapshot.read, snapshot.text, stream):
+        with pytest.raises(aiofs.NotFoundError):
+            await read()
+
+
+async def test_snapshot_on_another_filesystem_is_read_on_a_host_thread(volume, on_threads):
+    await warm(volume)
+    with tmpfs(f"{volume._ops.directory}/sub"):
+        with open(f"{volume._ops.directory}/sub/file", "wb") as file:
+            file.write(b"mounted")
+        snapshot = await aiofs.FileHandle._of(volume, "sub/file").get_file()
+        assert await snapshot.read() == b"mounted"
+        assert on_threads[:1] == ["_read"]
+        on_threads.clear()
+        assert [piece async for piece in snapshot.stream(3)] == [b"mou", b"nte", b"d"]
+        assert on_threads.count("_read_from") == 4
+
+
+async def test_stream_goes_on_when_its_file_leaves_the_memory(volume, on_threads, monkeypatch):
+    await warm(volume)
+    snapshot = await (await volume.root.get_file_handle("file")).get_file()
+    pieces = []
+    async for piece in snapshot.stream(1000):
+        pieces.append(piece)
+        if len(pieces) == 3:
+            monkeypatch.setattr(_core, "cached_part", lambda *arguments: None)
+    assert b"".join(pieces) == CONTENT
+    assert on_threads == ["_open"] + ["_read_from"] * (len(pieces) - 3 + 1)
 
 
 PROGRAM = """
