@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import math
 import os
 import stat
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from aiofs import errors
 from aiofs.dir_entry import DirEntry, ScandirIterator
 from aiofs.namespace import Mount, Namespace, ResolvedPath, ends_in_slash
-from aiofs.volume_ops import Kind
+from aiofs.volume_ops import Kind, new_owner
 from aiofs.volumes import entry_stat
 
 if TYPE_CHECKING:
@@ -22,15 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TreeCalls"]
 
-_owners = itertools.count(1)
-
 
 class TreeCalls(Namespace):
     """What `FileSystem` does to the tree. Locks on entries belong to its number, `_owner`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._owner = next(_owners)
+        self._owner = new_owner()
 
     # ---- the tree
 

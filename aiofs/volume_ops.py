@@ -10,10 +10,13 @@ open, unlink and truncate what it has locked itself. Owner 0 shares no lock, not
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Literal, NamedTuple, Protocol
 
 from aiofs._core import AccessHandle, OpenFile, SyncAccessHandle, Writable
+
+_owners = itertools.count(1)
 
 Kind = Literal["file", "directory"]
 Mode = Literal["in-place", "readwrite", "exclusive", "shared", "read-only", "readwrite-unsafe"]
@@ -28,6 +31,11 @@ class LockInfo(NamedTuple):
     host: str | None  #: this machine's name; None if the lock binds this process only
     since: float  #: when the lock was taken, or the wait began; in seconds since the epoch
     waiting: bool  #: whether the lock is waited for, and not held
+
+
+def new_owner() -> int:
+    """The number of an owner of locks that is none yet."""
+    return next(_owners)
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -52,6 +60,9 @@ class VolumeOps(Protocol):
     def open(
         self, path: str, flags: int, mode: int, lock: int, owner: int, shown: str | None = None
     ) -> OpenFile: ...
+    def open_locked(
+        self, path: str, flags: int, atomic: bool, owner: int, shown: str | None = None
+    ) -> tuple[SyncAccessHandle, bool]: ...  # and whether the call has created the file
     def sync_access_handle(
         self, path: str, mode: str, create: bool, shown: str | None = None
     ) -> SyncAccessHandle: ...

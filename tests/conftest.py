@@ -128,6 +128,7 @@ ONCE = (
     "fuzz/test_namespace.py",
     "handles/test_access_handle_opening.py",
     "handles/test_directory_and_file_handles.py",
+    "handles/test_file_objects",
     "handles/test_handle_lifetimes.py",
     "handles/test_killed_commit.py",
     "handles/test_move.py",

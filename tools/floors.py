@@ -38,9 +38,10 @@ FLOORS = {
     "errors": ["errors.py"],
     "core": ["_core.pyx", "_core.pxd", "core", "aio.pxd"],
     "ops": ["volume_ops.py"],
+    "files": ["files"],
     "handles": ["handles"],
     "volumes": ["volumes"],
-    "filesystem": ["namespace.py", "dir_entry.py", "tree_calls.py", "filesystem.py", "files"],
+    "filesystem": ["namespace.py", "dir_entry.py", "tree_calls.py", "filesystem.py"],
     "faces": ["aio.py", "sqlite", "fsspec.py", "fuse.py", "sync"],
     "command": [
         *("__init__.py", "__main__.py", "bench", "cli.py", "demo", "doctor.py"),

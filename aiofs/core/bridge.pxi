@@ -382,16 +382,19 @@ cdef class Names:
     def access_handle(self, LockRef lock_ref, volume, file, int flags, str mode, str shown):
         return access_handle_of(_adopt(lock_ref, volume, file, flags, shown), mode, shown)
 
-    def sync_swap_handle(self, LockRef lock_ref, int descriptor, commit, str mode, str shown):
-        """A handle of an anonymous file. `commit(descriptor)` replaces the volume's file by it. Owns the descriptor."""
-        return sync_access_handle_of(_adopt_swap(lock_ref, descriptor, commit, False, shown), mode, shown)
+    def sync_swap_handle(self, LockRef lock_ref, int descriptor, commit, str mode, str shown, bint changed=False):
+        """A handle of an anonymous file. `commit(descriptor)` replaces the volume's file by it. Owns the descriptor.
+
+        changed: commit even if nothing is written.
+        """
+        return sync_access_handle_of(_adopt_swap(lock_ref, descriptor, commit, changed, shown), mode, shown)
 
     def swap_handle(self, LockRef lock_ref, int descriptor, commit, str mode, str shown):
         """As sync_swap_handle, for an AccessHandle."""
         return access_handle_of(_adopt_swap(lock_ref, descriptor, commit, False, shown), mode, shown)
 
     def writable(self, LockRef lock_ref, int descriptor, commit, bint changed, str shown):
-        """As sync_swap_handle, for a Writable. `changed`: commit even if nothing is written."""
+        """As sync_swap_handle, for a Writable."""
         return writable_of(_adopt_swap(lock_ref, descriptor, commit, changed, shown), shown)
 
 

@@ -183,6 +183,23 @@ def cached_access_handle(ops, str path, mode, key, shown=None):
     return access_handle_of(file, name, (<DirectoryOps>ops).shown(path, shown))
 
 
+def cached_open_file(ops, str path, int flags):
+    """An OpenFile of an existing file, without a lock; None: on a host thread. `flags`: of open(2)."""
+    cdef aiofs_file *file = NULL
+    cdef aiofs_volume *volume
+    cdef bytes encoded
+    cdef int status
+    if type(ops) is not DirectoryOps or (<DirectoryOps>ops).volume == NULL or not _affords_call():
+        return None
+    encoded = _plain_path(path)
+    if encoded is None:
+        return None
+    volume = (<DirectoryOps>ops).use()
+    status = aiofs_volume_open_cached(volume, encoded, flags, AIOFS_LOCK_NONE, &file)
+    aiofs_volume_release(volume)
+    return None if status < 0 else _open_file(file, (<DirectoryOps>ops).shown(path, None))
+
+
 # ---- files by path ---------------------------------------------------------------------------------------------
 
 def cached_bytes(path):

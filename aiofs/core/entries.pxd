@@ -85,6 +85,7 @@ cdef extern from "entries/volume.h" nogil:
     int aiofs_lock_ref_take(aiofs_volume *volume, const char *path, aiofs_lock lock, const void *owner,
                             aiofs_lock_ref **lock_ref)
     void aiofs_lock_ref_release(aiofs_lock_ref *lock_ref)
+    bint aiofs_lock_ref_created(const aiofs_lock_ref *lock_ref)
     void aiofs_lock_ref_changed(aiofs_lock_ref *lock_ref)
     void aiofs_lock_ref_releasing(aiofs_lock_ref *lock_ref)
     int aiofs_swap_adopt(aiofs_lock_ref *lock_ref, bint changed, int64_t (*commit)(void *self, int fd) noexcept,
@@ -126,7 +127,7 @@ cdef extern from "engine/engine.h" nogil:
     int aiofs_volume_open_file(aiofs_volume *volume, const char *path, int flags, mode_t mode,
                                aiofs_lock lock, const void *owner, aiofs_file **file)
     int aiofs_volume_open_swap(aiofs_volume *volume, const char *path, int flags, mode_t mode,
-                               aiofs_lock lock, aiofs_file **file)
+                               aiofs_lock lock, const void *owner, aiofs_file **file)
 
 
 cdef extern from "preload/run_session.h" nogil:

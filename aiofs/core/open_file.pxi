@@ -40,6 +40,18 @@ cdef class OpenFile:
         if status < 0:
             raise make_error(-status, self.path, "close", CLOSED_BEFORE if status == -EBADF else None)
 
+    def get_size(self):
+        """The size of the file, in bytes."""
+        cdef aiofs_file *file = self.file
+        cdef int64_t size = -EBADF
+        if file != NULL:
+            aiofs_file_retain(file)
+            size = aiofs_file_size(file)
+            aiofs_file_release(file)
+        if size < 0:
+            raise make_error(-size, self.path, "get_size")
+        return size
+
     def read(self, Py_ssize_t size, long long offset):
         """Returns `size` bytes from `offset` (both in bytes), fewer at the end of the file only. See pread(2)."""
         cdef aiofs_file *file = self.file

@@ -277,6 +277,10 @@ cdef class SyncAccessHandle:
         """Closes without a flush or a commit; cancels the requests in flight that can be cancelled."""
         self.finish(False)
 
+    def _drop(self):
+        """Closes without a flush or a commit, and does not wait: as the finalizer, but without a warning."""
+        self.release_file()
+
     cdef int finish(self, bint commit) except -1:
         cdef aiofs_file *file = self.file
         cdef int64_t outcome

@@ -12,7 +12,7 @@ cdef class DirectoryOps:
     cdef object failed(self, int status, path, shown, doing)
     cdef object failed_opening(self, int status, path, shown, doing)
     cdef aiofs_file *open_handle(self, path, str mode, int lock, int flags, shown, doing) except NULL
-    cdef aiofs_file *open_swap(self, path, int flags, int lock, shown, doing) except NULL
+    cdef aiofs_file *open_swap(self, path, int flags, int lock, const void *owner, shown, doing) except NULL
     cdef aiofs_file *open_file(self, path, int flags, mode_t mode, int lock, const void *owner,
                                shown, doing) except NULL
     cdef object kind_of(self, path, entry)

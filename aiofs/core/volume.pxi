@@ -194,17 +194,17 @@ cdef class DirectoryOps:
     cdef aiofs_file *open_handle(self, path, str mode, int lock, int flags, shown, doing) except NULL:
         """Opens the file of an access handle."""
         if is_atomic(mode):
-            return self.open_swap(path, flags, lock, shown, doing)
+            return self.open_swap(path, flags, lock, NULL, shown, doing)
         return self.open_file(path, flags, 0o666, lock, NULL, shown, doing)
 
-    cdef aiofs_file *open_swap(self, path, int flags, int lock, shown, doing) except NULL:
+    cdef aiofs_file *open_swap(self, path, int flags, int lock, const void *owner, shown, doing) except NULL:
         cdef bytes encoded = _path_bytes(path)
         cdef const char *c_path = encoded
         cdef aiofs_file *file = NULL
         cdef int status
         cdef aiofs_volume *volume = self.use()
         with nogil:
-            status = aiofs_volume_open_swap(volume, c_path, flags, 0o666, <aiofs_lock>lock, &file)
+            status = aiofs_volume_open_swap(volume, c_path, flags, 0o666, <aiofs_lock>lock, owner, &file)
             aiofs_volume_release(volume)
         if status < 0:
             raise self.failed_opening(status, path, shown, doing)
@@ -230,6 +230,22 @@ cdef class DirectoryOps:
         cdef aiofs_file *file = self.open_file(path, flags, mode, lock, _owner(owner), shown, "open")
         return _open_file(file, self.shown(path, shown))
 
+    def open_locked(self, str path, int flags, bint atomic, unsigned long long owner, shown=None):
+        """open(2) under a lock: a SyncAccessHandle, and whether the call has created the file.
+
+        The handle is in mode "exclusive" if `atomic`, else "in-place". With O_TRUNC an atomic one begins empty, and is
+        committed even if nothing is written.
+        """
+        cdef aiofs_file *file
+        cdef bint created
+        shown_path = self.shown(path, shown)
+        if atomic:
+            file = self.open_swap(path, flags, AIOFS_LOCK_ATOMIC, _owner(owner), shown, "open file")
+        else:
+            file = self.open_file(path, flags, 0o666, AIOFS_LOCK_EXCLUSIVE, _owner(owner), shown, "open file")
+        created = aiofs_lock_ref_created(aiofs_file_lock_ref(file))
+        return sync_access_handle_of(file, "exclusive" if atomic else MODE_IN_PLACE, shown_path), created
+
     def sync_access_handle(self, str path, mode, bint create, shown=None):
         name, lock, flags = mode_of_handle(mode)
         shown_path = self.shown(path, shown)
@@ -250,7 +266,7 @@ cdef class DirectoryOps:
         """A Writable of the file, which begins with the file's bytes if `keep`, else empty."""
         shown_path = self.shown(path, shown)
         cdef int flags = os.O_RDWR if keep else os.O_RDWR | os.O_TRUNC
-        cdef aiofs_file *file = self.open_swap(path, flags, lock, shown, "create writable")
+        cdef aiofs_file *file = self.open_swap(path, flags, lock, NULL, shown, "create writable")
         return writable_of(file, shown_path)
 
     # ---- looking

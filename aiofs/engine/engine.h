@@ -288,9 +288,9 @@ AIOFS_API int aiofs_volume_open_cached(aiofs_volume *volume, const char *path, i
                                        aiofs_file **file);
 /* The same for a file whose changes appear all or nothing: a swap file, which is open for reading and writing whatever
  * `flags` say. It begins with the bytes of the entry's file; with O_TRUNC it begins empty, and is committed even if
- * nothing is written. */
+ * nothing is written. Under this lock its `owner` may open the entry and unlink it. */
 AIOFS_API int aiofs_volume_open_swap(aiofs_volume *volume, const char *path, int flags, mode_t mode,
-                                     enum aiofs_lock lock, aiofs_file **file);
+                                     enum aiofs_lock lock, const void *owner, aiofs_file **file);
 AIOFS_API bool aiofs_file_swapped(const aiofs_file *file);
 /* Announces that the opener is about to close an abandoned file. From now on, an open that finds the entry locked waits
  * for the requests in flight instead of failing, if those requests complete soon and without help. */

@@ -63,14 +63,14 @@ static int open_swap(aiofs_lock_ref *lock_ref, int source, int flags, aiofs_file
 }
 
 int aiofs_volume_open_swap(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
-                           aiofs_file **file)
+                           const void *owner, aiofs_file **file)
 {
     aiofs_lock_ref *lock_ref;
     struct stat found;
     if (cached_refuse()) /* a copy of the file */
         return -EAGAIN;
     int source_flags = (flags & ~(O_ACCMODE | O_TRUNC | SWAP_FLAGS)) | O_RDWR;
-    int source = aiofs_entry_open(volume, path, source_flags, mode, lock, NULL, &lock_ref, &found);
+    int source = aiofs_entry_open(volume, path, source_flags, mode, lock, owner, &lock_ref, &found);
     if (source < 0)
         return source;
     int status = open_swap(lock_ref, source, flags, file);

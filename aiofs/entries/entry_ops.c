@@ -172,15 +172,22 @@ int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t m
         status = aiofs_lock_ref_take_at(volume, &opening.canonical, lock, owner, &opening.lock_ref);
     if (status == 0) {
         status = open_entry(&opening, found);
-        if (status < 0)
+        if (status < 0) {
             aiofs_lock_ref_release(opening.lock_ref);
-        else
+        } else {
+            opening.lock_ref->created = opening.created;
             *lock_ref = opening.lock_ref;
+        }
     } else if (status == -EBUSY) {
         status = busy_or_exists(&opening);
     }
     aiofs_lock_ref_release(guard);
     return status;
+}
+
+bool aiofs_lock_ref_created(const aiofs_lock_ref *lock_ref)
+{
+    return lock_ref->created;
 }
 
 int aiofs_volume_open_directory(aiofs_volume *volume, const char *path)

@@ -29,9 +29,9 @@ static bool may_share(const struct aiofs_entry *entry, enum aiofs_lock lock, con
 {
     if (entry->lock == AIOFS_LOCK_NONE)
         return true;
-    if (entry->lock != lock)
-        return false;
-    return !aiofs_excludes_all(lock) || (owner && entry->owner == owner);
+    if (aiofs_excludes_all(lock) && aiofs_excludes_all(entry->lock))
+        return owner && entry->owner == owner;
+    return entry->lock == lock;
 }
 
 /* Whether the lock would pass somebody who waits for the entry. What the owner of an exclusive lock opens once more

@@ -91,8 +91,8 @@ AIOFS_API long aiofs_volume_lock_count(aiofs_volume *volume, const char *path);
 
 /* Opens a file as open(2) does with `flags` and `mode`, and takes `lock` before it truncates or creates anything.
  * Returns the descriptor or a negated errno, and in `lock_ref` the caller's reference to the lock. With an owner, all
- * lock references of that owner share one EXCLUSIVE lock. -EISDIR for a directory. O_CLOEXEC is always added. `found`
- * becomes the status of the file before O_TRUNC. */
+ * lock references of that owner share one EXCLUSIVE or ATOMIC lock. -EISDIR for a directory. O_CLOEXEC is always added.
+ * `found` becomes the status of the file before O_TRUNC. */
 int aiofs_entry_open(aiofs_volume *volume, const char *path, int flags, mode_t mode, enum aiofs_lock lock,
                      const void *owner, aiofs_lock_ref **lock_ref, struct stat *found);
 AIOFS_API int aiofs_volume_stat(aiofs_volume *volume, const char *path, struct stat *out);
@@ -236,6 +236,8 @@ struct aiofs_limiter {
 };
 struct aiofs_limiter *aiofs_lock_ref_limiter(aiofs_lock_ref *lock_ref);
 
+/* Whether the opening that took the lock created the file. */
+AIOFS_API bool aiofs_lock_ref_created(const aiofs_lock_ref *lock_ref);
 /* Whether closing a file of the volume syncs it. */
 AIOFS_API bool aiofs_lock_ref_is_durable(const aiofs_lock_ref *lock_ref);
 

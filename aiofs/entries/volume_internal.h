@@ -78,6 +78,7 @@ struct aiofs_lock_ref {
     bool temporary;            /* of no open file: it is for one call, or `left`. A rename does not move it */
     bool closed;               /* unlocked, and its file is closed */
     bool lost;                 /* inherited by a forked child: there is no lock */
+    bool created;              /* its opening created the file */
     _Atomic uint64_t unsynced; /* sequence number: names created up to it may not be durable; 0: all names are */
 };
 

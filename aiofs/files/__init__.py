@@ -7,7 +7,8 @@
             ...
 
 Files of the machine, with POSIX's own semantics: no lock is taken, and an open file survives its
-replacement. aiofiles' names are here with aiofiles' meaning: `import aiofs.files as aiofiles`.
+replacement. `open` also opens a `FileHandle`, under the lock of its entry. aiofiles' names are here
+with aiofiles' meaning: `import aiofs.files as aiofiles`.
 """
 
 from aiofs.files import os, ospath, tempfile

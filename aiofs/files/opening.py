@@ -5,13 +5,23 @@ from __future__ import annotations
 import builtins
 import os
 import stat
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NoReturn,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from aiofs import _core
-from aiofs.files.replacing import Durable, Replacement
+from aiofs.files.replacing import Durable, Ending, Replacement
 from aiofs.files.scarce import freed_so_far, must_wait, whole_call
 from aiofs.files.wrapped import (
     AsyncBufferedIOBase,
@@ -32,7 +42,18 @@ if TYPE_CHECKING:
     )
     from typing_extensions import Buffer
 
-__all__ = ["FileOpening", "open", "read_bytes", "read_text", "write_bytes", "write_text"]
+__all__ = [
+    "FileOpening",
+    "OpensAsFile",
+    "check_atomic",
+    "chosen_buffering",
+    "is_loaded",
+    "open",
+    "read_bytes",
+    "read_text",
+    "write_bytes",
+    "write_text",
+]
 
 FilePath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 Opener: TypeAlias = Callable[[str, int], int]
@@ -41,9 +62,26 @@ _LARGE = 4 * 1024 * 1024  # bytes; the read of a larger file can be stopped
 File = TypeVar("File", bound=AsyncFile[Any])
 
 
+class OpensAsFile(Protocol):
+    """What `open` opens by a method of its own: a `FileHandle`."""
+
+    def _open_as_file(
+        self,
+        mode: str,
+        buffering: int,
+        encoding: str | None,
+        errors: str | None,
+        newline: str | None,
+        *,
+        atomic: bool,
+        durable: bool,
+        wait: float | None,
+    ) -> FileOpening[Any]: ...
+
+
 @overload
 def open(
-    file: FilePath | int,
+    file: FilePath | int | OpensAsFile,
     mode: OpenTextMode = "r",
     buffering: int = -1,
     encoding: str | None = None,
@@ -54,12 +92,13 @@ def open(
     *,
     atomic: bool = False,
     durable: bool = False,
+    wait: float | None = None,
     loop: object = None,
     executor: object = None,
 ) -> FileOpening[AsyncTextIOWrapper]: ...
 @overload
 def open(
-    file: FilePath | int,
+    file: FilePath | int | OpensAsFile,
     mode: OpenBinaryMode,
     buffering: Literal[0],
     encoding: None = None,
@@ -70,12 +109,13 @@ def open(
     *,
     atomic: bool = False,
     durable: bool = False,
+    wait: float | None = None,
     loop: object = None,
     executor: object = None,
 ) -> FileOpening[AsyncFileIO]: ...
 @overload
 def open(
-    file: FilePath | int,
+    file: FilePath | int | OpensAsFile,
     mode: OpenBinaryModeReading | OpenBinaryModeUpdating,
     buffering: Literal[-1, 1] = -1,
     encoding: None = None,
@@ -86,12 +126,13 @@ def open(
     *,
     atomic: bool = False,
     durable: bool = False,
+    wait: float | None = None,
     loop: object = None,
     executor: object = None,
 ) -> FileOpening[AsyncBufferedReader]: ...
 @overload
 def open(
-    file: FilePath | int,
+    file: FilePath | int | OpensAsFile,
     mode: OpenBinaryModeWriting,
     buffering: Literal[-1, 1] = -1,
     encoding: None = None,
@@ -102,12 +143,13 @@ def open(
     *,
     atomic: bool = False,
     durable: bool = False,
+    wait: float | None = None,
     loop: object = None,
     executor: object = None,
 ) -> FileOpening[AsyncBufferedIOBase]: ...
 @overload
 def open(
-    file: FilePath | int,
+    file: FilePath | int | OpensAsFile,
     mode: OpenBinaryMode,
     buffering: int = -1,
     encoding: None = None,
@@ -118,12 +160,13 @@ def open(
     *,
     atomic: bool = False,
     durable: bool = False,
+    wait: float | None = None,
     loop: object = None,
     executor: object = None,
 ) -> FileOpening[AsyncFile[bytes]]: ...
 @overload
 def open(
-    file: FilePath | int,
+    file: FilePath | int | OpensAsFile,
     mode: str,
     buffering: int = -1,
     encoding: str | None = None,
@@ -134,11 +177,12 @@ def open(
     *,
     atomic: bool = False,
     durable: bool = False,
+    wait: float | None = None,
     loop: object = None,
     executor: object = None,
 ) -> FileOpening[AsyncFile[Any]]: ...
 def open(
-    file: FilePath | int,
+    file: FilePath | int | OpensAsFile,
     mode: str = "r",
     buffering: int = -1,
     encoding: str | None = None,
@@ -149,6 +193,7 @@ def open(
     *,
     atomic: bool = False,
     durable: bool = False,
+    wait: float | None = None,
     loop: object = None,
     executor: object = None,
 ) -> FileOpening[Any]:
@@ -157,6 +202,9 @@ def open(
     The arguments from `file` to `opener` are those of the built-in `open`, and so are the errors;
     the file has the methods of `io`'s classes, awaited where they can block. No lock is taken.
     buffering: -1 is 64 KiB for a binary file that is only read, else as the built-in chooses.
+
+    file: also a `FileHandle`. Then the call is its method `open`, which takes the lock of the entry
+    in the modes that write, and to which `wait` belongs.
 
     atomic: the bytes go to a new file, which replaces the one at `file` when it is closed. A
     symbolic link stays one, and the file that it leads to is replaced. The new file has the mode of
@@ -169,36 +217,67 @@ def open(
 
     loop, executor: ignored.
     """
+    text = (encoding, errors, newline)
+    if (open_handle := getattr(file, "_open_as_file", None)) is not None:
+        if not closefd or opener is not None:
+            raise ValueError("a FileHandle is opened with closefd=True, and without an opener")
+        how = {"atomic": atomic, "durable": durable, "wait": wait}
+        opening: FileOpening[Any] = open_handle(mode, buffering, *text, **how)
+        return opening
+    if wait is not None:
+        raise ValueError("wait= needs a FileHandle: a file that is opened by path takes no lock")
     if atomic and (isinstance(file, int) or opener is not None):
         raise ValueError("atomic=True needs a path, and no opener")
-    if atomic and not set(mode) & set("wax+"):
-        raise ValueError(f"atomic=True needs a mode that writes, not {mode!r}")
-    if mode in ("rb", "br") and buffering == -1:
-        buffering = _BINARY_BUFFER
-    ending: Durable | Replacement | None = None
-    if durable:
-        ending = Durable(file)
+    if atomic:
+        check_atomic(mode)
+    return _open_path(file, mode, buffering, text, closefd, opener, atomic, durable)
+
+
+def _open_path(
+    file: Any,
+    mode: str,
+    buffering: int,
+    text: tuple[str | None, str | None, str | None],
+    closefd: bool,
+    opener: Opener | None,
+    atomic: bool,
+    durable: bool,
+) -> FileOpening[Any]:
+    """Opens a path or a descriptor. text: encoding, errors and newline."""
+    buffering = chosen_buffering(mode, buffering)
+    ending: Ending | None = Durable(file) if durable else None
 
     def call() -> AsyncFile[Any]:
         used, end = opener, ending
         if atomic:
-            end = replacement = Replacement(file, mode, durable)  # type: ignore[arg-type]
+            end = replacement = Replacement(file, mode, durable)
             used = replacement.opener
-        opened = builtins.open(file, mode, buffering, encoding, errors, newline, closefd, used)
-        return wrap_opened(opened, buffering, newline)._ending_with(end)
+        opened = builtins.open(file, mode, buffering, *text, closefd, used)
+        return wrap_opened(opened, buffering, text[2])._ending_with(end)
 
     def call_inside() -> AsyncFile[Any]:
-        used = _open_inside
-        opened = builtins.open(file, mode, buffering, encoding, errors, newline, closefd, used)
-        return wrap_opened(opened, buffering, newline, local=True)
+        opened = builtins.open(file, mode, buffering, *text, closefd, _open_inside)
+        return wrap_opened(opened, buffering, text[2], local=True)
 
     ordinary = not atomic and not durable and opener is None and not isinstance(file, int)
-    inside = ordinary and not set(mode) & set("wx") and encoding in _LOADED_ENCODINGS
+    inside = ordinary and not set(mode) & set("wx") and is_loaded(text[0])
     return FileOpening(call, call_inside if inside else None)
 
 
-# Looking up another one may import a module from the disk.
-_LOADED_ENCODINGS = (None, "utf-8", "utf8", "ascii", "latin-1")
+def check_atomic(mode: str) -> None:
+    """Raises ValueError if `atomic=True` makes no sense in this mode."""
+    if not set(mode) & set("wax+"):
+        raise ValueError(f"atomic=True needs a mode that writes, not {mode!r}")
+
+
+def chosen_buffering(mode: str, buffering: int) -> int:
+    """The argument `buffering` for the built-in `open`."""
+    return _BINARY_BUFFER if mode in ("rb", "br") and buffering == -1 else buffering
+
+
+def is_loaded(encoding: str | None) -> bool:
+    """Whether a codec is loaded. Looking up another one may import a module from the disk."""
+    return encoding in (None, "utf-8", "utf8", "ascii", "latin-1")
 
 
 def _open_inside(path: str, flags: int) -> int:
@@ -236,7 +315,7 @@ class FileOpening(Generic[File]):
             except BaseException:
                 self._abandoned = True
                 if self._arrived is not None:
-                    _core.offload(self._arrived._discard)
+                    self._abandon(self._arrived)
                 raise
             finally:
                 self._arrived = None
@@ -246,12 +325,20 @@ class FileOpening(Generic[File]):
         while True:
             before = freed_so_far()
             try:
-                return await _core.offload(self._open_here)
+                return await self._begin()
             except OSError as error:
                 waiter = must_wait(error, before)
                 if waiter is None:
                     raise
             await waiter
+
+    def _begin(self) -> Awaitable[File]:
+        """Starts the opening on a host thread."""
+        return _core.offload(self._open_here)
+
+    def _abandon(self, file: File) -> None:
+        """Closes the file, which nobody gets. Runs on the loop's thread."""
+        _core.offload(file._discard)
 
     def _open_here(self) -> File:
         """Runs on a host thread."""

@@ -11,11 +11,18 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from aiofs import _core
 
-__all__ = ["Durable", "Replacement"]
+__all__ = ["Durable", "Ending", "Replacement", "sync_directory_of"]
+
+
+class Ending(Protocol):
+    """What the close of a file does beside closing it. `discard` comes last, before the close."""
+
+    def commit(self, descriptor: int) -> None: ...
+    def discard(self) -> None: ...
 
 
 class Durable:
@@ -28,7 +35,7 @@ class Durable:
         """Syncs the file, and its name if it was opened by a path."""
         os.fsync(descriptor)
         if not isinstance(self._path, int):
-            _sync_directory(os.path.realpath(os.fsdecode(self._path)))
+            sync_directory_of(os.path.realpath(os.fsdecode(self._path)))
 
     def discard(self) -> None:
         """Nothing: what was written stays."""
@@ -80,7 +87,7 @@ class Replacement:
         finally:
             self.discard()
         if self._durable:
-            _sync_directory(self._target)
+            sync_directory_of(self._target)
 
     def discard(self) -> None:
         """Removes the new file. After a commit there is none."""
@@ -150,7 +157,8 @@ class Replacement:
             self._named = None
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory_of(path: str) -> None:
+    """Waits until the names in the directory of `path` are on the disk."""
     directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

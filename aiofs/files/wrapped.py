@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, AnyStr, ClassVar, Generic, NoReturn, 
 
 from aiofs import _core
 from aiofs.files.reading import READS, Reading, tell_kept
-from aiofs.files.replacing import Durable, Replacement
+from aiofs.files.replacing import Ending
 from aiofs.files.scarce import freeing
 from aiofs.files.turns import Turns
 
@@ -57,7 +57,7 @@ class AsyncFile(_core.BufferedFile, Generic[AnyStr]):
 
     limiter: ClassVar[None] = None  # the name is anyio's
 
-    _ending: Durable | Replacement | None = None  # what the close of an atomic or durable file does
+    _ending: Ending | None = None  # of an atomic or durable file
 
     _line_end: str | None = None  # the argument `newline` of a text file
 
@@ -69,7 +69,7 @@ class AsyncFile(_core.BufferedFile, Generic[AnyStr]):
         self._target: Any = wrapped
         self._turns = Turns()
 
-    def _ending_with(self, ending: Durable | Replacement | None) -> Self:
+    def _ending_with(self, ending: Ending | None) -> Self:
         self._ending = ending
         return self
 
@@ -121,7 +121,7 @@ class AsyncFile(_core.BufferedFile, Generic[AnyStr]):
 
     @property
     def name(self) -> Any:
-        """The path or the descriptor that `open` was given."""
+        """The path or the descriptor that `open` was given; of a FileHandle, its path in errors."""
         return self._file.name
 
     @property
@@ -217,10 +217,10 @@ class AsyncFile(_core.BufferedFile, Generic[AnyStr]):
         self._leave()
         ending, self._ending = self._ending, None
         try:
-            self._file.close()
-        finally:
             if ending is not None:
                 ending.discard()
+        finally:
+            self._file.close()
 
     async def aclose(self) -> None:
         """As `close`; if the await is cancelled, it ends when the file is closed."""
@@ -382,7 +382,7 @@ def wrap_opened(
     wrapped._line_end = newline
     buffer = getattr(file, "buffer", file if isinstance(file, io.BufferedIOBase) else None)
     raw: Any = file if buffer is None else getattr(buffer, "raw", None)
-    kinds = (type(file), type(buffer), type(raw))
+    kinds = (type(file), type(buffer), io.FileIO if isinstance(raw, io.FileIO) else type(raw))
     local = local or _core.learn_filesystem(file.fileno())
     if local and kinds in _ARE_KNOWN and stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
         wrapped._begin(file, raw, buffer, newline, _room(file, buffer, raw, buffering))

@@ -3,7 +3,7 @@
 A `DirectoryHandle` or `FileHandle` is the path of an entry in a volume; it keeps nothing open and
 no lock. An `AccessHandle` or `SyncAccessHandle`, which the core implements, is an open, locked
 file. A `WritableFileStream` writes to a copy, which replaces the file at its close. A `File` is the
-state of a file at the time of `get_file`.
+state of a file at the time of `get_file`. `FileHandle.open` gives a file object of `aiofs.files`.
 
 A method that uses the disk starts its operation at the call, on a thread of the engine, and returns
 a coroutine that waits for it. A bad argument raises at the call.

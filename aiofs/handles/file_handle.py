@@ -10,13 +10,14 @@ from aiofs._core import AccessHandle, SyncAccessHandle
 from aiofs.handles.entry import Async, Handle, check_kind
 from aiofs.handles.file import File
 from aiofs.handles.opening import Opening
+from aiofs.handles.opens_file import OpensFile
 from aiofs.handles.writable import WritableFileStream, WritableMode, lock_of_mode
 from aiofs.volume_ops import Mode
 
 __all__ = ["FileHandle"]
 
 
-class FileHandle(Handle):
+class FileHandle(OpensFile, Handle):
     """The handle of a file: its path in a volume. It keeps nothing open and no lock.
 
     `DirectoryHandle.get_file_handle` returns it. WHATWG File System: `FileSystemFileHandle`.

@@ -136,7 +136,7 @@ static int open_in(aiofs_volume *volume, const struct opening *opening, aiofs_fi
     const char *path = opening->path;
     int flags = opening->flags;
     if (opening->swap)
-        return aiofs_volume_open_swap(volume, path, flags, opening->permissions, opening->lock, file);
+        return aiofs_volume_open_swap(volume, path, flags, opening->permissions, opening->lock, NULL, file);
     return aiofs_volume_open_file(volume, path, flags, opening->permissions, opening->lock, opening->owner, file);
 }
 

@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 from aiofs import _core, errors
@@ -59,6 +59,51 @@ class VirtualOps:
             except OSError:  # what opens the file finds out what is wrong
                 return
             raise OSError(errno.EEXIST, "")
+
+    def open_locked(
+        self, path: str, flags: int, atomic: bool, owner: int, shown: str | None = None
+    ) -> tuple[SyncAccessHandle, bool]:
+        shown = path if shown is None else shown
+        must = bool(flags & os.O_CREAT and flags & os.O_EXCL)
+        if must:
+            self._refuse_existing(path, shown)
+        lock = _core.LOCK_ATOMIC if atomic else _core.LOCK_EXCLUSIVE
+        with self._names.lock(path, lock, owner, shown) as lock_ref:
+            created = bool(flags & os.O_CREAT) and self._create(path, must, shown)
+            try:
+                if atomic:
+                    empty = bool(flags & os.O_TRUNC)
+                    swap = self._swap(path, False, not empty, shown)
+                    handle = self._names.sync_swap_handle(
+                        lock_ref, *swap, "exclusive", shown, empty
+                    )
+                    return handle, created
+                flags &= ~(os.O_CREAT | os.O_EXCL)
+                with self._found(path, flags, shown) as found:
+                    handle = self._names.sync_access_handle(
+                        lock_ref, *found, flags, "in-place", shown
+                    )
+                    return handle, created
+            except BaseException:
+                if created:
+                    with suppress(Exception):
+                        self._use(shown).unlink(path)
+                raise
+
+    def _create(self, path: str, must: bool, shown: str) -> bool:
+        """Creates an empty file. False: there is one; EEXIST if it `must` be created."""
+        volume = self._use(shown)
+        with _translated(shown, "open"):
+            if not path:
+                raise OSError(errno.EISDIR, "")
+            try:
+                file = volume.open_file(path, create=True, exclusive=True)
+            except OSError as error:
+                if must or error.errno != errno.EEXIST:
+                    raise
+                return False
+            volume_call(volume.close_file, file)
+            return True
 
     def sync_access_handle(
         self, path: str, mode: str, create: bool, shown: str | None = None

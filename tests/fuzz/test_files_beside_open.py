@@ -10,8 +10,10 @@ import os
 import random
 
 import pytest
+from support import write_file
+from volumes.dict_volume import DictVolume
 
-from aiofs import _core, files
+from aiofs import FileHandle, HostVolume, _core, files
 
 SEEDS, STEPS = range(150), 40
 WINDOWS = [
@@ -54,6 +56,8 @@ async def outcome(call):
 class Program:
     """A file of each kind, and the random calls on both."""
 
+    whences = 4  # with SEEK_DATA
+
     def __init__(self, random, ours, plain, calls=CALLS):
         self.random, self.ours, self.plain, self.calls = random, ours, plain, calls
         self.binary = isinstance(ours, (files.AsyncBufferedIOBase, files.AsyncFileIO))
@@ -72,7 +76,7 @@ class Program:
             return ([self.data() for _ in range(self.random.randrange(4))],)
         if name == "seek":
             if self.binary or not self.random.randrange(3):
-                return (self.random.randrange(-2, 30), self.random.randrange(4))
+                return (self.random.randrange(-2, 30), self.random.randrange(self.whences))
             return (self.random.choice(self.cookies),)
         if name == "truncate":
             return self.random.choice([(), (0,), (5,), (9000,)])
@@ -113,23 +117,35 @@ def without_amounts(calls, mode, options):
     return [name for name in calls if name not in ("peek", "read1")]
 
 
-async def compare(seed, folder):
+async def compare(seed, folder, volume=None):
+    """volume: what our file is in, opened by its handle; None: it is opened by its path."""
     chance = random.Random(seed)
     mode = chance.choice(MODES)
+    if isinstance(volume, DictVolume) and mode in ("r+", "w+", "a+"):
+        return  # each read on a host thread tells first, which flushes
     options = {}
     if "b" not in mode:
         options = {"encoding": chance.choice(ENCODINGS), "newline": chance.choice(NEWLINES)}
         options["errors"] = chance.choice([None, "replace"])
     options["buffering"] = chance.choice([-1, -1, 0 if "b" in mode else 1, 100])
+    if isinstance(volume, DictVolume) and options["buffering"] == -1:
+        options["buffering"] = 4096  # of a volume in Python it is not the filesystem's block
     begins = "".join(chance.choices(PIECES, k=6)).encode(
         options.get("encoding", "utf-8"), "replace"
     )
     paths = folder / f"ours{seed}", folder / f"plain{seed}"
     for path in paths:
         path.write_bytes(begins)
+    target, calls = paths[0], without_amounts(CALLS, mode, options)
+    if volume is not None:
+        target = FileHandle._of(volume, paths[0].name)
+    if isinstance(volume, DictVolume):
+        write_file(volume, paths[0].name, begins)
     with builtins.open(paths[1], mode, **options) as plain:
-        async with files.open(paths[0], mode, **options) as ours:
-            program = Program(chance, ours, plain, without_amounts(CALLS, mode, options))
+        async with files.open(target, mode, **options) as ours:
+            program = Program(chance, ours, plain, calls)
+            if isinstance(volume, DictVolume):
+                program.whences = 3  # it knows no holes
             try:
                 for _ in range(STEPS):
                     await program.step()
@@ -137,7 +153,17 @@ async def compare(seed, folder):
             except AssertionError:
                 print(f"seed {seed}: {mode} {options}")
                 raise
+    if isinstance(volume, DictVolume):
+        paths[0].write_bytes(volume.paths[paths[0].name].data)
     assert paths[0].read_bytes() == paths[1].read_bytes(), seed
+
+
+@pytest.mark.parametrize("make", [HostVolume, lambda folder: DictVolume()])
+async def test_random_programs_on_handles_have_the_same_outcome(tmp_path, make):
+    with make(tmp_path) as volume:
+        for seed in SEEDS:
+            await compare(seed, tmp_path, volume)
+    assert _core._blocking_reads() == 0
 
 
 async def test_random_programs_have_the_same_outcome(tmp_path):

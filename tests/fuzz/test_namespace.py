@@ -287,6 +287,8 @@ class Model:
         errors = set(place.errors)
         if place.is_root and not errors:
             return {errno.EBUSY}
+        if step.path.endswith("/."):
+            return errors | {errno.EINVAL}
         if place.node is None:
             errors.add(errno.ENOENT)
         elif not self.is_directory(place):

@@ -6,7 +6,7 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from aiofs import files
+from aiofs import FileHandle, files
 
 
 async def kinds(mode: str, size: int) -> None:
@@ -32,3 +32,19 @@ async def calls() -> None:
         assert_type(await binary.peek(), bytes)
         await binary.write("data")  # type: ignore[arg-type]
     files.open("file", 3)  # type: ignore[call-overload]
+
+
+async def handles(handle: FileHandle, mode: str, size: int) -> None:
+    assert_type(await handle.open(), files.AsyncTextIOWrapper)
+    assert_type(await handle.open("w+", encoding="utf-8", wait=1.5), files.AsyncTextIOWrapper)
+    assert_type(await handle.open("rb"), files.AsyncBufferedReader)
+    assert_type(await handle.open("r+b", atomic=True), files.AsyncBufferedReader)
+    assert_type(await handle.open("wb", durable=True), files.AsyncBufferedIOBase)
+    assert_type(await handle.open("rb", 0), files.AsyncFileIO)
+    assert_type(await handle.open("rb", size), files.AsyncFile[bytes])
+    assert_type(await handle.open(mode), files.AsyncFile[Any])
+    assert_type(await files.open(handle, "rb"), files.AsyncBufferedReader)
+    assert_type(await files.open(handle, "w", wait=1), files.AsyncTextIOWrapper)
+    async with handle.open("ab") as file:
+        await file.write("data")  # type: ignore[arg-type]
+    handle.open(3)  # type: ignore[call-overload]
