@@ -177,7 +177,7 @@ def test_wrong_bytes_in_small_files_are_noticed(tmp_path: Path, operation: str, 
         ("P19/cached", "cached"),
         ("P19/buffers", "cached"),
         ("P20/copy", "files.tree/0/7"),
-        ("P20/save", "files.tree/0/7"),
+        ("P20/save", "saved-files.tree/0/7"),
         ("P21", "cold"),
     ],
 )

@@ -4,7 +4,7 @@
 # The rest is submitted in batches, as lists of aiocbs; at most MOST requests are in flight. When the turn's budget is
 # spent, the loop turns.
 #
-# Ownership. A request pins its buffer, also the new bytes (FreshBytes), until it is terminal.
+# Ownership. A request pins its buffer, also the new bytes (_FreshBytes), until it is terminal.
 #
 # Locking. The GIL guards the fields.
 
@@ -13,7 +13,7 @@ cdef enum:
 
 
 @cython.final
-cdef class FreshBytes:
+cdef class _FreshBytes:
     """Gives a request the memory of new bytes, which no program has seen yet."""
     cdef bytes data
 
@@ -145,8 +145,8 @@ cdef class RangeReads:
         if moved >= 0:
             return self.put(index, data, moved)
         if data is not None:
-            target = FreshBytes.__new__(FreshBytes)
-            (<FreshBytes>target).data = data
+            target = _FreshBytes.__new__(_FreshBytes)
+            (<_FreshBytes>target).data = data
         cb = aiocb(self.file, target, size, offset)
         cb.aio_lio_opcode = _LIO_READ
         blocks.append(cb)
