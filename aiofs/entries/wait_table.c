@@ -345,15 +345,22 @@ static struct aiofs_waits *connect_tree(struct aiofs_tree *tree)
     return tree->waits;
 }
 
-void aiofs_waits_prepare(struct aiofs_tree *tree, bool reserve, size_t length)
+bool aiofs_waits_prepare(struct aiofs_tree *tree, bool reserve, size_t length)
 {
     struct aiofs_waits *waits = connect_tree(tree);
     if (!waits || waits->process < 0 || !reserve)
-        return;
+        return false;
     unsigned wanted = FREE_MIN + (unsigned)(length / WAIT_SLOT_PATH);
-    while (atomic_load_explicit(&waits->free_count, memory_order_relaxed) < wanted && !cached_refuse() &&
-           claim_block(waits))
-        ;
+    while (atomic_load_explicit(&waits->free_count, memory_order_relaxed) < wanted)
+        if (cached_refuse() || !claim_block(waits))
+            return false;
+    return true;
+}
+
+/* One slot more than an acquisition fills: a waiter that is granted the lock is listed as the holder before it leaves. */
+bool aiofs_waits_have_room_locked(const struct aiofs_tree *tree, size_t length)
+{
+    return !tree->waits || tree->waits->free_count >= 2 + length / WAIT_SLOT_PATH;
 }
 
 void aiofs_waits_free(struct aiofs_tree *tree)

@@ -59,9 +59,11 @@ struct aiofs_waits {
 /* ---- the connection */
 
 /* Connects the tree to its table. With `reserve`, also makes sure of free slots for a path of `length` bytes. It may
- * sleep: the caller does not hold the namespace lock. A failure leaves the tree without a table or without slots, which
- * only costs fairness: see wait_table.c. */
-void aiofs_waits_prepare(struct aiofs_tree *tree, bool reserve, size_t length);
+ * sleep: the caller does not hold the namespace lock. False: there are none, or none were asked for. A failure leaves the
+ * tree without a table or without slots, which only costs fairness: see wait_table.c. */
+bool aiofs_waits_prepare(struct aiofs_tree *tree, bool reserve, size_t length);
+/* Are there free slots for an acquisition? Other threads may have filled those that were prepared. */
+bool aiofs_waits_have_room_locked(const struct aiofs_tree *tree, size_t length);
 void aiofs_waits_free(struct aiofs_tree *tree);
 void aiofs_waits_fork_child(struct aiofs_tree *tree);
 

@@ -349,6 +349,18 @@ static int take_turn_locked(const struct taking *taking, aiofs_lock_ref **out, s
     return status;
 }
 
+/* Takes the namespace lock, with free slots in the table of waiting openings if there can be any. */
+static void lock_with_room(struct aiofs_tree *tree, size_t length)
+{
+    for (;;) {
+        bool prepared = aiofs_waits_prepare(tree, true, length);
+        aiofs_namespace_lock();
+        if (!prepared || aiofs_waits_have_room_locked(tree, length))
+            return;
+        aiofs_namespace_unlock(); /* other threads have filled them */
+    }
+}
+
 int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *canonical, enum aiofs_lock lock,
                            const void *owner, aiofs_lock_ref **lock_ref)
 {
@@ -362,8 +374,9 @@ int aiofs_lock_ref_take_at(aiofs_volume *volume, const struct aiofs_canonical *c
     if (status < 0)
         return status;
     if (lock != AIOFS_LOCK_NONE)
-        aiofs_waits_prepare(volume->tree, true, canonical->length);
-    aiofs_namespace_lock();
+        lock_with_room(volume->tree, canonical->length);
+    else
+        aiofs_namespace_lock();
     struct aiofs_acquisition *acquisition = aiofs_acquiring;
     if (acquisition && arrives(acquisition) && !acquisition->abandoned &&
         first_arrival_locked(acquisition->key) != acquisition) {
