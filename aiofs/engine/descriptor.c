@@ -25,6 +25,7 @@ int file_examine(int fd, struct file_facts *facts)
     if (error < 0)
         return error;
     facts->flags = flags;
+    facts->on_disk = false;
     mode_t mode = facts->stat.st_mode;
     facts->kind = S_ISREG(mode) || S_ISBLK(mode) ? KIND_REGULAR : S_ISDIR(mode) ? KIND_DIRECTORY : KIND_STREAM;
     facts->seekable = facts->kind != KIND_STREAM || (S_ISCHR(mode) && aiofs_sys.lseek(fd, 0, SEEK_CUR) >= 0);
