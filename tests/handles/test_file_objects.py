@@ -572,10 +572,21 @@ async def test_cancelled_opening_leaves_no_lock(file, mode):
     assert not is_locked(file)
 
 
+async def an_opening_that_waits(handle):
+    """The operation, and its steps, the first of which was taken."""
+    while True:
+        opening = handle.open("w")
+        steps = opening.__await__()
+        try:
+            steps.send(None)
+        except StopIteration as opened:  # it was open at once
+            await opened.value.close()
+        else:
+            return opening, steps
+
+
 async def test_opening_cancelled_when_its_file_is_open_releases_the_lock_at_once(on_disk, faults):
-    opening = on_disk.open("w")
-    steps = opening.__await__()
-    steps.send(None)
+    opening, steps = await an_opening_that_waits(on_disk)
     while opening._arrived is None:
         time.sleep(0.001)
     before = faults.calls("fdatasync") + faults.calls("fsync")
