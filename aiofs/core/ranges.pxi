@@ -52,6 +52,8 @@ cdef class RangeReads:
         cdef plan what
         cdef bint spent = False
         self.collect()
+        what.operation = AIOFS_READ
+        what.reqprio = 0
         what.has_view = False
         what.file = NULL
         if self.next < len(self.ranges):
@@ -133,13 +135,12 @@ cdef class RangeReads:
             if what.view.len < size:
                 raise ValueError(f"the range ({offset}, {size}) does not fit in its buffer of {what.view.len} bytes")
         if not spent and size > 0:
-            ask.op = AIOFS_READ
-            ask.fd = what.fd
-            ask.file = what.file
-            ask.reqprio = 0
-            ask.offset = offset
-            ask.bytes.iov_base = PyBytes_AS_STRING(data) if data is not None else <char *>what.view.buf
-            ask.bytes.iov_len = <size_t>size
+            what.offset = offset
+            what.nbytes = <size_t>size
+            ask = ask_of(what)
+            if data is not None:
+                ask.bytes.iov_base = PyBytes_AS_STRING(data)
+                ask.mapped = True
             moved = try_inline(&ask, notifier, NULL)
         drop_view(what)
         if moved >= 0:

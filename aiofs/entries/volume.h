@@ -260,7 +260,7 @@ AIOFS_API bool aiofs_lock_ref_swapped(const aiofs_lock_ref *lock_ref);
  * the lock reference removes a swap file that was not committed. */
 int64_t aiofs_swap_commit(aiofs_lock_ref *lock_ref, int fd);
 
-/* ---- copying files of the machine, which are in no volume; see file_copy.c and file_read.c ----------------------------------- */
+/* ---- copying and reading files that are in no volume; see file_copy.c and file_read.c ------------------------ */
 
 /* Called now and then during a copy: `copied` bytes of the source are done. False ends it with -ECANCELED. */
 typedef bool aiofs_go_on(void *context, int64_t copied);

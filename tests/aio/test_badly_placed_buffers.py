@@ -97,10 +97,10 @@ def test_mapped_file_that_was_cut_is_an_error_and_ends_no_process(tmp_path):
     """The processor faults where the kernel returns EFAULT; so such memory takes the direct way."""
     printed = python(
         """
-import ctypes, errno, mmap, os, sys
+import asyncio, ctypes, errno, mmap, os, sys
 from pathlib import Path
 import aiofs
-from aiofs import aio
+from aiofs import aio, files
 
 library = ctypes.CDLL(str(Path(aiofs.__file__).parent / "libaiofs.so"))
 ctypes.c_int.in_dll(library, "aiofs_bounce").value = 2
@@ -124,6 +124,12 @@ for view in views:
             call(cb)
             aio.aio_suspend([cb])
             assert aio.aio_error(cb) == errno.EFAULT
+    try:
+        asyncio.run(files.read_ranges(number, [(0, 10_000)] * 3, buffers=[view] * 3))
+    except OSError as error:
+        assert error.errno == errno.EFAULT
+    else:
+        raise AssertionError("the bytes went nowhere")
 print("alive")
 """,
         tmp_path,
