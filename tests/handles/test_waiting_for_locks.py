@@ -125,6 +125,27 @@ async def test_a_thousand_tasks_wait_without_a_thread_each(volume):
     assert await volume.locks() == []
 
 
+async def test_openings_of_many_threads_at_the_same_moment_all_get_a_place(
+    tmp_path, volume, faults
+):
+    file = await volume.root.get_file_handle("log", create=True)
+
+    def open_and_close():
+        file.create_sync_access_handle(wait=math.inf).close()
+
+    threads = [threading.Thread(target=open_and_close) for _ in range(60)]
+    with waiting_process(tmp_path) as holder:
+        assert holder.stdout.readline() == "has it\n"
+        faults.delay("fcntl", 0.1)  # the threads meet at the lock that guards the queue
+        for thread in threads:
+            thread.start()
+        await asyncio.sleep(0.5)
+        faults.clear()
+        await waiting(volume, 60)
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+
+
 async def test_the_time_is_up_with_the_error_of_a_locked_file(volume, fs):
     file = await volume.root.get_file_handle("log", create=True)
     async with file.create_access_handle() as handle:
